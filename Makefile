@@ -1,0 +1,51 @@
+# Everything runs in .venv, made from requirements.lock; nothing else of the machine is used.
+PYTHON ?= python3.11
+BIN := .venv/bin
+READY := .venv/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test check format lock benchmark clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY) ## make .venv and install the locked packages
+
+$(READY): requirements.lock installer.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement installer.lock
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $(READY)
+
+repro: $(READY) ## from the labelled images to a registered champion
+	segpipe check
+	dvc repro
+	segpipe publish
+
+test: $(READY) check ## lint, format, types and all tests
+	pytest
+
+check: $(READY) ## lint, format and types
+	ruff check .
+	ruff format --check .
+	mypy
+
+format: $(READY) ## bring the sources into the house's format
+	ruff check --fix .
+	ruff format .
+
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock"
+lock: $(READY) ## renew requirements.lock and installer.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement installer.lock
+	$(COMPILE) --extra dev --output-file requirements.lock pyproject.toml
+	echo "uv" | $(COMPILE) --output-file installer.lock -
+
+benchmark: $(READY) ## the figures that the documents claim (minutes)
+	python benchmarks/colour_classifier.py
+	python benchmarks/training_speed.py
+
+clean: ## remove what the stages made, but neither MLflow's store nor DVC's cache
+	rm -rf build checkpoints

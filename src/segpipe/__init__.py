@@ -1,0 +1,1 @@
+"""segpipe: from labelled images to a gated, explainable, rebuildable segmentation champion."""

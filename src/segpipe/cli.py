@@ -1,0 +1,139 @@
+"""The command `segpipe`. A subcommand imports what it needs when it runs, so that each starts quickly."""
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from segpipe.config import PARAMS_FILE, load_config
+from segpipe.errors import PredictionError
+from segpipe.stages.stage import (
+    CHECKPOINTS,
+    EVALUATION,
+    MODEL,
+    REGISTRATION,
+    configure_logging,
+    report_errors,
+    writing_alone,
+)
+
+NAME_WIDTH = 24
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command line.
+
+    Returns:
+        The exit code: 0, or 1 for what the user can mend.
+    """
+    options = _parser().parse_args(arguments)
+    configure_logging()
+    return report_errors(lambda: options.run(options))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="segpipe", description="From labelled images to a registered champion.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    check = commands.add_parser("check", help="check a parameter file and say all that is wrong with it")
+    check.add_argument("file", nargs="?", type=Path, default=PARAMS_FILE, help="default: params.yaml")
+    check.set_defaults(run=_check)
+
+    data = commands.add_parser("data", help="labelled images").add_subparsers(required=True, metavar="COMMAND")
+    render = data.add_parser("render", help="draw street scenes with their masks")
+    render.add_argument("--output", type=Path, required=True, help="folder for images/, masks/ and dataset.yaml")
+    render.add_argument("--sequences", type=_positive, default=10, help="number of streets (default 10)")
+    render.add_argument("--frames", type=_positive, default=10, help="frames of each (default 10)")
+    render.add_argument("--every", type=_positive, default=6, help="metres between two frames, about (default 6)")
+    render.add_argument("--height", type=_positive, default=192, help="pixels (default 192)")
+    render.add_argument("--width", type=_positive, default=256, help="pixels (default 256)")
+    render.add_argument("--seed", type=_natural, default=0, help="another seed draws other streets (default 0)")
+    render.set_defaults(run=_render)
+
+    predict = commands.add_parser("predict", help="predict the masks of images")
+    predict.add_argument("images", type=Path, help="an image, or a folder of images")
+    predict.add_argument("--output", type=Path, required=True, help="folder for masks/, colors/ and overlays/")
+    predict.add_argument("--model", type=Path, help="folder of a trained model; default: MLflow's champion")
+    predict.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
+    predict.set_defaults(run=_predict)
+
+    publish = commands.add_parser("publish", help="bring MLflow to what build/ holds, and show the result")
+    publish.set_defaults(run=_publish)
+    return parser
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a number from 0 up (got {text!r})")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 up (got {text!r})")
+    return int(text)
+
+
+def _check(options: argparse.Namespace) -> None:
+    load_config(options.file)
+    print(f"{options.file} is valid")
+
+
+def _render(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from segpipe.data.rendered_set import write_rendered_set
+
+    o = options
+    files = write_rendered_set(o.output, o.seed, o.sequences, o.frames, o.every, o.height, o.width)
+    count = sum(1 for _ in tqdm(files, total=o.sequences * o.frames, disable=not sys.stderr.isatty()))
+    print(f"{count} images with masks in {o.output}")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from segpipe.engine.device import choose_device
+    from segpipe.engine.network import Network
+    from segpipe.engine.predict import find_images, predict_images
+
+    num_images = len(find_images(options.images))
+    if options.images.is_dir() and options.output.resolve().is_relative_to(options.images.resolve()):
+        raise PredictionError(f"{options.output} lies in {options.images}: its masks would be predicted next time")
+    device = choose_device(options.device)
+    if options.model is not None:
+        network, name = Network.load(options.model, device), str(options.model)
+    else:
+        from segpipe.tracking.registry import fetch_champion
+
+        model_name = load_config().register_.model_name
+        with tempfile.TemporaryDirectory() as folder:
+            version, files = fetch_champion(model_name, Path(folder))
+            network, name = Network.load(files, device), f"{model_name} version {version}, the champion"
+    logging.getLogger(__name__).info("%d images, by %s", num_images, name)
+    count = sum(1 for _ in predict_images(network, options.images, options.output))
+    print(f"{count} images predicted: masks/, colors/ and overlays/ in {options.output}")
+
+
+def _publish(options: argparse.Namespace) -> None:
+    from segpipe.tracking.registry import Results, publish
+
+    settings = load_config().register_
+    results = Results.read(MODEL, EVALUATION)
+    with writing_alone(REGISTRATION):
+        registration = publish(results, CHECKPOINTS, settings)
+    metrics = results.metrics
+    splits = list(metrics)
+    print("\nIoU".ljust(NAME_WIDTH + 1) + "".join(split.rjust(8) for split in splits))
+    for name in results.model["classes"]["names"]:
+        values = [metrics[split]["iou"][name] for split in splits]
+        print(name.ljust(NAME_WIDTH) + "".join("       -" if v is None else f"{v:8.3f}" for v in values))
+    for key, label in (("mean_iou", "mIoU"), ("pixel_accuracy", "pixel accuracy")):
+        print(label.ljust(NAME_WIDTH) + "".join(f"{metrics[split][key]:8.3f}" for split in splits))
+    print(f"\n{registration.model_name} version {registration.version}: {registration.decision}.", end=" ")
+    print(" ".join(registration.reasons))
+    print(f"The champion is version {registration.champion}.")
+    server = os.environ.get("MLFLOW_TRACKING_URI", "")
+    address = server if server.startswith("http") else ".venv/bin/mlflow ui  (then open http://127.0.0.1:5000)"
+    print(f"\nRuns and versions:  {address}")
+    print(f"Report:             .venv/bin/python -m webbrowser {EVALUATION / 'report.html'}")

@@ -1,0 +1,315 @@
+"""`params.yaml` as one frozen, strict model, read once by `load_config`.
+
+A section carries the name of the stage that reads it. A key that is not described here is an error, and so is a value
+out of its range: all problems of a file are reported together, before any stage starts its work.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from segpipe.errors import ConfigError
+from segpipe.registry import LOSSES, MODELS, READERS, WEIGHTINGS, Registry, describe_validation_error
+
+PARAMS_FILE = Path("params.yaml")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+
+
+def _name_in(registry: Registry) -> AfterValidator:
+    def check(name: str) -> str:
+        try:
+            return registry.check(name)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+
+    return AfterValidator(check)
+
+
+def _check_pattern(pattern: str) -> str:
+    try:
+        num_groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"must be a regular expression: {error}") from error
+    if num_groups != 1:
+        raise ValueError("must have exactly one (group): the part of the sample's id that names its sequence")
+    return pattern
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Choice(_Section):
+    """A model or a loss by name, with the options that its file defines."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+
+class ModelChoice(Choice):
+    """`train.model`."""
+
+    name: Annotated[str, _name_in(MODELS)]
+
+
+class LossChoice(Choice):
+    """`train.loss`."""
+
+    name: Annotated[str, _name_in(LOSSES)]
+
+
+class Download(_Section):
+    """Where the labelled images come from.
+
+    Attributes:
+        source: a folder, an archive (.zip, .tar, .tar.gz) or an https:// address of an archive.
+        format: the layout in which the source keeps images and masks; a file of `segpipe/data/readers`.
+        sha256: of the archive; must be given for an address.
+    """
+
+    source: Annotated[str, Field(min_length=1)]
+    format: Annotated[str, _name_in(READERS)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+
+    @property
+    def is_address(self) -> bool:
+        """Whether the source is to be fetched over the network."""
+        return "://" in self.source
+
+    @model_validator(mode="after")
+    def _address_has_sha256(self) -> "Download":
+        if self.is_address and not self.source.startswith("https://"):
+            raise ValueError("source: an address must begin with https://")
+        if self.is_address and self.sha256 is None:
+            raise ValueError("sha256: must be given for an address, so that another content is noticed")
+        return self
+
+
+SplitRule = Literal["source"] | Annotated[list[str], Field(min_length=1)] | Annotated[float, Field(gt=0, lt=1)]
+
+
+class Split(_Section):
+    """Which samples are kept out of training.
+
+    Each rule is one of:
+
+    - a list of group names: these sequences, whole;
+    - a share (0..1): so many samples, in whole sequences, drawn by `preprocess.seed`; val's share is of what test
+      leaves, and new sequences may change the draw: name the groups to keep a split as it is;
+    - `source`: the samples that the source itself puts in that split, even within a sequence (the report warns).
+
+    Attributes:
+        val: chooses epochs and champions.
+        test: is reported and never chosen by; null for none.
+    """
+
+    val: SplitRule
+    test: SplitRule | None = None
+
+
+class Preprocess(_Section):
+    """How raw samples become the training-ready store.
+
+    Attributes:
+        group_pattern: regular expression with one (group), searched in a sample's id; samples of one group (a video
+            sequence, a patient, a field) are split as a whole.
+        split: what is kept out of training.
+        seed: of the draw, where a split is given as a share.
+    """
+
+    group_pattern: Annotated[str, AfterValidator(_check_pattern)]
+    split: Split
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class ClassWeights(_Section):
+    """How rare classes count in the loss.
+
+    Attributes:
+        scheme: a file of `segpipe/data/weightings`.
+        cap: no weight exceeds so many times the weight of the most frequent class.
+        options: what the scheme's file defines.
+    """
+
+    scheme: Annotated[str, _name_in(WEIGHTINGS)]
+    cap: Annotated[float, Field(ge=1)] = 20.0
+    options: dict[str, Any] = {}
+
+
+class ColorJitter(_Section):
+    """Strengths of albumentations' ColorJitter; 0 switches one off."""
+
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    saturation: Share = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+
+
+class Augment(_Section):
+    """What is varied in a training sample.
+
+    Attributes:
+        scale: lower and upper bound of the random zoom, drawn log-uniformly.
+        crop: height and width in pixels of what training sees; parts outside the image are void.
+        flip: probability of a left-right flip.
+        color_jitter: variation of brightness, contrast, saturation and hue.
+    """
+
+    scale: tuple[Positive, Positive] = Field(default=(1.0, 1.0), strict=False)
+    crop: tuple[Count, Count] = Field(strict=False)
+    flip: Share = 0.5
+    color_jitter: ColorJitter = ColorJitter()
+
+    @model_validator(mode="after")
+    def _scale_is_ordered(self) -> "Augment":
+        if self.scale[0] > self.scale[1]:
+            raise ValueError("scale: the lower bound must not exceed the upper one")
+        return self
+
+
+class Schedule(_Section):
+    """The learning rate over the steps of a training.
+
+    Attributes:
+        name: `cosine` and `poly` after a linear warm-up, or `one_cycle`, whose rise is its warm-up.
+        warmup_share: share of all steps in which the rate rises.
+        power: exponent of `poly`.
+    """
+
+    name: Literal["cosine", "poly", "one_cycle"]
+    warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    power: Positive = 0.9
+
+
+class EarlyStopping(_Section):
+    """Stops when the validation mIoU has not risen by `min_delta` in `patience` epochs."""
+
+    patience: Count
+    min_delta: Share = 0.0
+
+
+class Train(_Section):
+    """One training.
+
+    Attributes:
+        experiment: the MLflow experiment that holds the run.
+        seed: of the initial weights, the order of samples and every augmentation.
+        device: `auto` takes the first GPU where there is one.
+        num_threads: CPU threads. Weights are reproducible bit for bit for one number of threads only.
+        model: a file of `segpipe/models`.
+        loss: a file of `segpipe/losses`.
+        optimizer: `sgd` (with `momentum`) or `adamw`.
+        learning_rate: the highest rate of the schedule.
+        momentum: of `sgd`; ignored by `adamw`.
+        weight_decay: not applied to biases and normalisation layers.
+        schedule: the learning rate over the steps.
+        epochs: passes over the training split.
+        batch_size: samples a step.
+        augment: what is varied in a sample.
+        half_resolution_share: share of the epochs, from the first, in which images and masks are halved on the device:
+            four times as many steps a minute while the network learns the coarse layout.
+        ema_decay: of the moving average of the weights that is validated and kept; null for none.
+        validate_every: epochs between two validations; the last epoch is always validated.
+        early_stopping: null for none.
+        num_overlays: validation samples whose predictions are drawn, at about eight epochs spread over the training.
+    """
+
+    experiment: Annotated[str, Field(pattern=r"^[\w ./-]+$")]
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: Device = "auto"
+    num_threads: Count
+    model: ModelChoice
+    loss: LossChoice
+    optimizer: Literal["sgd", "adamw"]
+    learning_rate: Positive
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: NonNegative = 0.0
+    schedule: Schedule
+    epochs: Count
+    batch_size: Count
+    augment: Augment
+    half_resolution_share: Share = 0.0
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    validate_every: Count = 1
+    early_stopping: EarlyStopping | None = None
+    num_overlays: Annotated[int, Field(ge=0)] = 4
+
+
+class Evaluate(_Section):
+    """How the splits kept out of training are measured.
+
+    Attributes:
+        device: as in `train`.
+        num_threads: as in `train`.
+        num_overlays: the samples of each split drawn in the report: evenly spread over it.
+    """
+
+    device: Device = "auto"
+    num_threads: Count
+    num_overlays: Annotated[int, Field(ge=0)] = 6
+
+
+class Register(_Section):
+    """When a model becomes the champion.
+
+    Attributes:
+        model_name: the name in the MLflow model registry.
+        min_delta: how much the validation mIoU must exceed the champion's.
+    """
+
+    model_name: Annotated[str, Field(pattern=r"^[\w .-]+$")]
+    min_delta: Share = 0.0
+
+
+class Config(_Section):
+    """The whole of `params.yaml`; a section for each stage."""
+
+    download: Download
+    preprocess: Preprocess
+    class_weights: ClassWeights
+    train: Train
+    evaluate: Evaluate
+    register_: Register = Field(alias="register")
+
+
+def _keys_at(data_path: list[str]) -> list[str]:
+    """The right keys of the section that `data_path` leads to."""
+    model: Any = Config
+    for part in data_path:
+        field = next((f for name, f in model.model_fields.items() if (f.alias or name) == part), None)
+        kinds = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
+        model = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
+        if model is None:
+            return []
+    return sorted(field.alias or name for name, field in model.model_fields.items())
+
+
+def load_config(path: Path = PARAMS_FILE) -> Config:
+    """Reads and checks a parameter file.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or holds unknown keys or impossible values: all in one message.
+    """
+    try:
+        # YAML 1.2: `1e-3` is a number, `no` is a word.
+        document = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file; run in the repository's root folder") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: must hold the sections {', '.join(_keys_at([]))}")
+    try:
+        return Config.model_validate(document)
+    except ValidationError as error:
+        lines = describe_validation_error(error, keys_at=_keys_at)
+        raise ConfigError("\n".join(f"{path}: {line}" for line in lines)) from error

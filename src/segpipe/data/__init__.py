@@ -1,0 +1,1 @@
+"""From labelled images in any layout to a training-ready store: readers, checks, splits, store, augmentation."""

@@ -1,0 +1,97 @@
+"""Batches from the store, by threads: cv2 and memory maps release the GIL, and nothing is copied between processes.
+
+A sample's augmentation depends on (seed, epoch, index) alone. So the stream of batches is the same for any number of
+threads, and can begin at any step: a resumed training sees what an uninterrupted one would have seen.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from segpipe.config import Augment
+from segpipe.data.augment import ColorJitterTransform, augment_sample
+from segpipe.data.store import Store
+
+NUM_THREADS = 2
+NUM_BATCHES_AHEAD = 2
+
+Batch = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class TrainLoader:
+    """Endless variations of a training split, epoch by epoch.
+
+    Args:
+        store: the training samples.
+        augment: how they are varied.
+        batch_size: samples a step; a split smaller than that is one step.
+        seed: of order and augmentation.
+    """
+
+    store: Store
+    augment: Augment
+    batch_size: int
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches in a pass; what is left over waits for another epoch's order."""
+        return max(1, len(self.store) // self.batch_size)
+
+    def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """Gives an epoch's batches from `first_step` on.
+
+        Yields:
+            images (batch, *crop, 3) and masks (batch, *crop), uint8.
+        """
+        cv2.setNumThreads(0)
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.store))
+        color_jitter = ColorJitterTransform(self.augment.color_jitter)
+
+        def make_sample(index: int) -> Batch:
+            # + 1: numpy fills with zeros, so index 0 would draw what the order was drawn from.
+            rng = np.random.default_rng([self.seed, epoch, index + 1])
+            return augment_sample(*self.store.read(index), self.augment, color_jitter, rng)
+
+        with ThreadPoolExecutor(NUM_THREADS) as pool:
+            ahead: deque[list[Future[Batch]]] = deque()
+            for step in range(first_step, self.steps_per_epoch):
+                indices = order[step * self.batch_size : (step + 1) * self.batch_size]
+                ahead.append([pool.submit(make_sample, int(index)) for index in indices])
+                if len(ahead) > NUM_BATCHES_AHEAD:
+                    yield _stack(ahead.popleft())
+            while ahead:
+                yield _stack(ahead.popleft())
+
+
+def _stack(samples: list[Future[Batch]]) -> Batch:
+    images, masks = zip(*(sample.result() for sample in samples), strict=True)
+    return np.stack(images), np.stack(masks)
+
+
+def whole_batches(store: Store, batch_size: int) -> Iterator[tuple[list[int], Batch]]:
+    """Gives all samples in order, whole and unchanged; neighbours of one size share a batch.
+
+    Yields:
+        The samples' indices, images (batch, height, width, 3) and masks (batch, height, width), uint8.
+    """
+    waiting: list[int] = []
+    for index in range(len(store)):
+        mask = store.read(index)[1]
+        if waiting and (len(waiting) == batch_size or store.read(waiting[0])[1].shape != mask.shape):
+            yield waiting, _stack_whole(store, waiting)
+            waiting = []
+        waiting.append(index)
+    if waiting:
+        yield waiting, _stack_whole(store, waiting)
+
+
+def _stack_whole(store: Store, indices: list[int]) -> Batch:
+    images, masks = zip(*(store.read(index) for index in indices), strict=True)
+    return np.stack(images), np.stack(masks)

@@ -1,0 +1,1 @@
+"""Training, evaluation and prediction as plain loops. Knows neither MLflow nor DVC nor Prefect."""

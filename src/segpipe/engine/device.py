@@ -1,0 +1,71 @@
+"""The device that computes, and what makes its results repeatable."""
+
+import ctypes
+import logging
+import os
+import platform
+import sys
+
+import torch
+
+from segpipe.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+# Constants of glibc's mallopt(3).
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+
+
+def choose_device(name: str) -> torch.device:
+    """Turns `auto`, `cpu`, `mps`, `cuda` or `cuda:N` into a device.
+
+    Raises:
+        ConfigError: the machine has no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"unknown device {name!r}; known: auto, cpu, mps, cuda, cuda:N") from error
+    num_gpus = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= num_gpus:
+        raise ConfigError(f"device {name!r}: this machine has {num_gpus} CUDA devices; use auto or cpu")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device 'mps': this machine has none; use auto or cpu")
+    return device
+
+
+def make_repeatable(seed: int, num_threads: int) -> None:
+    """Fixes all that torch leaves to chance or to the machine: seeds, number of threads, choice of kernels.
+
+    The same wheels, CPU capability, number of threads and device then give the same weights, bit for bit. On CUDA some
+    kernels have no deterministic form; torch warns of each that is used.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.manual_seed(seed)
+    torch.set_num_threads(num_threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Deterministic mode also fills every new tensor, for programs that read memory they never wrote; none does here.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep freed memory instead of returning it: most page faults of a CPU training go away."""
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def describe_environment(device: torch.device) -> dict[str, str]:
+    """Names what the weights' bits depend on besides seed, data, code and parameters."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "num_threads": str(torch.get_num_threads()),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "platform": f"{platform.system()} {platform.machine()}",
+    }

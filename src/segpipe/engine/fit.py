@@ -1,0 +1,249 @@
+"""The training loop: `fit` -> `train_one_epoch` -> `train_step`, with a validation after the epoch.
+
+Everything that decides the weights is a function of seed, data, parameters and step; so a training that was interrupted
+and goes on from its checkpoint ends with the same weights as one that was not.
+"""
+
+import logging
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from segpipe.config import Train
+from segpipe.data.loader import Batch, TrainLoader
+from segpipe.data.overlay import evenly_spread, side_by_side
+from segpipe.data.store import Store
+from segpipe.engine.checkpoint import Progress, load_checkpoint, save_checkpoint
+from segpipe.engine.evaluate import Loss, evaluate
+from segpipe.engine.network import to_input
+from segpipe.engine.optim import make_optimizer, make_schedule
+from segpipe.errors import TrainingError
+from segpipe.files import whole_file
+from segpipe.metrics.confusion import confusion_matrices, scores_of
+
+log = logging.getLogger(__name__)
+
+BEST_WEIGHTS, LAST_WEIGHTS = "best.safetensors", "last.safetensors"
+NUM_OVERLAY_EPOCHS = 8
+
+
+class MetricSink(Protocol):
+    """Where a training reports to. `tracking` implements it; the engine knows nothing more."""
+
+    def log_metrics(self, metrics: Mapping[str, float], epoch: int) -> None:
+        """Takes the metrics of a finished epoch (counted from 1)."""
+
+    def log_image(self, name: str, image: npt.NDArray[np.uint8], epoch: int) -> None:
+        """Takes a picture (height, width, 3) uint8 RGB of a finished epoch."""
+
+
+class Interrupted(BaseException):
+    """The training was asked to stop; its checkpoint is written."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """All that a training works with.
+
+    Args:
+        module: the network, on its device; trained in place.
+        loss: of logits and int64 targets.
+        train_loader: batches of the training split.
+        val_store: the validation split.
+        settings: `train` of the parameters.
+        device: where the module is.
+        folder: takes checkpoint and weights.
+        sink: takes metrics and pictures.
+        should_stop: asked after each step; True ends the training with a checkpoint.
+    """
+
+    module: nn.Module
+    loss: Loss
+    train_loader: TrainLoader
+    val_store: Store
+    settings: Train
+    device: torch.device
+    folder: Path
+    sink: MetricSink
+    should_stop: Callable[[], bool]
+
+
+def fit(job: Fit) -> Progress:
+    """Trains from the beginning, or from the folder's checkpoint, to the last epoch or the early stop.
+
+    Returns:
+        The finished progress; `best.safetensors` and `last.safetensors` lie in the job's folder.
+
+    Raises:
+        Interrupted: `should_stop` said so.
+    """
+    settings = job.settings
+    optimizer = make_optimizer(job.module, settings)
+    num_steps = settings.epochs * job.train_loader.steps_per_epoch
+    parts: dict[str, Any] = {
+        "module": job.module,
+        "optimizer": optimizer,
+        "schedule": make_schedule(optimizer, settings.schedule, num_steps),
+    }
+    if settings.ema_decay is not None:
+        averaging = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
+        parts["average"] = AveragedModel(job.module, multi_avg_fn=averaging, use_buffers=True)
+    progress = load_checkpoint(job.folder, parts)
+    if progress.epoch or progress.step:
+        log.info("going on from epoch %d, step %d", progress.epoch + 1, progress.step)
+    while progress.epoch < settings.epochs and not _should_stop_early(progress, settings):
+        started, first_step = time.perf_counter(), progress.step
+        train_one_epoch(job, parts, progress)
+        seconds = time.perf_counter() - started
+        speed = (job.train_loader.steps_per_epoch - first_step) * settings.batch_size / seconds
+        _finish_epoch(job, parts, progress, images_per_second=speed)
+    _save_weights(_network_to_keep(parts), job.folder / LAST_WEIGHTS)
+    return progress
+
+
+def train_one_epoch(job: Fit, parts: dict[str, Any], progress: Progress) -> None:
+    """Takes the steps of the epoch under way that are not yet done."""
+    job.module.train()
+    is_half = progress.epoch < job.settings.half_resolution_share * job.settings.epochs
+    num_classes = job.val_store.classes.num_classes
+    confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=job.device)
+    if progress.step:
+        confusion += torch.tensor(progress.train_confusion, device=job.device)
+    batches = job.train_loader.batches(progress.epoch, first_step=progress.step)
+    bar = tqdm(
+        batches,
+        desc=f"epoch {progress.epoch + 1}/{job.settings.epochs}",
+        initial=progress.step,
+        total=job.train_loader.steps_per_epoch,
+        leave=False,
+        disable=not sys.stderr.isatty(),
+    )
+    for batch in bar:
+        loss, batch_confusion = train_step(job, parts, batch, is_half)
+        if not math.isfinite(loss):
+            where = f"epoch {progress.epoch + 1}, step {progress.step + 1}"
+            raise TrainingError(f"{where}: the loss is {loss}; lower train.learning_rate, or lengthen the warm-up")
+        progress.loss_sum += loss
+        progress.step += 1
+        confusion += batch_confusion
+        bar.set_postfix(loss=f"{progress.loss_sum / progress.step:.3f}")
+        if job.should_stop():
+            progress.train_confusion = confusion.tolist()
+            save_checkpoint(job.folder, progress, parts)
+            raise Interrupted
+    progress.train_confusion = confusion.tolist()
+
+
+def train_step(job: Fit, parts: dict[str, Any], batch: Batch, is_half: bool) -> tuple[float, torch.Tensor]:
+    """Takes one optimiser step.
+
+    Returns:
+        The loss, and the (num_classes, num_classes) confusion matrix of the batch as it was augmented.
+    """
+    images_NHWC, masks_NHW = batch
+    images_NCHW = to_input(images_NHWC, job.device)
+    target_NHW = torch.from_numpy(masks_NHW).to(job.device).long()
+    if is_half:
+        images_NCHW = F.avg_pool2d(images_NCHW, 2)
+        target_NHW = target_NHW[:, : target_NHW.shape[1] // 2 * 2 : 2, : target_NHW.shape[2] // 2 * 2 : 2]
+    logits_NCHW = job.module(images_NCHW)
+    loss = job.loss(logits_NCHW, target_NHW)
+    parts["optimizer"].zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    parts["optimizer"].step()
+    parts["schedule"].step()
+    if "average" in parts:
+        parts["average"].update_parameters(job.module)
+    with torch.no_grad():
+        prediction_NHW = logits_NCHW.max(dim=1).indices
+        confusion = confusion_matrices(prediction_NHW, target_NHW, logits_NCHW.shape[1]).sum(dim=0)
+    return float(loss.detach()), confusion
+
+
+def _finish_epoch(job: Fit, parts: dict[str, Any], progress: Progress, images_per_second: float) -> None:
+    epoch = progress.epoch + 1
+    metrics = {
+        "train_loss": progress.loss_sum / job.train_loader.steps_per_epoch,
+        "train_mean_iou": _mean_iou(progress.train_confusion),
+        "learning_rate": parts["optimizer"].param_groups[0]["lr"],
+    }
+    if epoch % job.settings.validate_every == 0 or epoch == job.settings.epochs:
+        network = _network_to_keep(parts)
+        evaluation = evaluate(network, job.val_store, job.loss, job.device)
+        metrics |= {"val_loss": evaluation.loss, "val_mean_iou": evaluation.scores.mean_iou}
+        if evaluation.scores.mean_iou > progress.best_mean_iou:
+            _save_weights(network, job.folder / BEST_WEIGHTS)
+            progress.best_mean_iou, progress.best_epoch = evaluation.scores.mean_iou, epoch
+        if epoch % _epochs_between_overlays(job.settings) == 0 or epoch == job.settings.epochs:
+            _report_overlays(job, network, epoch)
+    progress.history.append({"epoch": epoch, **metrics})
+    progress.epoch, progress.step, progress.loss_sum = epoch, 0, 0.0
+    # Reported first: an epoch that is reported twice, around a kill, is known by its number; one that is not is lost.
+    job.sink.log_metrics({**metrics, "images_per_second": images_per_second}, epoch)
+    save_checkpoint(job.folder, progress, parts)
+    shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    log.info("epoch %d/%d  %s  %.1f images/s", epoch, job.settings.epochs, shown, images_per_second)
+    if job.should_stop():
+        raise Interrupted
+
+
+def _should_stop_early(progress: Progress, settings: Train) -> bool:
+    """Whether the validation mIoU has stood still for too long; asked anew after each validation."""
+    was_validated = bool(progress.history) and "val_mean_iou" in progress.history[-1]
+    if settings.early_stopping is None or not was_validated:
+        return False
+    reference, since = -1.0, 0
+    for row in progress.history:
+        if "val_mean_iou" in row and row["val_mean_iou"] > reference + settings.early_stopping.min_delta:
+            reference, since = row["val_mean_iou"], int(row["epoch"])
+    return progress.epoch - since >= settings.early_stopping.patience
+
+
+def _network_to_keep(parts: dict[str, Any]) -> nn.Module:
+    """The moving average where there is one, else the network itself."""
+    if "average" in parts:
+        averaged: nn.Module = parts["average"].module
+        return averaged
+    module: nn.Module = parts["module"]
+    return module
+
+
+def _save_weights(network: nn.Module, path: Path) -> None:
+    # Plain layout: the file is the same whatever memory layout the training preferred.
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with whole_file(path) as temporary:
+        # Bytes first: a full disk is then the system's own error, not safetensors'.
+        temporary.write_bytes(save(tensors))
+
+
+def _mean_iou(confusion: list[list[int]]) -> float:
+    counts = np.array(confusion, np.int64)
+    return scores_of(counts).mean_iou if counts.any() else 0.0
+
+
+def _epochs_between_overlays(settings: Train) -> int:
+    step = max(1, settings.epochs // NUM_OVERLAY_EPOCHS)
+    return -(-step // settings.validate_every) * settings.validate_every
+
+
+@torch.inference_mode()
+def _report_overlays(job: Fit, network: nn.Module, epoch: int) -> None:
+    for index in evenly_spread(len(job.val_store), job.settings.num_overlays):
+        image, mask = job.val_store.read(index)
+        logits_NCHW = network(to_input(image[None], job.device))
+        prediction = logits_NCHW[0].max(dim=0).indices.to(torch.uint8).cpu().numpy()
+        picture = side_by_side(image, [mask, prediction], job.val_store.classes)
+        job.sink.log_image(str(job.val_store.manifest["sample_id"].iat[index]), picture, epoch)

@@ -1,0 +1,107 @@
+"""A trained network: its pixels' way in, its file on disk, its masks.
+
+`model.json` says how to build it and what its outputs mean, `weights.safetensors` holds its parameters. Nothing is
+pickled.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from segpipe.classes import ClassTable
+from segpipe.errors import StoreError
+from segpipe.files import sha256_of_file
+from segpipe.registry import MODELS
+
+WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
+
+# ImageNet's statistics, the field's custom; RGB, of values 0..255.
+MEAN_RGB = (123.675, 116.28, 103.53)
+STD_RGB = (58.395, 57.12, 57.375)
+
+
+def build_network(name: str, options: Mapping[str, Any], num_classes: int) -> nn.Module:
+    """Builds a model of the zoo in channels-last layout.
+
+    Raises:
+        ConfigError: unknown name or option.
+    """
+    network: nn.Module = MODELS.call(name, options, num_classes=num_classes)
+    return network.to(memory_format=torch.channels_last)
+
+
+def to_input(images_NHWC: npt.NDArray[np.uint8], device: torch.device) -> torch.Tensor:
+    """Hands images over as uint8 and normalises them on the device.
+
+    Args:
+        images_NHWC: (N, H, W, 3) uint8 RGB.
+        device: where the network is.
+
+    Returns:
+        (N, 3, H, W) float32 in channels-last layout, which is how the images already lie in memory.
+    """
+    images_NCHW = torch.tensor(images_NHWC).to(device, non_blocking=True).permute(0, 3, 1, 2).float()
+    mean = torch.tensor(MEAN_RGB, device=device).view(1, 3, 1, 1)
+    std = torch.tensor(STD_RGB, device=device).view(1, 3, 1, 1)
+    return images_NCHW.sub_(mean).div_(std)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network, ready to predict.
+
+    Args:
+        module: in evaluation mode, on its device.
+        classes: what its outputs mean.
+        device: where it computes.
+        weights_sha256: of the file of its weights.
+    """
+
+    module: nn.Module
+    classes: ClassTable
+    device: torch.device
+    weights_sha256: str
+
+    @staticmethod
+    def load(folder: Path, device: torch.device) -> "Network":
+        """Loads `model.json` and `weights.safetensors`.
+
+        Raises:
+            StoreError: a file is missing, damaged, or does not fit the other.
+        """
+        try:
+            description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+            found = sha256_of_file(folder / WEIGHTS)
+            if found != description["weights_sha256"]:
+                mend = "take both files from one training (`dvc checkout`, or `dvc repro --force train`)"
+                raise StoreError(f"{folder / WEIGHTS}: is not what {DESCRIPTION} describes (sha256); {mend}")
+            classes = ClassTable.from_json(description["classes"])
+            model = description["model"]
+            module = build_network(model["name"], model["options"], classes.num_classes)
+            module.load_state_dict(load_file(folder / WEIGHTS))
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise StoreError(f"{folder}: holds no usable model: {error}; run `dvc repro train`") from error
+        return Network(module.to(device).eval(), classes, device, found)
+
+    @torch.inference_mode()
+    def predict(self, images_NHWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Predicts masks.
+
+        Args:
+            images_NHWC: (N, H, W, 3) uint8 RGB, any H and W.
+
+        Returns:
+            (N, H, W) uint8 class indices.
+        """
+        logits_NCHW = self.module(to_input(images_NHWC, self.device))
+        masks_NHW: npt.NDArray[np.uint8] = logits_NCHW.max(dim=1).indices.to(torch.uint8).cpu().numpy()
+        return masks_NHW

@@ -1,0 +1,78 @@
+"""The tree of errors that users see.
+
+A `SegpipeError` is bad input or a bad state of the outside world: its message says what, where and how to mend it, and
+every entry point prints that message and exits with 1. Anything else is a defect and keeps its traceback.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MAX_PROBLEMS_SHOWN = 40
+
+
+class SegpipeError(Exception):
+    """Root of all errors that are the input's or the environment's, not the program's."""
+
+
+class ConfigError(SegpipeError):
+    """`params.yaml` (or a recipe) holds something that cannot be run."""
+
+
+class SourceError(SegpipeError):
+    """A data source cannot be brought in: missing, unreachable, another content than its sha256, unsafe archive."""
+
+
+class StoreError(SegpipeError):
+    """A file that an earlier stage wrote is missing or has another content than that stage recorded."""
+
+
+class TrainingError(SegpipeError):
+    """The training cannot go on with these parameters."""
+
+
+class TrackingError(SegpipeError):
+    """MLflow cannot be reached or does not hold what was asked for."""
+
+
+class PredictionError(SegpipeError):
+    """The images to predict cannot be read or their masks cannot be written."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with the data.
+
+    Args:
+        kind: short name of the sort of problem, the same for all its occurrences (`mask-missing`).
+        where: the file, sample or class concerned.
+        what: what is wrong, with the values seen.
+        mend: what to do about it.
+    """
+
+    kind: str
+    where: str
+    what: str
+    mend: str
+
+    def __str__(self) -> str:
+        """One line: where, what, how to mend."""
+        return f"{self.where}: {self.what}. {self.mend}"
+
+
+class DataError(SegpipeError):
+    """The labelled images cannot be trained on; carries every problem found, not only the first.
+
+    Args:
+        problems: all problems, at least one.
+    """
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        shown = [f"  {problem}" for problem in self.problems[:MAX_PROBLEMS_SHOWN]]
+        rest = Counter(problem.kind for problem in self.problems[MAX_PROBLEMS_SHOWN:])
+        if rest:
+            more = ", ".join(f"{count} x {kind}" for kind, count in sorted(rest.items()))
+            shown.append(f"  and more: {more}")
+        noun = "problem" if len(self.problems) == 1 else "problems"
+        super().__init__("\n".join([f"{len(self.problems)} {noun} in the data:", *shown]))

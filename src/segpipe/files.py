@@ -1,0 +1,70 @@
+"""Files that are either whole or not there."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def sha256_of_file(path: Path) -> str:
+    """Gives the sha256 of a file's content, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Gives a path to write to; on success its content takes the place of `path`, synced to disk, in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Gives an empty folder to fill; on success it takes the place of `path`, files synced to disk.
+
+    If the body raises, what was at `path` stays as it was and nothing else is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left_over in path.parent.iterdir():  # of a process that was killed
+        if left_over.is_dir() and re.fullmatch(rf"\.{re.escape(path.name)}\.[a-z0-9_]+\.part", left_over.name):
+            shutil.rmtree(left_over)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    try:
+        temporary.chmod(0o755)
+        yield temporary
+        for file in sorted(temporary.rglob("*")):
+            _sync(file)
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Writes readable JSON."""
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Segmentation scores, all from one confusion matrix."""

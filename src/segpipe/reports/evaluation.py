@@ -1,0 +1,98 @@
+"""The report of `evaluate`: scores, confusion matrix and sample pictures, for `dvc plots show` and for a browser."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+
+from segpipe.classes import ClassTable
+from segpipe.reports.page import write_page
+
+matplotlib.use("agg")
+
+from matplotlib.figure import Figure  # after the choice of the backend
+
+HEADINGS = (
+    ("mean_iou", "mIoU"),
+    ("pixel_accuracy", "pixel accuracy"),
+    ("mean_accuracy", "mean accuracy"),
+    ("frequency_weighted_iou", "frequency-weighted IoU"),
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One sample drawn: image, truth, prediction.
+
+    Attributes:
+        file: path within the report's folder.
+        sample_id: of the sample.
+        split: of the sample.
+        mean_iou: of the sample alone.
+    """
+
+    file: str
+    sample_id: str
+    split: str
+    mean_iou: float
+
+
+def draw_confusion_matrix(confusion: npt.NDArray[np.int64], classes: ClassTable, path: Path) -> None:
+    """Draws the matrix with each row as shares of its class's pixels.
+
+    Args:
+        confusion: (num_classes, num_classes) pixel counts; rows are truth.
+        classes: names of rows and columns.
+        path: the PNG to write.
+    """
+    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    size = 2.5 + 0.5 * classes.num_classes
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(classes.num_classes), classes.names, rotation=60, ha="right")
+    axes.set_yticks(range(classes.num_classes), classes.names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("labelled")
+    for row, column in np.ndindex(share.shape):
+        color = "white" if share[row, column] > 0.5 else "black"
+        text = f"{100 * share[row, column]:.0f}"
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def write_evaluation_report(
+    folder: Path,
+    model: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    num_samples: Mapping[str, int],
+    pictures: Sequence[Picture],
+) -> None:
+    """Writes `report.html` beside `confusion_matrix.png` and the pictures.
+
+    Args:
+        folder: the evaluation's.
+        model: model.json.
+        metrics: scores of each split.
+        num_samples: in each split.
+        pictures: the samples drawn.
+    """
+    classes = ClassTable.from_json(model["classes"])
+    write_page(
+        folder / "report.html",
+        "evaluation.html.j2",
+        title="Evaluation",
+        model=model["model"]["name"],
+        weights_sha256=model["weights_sha256"],
+        best_epoch=model["best_epoch"],
+        splits=list(metrics),
+        metrics=metrics,
+        headings=HEADINGS,
+        num_samples=num_samples,
+        classes=list(zip(classes.names, classes.colors, strict=True)),
+        pictures=pictures,
+    )

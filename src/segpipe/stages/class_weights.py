@@ -1,0 +1,27 @@
+"""Weighs the classes by how rare they are in the training split."""
+
+from segpipe.config import Config
+from segpipe.data.class_weights import compute_class_weights
+from segpipe.data.store import Store
+from segpipe.files import write_json
+from segpipe.stages.stage import CLASS_WEIGHTS, DATASET, run_stage
+
+
+def main(config: Config) -> None:
+    """Writes `class_weights.json`."""
+    settings = config.class_weights
+    store = Store.open(DATASET).of_split("train")
+    num_px = store.num_px()
+    weights = compute_class_weights(settings.scheme, num_px, settings.cap, settings.options)
+    share = num_px.sum(axis=0) / num_px.sum()
+    names = store.classes.names
+    document = {
+        **settings.model_dump(),
+        "share": dict(zip(names, share.tolist(), strict=True)),
+        "weights": dict(zip(names, weights.tolist(), strict=True)),
+    }
+    write_json(CLASS_WEIGHTS, document)
+
+
+if __name__ == "__main__":
+    run_stage(main, CLASS_WEIGHTS)

@@ -1,0 +1,100 @@
+"""Measures the network on the splits that it was not trained on."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pandas as pd
+import torch
+from PIL import Image
+
+from segpipe.config import Config
+from segpipe.data.overlay import evenly_spread, side_by_side
+from segpipe.data.store import Store
+from segpipe.engine.device import choose_device, keep_freed_memory, make_repeatable
+from segpipe.engine.evaluate import Evaluation, evaluate
+from segpipe.engine.network import DESCRIPTION, Network
+from segpipe.errors import StoreError
+from segpipe.files import whole_folder, write_json
+from segpipe.losses.cross_entropy import build_loss
+from segpipe.metrics.confusion import METRIC_VERSION, scores_of
+from segpipe.reports.evaluation import Picture, draw_confusion_matrix, write_evaluation_report
+from segpipe.stages.stage import DATASET, EVALUATION, MODEL, run_stage
+
+SPLITS = ("val", "test")
+
+
+def main(config: Config) -> None:
+    """Writes `evaluation/`: metrics, a confusion matrix for each image, plots, report."""
+    settings = config.evaluate
+    keep_freed_memory()
+    make_repeatable(seed=0, num_threads=settings.num_threads)
+    network = Network.load(MODEL, choose_device(settings.device))
+    model = json.loads((MODEL / DESCRIPTION).read_text(encoding="utf-8"))
+    store = Store.open(DATASET)
+    if store.classes.names != network.classes.names:
+        raise StoreError(f"{MODEL} knows other classes than {DATASET}; run `dvc repro train`")
+    stores = {split: store.of_split(split) for split in SPLITS if (store.manifest["split"] == split).any()}
+    unweighted = build_loss(class_weights=torch.ones(store.classes.num_classes))
+    evaluations = {split: evaluate(network.module, part, unweighted, network.device) for split, part in stores.items()}
+    metrics = {
+        split: {**evaluation.scores.to_json(store.classes.names), "loss": evaluation.loss}
+        for split, evaluation in evaluations.items()
+    }
+    with whole_folder(EVALUATION) as output:
+        write_json(output / "metrics.json", metrics)
+        write_json(output / "evaluation.json", _identify(network, stores))
+        rows = pd.concat([_per_image(stores[split], evaluation) for split, evaluation in evaluations.items()])
+        rows.to_parquet(output / "per_image.parquet", index=False)
+        val_confusion = evaluations["val"].confusions.sum(axis=0)
+        draw_confusion_matrix(val_confusion, store.classes, output / "confusion_matrix.png")
+        by_class = pd.DataFrame({split: scores["iou"] for split, scores in metrics.items()})
+        by_class.to_csv(output / "iou.csv", index_label="class")
+        pictures = [
+            picture
+            for split, evaluation in evaluations.items()
+            for picture in _draw_samples(network, stores[split], evaluation, settings.num_overlays, output)
+        ]
+        num_samples = {split: len(part) for split, part in stores.items()}
+        write_evaluation_report(output, model, metrics, num_samples, pictures)
+
+
+def _identify(network: Network, stores: dict[str, Store]) -> dict[str, str]:
+    """Says what was measured on what: scores of equal digests may be compared."""
+    measured = f"{stores['val'].digest} metric {METRIC_VERSION}"
+    return {
+        "weights_sha256": network.weights_sha256,
+        "class_table": network.classes.digest,
+        "evaluation_digest": hashlib.sha256(measured.encode()).hexdigest()[:32],
+    }
+
+
+def _per_image(store: Store, evaluation: Evaluation) -> pd.DataFrame:
+    """One row a sample: its confusion matrix, rows of truth one after another, for statistics over groups."""
+    rows = store.manifest[["sample_id", "group", "split"]].copy()
+    rows["mean_iou"] = [
+        scores_of(confusion).mean_iou if confusion.any() else None for confusion in evaluation.confusions
+    ]
+    rows["confusion"] = [confusion.ravel() for confusion in evaluation.confusions]
+    return rows
+
+
+def _draw_samples(
+    network: Network, store: Store, evaluation: Evaluation, num_overlays: int, output: Path
+) -> list[Picture]:
+    pictures = []
+    for index in evenly_spread(len(store), num_overlays):
+        image, mask = store.read(index)
+        row = store.manifest.iloc[index]
+        file = f"overlays/{row['split']}/{row['sample_id']}.png"
+        (output / file).parent.mkdir(parents=True, exist_ok=True)
+        picture = side_by_side(image, [mask, network.predict(image[None])[0]], store.classes)
+        Image.fromarray(picture).save(output / file)
+        confusion = evaluation.confusions[index]
+        mean_iou = scores_of(confusion).mean_iou if confusion.any() else 0.0
+        pictures.append(Picture(file, str(row["sample_id"]), str(row["split"]), mean_iou))
+    return pictures
+
+
+if __name__ == "__main__":
+    run_stage(main, EVALUATION)

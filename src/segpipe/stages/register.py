@@ -1,0 +1,21 @@
+"""Registers the model, and makes it the champion where it is better."""
+
+import logging
+
+from segpipe.config import Config
+from segpipe.files import write_json
+from segpipe.stages.stage import CHECKPOINTS, EVALUATION, MODEL, REGISTRATION, run_stage
+from segpipe.tracking.registry import Results, publish
+
+log = logging.getLogger(__name__)
+
+
+def main(config: Config) -> None:
+    """Writes `registration.json`."""
+    registration = publish(Results.read(MODEL, EVALUATION), CHECKPOINTS, config.register_)
+    write_json(REGISTRATION, registration.to_json())
+    log.info("version %s %s. %s", registration.version, registration.decision, " ".join(registration.reasons))
+
+
+if __name__ == "__main__":
+    run_stage(main, REGISTRATION)

@@ -1,0 +1,112 @@
+"""How a stage runs: one at a time on its output, dying with its parent, leaving all or nothing."""
+
+import contextlib
+import ctypes
+import errno
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from filelock import FileLock, Timeout
+
+from segpipe.config import Config, load_config
+from segpipe.errors import SegpipeError, StoreError
+
+BUILD = Path("build")
+RAW = BUILD / "raw"
+DATASET = BUILD / "dataset"
+CLASS_WEIGHTS = BUILD / "class_weights.json"
+MODEL = BUILD / "model"
+EVALUATION = BUILD / "evaluation"
+REGISTRATION = BUILD / "registration.json"
+CHECKPOINTS = Path("checkpoints")
+LOCKS = Path(".locks")
+
+EXIT_BAD_INPUT = 1
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+PR_SET_PDEATHSIG = 1
+
+# What the system refuses although the program is right: no space, quota, size limit, permission, read-only file system.
+SYSTEM_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
+
+
+def configure_logging() -> None:
+    """Sends the progress of our own code to standard error, a plain line each."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for ours in ("segpipe", "__main__"):
+        logging.getLogger(ours).setLevel(logging.INFO)
+
+
+def die_with_parent() -> None:
+    """Asks the kernel for SIGTERM when the parent (DVC, a worker) ends, however it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _exit_on_signal(signum: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + signum)
+
+
+def report_errors(work: Callable[[], None]) -> int:
+    """Runs and turns what a user can mend into a message on standard error.
+
+    Returns:
+        The exit code: 0, 1 for bad input or a refusal of the system, 130 for Ctrl-C. Defects keep their traceback.
+    """
+    try:
+        work()
+    except SegpipeError as error:
+        print(f"segpipe: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except OSError as error:
+        # Arrow gives the system's text without its number.
+        if error.errno not in SYSTEM_REFUSALS and os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        print(f"segpipe: the system refuses: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return 0
+
+
+@contextlib.contextmanager
+def writing_alone(output: Path) -> Iterator[None]:
+    """Holds the lock on an output of the pipeline.
+
+    Raises:
+        StoreError: another process holds it.
+    """
+    LOCKS.mkdir(exist_ok=True)
+    lock = FileLock(LOCKS / f"{output.name}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise StoreError(f"{output} is being written by another process; wait for it, or stop it") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def run_stage(work: Callable[[Config], None], output: Path) -> None:
+    """Runs a stage as the process's whole work, and exits.
+
+    Args:
+        work: reads its own section of the configuration, and its inputs from the folders named above.
+        output: what it writes; another process that writes the same makes this one end with a message.
+    """
+    configure_logging()
+    die_with_parent()
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+
+    def locked() -> None:
+        config = load_config()
+        with writing_alone(output):
+            work(config)
+
+    sys.exit(report_errors(locked))

@@ -1,0 +1,129 @@
+"""Trains a network, or goes on with a training that was interrupted."""
+
+import hashlib
+import json
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segpipe.config import Config, Train
+from segpipe.data.loader import TrainLoader
+from segpipe.data.store import Store
+from segpipe.engine.checkpoint import Progress, remove_checkpoint
+from segpipe.engine.device import choose_device, describe_environment, keep_freed_memory, make_repeatable
+from segpipe.engine.fit import BEST_WEIGHTS, LAST_WEIGHTS, Fit, Interrupted, MetricSink, fit
+from segpipe.engine.network import DESCRIPTION, WEIGHTS, build_network
+from segpipe.errors import StoreError
+from segpipe.files import sha256_of_file, whole_folder, write_json
+from segpipe.registry import LOSSES
+from segpipe.stages.stage import CHECKPOINTS, CLASS_WEIGHTS, DATASET, EXIT_TERMINATED, MODEL, run_stage
+from segpipe.tracking.history import write_history
+from segpipe.tracking.journal import Journal
+from segpipe.tracking.lineage import environment_tags, lineage_tags
+from segpipe.tracking.run import WEIGHTS as WEIGHTS_TAG
+from segpipe.tracking.run import Description, track
+
+
+def main(config: Config) -> None:
+    """Writes `model/`: best and last weights, `model.json`, the history of the epochs."""
+    settings = config.train
+    is_stop_asked = []
+    # The step under way is finished and a checkpoint written before the process ends.
+    signal.signal(signal.SIGTERM, lambda signum, frame: is_stop_asked.append(signum))
+    device = choose_device(settings.device)
+    keep_freed_memory()
+    make_repeatable(settings.seed, settings.num_threads)
+    store = Store.open(DATASET)
+    weighting = _read_weights(store)
+    weights = torch.tensor([weighting["weights"][name] for name in store.classes.names], dtype=torch.float32)
+    module = build_network(settings.model.name, settings.model.options, store.classes.num_classes).to(device)
+    loss = LOSSES.call(settings.loss.name, settings.loss.options, class_weights=weights.to(device))
+    train_store, val_store = store.of_split("train"), store.of_split("val")
+    description = _describe(settings, store, weighting, describe_environment(device))
+    folder = CHECKPOINTS / description["signature"]
+    journal = Journal(folder)
+    journal.begin()
+
+    def work(sink: MetricSink) -> Progress:
+        loader = TrainLoader(train_store, settings.augment, settings.batch_size, settings.seed)
+        return fit(Fit(module, loss, loader, val_store, settings, device, folder, sink, lambda: bool(is_stop_asked)))
+
+    end_tags: dict[str, str] = {}
+    try:
+        with track(journal, _run_description(description), end_tags) as sink:
+            progress = work(sink)
+            end_tags[WEIGHTS_TAG] = sha256_of_file(folder / BEST_WEIGHTS)
+            _write_model(folder, description, progress)
+    except Interrupted:
+        sys.exit(EXIT_TERMINATED)
+    journal.finish()
+    remove_checkpoint(folder)
+    for copied in (BEST_WEIGHTS, LAST_WEIGHTS):
+        (folder / copied).unlink()
+
+
+def _read_weights(store: Store) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = json.loads(CLASS_WEIGHTS.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{CLASS_WEIGHTS}: {error}; run `dvc repro class_weights`") from error
+    if list(document["weights"]) != list(store.classes.names):
+        raise StoreError(f"{CLASS_WEIGHTS}: is of other classes than {DATASET}; run `dvc repro class_weights`")
+    return document
+
+
+def _describe(settings: Train, store: Store, weighting: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
+    """Gives what `model.json` holds before the training: all that decides the weights."""
+    decisive = {
+        "experiment": settings.experiment,
+        "model": settings.model.model_dump(),
+        "classes": store.classes.to_json(),
+        "dataset": {"name": f"{DATASET.name}", "digest": store.digest},
+        "params": {"train": settings.model_dump(mode="json"), "class_weights": weighting},
+        "environment": environment,
+    }
+    signature = hashlib.sha256(json.dumps([decisive, _code_digest()], sort_keys=True).encode()).hexdigest()
+    return {"signature": signature, **decisive}
+
+
+def _code_digest() -> str:
+    """Identifies the source text of all of our modules that this process has loaded."""
+    files = sorted(
+        {Path(__file__)}  # which runs under the name __main__
+        | {
+            Path(module.__file__)
+            for name, module in list(sys.modules.items())
+            if (name == "segpipe" or name.startswith("segpipe.")) and module.__file__
+        }
+    )
+    return hashlib.sha256("".join(sha256_of_file(file) for file in files).encode()).hexdigest()
+
+
+def _run_description(description: dict[str, Any]) -> Description:
+    return Description(
+        experiment=description["experiment"],
+        signature=description["signature"],
+        params=description["params"],
+        tags={**lineage_tags(), **environment_tags(description["environment"])},
+        dataset_name=description["dataset"]["name"],
+        dataset_digest=description["dataset"]["digest"],
+    )
+
+
+def _write_model(folder: Path, description: dict[str, Any], progress: Progress) -> None:
+    with whole_folder(MODEL) as output:
+        shutil.copyfile(folder / BEST_WEIGHTS, output / WEIGHTS)
+        shutil.copyfile(folder / LAST_WEIGHTS, output / LAST_WEIGHTS)
+        shutil.copyfile(CLASS_WEIGHTS, output / CLASS_WEIGHTS.name)
+        # Neither times nor ids of runs: the same training gives the same bytes, here and elsewhere.
+        write_history(output, progress.history)
+        results = {"best_epoch": progress.best_epoch, "weights_sha256": sha256_of_file(output / WEIGHTS)}
+        write_json(output / DESCRIPTION, {**description, **results})
+
+
+if __name__ == "__main__":
+    run_stage(main, MODEL)

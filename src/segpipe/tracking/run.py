@@ -1,0 +1,250 @@
+"""A training as an MLflow run: found or made again by what identifies it, filled from the journal, never twice."""
+
+import logging
+import math
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.tracking import MlflowClient
+from PIL import Image
+from sqlalchemy.exc import SQLAlchemyError
+
+from segpipe.errors import TrackingError
+from segpipe.tracking.client import connect, mlflow_name
+from segpipe.tracking.journal import Entry, Journal
+
+log = logging.getLogger(__name__)
+
+ATTEMPT, SIGNATURE, WEIGHTS = "segpipe.attempt", "segpipe.signature", "segpipe.weights_sha256"
+SYSTEM_METRICS_SECONDS = 10
+CLOSE_SECONDS = 60
+MARKER_METRIC = "train_loss"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a run says of itself besides its metrics.
+
+    Attributes:
+        experiment: the MLflow experiment.
+        signature: identifies parameters, data and code.
+        params: nested parameters; logged flat, dotted.
+        tags: git commit, DVC hashes, environment.
+        dataset_name: name of the data set, which becomes the run's dataset input.
+        dataset_digest: of its content.
+    """
+
+    experiment: str
+    signature: str
+    params: Mapping[str, Any]
+    tags: Mapping[str, str]
+    dataset_name: str
+    dataset_digest: str
+
+
+def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Gives nested parameters as dotted names and text."""
+    flat: dict[str, str] = {}
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
+def find_run(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> str | None:
+    """Gives the id of the newest run that has all these tags, or None; a run in the bin is taken out of it."""
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        return None
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    filter_string = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+    newest_first = ["attributes.start_time DESC"]
+    for view in (ViewType.ACTIVE_ONLY, ViewType.DELETED_ONLY):
+        runs = client.search_runs([found.experiment_id], filter_string, view, max_results=1, order_by=newest_first)
+        if runs:
+            run_id = str(runs[0].info.run_id)
+            if view == ViewType.DELETED_ONLY:
+                client.restore_run(run_id)
+                log.info("MLflow run %s was deleted and is restored", run_id)
+            return run_id
+    return None
+
+
+def find_or_create_run(client: MlflowClient, description: Description, attempt: str, start_ms: int | None) -> str:
+    """Gives the id of the run of this attempt, made if it does not exist."""
+    run_id = find_run(client, description.experiment, {ATTEMPT: attempt})
+    if run_id is not None:
+        return run_id
+    experiment = client.get_experiment_by_name(description.experiment)
+    experiment_id = experiment.experiment_id if experiment else client.create_experiment(description.experiment)
+    tags = {**description.tags, SIGNATURE: description.signature, ATTEMPT: attempt}
+    run = client.create_run(experiment_id, start_time=start_ms, tags=tags, run_name=_run_name(description))
+    run_id = str(run.info.run_id)
+    params = [Param(name, value) for name, value in flatten(description.params).items()]
+    client.log_batch(run_id, params=params)
+    source = CodeDatasetSource(tags={name: value for name, value in description.tags.items() if "dvc" in name})
+    data = MetaDataset(source, name=description.dataset_name, digest=description.dataset_digest)
+    tagged = DatasetInput(data._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])
+    client.log_inputs(run_id, [tagged])
+    return run_id
+
+
+def _run_name(description: Description) -> str:
+    return f"{description.params['train']['model']['name']}-{description.signature[:8]}"
+
+
+def ship(client: MlflowClient, run_id: str, entries: Sequence[Entry]) -> None:
+    """Sends entries that the run does not yet hold."""
+    epochs_there = {metric.step for metric in client.get_metric_history(run_id, MARKER_METRIC)}
+    images_there = _images_of(client, run_id) if any(entry.image for entry in entries) else set()
+    for entry in entries:
+        if entry.image is not None:
+            key = mlflow_name(entry.name)
+            if (key, entry.epoch) not in images_there and entry.image.exists():
+                picture = _read_picture(entry.image)
+                client.log_image(run_id, picture, key=key, step=entry.epoch, timestamp=entry.time_ms, synchronous=True)
+        elif entry.epoch not in epochs_there:
+            metrics = [
+                Metric(name, value, entry.time_ms, entry.epoch)
+                for name, value in entry.metrics.items()
+                if math.isfinite(value)
+            ]
+            # One call for all metrics of an epoch: the marker is there when the others are.
+            client.log_batch(run_id, metrics=metrics)
+
+
+def _images_of(client: MlflowClient, run_id: str) -> set[tuple[str, int]]:
+    """Gives name and epoch of the pictures that a run holds, from MLflow's file names: NAME+step+EPOCH+timestamp+..."""
+    images = set()
+    for artifact in client.list_artifacts(run_id, "images"):
+        name, found, rest = Path(artifact.path).name.partition("+step+")
+        if found:
+            images.add((name.replace("~", "/"), int(rest.partition("+")[0])))
+    return images
+
+
+def _read_picture(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        picture.load()
+        return picture
+
+
+class LiveRun:
+    """Ships a training's journal while it is written, from a thread of its own.
+
+    MLflow may be down at any time: then the journal waits, and `register` ships what is missing.
+
+    Args:
+        journal: begun.
+        description: of the run.
+    """
+
+    def __init__(self, journal: Journal, description: Description) -> None:
+        self._journal, self._description = journal, description
+        self._changed = threading.Event()
+        self._closing = False
+        self._monitor: SystemMetricsMonitor | None = None
+        self._is_shipped = self._has_warned = False
+        self.run_id: str | None = None
+        self._thread = threading.Thread(target=self._work, name="segpipe-shipper", daemon=True)
+        self._thread.start()
+        self._changed.set()
+
+    def notify(self) -> None:
+        """Says that the journal has grown."""
+        self._changed.set()
+
+    def close(self, status: str, tags: Mapping[str, str]) -> None:
+        """Ships the rest and ends the run; gives up after a minute."""
+        self._closing = True
+        self._changed.set()
+        self._thread.join(CLOSE_SECONDS)
+        if self._monitor is not None:
+            self._monitor.finish()
+        if self.run_id is None or not self._is_shipped or self._thread.is_alive():
+            log.warning("MLflow did not take the run; `register` will send it from the journal")
+            return
+        try:
+            client = connect()
+            for name, value in tags.items():
+                client.set_tag(self.run_id, name, value)
+            client.set_terminated(self.run_id, status)
+        except (TrackingError, MlflowException, SQLAlchemyError) as error:
+            log.warning("MLflow did not take the end of the run: %s", error)
+
+    def _work(self) -> None:
+        while True:
+            self._changed.wait()
+            self._changed.clear()
+            is_last = self._closing
+            try:
+                self._ship()
+                self._is_shipped = True
+            except Exception as error:  # whatever MLflow or its store raises must not end a training
+                self._is_shipped = False
+                if not self._has_warned:
+                    log.warning("%s. The training goes on; its journal is sent later", error)
+                self._has_warned = True
+            if is_last:
+                return
+
+    def _ship(self) -> None:
+        client = connect()
+        entries = self._journal.entries()
+        if self.run_id is None:
+            start_ms = entries[0].time_ms if entries else None
+            self.run_id = find_or_create_run(client, self._description, self._journal.attempt, start_ms)
+            client.update_run(self.run_id, status="RUNNING")
+            log.info("MLflow run %s", self.run_id)
+            self._monitor = SystemMetricsMonitor(
+                self.run_id, sampling_interval=SYSTEM_METRICS_SECONDS, resume_logging=True
+            )
+            self._monitor.start()
+        ship(client, self.run_id, entries)
+
+
+class RunSink:
+    """The engine's `MetricSink`: writes to the journal, then wakes the shipper."""
+
+    def __init__(self, journal: Journal, live_run: LiveRun) -> None:
+        self._journal, self._live_run = journal, live_run
+
+    def log_metrics(self, metrics: Mapping[str, float], epoch: int) -> None:
+        """Takes the metrics of a finished epoch."""
+        self._journal.log_metrics(metrics, epoch)
+        self._live_run.notify()
+
+    def log_image(self, name: str, image: Any, epoch: int) -> None:
+        """Takes a picture of a finished epoch."""
+        self._journal.log_image(name, image, epoch)
+        self._live_run.notify()
+
+
+@contextmanager
+def track(journal: Journal, description: Description, end_tags: dict[str, str]) -> Iterator[RunSink]:
+    """Tracks a training; what the body puts into `end_tags` is known only when it has finished.
+
+    A training that is interrupted or fails ends its run as KILLED or FAILED; going on makes it RUNNING again.
+    """
+    live_run = LiveRun(journal, description)
+    status = "KILLED"
+    try:
+        yield RunSink(journal, live_run)
+        status = "FINISHED"
+    except Exception:
+        status = "FAILED"
+        raise
+    finally:
+        live_run.close(status, end_tags)

@@ -1,0 +1,188 @@
+"""`dvc repro` on a finished project: exactly what a change concerns runs again."""
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from integration.project import EXPERIMENT, MODEL_NAME, STAGES, Project, add_sample
+
+NOTHING: tuple[str, ...] = ()
+
+
+def stages_to_run(project: Project) -> tuple[str, ...]:
+    """The stages that `dvc repro` would run, in order."""
+    return tuple(re.findall(r"Running stage '(\w+)'", project.call("dvc", "repro", "--dry")))
+
+
+def touch_source(project: Project, path: str) -> None:
+    with (project.root / "src/segpipe" / path).open("a", encoding="utf-8") as file:
+        file.write("\n# A comment.\n")
+
+
+def test_a_second_repro_runs_nothing_and_leaves_git_clean(finished: Project) -> None:
+    text = finished.call("dvc", "repro")
+    for stage in STAGES:
+        assert f"Stage '{stage}' didn't change, skipping" in text
+    assert "Running stage" not in text
+    assert json.loads(finished.call("dvc", "status", "--json")) == {}
+    assert finished.call("git", "status", "--porcelain") == ""
+
+
+def test_every_output_is_in_the_cache_and_comes_back_without_a_computation(finished: Project) -> None:
+    before = finished.files()
+    finished.call("rm", "-r", "build", "checkpoints")
+    finished.call("dvc", "checkout", "--quiet")
+    assert finished.files() == before
+    assert stages_to_run(finished) == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "first"),
+    [
+        ("train.learning_rate", 1e-3, "train"),
+        ("class_weights.scheme", "enet", "class_weights"),
+        ("preprocess.split.val", ["b"], "preprocess"),
+        ("evaluate.num_overlays", 2, "evaluate"),
+        ("register.min_delta", 0.1, "register"),
+    ],
+)
+def test_a_changed_parameter_starts_at_its_stage(finished: Project, key: str, value: object, first: str) -> None:
+    finished.change_params(key, value)
+    status = json.loads(finished.call("dvc", "status", "--json"))
+    assert first in status
+    assert not set(STAGES[: STAGES.index(first)]) & status.keys()
+
+
+def test_a_changed_learning_rate_runs_train_evaluate_and_register_only(finished: Project) -> None:
+    finished.change_params("train.learning_rate", 1e-2)
+    text = finished.call("dvc", "repro")
+    assert tuple(re.findall(r"Running stage '(\w+)'", text)) == ("train", "evaluate", "register")
+    assert stages_to_run(finished) == NOTHING
+    client = finished.client()
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    rates = {run.data.params["train.learning_rate"] for run in client.search_runs([experiment.experiment_id])}
+    assert rates == {"0.01", "0.03"}
+    assert finished.json("build/registration.json")["version"] == "2"
+    assert len(client.search_model_versions(f"name = '{MODEL_NAME}'")) == 2
+
+
+def test_a_new_image_with_its_mask_starts_at_download_and_is_in_the_manifest(finished: Project) -> None:
+    # Nothing but `dvc repro` is needed: data.dvc takes the new state of data/ by itself.
+    add_sample(finished.root / "data", "a_099")
+    pointer = (finished.root / "data.dvc").read_bytes()
+    assert stages_to_run(finished)[0] == "download"
+
+    text = finished.call("dvc", "repro", "preprocess")
+
+    assert tuple(re.findall(r"Running stage '(\w+)'", text)) == ("download", "preprocess")
+    manifest = pd.read_parquet(finished.root / "build/dataset/manifest.parquet")
+    (row,) = manifest[manifest["sample_id"] == "a_099"].to_dict(orient="records")
+    assert (row["group"], row["split"]) == ("a", "train")
+    assert stages_to_run(finished)[0] == "class_weights"
+    assert (finished.root / "data.dvc").read_bytes() != pointer
+    changed = finished.call("git", "status", "--porcelain").split()
+    assert {"data.dvc", "dvc.lock"} <= set(changed)
+
+
+def test_sources_that_the_configured_run_does_not_use_run_nothing(finished: Project) -> None:
+    unused = [
+        "models/lraspp_mobilenet_v3_large.py",
+        "models/compact_fpn.py",
+        "losses/dice.py",
+        "data/readers/camvid.py",
+        "data/weightings/enet.py",
+        "data/rendered_set.py",
+        "cli.py",
+    ]
+    for path in unused:
+        assert (finished.root / "src/segpipe" / path).is_file(), path
+        touch_source(finished, path)
+    assert json.loads(finished.call("dvc", "status", "--json")) == {}
+    assert stages_to_run(finished) == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("path", "stages"),
+    [
+        ("data/readers/folder.py", ("download", "preprocess")),
+        ("data/build.py", ("preprocess",)),
+        ("data/weightings/inverse_frequency.py", ("class_weights",)),
+        ("models/unet.py", ("train", "evaluate")),
+        ("losses/cross_entropy.py", ("train", "evaluate")),
+        ("engine/fit.py", ("train",)),
+        ("metrics/confusion.py", ("train", "evaluate")),
+        ("tracking/gate.py", ("register",)),
+        ("reports/templates/evaluation.html.j2", ("evaluate",)),
+        ("errors.py", STAGES),
+    ],
+)
+def test_a_source_that_is_used_runs_the_stages_that_use_it(
+    finished: Project, path: str, stages: tuple[str, ...]
+) -> None:
+    touch_source(finished, path)
+    assert tuple(json.loads(finished.call("dvc", "status", "--json"))) == stages
+
+
+def test_stages_run_again_give_the_same_bytes_in_another_folder(finished: Project, tmp_path: Path) -> None:
+    # A user's clone: nothing but what git holds, another path, no MLflow store, no cache, no checkpoints.
+    clone = Project(tmp_path / "clone")
+    finished.call("git", "clone", "--quiet", str(finished.root), str(clone.root))
+    clone.call("dvc", "repro")
+    outs = {path: content for path, content in finished.files().items() if path != "build/registration.json"}
+    again = clone.files()
+    assert {path for path, content in outs.items() if again.get(path) != content} == set()
+    assert clone.json("build/registration.json") == finished.json("build/registration.json")
+    assert clone.call("git", "status", "--porcelain") == ""
+
+
+def test_the_plots_can_be_rendered(finished: Project) -> None:
+    templates = json.loads(finished.call("dvc", "plots", "show", "--json", "--out", "rendered"))
+    sources = " ".join(templates["data"])
+    for name in ("Loss", "mIoU", "IoU", "build/evaluation/confusion_matrix.png", "build/evaluation/overlays"):
+        assert name in sources
+    assert not templates.get("errors")
+    page = finished.call("dvc", "plots", "show", "--out", "rendered").strip()
+    assert page.endswith("index.html")
+    text = (finished.root / "rendered/index.html").read_text(encoding="utf-8")
+    for title in ("Loss over the epochs", "mIoU over the epochs", "IoU of each class"):
+        assert title in text
+    pictures = sorted(path.name for path in (finished.root / "rendered/static").iterdir())
+    assert any("confusion_matrix" in name for name in pictures)
+    assert any("overlays" in name for name in pictures)
+
+
+def test_the_metrics_can_be_shown(finished: Project) -> None:
+    shown = json.loads(finished.call("dvc", "metrics", "show", "--json"))
+    (metrics,) = shown[""]["data"].values()
+    assert metrics["data"]["val"]["mean_iou"] == finished.json("build/evaluation/metrics.json")["val"]["mean_iou"]
+
+
+def test_bad_data_stops_the_graph_with_our_message_and_keeps_nothing_half_written(finished: Project) -> None:
+    (finished.root / "data/masks/a_000.png").unlink()
+    done = finished.run("dvc", "repro")
+    assert done.returncode != 0
+    assert "images/a_000.png: no masks/a_000.png. Add the mask or remove the image" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((finished.root / "build").glob(".*.part"))
+    # What a user does about it: the old state of the data is the old state of all.
+    finished.call("git", "checkout", "data")
+    assert "Running stage" not in finished.call("dvc", "repro")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "right"),
+    [
+        ("train.model.name", "unett", "did you mean 'unet'?"),
+        ("train.loss.name", "cross_entropie", "did you mean 'cross_entropy'?"),
+        ("class_weights.scheme", "enett", "did you mean 'enet'?"),
+        ("download.format", "foldre", "did you mean 'folder'?"),
+        ("train.learning_rat", 1, "did you mean 'learning_rate'?"),
+    ],
+)
+def test_check_tells_what_the_graph_cannot(finished: Project, key: str, value: object, right: str) -> None:
+    finished.change_params(key, value)
+    done = finished.run("segpipe", "check")
+    assert done.returncode == 1
+    assert right in done.stderr

@@ -1,0 +1,46 @@
+"""Which files of ours a module imports, found in its text: what `dvc.yaml` and the layers are compared with."""
+
+import ast
+from pathlib import Path
+
+SOURCES = Path(__file__).parents[1] / "src"
+
+
+def file_of(module: str) -> Path | None:
+    """The file of a module of ours, or None if there is no such module."""
+    base = SOURCES.joinpath(*module.split("."))
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def imports_of(module: str) -> set[str]:
+    """The modules of ours that a module's text imports anywhere in it, their parent packages included."""
+    path = file_of(module)
+    assert path is not None, module
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: relative import"
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    ours = {name for name in names if name.split(".")[0] == "segpipe" and file_of(name)}
+    return ours | {parent for name in ours for parent in parents_of(name)}
+
+
+def parents_of(module: str) -> set[str]:
+    """The packages that importing a module imports first."""
+    parts = module.split(".")
+    return {".".join(parts[:i]) for i in range(1, len(parts))}
+
+
+def closure_of(module: str) -> set[str]:
+    """The module, all it imports, all these import, and so on."""
+    found, open_ends = set(), {module} | parents_of(module)
+    while open_ends:
+        name = open_ends.pop()
+        found.add(name)
+        open_ends |= imports_of(name) - found
+    return found

@@ -1,0 +1,111 @@
+"""The command `segpipe` as a user types it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from integration.project import CLASSES, Project, message_of_refusal, paint, read_picture
+from PIL import Image
+
+MODEL = ("--model", "build/model")
+
+
+@pytest.fixture
+def images(original: Project, tmp_path: Path) -> Path:
+    """Photographs of different sizes, one grey, one in a folder below."""
+    folder = tmp_path / "images"
+    (folder / "below").mkdir(parents=True)
+    Image.fromarray(paint("a", 0)[0]).save(folder / "small.png")
+    Image.fromarray(paint("a", 1)[0]).resize((131, 97)).save(folder / "odd.jpg")
+    Image.fromarray(paint("a", 2)[0]).convert("L").save(folder / "below/grey.png")
+    return folder
+
+
+SIZES = {"small": (64, 48), "odd": (131, 97), "below/grey": (64, 48)}
+
+
+def test_predict_writes_masks_colours_and_overlays(original: Project, images: Path, tmp_path: Path) -> None:
+    output = tmp_path / "predictions"
+    said = original.call("segpipe", "predict", str(images), "--output", str(output), *MODEL)
+    assert said.startswith("3 images predicted")
+    palette = np.array([color for _, color in CLASSES], np.uint8)
+    assert sum(1 for path in output.rglob("*") if path.is_file()) == 9
+    for name, size in SIZES.items():
+        files = [output / folder / f"{name}.png" for folder in ("masks", "colors", "overlays")]
+        mask, colors, overlay = map(read_picture, files)
+        assert (mask.mode, colors.mode, overlay.mode) == ("L", "RGB", "RGB")
+        assert mask.size == colors.size == overlay.size == size
+        assert np.asarray(mask).max() < len(CLASSES)
+        np.testing.assert_array_equal(palette[np.asarray(mask)], np.asarray(colors))
+
+    # The champion is the same model, taken from MLflow.
+    said = original.call("segpipe", "predict", str(images), "--output", str(tmp_path / "by-champion"))
+    assert said.startswith("3 images predicted")
+    for path in output.rglob("*.png"):
+        assert (tmp_path / "by-champion" / path.relative_to(output)).read_bytes() == path.read_bytes()
+
+
+def test_a_damaged_image_is_named_and_the_others_are_predicted(original: Project, images: Path, tmp_path: Path) -> None:
+    path = images / "odd.jpg"
+    path.write_bytes(path.read_bytes()[:-400])
+    output = tmp_path / "predictions"
+    message = message_of_refusal(original.run("segpipe", "predict", str(images), "--output", str(output), *MODEL))
+    assert str(path) in message
+    assert "cannot be decoded" in message
+    assert {path.name for path in (output / "masks").rglob("*.png")} == {"small.png", "grey.png"}
+
+
+def test_an_output_inside_the_input_is_refused(original: Project, images: Path) -> None:
+    done = original.run("segpipe", "predict", str(images), "--output", str(images / "out"), *MODEL)
+    assert "lies in" in message_of_refusal(done)
+    assert not (images / "out").exists()
+
+
+def test_no_images_and_no_such_folder(original: Project, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder, reason in (("empty", "holds no image"), ("missing", "no such file or folder")):
+        done = original.run("segpipe", "predict", str(tmp_path / folder), "--output", str(tmp_path / "out"), *MODEL)
+        assert reason in message_of_refusal(done)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_champion_predict_says_so(sources: Project, images: Path, tmp_path: Path) -> None:
+    done = sources.run("segpipe", "predict", str(images), "--output", str(tmp_path / "out"))
+    message = message_of_refusal(done)
+    assert "holds no champion of 'boxes'; run `dvc repro` first" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_whose_weights_were_exchanged_is_refused(finished: Project, images: Path, tmp_path: Path) -> None:
+    weights = finished.root / "build/model/weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.unlink()
+    weights.write_bytes(content)
+    done = finished.run("segpipe", "predict", str(images), "--output", str(tmp_path / "out"), *MODEL)
+    assert "is not what model.json describes (sha256)" in message_of_refusal(done)
+
+
+def test_render_gives_a_set_that_download_and_preprocess_take(sources: Project) -> None:
+    arguments = ("--sequences", "3", "--frames", "2", "--height", "48", "--width", "64", "--seed", "3")
+    said = sources.call("segpipe", "data", "render", "--output", "streets", *arguments)
+    assert said.startswith("6 images with masks in streets")
+    sources.change_params("download.source", "streets")
+    sources.change_params("preprocess.split", {"val": ["street01"], "test": ["street02"]})
+    sources.stage("download")
+    done = sources.run_stage("preprocess")
+    # So few small frames may lack a rare class; nothing else may be wrong with them.
+    lines = [line for line in done.stderr.splitlines() if line.startswith("  ")]
+    assert all("has not one pixel in the training split" in line for line in lines)
+
+
+def test_check(sources: Project) -> None:
+    assert sources.call("segpipe", "check").strip() == "params.yaml is valid"
+    sources.change_params("train.epochs", 0)
+    assert "params.yaml: train.epochs: must be" in message_of_refusal(sources.run("segpipe", "check"))
+
+
+def test_check_of_a_file_that_is_not_there_or_no_yaml(sources: Project) -> None:
+    assert "no such file" in message_of_refusal(sources.run("segpipe", "check", "parms.yaml"))
+    (sources.root / "broken.yaml").write_text("a: [1\n", encoding="utf-8")
+    assert "is not YAML" in message_of_refusal(sources.run("segpipe", "check", "broken.yaml"))

@@ -1,0 +1,56 @@
+"""What a stage and the library load: a stage that needs no torch does not pay for it, and nothing needs Prefect."""
+
+import json
+
+import pytest
+from integration.project import STAGES, Project
+
+WITHOUT_TORCH = ("download", "preprocess", "class_weights", "register")
+
+RUN_STAGE = """
+import json, sys
+from segpipe.config import load_config
+from segpipe.stages import {stage} as stage
+stage.main(load_config())
+print(json.dumps(sorted({{name.partition(".")[0] for name in sys.modules}})))
+"""
+
+IMPORT_WITH_BLOCKED = """
+import importlib, pkgutil, sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"albumentations", "mlflow", "dvc", "prefect"}:
+            raise ImportError(f"blocked: {name}")
+
+sys.meta_path.insert(0, Blocker())
+for name in ("segpipe.engine", "segpipe.models", "segpipe.losses", "segpipe.metrics"):
+    package = importlib.import_module(name)
+    for module in pkgutil.iter_modules(package.__path__, name + "."):
+        importlib.import_module(module.name)
+print("all imported")
+"""
+
+
+@pytest.mark.parametrize("stage", WITHOUT_TORCH)
+def test_a_stage_that_needs_no_torch_never_imports_it(finished: Project, stage: str) -> None:
+    # An empty store: register then logs the model, which is where MLflow would like to load it.
+    (finished.root / "mlflow.db").unlink()
+    modules = set(json.loads(finished.python(RUN_STAGE.format(stage=stage)).splitlines()[-1]))
+    assert "segpipe" in modules
+    assert not modules & {"torch", "torchvision", "prefect"}
+    assert stage == "register" or "mlflow" not in modules
+
+
+def test_no_stage_imports_prefect(original: Project) -> None:
+    imports = ", ".join(f"segpipe.stages.{stage}" for stage in STAGES)
+    code = f"import sys, {imports}; print('prefect' in sys.modules, 'torch' in sys.modules)"
+    assert original.python(code).split() == ["False", "True"]
+
+
+def test_the_engine_and_the_models_need_neither_albumentations_nor_the_three_tools(original: Project) -> None:
+    assert original.python(IMPORT_WITH_BLOCKED).split() == ["all", "imported"]
+
+
+def test_the_sources_under_test_are_the_projects_own(original: Project) -> None:
+    assert original.python("import segpipe; print(segpipe.__file__)").startswith(str(original.root))

@@ -1,0 +1,343 @@
+"""MLflow after the pipeline, against a real SQLite store: what a run and a version hold, and that it heals itself."""
+
+import hashlib
+import json
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from integration.project import EXPERIMENT, MODEL_NAME, Project
+from mlflow.entities import Run, ViewType
+from mlflow.tracking import MlflowClient
+from safetensors.numpy import load_file, save_file
+
+NUM_EPOCHS = 12
+EPOCHS = list(range(1, NUM_EPOCHS + 1))
+EPOCH_METRICS = ("train_loss", "train_mean_iou", "val_loss", "val_mean_iou", "learning_rate", "images_per_second")
+
+
+def all_runs(client: MlflowClient) -> list[Run]:
+    experiments = [experiment.experiment_id for experiment in client.search_experiments(view_type=ViewType.ALL)]
+    return sorted(client.search_runs(experiments, run_view_type=ViewType.ALL), key=lambda run: run.info.start_time)
+
+
+def the_run(project: Project) -> Run:
+    (run,) = all_runs(project.client())
+    return run
+
+
+def artifacts_below(client: MlflowClient, run_id: str, folder: str = "") -> list[str]:
+    paths: list[str] = []
+    for item in client.list_artifacts(run_id, folder):
+        paths += artifacts_below(client, run_id, item.path) if item.is_dir else [item.path]
+    return sorted(paths)
+
+
+def snapshot(project: Project) -> dict[str, Any]:
+    """All that the store holds: runs with their whole history and files, logged models, versions, aliases."""
+    client = project.client()
+    runs = {}
+    for run in all_runs(client):
+        histories = {name: client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
+        runs[run.info.run_id] = {
+            "run": run.to_dictionary(),
+            "inputs": [(i.dataset.name, i.dataset.digest) for i in run.inputs.dataset_inputs],
+            "histories": {name: [(m.step, m.value, m.timestamp) for m in h] for name, h in histories.items()},
+            "artifacts": artifacts_below(client, run.info.run_id),
+        }
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    models = [m.to_dictionary() for m in client.search_logged_models([experiment.experiment_id])]
+    versions = [dict(v) for v in client.search_model_versions(f"name = '{MODEL_NAME}'")]
+    for version in versions:
+        version["metrics"] = [(m.key, m.value, m.step) for m in version.get("metrics") or []]
+    aliases = dict(client.get_registered_model(MODEL_NAME).aliases)
+    return {"runs": runs, "models": models, "versions": versions, "aliases": aliases}
+
+
+def steps_of(project: Project, run: Run, metric: str) -> list[int]:
+    return sorted(m.step for m in project.client().get_metric_history(run.info.run_id, metric))
+
+
+# What is there after the pipeline
+
+
+def test_the_run_says_where_it_comes_from(original: Project) -> None:
+    run = the_run(original)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.learning_rate"] == "0.03"
+    assert run.data.params["train.model.name"] == "unet"
+    assert run.data.params["train.model.options.width"] == "4"
+    assert run.data.params["train.augment.crop"] in {"(32, 48)", "[32, 48]"}
+    assert {"class_weights.weights.ground", "class_weights.weights.box"} <= run.data.params.keys()
+    tags = run.data.tags
+    assert tags["segpipe.git_commit"] == original.call("git", "rev-parse", "HEAD~1").strip()
+    assert tags["segpipe.git_dirty"] == "false"
+    for out in ("data", "build/raw", "build/dataset", "build/class_weights.json"):
+        assert tags[f"segpipe.dvc.{out}"], out
+    assert tags["segpipe.environment.num_threads"] == "1"
+    assert tags["segpipe.environment.device"] == "cpu"
+    assert tags["segpipe.environment.torch"]
+
+
+def test_the_run_has_the_data_set_as_an_input_with_its_digest(original: Project) -> None:
+    (dataset_input,) = the_run(original).inputs.dataset_inputs
+    assert dataset_input.dataset.digest == original.json("build/dataset/dataset.json")["digest"]
+    assert {tag.key: tag.value for tag in dataset_input.tags} == {"mlflow.data.context": "training"}
+
+
+def test_the_run_has_every_metric_of_every_epoch_once(original: Project) -> None:
+    run = the_run(original)
+    for metric in EPOCH_METRICS:
+        assert steps_of(original, run, metric) == EPOCHS, metric
+
+
+def test_the_run_has_overlays_over_the_epochs_and_the_evaluation(original: Project) -> None:
+    files = artifacts_below(original.client(), the_run(original).info.run_id)
+    images = {Path(file).name for file in files if file.startswith("images/") and file.endswith(".png")}
+    assert any("c_000" in name for name in images)
+    assert len({name.partition("step")[2][1:].partition(name.partition("step")[2][0])[0] for name in images}) > 2
+    assert "class_weights.json" in files
+    for name in ("metrics.json", "report.html", "confusion_matrix.png", "per_image.parquet"):
+        assert f"evaluation/{name}" in files
+
+
+def test_the_run_has_the_scores_of_the_evaluation(original: Project) -> None:
+    scores = original.json("build/evaluation/metrics.json")
+    metrics = the_run(original).data.metrics
+    for split in ("val", "test"):
+        assert metrics[f"final_{split}/mean_iou"] == scores[split]["mean_iou"]
+        assert metrics[f"final_{split}/iou_box"] == scores[split]["iou"]["box"]
+
+
+def test_the_version_is_the_champion_and_says_why(original: Project) -> None:
+    client = original.client()
+    version = client.get_model_version_by_alias(MODEL_NAME, "champion")
+    registration = original.json("build/registration.json")
+    scores = original.json("build/evaluation/metrics.json")
+    assert registration == {
+        "model_name": MODEL_NAME,
+        "version": "1",
+        "decision": "promoted",
+        "reasons": ["There was no champion."],
+        "champion": "1",
+        "mean_iou": scores["val"]["mean_iou"],
+        "weights_sha256": hashlib.sha256(
+            (original.root / "build/model/weights.safetensors").read_bytes()
+        ).hexdigest(),
+        "evaluation_digest": original.json("build/evaluation/evaluation.json")["evaluation_digest"],
+    }  # fmt: skip
+    assert str(version.version) == "1"
+    assert version.run_id == the_run(original).info.run_id
+    assert version.tags["segpipe.weights_sha256"] == registration["weights_sha256"]
+    assert float(version.tags["segpipe.val_mean_iou"]) == registration["mean_iou"]
+    assert version.tags["segpipe.evaluation_digest"] == registration["evaluation_digest"]
+    assert version.tags["segpipe.decision"] == "promoted"
+    assert json.loads(version.tags["segpipe.reasons"]) == registration["reasons"]
+    assert "There was no champion." in version.description
+
+
+def test_the_logged_model_is_the_trained_one_with_its_signature(original: Project) -> None:
+    client = original.client()
+    run = the_run(original)
+    (model,) = client.search_logged_models([run.info.experiment_id])
+    assert model.source_run_id == run.info.run_id
+    assert str(model.status) == "READY"
+    assert {metric.key for metric in model.metrics} >= {"final_val/mean_iou", "final_test/mean_iou"}
+
+
+# Publishing again
+
+
+def test_registering_again_changes_nothing(finished: Project) -> None:
+    before, files = snapshot(finished), finished.files("mlruns").keys()
+    build = finished.files()
+    finished.stage("register")
+    assert snapshot(finished) == before
+    assert finished.files("mlruns").keys() == files
+    assert finished.files() == build
+
+
+def test_publishing_changes_nothing_after_a_run_of_the_pipeline_and_shows_the_result(finished: Project) -> None:
+    before, build = snapshot(finished), finished.files()
+    text = finished.call("segpipe", "publish")
+    assert snapshot(finished) == before
+    assert finished.files() == build
+    for fragment in ("box", "mIoU", "pixel accuracy", "version 1: promoted. There was no champion.", "mlflow ui"):
+        assert fragment in text
+    assert "build/evaluation/report.html" in text
+
+
+# What was deleted comes back
+
+
+def test_a_deleted_run_is_restored(finished: Project) -> None:
+    before = snapshot(finished)
+    finished.client().delete_run(the_run(finished).info.run_id)
+    finished.call("segpipe", "publish")
+    assert snapshot(finished) == before
+
+
+def test_a_deleted_experiment_is_restored(finished: Project) -> None:
+    run = the_run(finished)
+    finished.client().delete_experiment(run.info.experiment_id)
+    finished.call("segpipe", "publish")
+    restored = the_run(finished)
+    assert restored.info.lifecycle_stage == "active"
+    assert restored.info.run_id == run.info.run_id
+    assert finished.client().get_experiment(run.info.experiment_id).lifecycle_stage == "active"
+
+
+def test_a_deleted_version_is_restored_with_the_alias(finished: Project) -> None:
+    finished.client().delete_model_version(MODEL_NAME, "1")
+    finished.stage("register")
+    registration = finished.json("build/registration.json")
+    champion = finished.client().get_model_version_by_alias(MODEL_NAME, "champion")
+    assert registration["decision"] == "promoted"
+    assert registration["champion"] == registration["version"] == str(champion.version)
+    assert champion.tags["segpipe.weights_sha256"] == registration["weights_sha256"]
+    assert len(all_runs(finished.client())) == 1
+    assert len(finished.client().search_model_versions(f"name = '{MODEL_NAME}'")) == 1
+
+
+def test_a_deleted_registered_model_is_restored(finished: Project) -> None:
+    finished.client().delete_registered_model(MODEL_NAME)
+    finished.call("segpipe", "publish")
+    assert str(finished.client().get_model_version_by_alias(MODEL_NAME, "champion").version) == "1"
+
+
+def test_a_deleted_alias_is_restored(finished: Project) -> None:
+    before = snapshot(finished)
+    finished.client().delete_registered_model_alias(MODEL_NAME, "champion")
+    finished.call("segpipe", "publish")
+    after = snapshot(finished)
+    assert after["aliases"] == before["aliases"]
+    assert len(after["versions"]) == 1
+
+
+def test_a_deleted_logged_model_is_restored_and_the_champion_can_be_used(finished: Project) -> None:
+    run = the_run(finished)
+    (model,) = finished.client().search_logged_models([run.info.experiment_id])
+    finished.client().delete_logged_model(model.model_id)
+    finished.call("segpipe", "publish")
+    assert len(finished.client().search_logged_models([run.info.experiment_id])) == 1
+    finished.call("segpipe", "predict", "data/images", "--output", "predictions")
+
+
+def delete_journal(project: Project) -> None:
+    shutil.rmtree(project.root / "checkpoints")
+
+
+def keep_journal(project: Project) -> None:
+    assert list((project.root / "checkpoints").glob("*/journal.jsonl"))
+
+
+@pytest.mark.parametrize("prepare", [keep_journal, delete_journal])
+def test_a_lost_store_is_made_again_with_the_whole_history(finished: Project, prepare: Any) -> None:
+    scores = finished.json("build/evaluation/metrics.json")
+    (finished.root / "mlflow.db").unlink()
+    shutil.rmtree(finished.root / "mlruns")
+    prepare(finished)
+
+    finished.call("segpipe", "publish")
+
+    run = the_run(finished)
+    assert run.info.status == "FINISHED"
+    for metric in ("train_loss", "train_mean_iou", "val_loss", "val_mean_iou", "learning_rate"):
+        assert steps_of(finished, run, metric) == EPOCHS, metric
+    assert run.data.metrics["final_val/mean_iou"] == scores["val"]["mean_iou"]
+    assert run.data.tags["segpipe.git_commit"]
+    assert run.inputs.dataset_inputs[0].dataset.digest == finished.json("build/dataset/dataset.json")["digest"]
+    assert str(finished.client().get_model_version_by_alias(MODEL_NAME, "champion").version) == "1"
+    again = snapshot(finished)
+    finished.call("segpipe", "publish")
+    assert snapshot(finished) == again
+
+
+# The gate
+
+
+def fabricate_challenger(project: Project, mean_iou: float, **evaluation: str) -> None:
+    """Puts results of another training into build/: other weights, another mIoU, and what else is given."""
+    weights = project.root / "build/model/weights.safetensors"
+    tensors = {name: np.nextafter(tensor, np.inf, dtype=tensor.dtype) if tensor.dtype == np.float32 else tensor
+               for name, tensor in load_file(weights).items()}  # fmt: skip
+    save_file(tensors, weights)
+    identity = {"weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    other = hashlib.sha256(identity["weights_sha256"].encode()).hexdigest()
+    project.change_json("build/model/model.json", lambda document: document.update(identity, signature=other))
+    project.change_json("build/evaluation/evaluation.json", lambda document: document.update(identity, **evaluation))
+    project.change_json("build/evaluation/metrics.json", lambda document: document["val"].update(mean_iou=mean_iou))
+
+
+@pytest.mark.parametrize(
+    ("difference", "evaluation", "decision", "reason"),
+    [
+        (-0.01, {}, "not promoted", "Not better: "),
+        (+0.01, {}, "promoted", "Better: "),
+        (+0.01, {"evaluation_digest": "f" * 32}, "not promoted", "measured on other validation images"),
+        (+0.01, {"class_table": "f" * 16}, "not promoted", "knows other classes"),
+    ],
+    ids=["lower", "higher", "other-images", "other-classes"],
+)
+def test_the_gate(finished: Project, difference: float, evaluation: dict[str, str], decision: str, reason: str) -> None:
+    champion_iou = finished.json("build/evaluation/metrics.json")["val"]["mean_iou"]
+    fabricate_challenger(finished, champion_iou + difference, **evaluation)
+
+    finished.stage("register")
+
+    registration = finished.json("build/registration.json")
+    client = finished.client()
+    assert (registration["version"], registration["decision"]) == ("2", decision)
+    assert any(reason in sentence for sentence in registration["reasons"])
+    champion = str(client.get_model_version_by_alias(MODEL_NAME, "champion").version)
+    assert champion == registration["champion"] == ("2" if decision == "promoted" else "1")
+    version = client.get_model_version(MODEL_NAME, "2")
+    assert version.tags["segpipe.decision"] == decision
+    assert json.loads(version.tags["segpipe.reasons"]) == registration["reasons"]
+    assert reason in version.description
+
+
+def test_weights_and_evaluation_of_two_trainings_are_refused(finished: Project) -> None:
+    before = snapshot(finished)
+    finished.change_json("build/evaluation/evaluation.json", lambda document: document.update(weights_sha256="0" * 64))
+    assert "are of two trainings" in finished.refused("register")
+    assert snapshot(finished) == before
+
+
+# A server that is down
+
+
+def free_address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def test_a_server_that_is_down_neither_stops_a_training_nor_loses_its_metrics(finished: Project) -> None:
+    finished.change_params("train.seed", 1)
+    address = free_address()
+    offline = Project(finished.root, {"MLFLOW_TRACKING_URI": address})
+
+    said = offline.stage("train")
+    assert f"MLflow at {address} cannot be used: " in said
+    assert "`register` will send it from the journal" in said
+    assert len(all_runs(finished.client())) == 1
+
+    offline.stage("evaluate")
+    registration = (finished.root / "build/registration.json").read_bytes()
+    message = offline.refused("register")
+    assert message.startswith(f"MLflow at {address} cannot be used: ")
+    assert "unset MLFLOW_TRACKING_URI" in message
+    assert (finished.root / "build/registration.json").read_bytes() == registration
+
+    finished.call("segpipe", "publish")
+    run = all_runs(finished.client())[-1]
+    assert run.data.tags["segpipe.weights_sha256"] == finished.json("build/model/model.json")["weights_sha256"]
+    for metric in EPOCH_METRICS:
+        assert steps_of(finished, run, metric) == EPOCHS, metric
+    files = artifacts_below(finished.client(), run.info.run_id)
+    assert any(file.startswith("images/") for file in files)
+    assert "evaluation/report.html" in files

@@ -1,0 +1,120 @@
+"""The stream of batches is a function of seed, epoch and step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from segpipe.config import Augment
+from segpipe.data import loader
+from segpipe.data.loader import Batch, TrainLoader, whole_batches
+from segpipe.data.store import Sample, Store
+
+MakeSample = Callable[..., Sample]
+AUGMENT = {"crop": [24, 16], "scale": [0.8, 1.5], "color_jitter": {"brightness": 0.3, "hue": 0.1}}
+
+
+@pytest.fixture
+def store(make_store: Callable[..., Store], make_sample: MakeSample) -> Store:
+    return make_store([make_sample(f"a_{i}") for i in range(11)])
+
+
+def _batches(store: Store, epoch: int = 0, first_step: int = 0, **changes: Any) -> list[Batch]:
+    arguments = {"augment": Augment.model_validate(AUGMENT), "batch_size": 2, "seed": 5} | changes
+    return list(TrainLoader(store, **arguments).batches(epoch, first_step))
+
+
+def _assert_same(left: list[Batch], right: list[Batch]) -> None:
+    for (images, masks), (other_images, other_masks) in zip(left, right, strict=True):
+        np.testing.assert_array_equal(images, other_images)
+        np.testing.assert_array_equal(masks, other_masks)
+
+
+def test_batches_are_full_and_of_the_crops_size(store: Store) -> None:
+    batches = _batches(store)
+    assert len(batches) == 5  # the eleventh sample waits
+    for images, masks in batches:
+        assert (images.shape, images.dtype) == ((2, 24, 16, 3), np.uint8)
+        assert (masks.shape, masks.dtype) == ((2, 24, 16), np.uint8)
+
+
+def test_a_split_smaller_than_a_batch_is_one_step(store: Store) -> None:
+    ((images, _),) = _batches(store, batch_size=50)
+    assert len(images) == 11
+
+
+@pytest.mark.parametrize("num_threads", [1, 3, 8])
+def test_the_stream_is_the_same_for_any_number_of_threads(
+    store: Store, monkeypatch: pytest.MonkeyPatch, num_threads: int
+) -> None:
+    expected = _batches(store)
+    monkeypatch.setattr(loader, "NUM_THREADS", num_threads)
+    _assert_same(_batches(store), expected)
+
+
+@pytest.mark.parametrize("first_step", range(6))
+def test_the_stream_begins_at_any_step(store: Store, first_step: int) -> None:
+    _assert_same(_batches(store, first_step=first_step), _batches(store)[first_step:])
+
+
+def test_epochs_and_seeds_differ(store: Store) -> None:
+    streams = [_batches(store), _batches(store, epoch=1), _batches(store, seed=6)]
+    for left, right in pairwise([*streams, streams[0]]):
+        assert all((a[0] != b[0]).any() for a, b in zip(left, right, strict=True))
+
+
+def test_a_sample_is_varied_anew_in_each_epoch(make_store: Callable[..., Store], make_sample: MakeSample) -> None:
+    """With one sample the order cannot differ."""
+    store = make_store([make_sample("a_0")])
+    ((first, _),), ((second, _),) = _batches(store, epoch=0), _batches(store, epoch=1)
+    assert (first != second).any()
+
+
+def test_an_epoch_shows_each_sample_at_most_once_and_all_have_their_turn(
+    make_store: Callable[..., Store], make_sample: MakeSample
+) -> None:
+    samples = []
+    for i in range(11):
+        sample = make_sample(f"a_{i}")
+        sample.image[:] = i
+        samples.append(sample)
+    store = make_store(samples)
+    plain = Augment.model_validate({"crop": [32, 32], "flip": 0.0})
+    seen = set()
+    for epoch in range(12):
+        shown = [int(image[0, 0, 0]) for images, _ in _batches(store, epoch, augment=plain) for image in images]
+        assert len(set(shown)) == len(shown) == 10
+        seen |= set(shown)
+    assert seen == set(range(11))
+
+
+def test_stopping_early_ends_the_threads(store: Store) -> None:
+    stream = TrainLoader(store, Augment.model_validate(AUGMENT), 2, 0).batches(0)
+    next(stream)
+    stream.close()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
+def test_whole_batches_cover_all_samples_in_order(
+    make_store: Callable[..., Store], make_sample: MakeSample, batch_size: int
+) -> None:
+    sizes = [(32, 32)] * 3 + [(16, 32)] * 2 + [(32, 16)] + [(32, 32)] * 4
+    samples = [make_sample(f"a_{i}", "val", *size) for i, size in enumerate(sizes)]
+    seen = []
+    for indices, (images, masks) in whole_batches(make_store(samples), batch_size):
+        assert len(indices) == len(images) == len(masks) <= batch_size
+        for index, image, mask in zip(indices, images, masks, strict=True):
+            np.testing.assert_array_equal(image, samples[index].image)
+            np.testing.assert_array_equal(mask, samples[index].mask)
+        seen += indices
+    assert seen == list(range(10))
+
+
+def test_neighbours_of_one_size_share_a_batch(make_store: Callable[..., Store], make_sample: MakeSample) -> None:
+    sizes = [(32, 32)] * 3 + [(16, 32)] * 2 + [(32, 32)]
+    store = make_store([make_sample(f"a_{i}", "val", *size) for i, size in enumerate(sizes)])
+    assert [indices for indices, _ in whole_batches(store, 2)] == [[0, 1], [2], [3, 4], [5]]

@@ -1,0 +1,36 @@
+"""Pictures of masks."""
+
+import numpy as np
+import pytest
+
+from segpipe.classes import ClassTable
+from segpipe.data.overlay import OPACITY, colorize, evenly_spread, overlay, side_by_side
+
+MASK = np.array([[0, 1, 255]], np.uint8)
+IMAGE = np.array([[[100, 100, 100], [0, 50, 255], [7, 8, 9]]], np.uint8)
+
+
+def test_colorize(classes: ClassTable) -> None:
+    assert colorize(MASK, classes).tolist() == [[[128, 64, 128], [0, 0, 142], [0, 0, 0]]]
+
+
+def test_overlay_mixes_and_leaves_void_alone(classes: ClassTable) -> None:
+    assert OPACITY == 0.6
+    # 0.4 * image + 0.6 * colour, rounded
+    assert overlay(IMAGE, MASK, classes).tolist() == [[[117, 78, 117], [0, 20, 187], [7, 8, 9]]]
+    assert overlay(IMAGE, MASK, classes).dtype == np.uint8
+
+
+def test_side_by_side(classes: ClassTable) -> None:
+    picture = side_by_side(IMAGE, [MASK, MASK[:, ::-1]], classes)
+    assert picture.shape == (1, 9, 3)
+    np.testing.assert_array_equal(picture[:, :3], IMAGE)
+    np.testing.assert_array_equal(picture[:, 6:], colorize(MASK, classes)[:, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "num_chosen", "expected"),
+    [(10, 1, [5]), (10, 2, [2, 7]), (4, 4, [0, 1, 2, 3]), (2, 5, [0, 1]), (5, 0, []), (0, 3, [])],
+)
+def test_evenly_spread(num_samples: int, num_chosen: int, expected: list[int]) -> None:
+    assert evenly_spread(num_samples, num_chosen) == expected

@@ -1,0 +1,75 @@
+"""An evaluation equals a slow loop over pixels, however the samples are cut into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from segpipe.classes import IGNORE_INDEX
+from segpipe.data.store import Sample, Store
+from segpipe.engine import evaluate as evaluate_module
+from segpipe.engine.evaluate import evaluate
+from segpipe.engine.network import MEAN_RGB, STD_RGB
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def store(make_store: Callable[..., Store], make_sample: Callable[..., Sample]) -> Store:
+    sizes = [(12, 16)] * 3 + [(16, 8)] * 2
+    return make_store([make_sample(f"v_{i}", "val", *size) for i, size in enumerate(sizes)])
+
+
+@pytest.fixture
+def module() -> nn.Conv2d:
+    """A network of one pixel's sight, whose answer is easily computed by hand."""
+    torch.manual_seed(0)
+    return nn.Conv2d(3, 3, 1)
+
+
+def _loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(logits, target, ignore_index=IGNORE_INDEX)
+
+
+def test_equals_a_slow_loop(store: Store, module: nn.Conv2d) -> None:
+    weight, bias = module.weight.detach().double().numpy()[:, :, 0, 0], module.bias.detach().double().numpy()
+    expected = np.zeros((5, 3, 3), np.int64)
+    for index in range(len(store)):
+        image, mask = store.read(index)
+        for y, x in np.ndindex(*mask.shape):
+            if mask[y, x] != IGNORE_INDEX:
+                normalised = (image[y, x].astype(np.float64) - MEAN_RGB) / STD_RGB
+                expected[index, mask[y, x], np.argmax(weight @ normalised + bias)] += 1
+    evaluation = evaluate(module, store, _loss, CPU)
+    np.testing.assert_array_equal(evaluation.confusions, expected)
+    summed = expected.sum(axis=0)
+    iou = summed.diagonal() / (summed.sum(axis=0) + summed.sum(axis=1) - summed.diagonal())
+    assert evaluation.scores.mean_iou == pytest.approx(iou.mean())
+
+
+@pytest.mark.parametrize("max_batch_px", [1, 12 * 16 * 2, 1 << 20])
+def test_does_not_depend_on_the_batches(
+    store: Store, module: nn.Conv2d, monkeypatch: pytest.MonkeyPatch, max_batch_px: int
+) -> None:
+    expected = evaluate(module, store, _loss, CPU)
+    monkeypatch.setattr(evaluate_module, "MAX_BATCH_PX", max_batch_px)
+    np.testing.assert_array_equal(evaluate(module, store, _loss, CPU).confusions, expected.confusions)
+
+
+def test_the_loss_is_the_mean_of_the_batches(store: Store, module: nn.Conv2d) -> None:
+    losses = iter([1.0, 4.0])  # one batch for each size
+    assert evaluate(module, store, lambda *_: torch.tensor(next(losses)), CPU).loss == 2.5
+
+
+def test_the_network_evaluates_and_does_not_learn(store: Store, module: nn.Conv2d) -> None:
+    norm = nn.BatchNorm2d(3)
+    network = nn.Sequential(module, norm).train()
+    evaluate(network, store, _loss, CPU)
+    assert not network.training
+    assert norm.num_batches_tracked == 0
+    assert module.weight.grad is None

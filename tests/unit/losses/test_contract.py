@@ -1,0 +1,89 @@
+"""What every loss keeps, found by the registry."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from segpipe.classes import IGNORE_INDEX
+from segpipe.registry import LOSSES
+
+pytestmark = pytest.mark.parametrize("name", LOSSES.names())
+
+WEIGHTS = torch.tensor([0.5, 1.0, 4.0])
+
+
+def _batch(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 4, 5, generator=generator, dtype=dtype)
+    target = torch.randint(0, 3, (2, 4, 5), generator=generator)
+    target[0, 0], target[1, 2] = IGNORE_INDEX, IGNORE_INDEX
+    return logits, target
+
+
+def test_is_a_positive_scalar_of_the_logits_type(name: str) -> None:
+    loss = LOSSES.call(name, class_weights=WEIGHTS)
+    for dtype in (torch.float32, torch.float64):
+        value = loss(*_batch(dtype))
+        assert value.shape == ()
+        assert value.dtype == dtype
+        assert value > 0
+
+
+def test_void_is_ignored(name: str) -> None:
+    loss = LOSSES.call(name, class_weights=WEIGHTS)
+    logits, target = _batch()
+    logits.requires_grad_()
+    value = loss(logits, target)
+    value.backward()
+    is_void = target == IGNORE_INDEX
+    gradient = logits.grad
+    assert gradient is not None
+    gradient_NHWC = gradient.permute(0, 2, 3, 1)
+    assert (gradient_NHWC[is_void] == 0).all()
+    assert (gradient_NHWC[~is_void] != 0).all()
+    changed_NHWC = logits.detach().permute(0, 2, 3, 1).clone()
+    changed_NHWC[is_void] = 100.0
+    assert loss(changed_NHWC.permute(0, 3, 1, 2), target) == value
+
+
+def test_a_batch_of_void_gives_zero_and_zero_gradients(name: str) -> None:
+    loss = LOSSES.call(name, class_weights=WEIGHTS)
+    logits, target = _batch()
+    logits.requires_grad_()
+    value = loss(logits, torch.full_like(target, IGNORE_INDEX))
+    value.backward()
+    assert value == 0
+    assert logits.grad is not None
+    assert (logits.grad == 0).all()
+
+
+@pytest.mark.parametrize("size", [1e4, 1e30])
+def test_huge_logits_give_finite_gradients(name: str, size: float) -> None:
+    loss = LOSSES.call(name, class_weights=WEIGHTS)
+    logits, target = _batch()
+    logits = (logits.sign() * size).requires_grad_()
+    loss(logits, target).backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+def test_gradient_is_the_slope(name: str) -> None:
+    loss = LOSSES.call(name, class_weights=WEIGHTS.double())
+    logits, target = _batch(torch.float64)
+    assert torch.autograd.gradcheck(lambda x: loss(x, target), logits.requires_grad_())
+
+
+def test_a_perfect_prediction_costs_next_to_nothing_and_its_reverse_much(name: str) -> None:
+    loss = LOSSES.call(name, class_weights=WEIGHTS)
+    _, target = _batch()
+    one_hot = torch.nn.functional.one_hot(target.where(target != IGNORE_INDEX, 0), 3).permute(0, 3, 1, 2).float()
+    assert loss(50 * one_hot, target) < 1e-3
+    assert loss(-50 * one_hot, target) > 0.5
+
+
+def test_class_weights_count(name: str) -> None:
+    logits, target = _batch()
+    even, uneven = (LOSSES.call(name, class_weights=w)(logits, target) for w in (torch.ones(3), WEIGHTS))
+    assert even != uneven
+    assert LOSSES.call(name, class_weights=10 * WEIGHTS)(logits, target) == pytest.approx(float(uneven), rel=1e-5)

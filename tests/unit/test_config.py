@@ -1,0 +1,166 @@
+"""`params.yaml`: the files of the repository are right, and each mistake is named with its place and its mending."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from segpipe.config import load_config
+from segpipe.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+DELETE = object()
+
+
+def _edited(tmp_path: Path, changes: dict[str, Any]) -> Path:
+    """Writes params.yaml with dotted keys set or deleted."""
+    yaml = YAML(typ="safe", pure=True)
+    document = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for key, value in changes.items():
+        *sections, last = key.split(".")
+        section = document
+        for name in sections:
+            section = section[name]
+        if value is DELETE:
+            del section[last]
+        else:
+            section[last] = value
+    text = io.StringIO()
+    yaml.dump(document, text)
+    path = tmp_path / "params.yaml"
+    path.write_text(text.getvalue(), encoding="utf-8")
+    return path
+
+
+def _message(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    return str(caught.value).replace(str(path), "params.yaml")
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))], ids=lambda p: p.name
+)
+def test_the_repositorys_files_are_valid(path: Path) -> None:
+    load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("train.learning_rat", 0.1, "train.learning_rat: unknown key; did you mean 'learning_rate'? known: augment, "),
+        ("train.augment.flipp", 0.1, "train.augment.flipp: unknown key; did you mean 'flip'? known: "),
+        ("train.early_stopping", {"patience": 1, "delta": 0}, "train.early_stopping.delta: unknown key; did you mean "),
+        ("trian", {}, "trian: unknown key; did you mean 'train'? known: class_weights, download, "),
+        ("registr", {}, "registr: unknown key; did you mean 'register'?"),
+        ("train", 3, "train: must be a valid dictionary or instance of Train (got 3)"),
+        ("train.learning_rate", -0.1, "train.learning_rate: must be greater than 0 (got -0.1)"),
+        ("train.augment.flip", 1.5, "train.augment.flip: must be less than or equal to 1 (got 1.5)"),
+        ("class_weights.cap", 0.5, "class_weights.cap: must be greater than or equal to 1 (got 0.5)"),
+        ("train.epochs", 0, "train.epochs: must be greater than or equal to 1 (got 0)"),
+        ("train.epochs", 2.5, "train.epochs: must be a valid integer (got 2.5)"),
+        ("train.epochs", "40", "train.epochs: must be a valid integer (got '40')"),
+        ("train.num_threads", True, "train.num_threads: must be a valid integer (got True)"),
+        ("train.learning_rate", "1,5", "train.learning_rate: must be a valid number (got '1,5')"),
+        ("train.device", "gpu", "train.device: "),
+        ("train.augment.scale", [2.0, 1.0], "train.augment: scale: the lower bound must not exceed the upper one"),
+        ("train.augment.crop", [192], "train.augment.crop.1: is missing"),
+        ("train.schedule.name", "step", "train.schedule.name: must be 'cosine', 'poly' or 'one_cycle' (got 'step')"),
+        ("train.model.name", "unett", "train.model.name: unknown model 'unett'; did you mean 'unet'? known: "),
+        ("train.loss.name", "dise", "train.loss.name: unknown loss 'dise'; did you mean 'dice'? known: "),
+        (
+            "class_weights.scheme",
+            "enett",
+            "class_weights.scheme: unknown class-weighting scheme 'enett'; did you mean ",
+        ),
+        ("download.format", "foldr", "download.format: unknown data format 'foldr'; did you mean 'folder'? known: "),
+        ("train.epochs", DELETE, "train.epochs: is missing"),
+        ("evaluate", DELETE, "evaluate: is missing"),
+        ("download.source", "https://example.org/a.zip", "download: sha256: must be given for an address"),
+        ("download.source", "http://example.org/a.zip", "download: source: an address must begin with https://"),
+        ("download.source", "file:///etc", "download: source: an address must begin with https://"),
+        ("download.sha256", "ABC", "download.sha256: "),
+        ("preprocess.group_pattern", "^[^_]+_", "preprocess.group_pattern: must have exactly one (group)"),
+        ("preprocess.group_pattern", "(a)(b)", "preprocess.group_pattern: must have exactly one (group)"),
+        ("preprocess.group_pattern", "(", "preprocess.group_pattern: must be a regular expression"),
+        ("preprocess.split.val", 1.5, "preprocess.split.val: must be less than 1 (got 1.5)"),
+        ("preprocess.split.val", "sourcee", "preprocess.split.val: must be 'source' (got 'sourcee')"),
+        ("register.model_name", "a/b", "register.model_name: "),
+        ("train.experiment", "a'b", "train.experiment: "),
+        ("train.experiment", "", "train.experiment: "),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, key: str, value: object, expected: str) -> None:
+    lines = _message(_edited(tmp_path, {key: value})).splitlines()
+    assert any(line.startswith(f"params.yaml: {expected}") for line in lines), lines
+
+
+@pytest.mark.parametrize("value", [[], [3], 0, 1.0])
+def test_a_wrong_split_rule_is_named_by_the_key_that_the_user_wrote(tmp_path: Path, value: object) -> None:
+    for line in _message(_edited(tmp_path, {"preprocess.split.val": value})).splitlines():
+        assert line.startswith(("params.yaml: preprocess.split.val: ", "params.yaml: preprocess.split.val.0: "))
+
+
+def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
+    changes = {"train.epochs": 0, "train.loss.name": "x", "register.min_delta": 2.0, "evaluate.num_threads": DELETE}
+    message = _message(_edited(tmp_path, changes))
+    assert len(message.splitlines()) == 4
+    assert all(f"params.yaml: {key}: " in message for key in changes)
+
+
+def test_endless_numbers_are_refused(tmp_path: Path) -> None:
+    assert "train.learning_rate: " in _message(_edited(tmp_path, {"train.learning_rate": float("inf")}))
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    assert _message(tmp_path / "params.yaml") == "params.yaml: no such file; run in the repository's root folder"
+
+
+@pytest.mark.parametrize("content", [b"train: [1, 2", b"a: 1\na: 2\n", b"\xff\xfe\xff"], ids=["open", "twice", "bytes"])
+def test_not_yaml(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "params.yaml").write_bytes(content)
+    assert _message(tmp_path / "params.yaml").startswith("params.yaml: is not YAML: ")
+
+
+@pytest.mark.parametrize("content", ["", "3", "[1]"])
+def test_no_sections(tmp_path: Path, content: str) -> None:
+    (tmp_path / "params.yaml").write_text(content)
+    assert "must hold the sections class_weights, download, " in _message(tmp_path / "params.yaml")
+
+
+def test_exponents_are_numbers(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace("learning_rate: 3e-3", "learning_rate: 1e-3"), encoding="utf-8")
+    assert load_config(path).train.learning_rate == 0.001
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "get"),
+    [
+        ("preprocess.split.val", 0.2, lambda c: c.preprocess.split.val),
+        ("preprocess.split.val", "source", lambda c: c.preprocess.split.val),
+        ("preprocess.split.test", None, lambda c: c.preprocess.split.test),
+        ("train.augment.crop", [64, 96], lambda c: list(c.train.augment.crop)),
+        ("train.device", "cuda:1", lambda c: c.train.device),
+    ],
+)
+def test_what_is_right_is_read(tmp_path: Path, key: str, value: object, get: Callable[[Any], object]) -> None:
+    assert get(load_config(_edited(tmp_path, {key: value}))) == value
+
+
+def test_an_address_with_its_sha256_is_right(tmp_path: Path) -> None:
+    changes = {"download.source": "https://example.org/a.zip", "download.sha256": "0" * 64}
+    assert load_config(_edited(tmp_path, changes)).download.is_address
+
+
+def test_a_configuration_does_not_change() -> None:
+    config = load_config(ROOT / "params.yaml")
+    with pytest.raises(ValidationError, match="frozen"):
+        config.train.epochs = 3  # type: ignore[misc]

@@ -1,0 +1,87 @@
+"""Files and folders are whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from segpipe.files import sha256_of_file, whole_file, whole_folder, write_json
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_sha256_of_file(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256_of_file(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_whole_file_replaces_in_one_step_and_makes_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.txt"
+    for text in ("first", "second"):
+        with whole_file(path) as temporary:
+            temporary.write_text(text)
+            assert not path.exists() or path.read_text() == "first"
+        assert path.read_text() == text
+    assert _names(path.parent) == ["a.txt"]
+
+
+def test_whole_file_keeps_the_old_and_leaves_nothing_on_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), whole_file(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert _names(tmp_path) == ["a.txt"]
+
+
+def test_whole_folder_replaces_the_old_one_entirely(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "out"
+    for name in ("first", "second"):
+        with whole_folder(path) as temporary:
+            (temporary / "sub").mkdir()
+            (temporary / "sub" / name).write_text(name)
+        assert _names(path / "sub") == [name]
+    assert _names(path.parent) == ["out"]
+    assert path.stat().st_mode & 0o777 == 0o755
+
+
+def test_whole_folder_keeps_the_old_and_leaves_nothing_on_error(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.mkdir()
+    (path / "old").write_text("old")
+    with pytest.raises(RuntimeError), whole_folder(path) as temporary:
+        (temporary / "half").write_text("half")
+        assert _names(path) == ["old"]
+        raise RuntimeError
+    assert _names(tmp_path) == ["out"]
+    assert _names(path) == ["old"]
+
+
+def test_whole_folder_removes_what_a_killed_process_left(tmp_path: Path) -> None:
+    (tmp_path / ".out.abc123.part").mkdir()
+    (tmp_path / ".out.abc123.part" / "half").write_text("half")
+    (tmp_path / ".another.abc123.part").mkdir()
+    with whole_folder(tmp_path / "out"):
+        pass
+    assert _names(tmp_path) == [".another.abc123.part", "out"]
+
+
+def test_whole_folder_minds_the_left_over_of_a_file_of_like_name(tmp_path: Path) -> None:
+    """`.out.json.7.part` is what a killed `whole_file(out.json)` leaves."""
+    (tmp_path / ".out.json.7.part").write_text("half")
+    with whole_folder(tmp_path / "out") as temporary:
+        (temporary / "a").write_text("a")
+    assert _names(tmp_path / "out") == ["a"]
+
+
+def test_write_json_is_readable_and_ends_with_a_newline(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"b": [1]})
+    text = (tmp_path / "a.json").read_text()
+    assert json.loads(text) == {"b": [1]}
+    assert text.endswith("}\n")

@@ -1,0 +1,132 @@
+"""`dvc.yaml` against the code: each stage depends on exactly what it imports and reads."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from import_closure import SOURCES, closure_of, file_of, imports_of
+from ruamel.yaml import YAML
+
+from segpipe.registry import LOSSES, MODELS, READERS, WEIGHTINGS, Registry
+
+ROOT = SOURCES.parent
+GRAPH = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+STAGES = list(GRAPH["stages"])
+REGISTRIES = {"MODELS": MODELS, "LOSSES": LOSSES, "READERS": READERS, "WEIGHTINGS": WEIGHTINGS}
+TEMPLATES = {
+    "MODELS": "src/segpipe/models/${train.model.name}.py",
+    "LOSSES": "src/segpipe/losses/${train.loss.name}.py",
+    "READERS": "src/segpipe/data/readers/${download.format}.py",
+    "WEIGHTINGS": "src/segpipe/data/weightings/${class_weights.scheme}.py",
+}
+PAGES = {"preprocess": "dataset.html.j2", "evaluate": "evaluation.html.j2"}
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def registries_called(modules: set[str]) -> set[str]:
+    """The registries from which any of the modules takes a choice by name (`MODELS.call(...)`)."""
+    called = set()
+    for module in modules:
+        path = file_of(module)
+        assert path is not None
+        called |= set(re.findall(r"\b(MODELS|LOSSES|READERS|WEIGHTINGS)\.call\(", path.read_text(encoding="utf-8")))
+    return called
+
+
+def expected_sources(stage: str) -> set[str]:
+    modules = closure_of(f"segpipe.stages.{stage}")
+    called = registries_called(modules)
+    for name in called:
+        modules |= closure_of(REGISTRIES[name].package)
+    expected = {relative(path) for module in modules if (path := file_of(module))}
+    expected |= {TEMPLATES[name] for name in called}
+    if stage in PAGES:
+        folder = SOURCES / "segpipe/reports/templates"
+        expected |= {relative(folder / "base.html.j2"), relative(folder / PAGES[stage])}
+    return expected
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_exactly_the_sources_that_it_imports(stage: str) -> None:
+    listed = [dep for dep in GRAPH["stages"][stage]["deps"] if dep.startswith("src/")]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == expected_sources(stage)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_lists_exactly_the_parameters_that_it_reads(stage: str) -> None:
+    path = file_of(f"segpipe.stages.{stage}")
+    assert path is not None
+    read = {
+        node.attr.rstrip("_")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "config"
+    }
+    assert set(GRAPH["stages"][stage]["params"]) == read
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_command_holds_no_parameter_and_an_out_is_cached(stage: str) -> None:
+    definition = GRAPH["stages"][stage]
+    assert definition["cmd"] == f"exec python -m segpipe.stages.{stage}"
+    assert all(isinstance(out, str) for out in definition["outs"]), "an option on an out switches the run-cache off"
+    assert not {"always_changed", "frozen"} & definition.keys()
+    assert definition["meta"]["pool"] in {"cpu", "gpu"}
+
+
+@pytest.mark.parametrize("registry", REGISTRIES.values(), ids=REGISTRIES.keys())
+def test_a_choice_imports_nothing_that_its_stage_does_not_depend_on(registry: Registry) -> None:
+    """Else a change to that file would not run the stage again."""
+    stages = [stage for stage in STAGES if registry.package.replace(".", "/") in "".join(expected_sources(stage))]
+    for name in registry.names():
+        imported = closure_of(f"{registry.package}.{name}") - {f"{registry.package}.{name}"}
+        for stage in stages:
+            missing = {relative(path) for module in imported if (path := file_of(module))} - expected_sources(stage)
+            assert not missing, f"{stage} does not depend on {missing}, which {name} imports"
+
+
+FLOORS = [
+    {"errors", "config", "registry", "files", "classes"},
+    {"data", "models", "losses", "metrics"},
+    {"engine"},
+    {"tracking", "reports"},
+    {"stages"},
+    {"cli"},
+]
+
+
+def floor_of(module: str) -> int:
+    part = module.split(".")[1]
+    return next(number for number, names in enumerate(FLOORS) if part in names)
+
+
+def all_modules() -> list[str]:
+    files = sorted((SOURCES / "segpipe").rglob("*.py"))
+    names = [".".join(path.relative_to(SOURCES).with_suffix("").parts) for path in files]
+    return [name.removesuffix(".__init__") for name in names if name != "segpipe.__init__"]
+
+
+@pytest.mark.parametrize("module", all_modules())
+def test_imports_go_down_only(module: str) -> None:
+    part, floor = module.split(".")[1], floor_of(module)
+    for name in imports_of(module) - {"segpipe"}:
+        other = name.split(".")[1]
+        is_sibling = other == part or floor == 0
+        assert floor_of(name) < floor or is_sibling, f"{module} imports {name}"
+
+
+@pytest.mark.parametrize(("library", "owners"), [("mlflow", {"tracking"}), ("dvc", set()), ("prefect", set())])
+def test_a_tool_is_imported_only_where_it_is_owned(library: str, owners: set[str]) -> None:
+    for module in all_modules():
+        path = file_of(module)
+        assert path is not None
+        imports = re.findall(rf"^\s*(?:from|import) {library}\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert not imports or module.split(".")[1] in owners, module
+
+
+def test_the_folder_mlflow_holds_no_module_that_would_shadow_the_library() -> None:
+    assert not list((ROOT / "mlflow").rglob("*.py"))
