@@ -5,7 +5,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check format lock benchmark clean
+.PHONY: help setup repro up down deploy worker test check format lock benchmark clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,20 @@ repro: $(READY) ## from the labelled images to a registered champion
 	segpipe check
 	dvc repro
 	segpipe publish
+
+PREFECT_PORT ?= 4200
+MLFLOW_PORT ?= 5000
+up: $(READY) ## Prefect, MLflow and workers on this machine (PREFECT_PORT=, MLFLOW_PORT=, GPUS=)
+	@python -m pipelines.services up --prefect-port $(PREFECT_PORT) --mlflow-port $(MLFLOW_PORT) $(GPUS:%=--gpus %)
+
+down: $(READY) ## stop them; a training writes its checkpoint
+	@python -m pipelines.services down
+
+deploy: $(READY) ## pools, deployments and automations to the server of PREFECT_API_URL
+	python -m pipelines.deploy
+
+worker: $(READY) ## a worker for the server of PREFECT_API_URL (POOL=cpu or POOL=gpu DEVICE=0)
+	pipelines/worker.sh $(POOL) $(DEVICE)
 
 test: $(READY) check ## lint, format, types and all tests
 	pytest

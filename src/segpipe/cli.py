@@ -1,10 +1,12 @@
 """The command `segpipe`. A subcommand imports what it needs when it runs, so that each starts quickly."""
 
 import argparse
+import json
 import logging
 import os
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 from segpipe.config import PARAMS_FILE, load_config
@@ -60,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.set_defaults(run=_predict)
 
     publish = commands.add_parser("publish", help="bring MLflow to what build/ holds, and show the result")
+    publish.add_argument("--json", action="store_true", help="for programs: scores, decision and ids on one line")
     publish.set_defaults(run=_publish)
     return parser
 
@@ -121,8 +124,11 @@ def _publish(options: argparse.Namespace) -> None:
     settings = load_config().register_
     results = Results.read(MODEL, EVALUATION)
     with writing_alone(REGISTRATION):
-        registration = publish(results, CHECKPOINTS, settings)
-    metrics = results.metrics
+        publication = publish(results, CHECKPOINTS, settings)
+    registration, metrics = publication.registration, results.metrics
+    if options.json:
+        print(json.dumps({**asdict(publication), "metrics": metrics}))
+        return
     splits = list(metrics)
     print("\nIoU".ljust(NAME_WIDTH + 1) + "".join(split.rjust(8) for split in splits))
     for name in results.model["classes"]["names"]:

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 def main(config: Config) -> None:
     """Writes `registration.json`."""
-    registration = publish(Results.read(MODEL, EVALUATION), CHECKPOINTS, config.register_)
+    registration = publish(Results.read(MODEL, EVALUATION), CHECKPOINTS, config.register_).registration
     write_json(REGISTRATION, registration.to_json())
     log.info("version %s %s. %s", registration.version, registration.decision, " ".join(registration.reasons))
 

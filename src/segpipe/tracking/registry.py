@@ -78,6 +78,23 @@ class Registration:
 
 
 @dataclass(frozen=True)
+class Publication:
+    """A registration, and where MLflow keeps what belongs to it.
+
+    Attributes:
+        registration: what was decided.
+        experiment_id: of the run.
+        run_id: the training's run.
+        champion_before: the version that was the champion when the decision was made.
+    """
+
+    registration: Registration
+    experiment_id: str
+    run_id: str
+    champion_before: str | None
+
+
+@dataclass(frozen=True)
 class Results:
     """The outs of train and evaluate, read.
 
@@ -121,7 +138,7 @@ class Results:
         return float(self.metrics["val"]["mean_iou"])
 
 
-def publish(results: Results, checkpoints: Path, settings: Register) -> Registration:
+def publish(results: Results, checkpoints: Path, settings: Register) -> Publication:
     """Makes MLflow hold the results, decides about the champion where that is still open, and reports.
 
     Args:
@@ -138,7 +155,8 @@ def publish(results: Results, checkpoints: Path, settings: Register) -> Registra
         model_id = _ensure_logged_model(client, run_id, results)
         _ensure_evaluation(client, run_id, model_id, results)
         version = _ensure_version(client, run_id, model_id, results, settings.model_name)
-        return _ensure_decision(client, version, results, settings)
+        registration, champion_before = _ensure_decision(client, version, results, settings)
+        return Publication(registration, client.get_run(run_id).info.experiment_id, run_id, champion_before)
     except (MlflowException, SQLAlchemyError) as error:
         raise TrackingError(f"MLflow refused: {error}") from error
 
@@ -275,12 +293,16 @@ def find_champion(client: MlflowClient, model_name: str) -> ModelVersion | None:
         raise
 
 
-def _ensure_decision(client: MlflowClient, version: ModelVersion, results: Results, settings: Register) -> Registration:
+def _ensure_decision(
+    client: MlflowClient, version: ModelVersion, results: Results, settings: Register
+) -> tuple[Registration, str | None]:
     name = settings.model_name
     champion = find_champion(client, name)
+    champion_before = str(champion.version) if champion else None
     tags = version.tags
     if DECISION in tags and (tags[DECISION] == PROMOTED or tags.get(DECIDED_BY) == _grounds(champion, settings)):
         decision = Decision(tags[DECISION] == PROMOTED, tuple(json.loads(tags[REASONS])))
+        champion_before = _champion_in(tags.get(DECIDED_BY, ""))
         is_alias_lost = decision.promoted and champion is None
     else:
         decision = decide(_candidate(version), _candidate(champion) if champion else None, settings.min_delta)
@@ -296,7 +318,7 @@ def _ensure_decision(client: MlflowClient, version: ModelVersion, results: Resul
         client.set_registered_model_alias(name, CHAMPION, version.version)
         log.info("the alias %s was lost and names version %s again", CHAMPION, version.version)
     champion = find_champion(client, name)
-    return Registration(
+    registration = Registration(
         model_name=name,
         version=str(version.version),
         decision=PROMOTED if decision.promoted else KEPT,
@@ -306,11 +328,18 @@ def _ensure_decision(client: MlflowClient, version: ModelVersion, results: Resul
         weights_sha256=results.model["weights_sha256"],
         evaluation_digest=results.evaluation["evaluation_digest"],
     )
+    return registration, champion_before
 
 
 def _grounds(champion: ModelVersion | None, settings: Register) -> str:
     """What a refusal rests on besides the challenger: with another champion or policy it is decided about anew."""
     return f"champion {champion.version if champion else None}, min_delta {settings.min_delta:g}"
+
+
+def _champion_in(grounds: str) -> str | None:
+    """The version that `_grounds` names."""
+    version = grounds.removeprefix("champion ").partition(",")[0]
+    return version if version.isdecimal() else None
 
 
 def _candidate(version: ModelVersion) -> Candidate:

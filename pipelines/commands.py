@@ -1,0 +1,114 @@
+"""Commands that a flow runs: their lines as they come, and no process left behind, however the flow ends."""
+
+import collections
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from pipelines.errors import CommandError
+
+# Prefect kills a cancelled flow 30 s after it has asked it to end.
+GRACE_SECONDS = 25.0
+NUM_LINES_KEPT = 20
+PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def end_with_parent() -> None:
+    """Asks the kernel for SIGTERM when the parent ends, however it ends."""
+    if _LIBC is not None:
+        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> "Iterator[subprocess.Popen[str]]":
+    """Runs a command as the leader of a process group; none of the group is left at the end.
+
+    SIGTERM to DVC alone would leave the stage running, so the whole group gets it.
+    """
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=dict(env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        preexec_fn=end_with_parent,
+    )
+    try:
+        yield process
+    finally:
+        _end_group(process)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _end_group(leader: "subprocess.Popen[str]") -> None:
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + GRACE_SECONDS
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(leader.pid, sent)
+            while time.monotonic() < deadline:
+                leader.poll()
+                os.killpg(leader.pid, 0)
+                time.sleep(0.05)
+    leader.wait()
+
+
+def run(
+    command: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    on_line: Callable[[str], None],
+    what: str,
+    timeout_seconds: float | None = None,
+) -> None:
+    """Runs a command to its end.
+
+    Args:
+        command: program and arguments.
+        cwd: where.
+        env: the whole environment.
+        on_line: gets each line of both streams as it comes.
+        what: names the command in messages.
+        timeout_seconds: when to end it.
+
+    Raises:
+        CommandError: it ended with an error, or was ended; holds its last lines.
+    """
+    kept: collections.deque[str] = collections.deque(maxlen=NUM_LINES_KEPT)
+    is_late = threading.Event()
+    with running(command, cwd, env) as process:
+
+        def end_late_command() -> None:
+            is_late.set()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+
+        timer = threading.Timer(timeout_seconds or threading.TIMEOUT_MAX, end_late_command)
+        timer.daemon = True
+        timer.start()
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if text := line.rstrip():
+                    kept.append(text)
+                    on_line(text)
+            code = process.wait()
+        finally:
+            timer.cancel()
+    if is_late.is_set():
+        raise CommandError(f"{what} took more than {timeout_seconds:g} s and was stopped", tuple(kept))
+    if code != 0:
+        raise CommandError(f"{what} ended with exit code {code}; its last lines:", tuple(kept))

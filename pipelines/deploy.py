@@ -1,0 +1,141 @@
+"""Makes the Prefect server know segpipe: work pools, deployments, schedules, automations. Twice without harm.
+
+What a user has set in the UI stays: a schedule that is switched on, its times, an automation that is switched off.
+"""
+
+import argparse
+import sys
+from datetime import timedelta
+from typing import Any, cast
+
+from prefect.automations import Automation
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState, RunDeployment
+from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+from prefect.exceptions import ObjectNotFound
+from prefect.flows import Flow
+from prefect.schedules import Cron, Schedule
+from prefect.types.entrypoint import EntrypointType
+from prefect.workers.process import ProcessWorker
+
+from pipelines import flows, placement, watch
+from pipelines.graph import POOLS
+from segpipe.stages.stage import report_errors
+
+CONTROL = "control"
+# The engine in one process: Prefect's default first starts another to prepare a working directory, seconds each time.
+COMMAND = "python -m prefect.engine"
+NIGHTLY = Cron("0 2 * * *", timezone="UTC", active=False)
+OFTEN = Cron("*/5 * * * *", timezone="UTC", active=False)
+HEARTBEATS_MISSED = timedelta(seconds=90)
+
+DESCRIPTIONS = {
+    CONTROL: "Retrainings themselves: they wait for their stages and compute nothing.",
+    "cpu": "Stages without a GPU, and predictions.",
+    "gpu": "Training. One worker a GPU, or one that stands in for it.",
+}
+
+
+def main() -> None:
+    """Brings the server that PREFECT_API_URL names to what this clone needs."""
+    parser = argparse.ArgumentParser(prog="deploy", description="Work pools, deployments, schedules and automations.")
+    parser.add_argument("--wait", action="store_true", help="wait until each pool has a worker")
+    options = parser.parse_args()
+    placement.check_server()
+    with get_client(sync_client=True) as client:
+        for pool, description in DESCRIPTIONS.items():
+            _ensure_pool(client, pool, description)
+        on_demand = _deploy(client, flows.retrain, "on-demand", CONTROL)
+        _deploy(client, flows.retrain, "nightly", CONTROL, NIGHTLY)
+        _deploy(client, watch.watch, "every-5-minutes", CONTROL, OFTEN)
+        _deploy(client, flows.predict, "on-demand", "cpu")
+        for pool in POOLS:
+            _deploy(client, flows.stage, pool, pool)
+    _ensure_automation(_crash_zombies())
+    _ensure_automation(_retrain_on_new_data(on_demand))
+    if options.wait:
+        placement.check_workers(DESCRIPTIONS)
+
+
+def _ensure_pool(client: SyncPrefectClient, name: str, description: str) -> None:
+    try:
+        client.read_work_pool(name)
+    except ObjectNotFound:
+        template = ProcessWorker.get_default_base_job_template()
+        pool = WorkPoolCreate(name=name, description=description, type="process", base_job_template=template)
+        client.create_work_pool(pool)
+
+
+def _deploy(
+    client: SyncPrefectClient, flow: Flow[..., Any], name: str, pool: str, schedule: Schedule | None = None
+) -> Any:
+    """Gives the deployment's id."""
+    try:
+        is_new = not client.read_deployment_by_name(f"{flow.name}/{name}").schedules
+    except ObjectNotFound:
+        is_new = True
+    deployment = flow.to_deployment(
+        name,
+        description=(flow.description or "").partition("Args:")[0].strip(),
+        schedule=schedule if is_new else None,
+        tags=["segpipe", pool],
+        work_pool_name=pool,
+        job_variables={"command": COMMAND},
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+    return deployment.apply()  # type: ignore[union-attr]
+
+
+def _crash_zombies() -> Automation:
+    """Marks a run as crashed whose machine has gone silent; Prefect's own server does not do it by itself."""
+    states = ("Completed", "Failed", "Cancelled", "Crashed")
+    return Automation(
+        name="segpipe: silent runs have crashed",
+        description=f"No heartbeat of a running flow in {HEARTBEATS_MISSED.seconds} s.",
+        trigger=EventTrigger(
+            after={"prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{state}" for state in states)},
+            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=HEARTBEATS_MISSED,
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat: its machine or process is gone")],
+    )
+
+
+def _retrain_on_new_data(deployment_id: Any) -> Automation:
+    return Automation(
+        name="segpipe: retrain on new data",
+        description="A new revision of the labels was pushed, or a watched source has changed.",
+        trigger=EventTrigger(
+            expect={watch.DATA_CHANGED}, posture=Posture.Reactive, threshold=1, within=timedelta(seconds=0)
+        ),
+        actions=[
+            RunDeployment(
+                source="selected",
+                deployment_id=deployment_id,
+                parameters={
+                    "revision": {"__prefect_kind": "jinja", "template": "{{ event.payload.revision }}"},
+                },
+            )
+        ],
+    )
+
+
+def _ensure_automation(wanted: Automation) -> None:
+    try:
+        found = cast(Automation, Automation.read(name=wanted.name))  # a coroutine only in asynchronous code
+    except ValueError:
+        wanted.create()
+        return
+    wanted.id, wanted.enabled = found.id, found.enabled
+    wanted.update()
+
+
+if __name__ == "__main__":
+    sys.exit(report_errors(main))

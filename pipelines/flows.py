@@ -1,0 +1,299 @@
+"""The flows `retrain` (a revision to a registered model), `stage` (one of its stages) and `predict` (by the champion).
+
+DVC decides what is stale, a flow only where it runs. A retraining asks DVC to bring everything up to date from its
+cache alone; where DVC finds a stage that it would have to run, a worker gets that stage, and DVC is asked again.
+"""
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+from pydantic import Field
+
+from pipelines import placement, summary
+from pipelines.commands import end_with_parent, run
+from pipelines.errors import CommandError, PipelineError
+from pipelines.graph import Stage, read_stages
+from pipelines.workspace import (
+    CURRENT,
+    HOME,
+    Revision,
+    Workspace,
+    commit_lock,
+    find_revision,
+    identity,
+    open_workspace,
+)
+
+NUM_CRASHES_FORGIVEN = 2
+RETRY_DELAY_SECONDS = 10.0
+PROGRESS_SECONDS = 5.0
+REFUSED = re.compile(r"^would have to run: (\S+)$", re.MULTILINE)
+EPOCH = re.compile(r"\bepoch (\d+)/(\d+)\b")
+
+
+@flow(name="retrain", flow_run_name="retrain-{revision}", persist_result=False)
+def retrain(
+    revision: Annotated[str, Field(min_length=1)] = CURRENT,
+    recipe: str | None = None,
+    force: bool = False,
+    commit_to: str | None = None,
+    gpu_queue: str | None = None,
+    notify: str | None = None,
+) -> State[Any]:
+    """Runs the stages that are stale, registers the model, and promotes it where it is better.
+
+    Args:
+        revision: A branch, tag or commit; it is worked on in a clone of its own. 'current' is the clone that the
+            services were started in, as it is, with labels that are not committed yet.
+        recipe: Name of a file in recipes/, without .yaml, that takes the place of params.yaml. Empty: params.yaml.
+        force: Run every stage again, even where nothing has changed.
+        commit_to: A branch that gets dvc.lock on top of the revision, so that every clone knows the results.
+            Empty: none.
+        gpu_queue: The queue of one GPU worker (its name in the work pool 'gpu'). Empty: whichever is free.
+        notify: A notification block, like slack-webhook/team, that hears the outcome. Empty: nobody.
+    """
+    end_with_parent()
+    log = get_run_logger()
+    tell = placement.find_notifier(notify)
+    try:
+        outcome = _retrain(revision, recipe or None, force, commit_to or None, gpu_queue or None, log.info)
+    except Exception as error:
+        tell(f"Retraining of {revision} failed", str(error))
+        raise
+    log.info(outcome.headline)
+    tell(f"Retraining of {revision}: {outcome.headline}", outcome.markdown)
+    return Completed(message=outcome.headline)
+
+
+def _retrain(
+    revision: str,
+    recipe: str | None,
+    force: bool,
+    commit_to: str | None,
+    gpu_queue: str | None,
+    say: Callable[[str], None],
+) -> summary.Outcome:
+    placement.check_server()
+    asked = find_revision(revision, recipe)
+    if commit_to and asked.changes:
+        raise PipelineError(
+            f"dvc.lock cannot be committed to {commit_to!r}: {', '.join(asked.changes)} in {HOME} are not committed, "
+            "and the lock would speak of files that the branch does not have; commit them first"
+        )
+    workspace = open_workspace(asked, say)
+    stages = read_stages(workspace.root)
+    with workspace.alone(say):
+        executed = _bring_up_to_date(workspace, asked, stages, force, gpu_queue, say)
+        if not executed:
+            say("nothing is stale: no stage was run")
+        publication = _publish(workspace, say)
+        commit = commit_lock(workspace.root, asked, commit_to) if commit_to else None
+    outcome = summary.summarize(publication, asked, executed, commit)
+    summary.create_artifacts(outcome)
+    return outcome
+
+
+def _bring_up_to_date(
+    workspace: Workspace,
+    revision: Revision,
+    stages: dict[str, Stage],
+    force: bool,
+    gpu_queue: str | None,
+    say: Callable[[str], None],
+) -> list[str]:
+    """Gives the stages that were run, in their order."""
+    executed: list[str] = []
+    to_force = list(stages) if force else []
+    while True:
+        stale = to_force.pop(0) if to_force else restore(workspace, say)
+        if stale is None:
+            return executed
+        if stale in executed:
+            raise PipelineError(
+                f"{stale} was run, but its results are not in {workspace.root}: its worker has another clone and they "
+                "share no DVC remote; set one (`dvc remote add --default NAME URL`) on both machines, or start the "
+                "worker here"
+            )
+        remaining = list(stages.values())[list(stages).index(stale) :]
+        placement.check_workers({stage.pool for stage in remaining})
+        _run_on_worker(stages[stale], revision, force, gpu_queue, say)
+        executed.append(stale)
+
+
+def restore(workspace: Workspace, say: Callable[[str], None]) -> str | None:
+    """Lets DVC bring everything up to date from its cache, its run-cache and its remote, running no stage.
+
+    Returns:
+        The first stage that would have to be run; None where everything is up to date.
+
+    Raises:
+        CommandError: DVC failed otherwise.
+    """
+    lines: list[str] = []
+    command = ["dvc", "--wait-for-lock", "repro", *(["--pull"] if workspace.remote else [])]
+    try:
+        call(workspace, command, "", lines.append, "dvc repro")
+    except CommandError:
+        refused = REFUSED.search("\n".join(lines))
+        if refused is None:
+            raise
+        return refused.group(1)
+    finally:
+        for line in lines:
+            if "is cached - skipping run" in line:
+                say(line)
+    return None
+
+
+def _run_on_worker(
+    stage: Stage, revision: Revision, force: bool, gpu_queue: str | None, say: Callable[[str], None]
+) -> None:
+    num_crashes = num_failures = 0
+    while True:
+        attempt = num_crashes + num_failures + 1
+        parameters = {
+            "stage": stage.name,
+            "revision": asdict(revision),
+            "force": force,
+            "timeout_hours": stage.timeout_hours,
+            "controller": identity(),
+        }
+        name = f"{stage.name} {revision.label} attempt {attempt}"
+        queue = gpu_queue if stage.pool == "gpu" else None
+        child = placement.start_child(f"stage/{stage.pool}", name, parameters, queue)
+        say(f"{stage.name} is not up to date; flow run {name!r} in pool {stage.pool!r}")
+        state = placement.wait_for(child, stage.pool, say)
+        if state.is_completed():
+            say(f"{stage.name}: {state.message}")
+            return
+        num_crashes += state.is_crashed()
+        num_failures += state.is_failed()
+        is_hopeless = num_failures > stage.retries or num_crashes > NUM_CRASHES_FORGIVEN
+        if is_hopeless or not (state.is_crashed() or state.is_failed()):
+            raise PipelineError(f"{name}: {state.type.value.lower()}. {state.message or ''}".strip())
+        say(f"{name}: {state.type.value.lower()}; trying again in {RETRY_DELAY_SECONDS:g} s")
+        time.sleep(RETRY_DELAY_SECONDS)
+
+
+@flow(name="stage", persist_result=False)
+def stage(stage: str, revision: dict[str, Any], force: bool, timeout_hours: float, controller: str) -> State[Any]:
+    """Runs one stage where this worker is; started by `retrain`.
+
+    Args:
+        stage: Name of a stage in dvc.yaml.
+        revision: What is worked on.
+        force: Run it even where nothing has changed.
+        timeout_hours: After so long it is stopped.
+        controller: The clone that the retraining works in.
+    """
+    end_with_parent()
+    log = get_run_logger()
+    asked = Revision(**{**revision, "changes": tuple(revision["changes"])})
+    if controller != identity():
+        if asked.changes:
+            raise PipelineError(
+                f"this worker has another clone than {controller}, and there {', '.join(asked.changes)} are not "
+                f"committed; commit and push them, or start a worker in {controller}"
+            )
+        asked = Revision(asked.sha, asked.sha, asked.recipe)
+    workspace = open_workspace(asked, log.info)
+    command = ["dvc", "--wait-for-lock", "repro", *(["--pull"] if workspace.remote else [])]
+    command += ["--force", "--single-item"] if force else []
+    report = _Progress(f"{stage} of {asked.label}", log.info)
+    call(workspace, [*command, stage], stage, report, f"dvc repro {stage}", timeout_hours * 3600)
+    if workspace.remote:
+        push = ["dvc", "push", "--run-cache", "--remote", workspace.remote, stage]
+        call(workspace, push, "", log.info, f"dvc push to {workspace.remote!r}")
+    return Completed(message=f"done in {workspace.root} on {os.uname().nodename}")
+
+
+class _Progress:
+    """Logs lines, and moves a progress artifact where they tell of epochs."""
+
+    def __init__(self, title: str, say: Callable[[str], None]) -> None:
+        self.title, self.say = title, say
+        self.artifact: Any = None
+        self.next_time = 0.0
+
+    def __call__(self, line: str) -> None:
+        self.say(line)
+        found = EPOCH.search(line)
+        if found is None or (time.monotonic() < self.next_time and found.group(1) != found.group(2)):
+            return
+        self.next_time = time.monotonic() + PROGRESS_SECONDS
+        share = 100 * int(found.group(1)) / int(found.group(2))
+        try:
+            if self.artifact is None:
+                self.artifact = create_progress_artifact(share, description=self.title)
+            else:
+                update_progress_artifact(self.artifact, share)
+        except Exception as error:  # whatever the server's trouble is: the training does not depend on it
+            self.say(f"the progress could not be shown: {error}")
+
+
+def call(
+    workspace: Workspace,
+    command: list[str],
+    allowed_stage: str,
+    on_line: Callable[[str], None],
+    what: str,
+    timeout_seconds: float | None = None,
+) -> None:
+    """Runs a program of the workspace's environment in the workspace.
+
+    Raises:
+        CommandError: it ended with an error.
+    """
+    program = str(workspace.bin / command[0])
+    env = workspace.environment(allowed_stage)
+    where = workspace.root
+    run([program, *command[1:]], cwd=where, env=env, on_line=on_line, what=what, timeout_seconds=timeout_seconds)
+
+
+def _publish(workspace: Workspace, say: Callable[[str], None]) -> dict[str, Any]:
+    """Makes MLflow hold what `build/` holds, also where every stage came from a cache."""
+    documents: list[dict[str, Any]] = []
+
+    def read(line: str) -> None:
+        if line.startswith("{"):
+            documents.append(json.loads(line))
+        else:
+            say(line)
+
+    call(workspace, ["segpipe", "publish", "--json"], "", read, "segpipe publish")
+    return documents[0]
+
+
+@flow(name="predict", flow_run_name="predict-{images}", persist_result=False)
+def predict(images: str, output: str, model: str | None = None, device: str = "auto") -> State[Any]:
+    """Predicts the masks of images with the champion.
+
+    Args:
+        images: An image, or a folder of images, on the worker's machine; relative to its clone.
+        output: A folder for masks/, colors/ and overlays/; relative to the clone.
+        model: The folder of a trained model. Empty: the champion in MLflow's registry.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    end_with_parent()
+    log = get_run_logger()
+    workspace = open_workspace(find_revision(CURRENT, None), log.info)
+    lines: list[str] = []
+
+    def on_line(line: str) -> None:
+        lines.append(line)
+        log.info(line)
+
+    command = ["segpipe", "predict", images, "--output", output, "--device", device]
+    call(workspace, [*command, *(["--model", model] if model else [])], "", on_line, "segpipe predict")
+    summary.create_prediction_artifact(lines, Path(output))
+    return Completed(message=lines[-1])

@@ -1,0 +1,134 @@
+"""Children on work pools: is anyone there to run them, how they end, and that none outlives its retraining."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+from uuid import UUID
+
+import httpx
+import prefect
+from prefect.blocks.abstract import NotificationBlock
+from prefect.blocks.core import Block
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun, State, WorkerStatus
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelling
+
+from pipelines.errors import PipelineError
+
+POLL_SECONDS = 0.5
+# A worker that has just been started or restarted is not yet listed.
+WORKER_PATIENCE_SECONDS = 60.0
+
+
+def check_server() -> None:
+    """Refuses a server of another version: what flows and workers ask of it changes with each.
+
+    Raises:
+        PipelineError: the versions differ.
+    """
+    with get_client(sync_client=True) as client:
+        version = client.request("GET", "/admin/version").json()
+        if version != prefect.__version__:
+            raise PipelineError(
+                f"the Prefect server at {client.api_url} is {version}, this clone has {prefect.__version__}; run both "
+                "from the same requirements.lock (`make setup`, then `make down` and `make up`)"
+            )
+
+
+def check_workers(pools: Iterable[str]) -> None:
+    """Waits a little for a worker in each pool.
+
+    Raises:
+        PipelineError: pools have none.
+    """
+    deadline = time.monotonic() + WORKER_PATIENCE_SECONDS
+    with get_client(sync_client=True) as client:
+        while empty := sorted(pool for pool in pools if not _is_served(client, pool)):
+            if time.monotonic() > deadline:
+                named = ", ".join(repr(pool) for pool in empty)
+                raise PipelineError(
+                    f"no worker is online in pool {named}; start one with `make worker POOL={empty[0]}` "
+                    "(docs/operations.md) and run the retraining again: nothing has been started"
+                )
+            time.sleep(POLL_SECONDS)
+
+
+def _is_served(client: SyncPrefectClient, pool: str) -> bool:
+    try:
+        workers = client.read_workers_for_work_pool(pool)
+    except ObjectNotFound as error:
+        raise PipelineError(f"there is no work pool {pool!r}; run `make deploy`") from error
+    return any(worker.status == WorkerStatus.ONLINE for worker in workers)
+
+
+def find_notifier(slug: str | None) -> Callable[[str, str], None]:
+    """Gives a function that sends a subject and a body by a notification block.
+
+    Raises:
+        PipelineError: there is no such block.
+    """
+    if not slug:
+        return lambda subject, body: None
+    try:
+        block = Block.load(slug)
+    except ValueError as error:
+        raise PipelineError(f"notify: there is no block {slug!r}; make it in the UI under Blocks") from error
+    if not isinstance(block, NotificationBlock):
+        raise PipelineError(f"notify: {slug} is a {type(block).__name__}, which sends no notifications")
+    return lambda subject, body: cast(None, block.notify(body, subject))
+
+
+def start_child(deployment: str, name: str, parameters: dict[str, Any], queue: str | None) -> FlowRun:
+    """Puts a child of this flow run into a pool's queue.
+
+    Raises:
+        PipelineError: there is no such deployment.
+    """
+    try:
+        child = run_deployment(deployment, parameters=parameters, flow_run_name=name, work_queue_name=queue, timeout=0)
+        return cast(FlowRun, child)  # a coroutine only in asynchronous code
+    except ObjectNotFound as error:
+        raise PipelineError(f"no deployment {deployment!r}, or no queue {queue!r}; run `make deploy`") from error
+
+
+def wait_for(child: FlowRun, pool: str, say: Callable[[str], None]) -> State[Any]:
+    """Waits for a child's end, through outages of the server; cancels it when this flow is ended.
+
+    Raises:
+        PipelineError: the child was not begun, because no worker is left in its pool.
+    """
+    with get_client(sync_client=True) as client, _cancelling(client, child.id):
+        is_server_there, last_served = True, time.monotonic()
+        while True:
+            try:
+                state = client.read_flow_run(child.id).state
+                if not is_server_there:
+                    say("the Prefect server is back")
+                is_server_there = True
+                if state is not None and state.is_final():
+                    return state
+                if state is None or not state.is_scheduled() or _is_served(client, pool):
+                    last_served = time.monotonic()
+            except (httpx.TransportError, httpx.HTTPStatusError) as error:
+                if is_server_there:
+                    say(f"the Prefect server does not answer ({error}); waiting")
+                is_server_there, last_served = False, time.monotonic()
+            if time.monotonic() - last_served > WORKER_PATIENCE_SECONDS:
+                raise PipelineError(
+                    f"{child.name} was not begun: the last worker of pool {pool!r} is gone; start one with "
+                    f"`make worker POOL={pool}` and run the retraining again"
+                )
+            time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def _cancelling(client: SyncPrefectClient, child_id: UUID) -> Iterator[None]:
+    """Cancels the child where the body does not come to its end."""
+    try:
+        yield
+    except BaseException:
+        client.set_flow_run_state(child_id, Cancelling(message="its retraining was ended"))
+        raise

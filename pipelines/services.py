@@ -1,0 +1,185 @@
+"""Starts and stops everything on one machine: `make up`, `make down`.
+
+The Procfile names the processes, honcho runs them. All of them carry MARK in their environment, and so do the stages
+below them: `make down` leaves none.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from pipelines.errors import PipelineError
+from pipelines.workspace import HOME
+from segpipe.stages.stage import report_errors
+
+STATE = HOME / ".services"
+ADDRESSES = STATE / "addresses.json"
+LOG = STATE / "log"
+MARK = "SEGPIPE_SERVICES"
+HEALTHY_SECONDS = 180.0
+GRACE_SECONDS = 45.0
+BIN = Path(sys.executable).parent
+
+
+def main() -> None:
+    """The commands `up` and `down`."""
+    parser = argparse.ArgumentParser(prog="services", description="Prefect, MLflow and workers on this machine.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    start = commands.add_parser("up", help="start what is not running, and wait until it is healthy")
+    start.add_argument("--prefect-port", type=int, default=4200)
+    start.add_argument("--mlflow-port", type=int, default=5000)
+    start.add_argument("--gpus", type=int, default=None, help="GPU workers; default: the number of GPUs, at least 1")
+    start.set_defaults(run=lambda o: up(o.prefect_port, o.mlflow_port, _count_gpus() if o.gpus is None else o.gpus))
+    commands.add_parser("down", help="stop all of it").set_defaults(run=lambda o: down())
+    options = parser.parse_args()
+    STATE.mkdir(exist_ok=True)
+    try:
+        with FileLock(STATE / "lock", timeout=0):
+            options.run(options)
+    except Timeout as error:
+        raise PipelineError("another `make up` or `make down` is under way here") from error
+
+
+def up(prefect_port: int, mlflow_port: int, num_gpus: int) -> None:
+    """Starts the services, waits until they answer, deploys the flows and prints the addresses.
+
+    Raises:
+        PipelineError: a port is taken, or a service does not become healthy.
+    """
+    addresses = {"prefect": f"http://127.0.0.1:{prefect_port}", "mlflow": f"http://127.0.0.1:{mlflow_port}"}
+    if _processes():
+        running = json.loads(ADDRESSES.read_text(encoding="utf-8")) if ADDRESSES.exists() else {}
+        if running != addresses:
+            raise PipelineError(f"the services run at {', '.join(running.values())}; `make down` first")
+    else:
+        _check_ports({"PREFECT_PORT": prefect_port, "MLFLOW_PORT": mlflow_port})
+        ADDRESSES.write_text(json.dumps(addresses), encoding="utf-8")
+        _start(prefect_port, mlflow_port, num_gpus, addresses)
+    _wait_until_healthy({"Prefect": f"{addresses['prefect']}/api/health", "MLflow": f"{addresses['mlflow']}/health"})
+    deploy = [sys.executable, "-m", "pipelines.deploy", "--wait"]
+    if subprocess.run(deploy, env=_environment(addresses), cwd=HOME).returncode != 0:
+        raise PipelineError(f"the servers run, but the flows are not deployed; {LOG} tells more")
+    print(f"Prefect:  {addresses['prefect']}    schedules, runs, workers")
+    print(f"MLflow:   {addresses['mlflow']}    runs, models, the champion")
+    print(f"log:      {LOG.relative_to(HOME)}")
+    print(f"prefect in a shell:  export PREFECT_API_URL={addresses['prefect']}/api")
+
+
+def down() -> None:
+    """Stops everything that `up` has started, and what runs below it; gives a training the time for its checkpoint."""
+    for sent, seconds in (("terminate", GRACE_SECONDS), ("kill", 5.0)):
+        deadline = time.monotonic() + seconds
+        asked: set[int] = set()
+        while (left := _processes()) and time.monotonic() < deadline:
+            # honcho ends its own processes; asking all at once would only make them restart one another.
+            for process in [p for p in left if _is_honcho(p)] or left:
+                if process.pid not in asked:
+                    asked.add(process.pid)
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        getattr(process, sent)()
+            time.sleep(0.2)
+    if left := _processes():
+        raise PipelineError(f"still running: {', '.join(str(process.pid) for process in left)}")
+    ADDRESSES.unlink(missing_ok=True)
+    print("nothing is running")
+
+
+def _start(prefect_port: int, mlflow_port: int, num_gpus: int, addresses: dict[str, str]) -> None:
+    environment = {
+        **_environment(addresses),
+        MARK: str(HOME),
+        "PREFECT_PORT": str(prefect_port),
+        "MLFLOW_PORT": str(mlflow_port),
+    }
+    command = [str(BIN / "honcho"), "--no-colour", "start", "--concurrency", f"gpu={num_gpus}"]
+    with LOG.open("a", encoding="utf-8") as log:
+        subprocess.Popen(
+            command, cwd=HOME, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def _environment(addresses: dict[str, str]) -> dict[str, str]:
+    """Gives what servers and workers find in their environment; besides the addresses, what the user has set wins."""
+    defaults = {
+        "PREFECT_HOME": str(STATE / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+    }
+    return {
+        **defaults,
+        **os.environ,
+        "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "PREFECT_API_URL": f"{addresses['prefect']}/api",
+        "MLFLOW_TRACKING_URI": addresses["mlflow"],
+    }
+
+
+def _check_ports(ports: dict[str, int]) -> None:
+    taken = []
+    for name, port in ports.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                taken.append(f"port {port}: {error.strerror}; take another: `make up {name}={port + 1}`")
+    if taken:
+        raise PipelineError("\n".join(taken))
+
+
+def _wait_until_healthy(pages: dict[str, str]) -> None:
+    deadline = time.monotonic() + HEALTHY_SECONDS
+    for name, page in pages.items():
+        while True:
+            try:
+                urllib.request.urlopen(page, timeout=5).close()
+                break
+            except (urllib.error.URLError, OSError) as error:
+                if not any(map(_is_honcho, _processes())) or time.monotonic() > deadline:
+                    tail = LOG.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+                    message = f"{name} does not answer at {page}: {error}; `make down` stops the rest; {LOG} ends with:"
+                    raise PipelineError("\n".join([message, *tail])) from error
+                time.sleep(0.3)
+
+
+def _processes() -> list[psutil.Process]:
+    """Gives the processes that `up` has started, and those below them."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(MARK) == str(HOME) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def _is_honcho(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return any(Path(argument).name == "honcho" for argument in process.cmdline()[:2])
+    return False
+
+
+def _count_gpus() -> int:
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return 1
+    return max(1, len(listed.splitlines()))
+
+
+if __name__ == "__main__":
+    sys.exit(report_errors(main))

@@ -1,0 +1,93 @@
+"""What a flow leaves to read: the outcome as markdown and tables on its page in Prefect's UI."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from pipelines.workspace import Revision
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a retraining came to.
+
+    Attributes:
+        headline: one line.
+        markdown: the whole story.
+        scores: one row a class and measure, a column a split.
+    """
+
+    headline: str
+    markdown: str
+    scores: list[dict[str, Any]]
+
+
+def summarize(publication: dict[str, Any], revision: Revision, executed: Sequence[str], commit: str | None) -> Outcome:
+    """Tells a retraining's outcome.
+
+    Args:
+        publication: what `segpipe publish --json` printed.
+        revision: what was worked on.
+        executed: the stages that were run.
+        commit: holds `dvc.lock`; None where none was made.
+    """
+    registration = publication["registration"]
+    name, version, champion = registration["model_name"], registration["version"], registration["champion"]
+    # Where nothing was registered, the decision was made in an earlier retraining.
+    before = publication["champion_before"] if "register" in executed else champion
+    ran = f"ran {', '.join(executed)}" if executed else "nothing was stale, no stage was run"
+    headline = f"{name} version {version} {registration['decision']}; the champion is version {champion}; {ran}"
+    server = os.environ.get("MLFLOW_TRACKING_URI", "")
+    run_id, experiment_id = publication["run_id"], publication["experiment_id"]
+    rows = [
+        ("revision", revision.label),
+        ("stages run", ", ".join(executed) or "none: nothing was stale"),
+        ("version", _link(server, f"models/{name}/versions/{version}", f"{name} version {version}")),
+        ("MLflow run", _link(server, f"experiments/{experiment_id}/runs/{run_id}", run_id)),
+        ("decision", f"**{registration['decision']}**"),
+        ("reasons", " ".join(registration["reasons"])),
+        ("champion before", f"version {before}" if before else "none"),
+        ("champion now", f"version {champion}" if champion else "none"),
+        *((f"{split} mIoU", f"{scores['mean_iou']:.4f}") for split, scores in publication["metrics"].items()),
+    ]
+    if commit:
+        rows.append(("dvc.lock", f"commit {commit}"))
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows)
+    return Outcome(headline, f"# {headline}\n\n| | |\n| --- | --- |\n{table}\n", _scores(publication["metrics"]))
+
+
+def _link(server: str, path: str, text: str) -> str:
+    return f"[{text}]({server.rstrip('/')}/#/{path})" if server.startswith("http") else text
+
+
+def _scores(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    splits = list(metrics)
+    overall = [
+        {"measure": label, **{split: round(metrics[split][key], 4) for split in splits}}
+        for key, label in (("mean_iou", "mIoU"), ("pixel_accuracy", "pixel accuracy"))
+    ]
+    classes = [
+        {"measure": f"IoU {name}", **{split: _rounded(metrics[split]["iou"][name]) for split in splits}}
+        for name in metrics[splits[0]]["iou"]
+    ]
+    return overall + classes
+
+
+def _rounded(iou: float | None) -> float | str:
+    return "-" if iou is None else round(iou, 4)
+
+
+def create_artifacts(outcome: Outcome) -> None:
+    """Puts the outcome on the flow run's page."""
+    create_markdown_artifact(outcome.markdown, key="retraining", description=outcome.headline)
+    create_table_artifact(outcome.scores, key="scores", description=outcome.headline)
+
+
+def create_prediction_artifact(lines: Sequence[str], output: Path) -> None:
+    """Puts what `segpipe predict` said on the flow run's page."""
+    text = "\n".join(f"- {line}" for line in lines)
+    create_markdown_artifact(f"# {lines[-1]}\n\n{text}\n", key="prediction", description=f"masks in {output}")

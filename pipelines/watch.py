@@ -1,0 +1,66 @@
+"""Looks for new labels: a pushed revision with another `data.dvc`, or a source that has changed in its place."""
+
+import contextlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.events import emit_event
+from prefect.states import Completed
+from prefect.variables import Variable
+
+from pipelines.commands import end_with_parent
+from pipelines.errors import CommandError
+from pipelines.flows import call
+from pipelines.workspace import CURRENT, find_revision, git, open_workspace
+
+DATA_CHANGED = "segpipe.data.changed"
+# What was seen last. Were it lost, one retraining too many or too few would be started, and find out what is stale.
+SEEN = "segpipe_data_seen"
+
+
+@flow(name="watch", persist_result=False)
+def watch(branch: str = "main") -> State[Any]:
+    """Looks for new labels and emits the event that starts a retraining.
+
+    Args:
+        branch: The branch at the clone's origin whose data.dvc is watched.
+    """
+    end_with_parent()
+    log = get_run_logger()
+    seen: dict[str, str] = dict(Variable.get(SEEN, default={}) or {})
+    now = {"pushed": _pushed(branch), "source": _source(log.info)}
+    changed = []
+    if now["pushed"] and seen.get("pushed") not in (None, now["pushed"]):
+        changed.append((f"origin/{branch}", now["pushed"].partition(" ")[0], "a new data.dvc was pushed"))
+    if now["source"] and seen.get("source") != now["source"]:
+        changed.append((CURRENT, CURRENT, f"the source has changed: {now['source']}"))
+    Variable.set(SEEN, now, overwrite=True)
+    for name, revision, what in changed:
+        log.info("%s: %s", name, what)
+        resource = {"prefect.resource.id": f"segpipe.data.{name}", "prefect.resource.name": name}
+        emit_event(DATA_CHANGED, resource=resource, payload={"revision": revision, "what": what})
+    return Completed(message="; ".join(what for *_, what in changed) or "nothing new")
+
+
+def _pushed(branch: str) -> str:
+    """Gives the commit and the content of `data.dvc` at the origin; '' where there is no origin or no such file."""
+    with contextlib.suppress(CommandError):
+        git("fetch", "--quiet", "origin")
+        blob = git("rev-parse", "--verify", "--quiet", f"refs/remotes/origin/{branch}:data.dvc")
+        commit = git("log", "-1", "--format=%H", f"refs/remotes/origin/{branch}", "--", "data.dvc")
+        return f"{commit} {blob}"
+    return ""
+
+
+def _source(say: Callable[[str], None]) -> str:
+    """Gives what DVC finds changed in what the download stage reads; '' for nothing."""
+    lines: list[str] = []
+    workspace = open_workspace(find_revision(CURRENT, None), say)
+    call(workspace, ["dvc", "status", "--json", "download"], "", lines.append, "dvc status")
+    document: dict[str, Any] = next((json.loads(line) for line in lines if line.startswith("{")), {})
+    deps = [change.get("changed deps", {}) for change in document.get("download", []) if isinstance(change, dict)]
+    files = {name: what for changes in deps for name, what in changes.items() if not name.startswith("src/")}
+    return ", ".join(f"{name} {what}" for name, what in sorted(files.items()))

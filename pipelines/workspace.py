@@ -1,0 +1,262 @@
+"""The clone in which a revision is worked on: this one for 'current', one of its own for any other.
+
+A revision's clone lies in `clones/` of this clone and shares its DVC cache, so nothing is computed twice; what differs
+(sources, parameters, outs, checkpoints, locks) it has for itself, so two retrainings never write to one output.
+"""
+
+import configparser
+import contextlib
+import filecmp
+import logging
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipelines.commands import run
+from pipelines.errors import CommandError, PipelineError
+
+CURRENT = "current"
+HOME = Path(__file__).resolve().parents[1]
+MAX_CLONES = 5
+WAIT_SECONDS = 5.0
+SHORT_SHA = 12
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Revision:
+    """What is to be worked on, the same on every machine.
+
+    Attributes:
+        name: as the user asked: 'current', a branch, a tag, a commit.
+        sha: the commit; for 'current' the one that is checked out.
+        recipe: takes the place of `params.yaml`; None for the revision's own.
+        changes: for 'current', the tracked files that differ from the commit: no other machine has them.
+    """
+
+    name: str
+    sha: str
+    recipe: str | None = None
+    changes: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Names runs."""
+        recipe = f" {self.recipe}" if self.recipe else ""
+        return f"{self.sha[:SHORT_SHA]}{'+changes' if self.changes else ''}{recipe}"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this clone itself is meant."""
+        return self.name == CURRENT and self.recipe is None
+
+
+def identity() -> str:
+    """Names this clone among all clones on all machines."""
+    return f"{socket.gethostname()}:{HOME}"
+
+
+def git(*arguments: str, cwd: Path = HOME, variables: Mapping[str, str] | None = None) -> str:
+    """Runs git.
+
+    Raises:
+        CommandError: with git's own message.
+    """
+    env = {**os.environ, **(variables or {}), "GIT_TERMINAL_PROMPT": "0"}
+    done = subprocess.run(["git", *arguments], cwd=cwd, env=env, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise CommandError(f"git {' '.join(arguments)} in {cwd}:", tuple(done.stderr.strip().splitlines()))
+    return done.stdout.strip()
+
+
+def find_revision(name: str, recipe: str | None) -> Revision:
+    """Finds a commit by its name, here or at the clone's origin.
+
+    Raises:
+        PipelineError: there is none of this name, or it has no such recipe.
+    """
+    if name == CURRENT:
+        sha = git("rev-parse", "HEAD")
+        status = git("status", "--porcelain", "--untracked-files=all", "--", ".", ":!dvc.lock")
+        changes = tuple(line.split(maxsplit=1)[1] for line in status.splitlines())
+        if recipe and changes:
+            raise PipelineError(
+                f"a recipe is run on a commit, and {HOME} has changes that are not committed: {_few(changes)}; "
+                "commit them, or leave the recipe out"
+            )
+    else:
+        sha, changes = _fetch_commit(name), ()
+    if recipe:
+        known = sorted(_recipes(sha))
+        if recipe not in known:
+            raise PipelineError(f"recipes/{recipe}.yaml is not in {sha[:SHORT_SHA]}; there is {', '.join(known)}")
+    return Revision(name, sha, recipe, changes)
+
+
+def _recipes(sha: str) -> set[str]:
+    files = git("ls-tree", "--name-only", sha, "recipes/").splitlines()
+    return {Path(file).stem for file in files if file.endswith(".yaml")}
+
+
+def _fetch_commit(name: str) -> str:
+    # A branch that was pushed is newer at the origin than the local branch of that name.
+    with contextlib.suppress(CommandError):
+        git("fetch", "--quiet", "--tags", "origin")
+    for candidate in (f"refs/remotes/origin/{name}", name):
+        with contextlib.suppress(CommandError):
+            return git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{candidate}^{{commit}}")
+    branches = git("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/remotes").splitlines()
+    raise PipelineError(
+        f"revision {name!r} is neither in {HOME} nor at its origin; push it, or take one of {_few(branches)}, "
+        f"a commit, or {CURRENT!r}"
+    )
+
+
+def _few(names: "tuple[str, ...] | list[str]") -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A clone at its revision.
+
+    Attributes:
+        root: its folder.
+        bin: the programs of its virtual environment.
+        remote: DVC's default remote; None where none is set.
+    """
+
+    root: Path
+    bin: Path
+    remote: str | None
+
+    def environment(self, allowed_stage: str) -> dict[str, str]:
+        """Gives what a command of the pipeline finds in its environment.
+
+        Args:
+            allowed_stage: the only stage that DVC may run; '' for none.
+        """
+        # PREFECT__* tells a process that it is inside a flow run: not the business of a stage.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
+        inherited.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{HOME}/mlflow.db")
+        return {
+            **inherited,
+            "PATH": f"{self.bin}{os.pathsep}{inherited.get('PATH', os.defpath)}",
+            "PYTHONPATH": str(self.root / "src"),
+            "PYTHONUNBUFFERED": "1",
+            "SHELL": str(Path(__file__).with_name("only_stage.sh")),
+            "SEGPIPE_STAGE": allowed_stage,
+        }
+
+    @contextlib.contextmanager
+    def alone(self, on_line: Callable[[str], None]) -> Iterator[None]:
+        """Holds the lock on retraining here; waits for another retraining to end."""
+        (self.root / ".locks").mkdir(exist_ok=True)
+        lock = FileLock(self.root / ".locks/retrain.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            on_line(f"another retraining works in {self.root}; waiting for its end")
+            lock.acquire(poll_interval=WAIT_SECONDS)
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def open_workspace(revision: Revision, on_line: Callable[[str], None]) -> Workspace:
+    """Gives the clone for a revision; makes it where there is none yet.
+
+    Raises:
+        PipelineError: the revision cannot be had here.
+    """
+    if revision.is_here:
+        return Workspace(HOME, HOME / ".venv/bin", _default_remote(HOME))
+    name = re.sub(r"[^\w.-]", "_", revision.sha[:SHORT_SHA] + (f"-{revision.recipe}" if revision.recipe else ""))
+    root = HOME / "clones" / name
+    root.parent.mkdir(exist_ok=True)
+    with FileLock(root.with_suffix(".lock")):
+        if not root.exists():
+            _remove_old_clones(root.parent)
+            part = root.with_name(f".{name}.part")
+            shutil.rmtree(part, ignore_errors=True)
+            _make_clone(part, revision, on_line)
+            part.rename(root)
+    programs = HOME / ".venv/bin"
+    if not filecmp.cmp(HOME / "requirements.lock", root / "requirements.lock", shallow=False):
+        on_line("the revision has other packages than this clone; setting up its own environment")
+        run(["make", "setup"], cwd=root, env=dict(os.environ), on_line=on_line, what=f"make setup in {root}")
+        programs = root / ".venv/bin"
+    return Workspace(root, programs, _default_remote(root))
+
+
+def _make_clone(root: Path, revision: Revision, on_line: Callable[[str], None]) -> None:
+    on_line(f"making a clone of {revision.label}")
+    try:
+        git("cat-file", "-e", f"{revision.sha}^{{commit}}")
+    except CommandError:
+        _fetch_commit(revision.sha)
+    git("clone", "--quiet", "--no-checkout", str(HOME), str(root))
+    git("checkout", "--quiet", "--detach", revision.sha, cwd=root)
+    if revision.recipe:
+        shutil.copyfile(root / "recipes" / f"{revision.recipe}.yaml", root / "params.yaml")
+    if (HOME / ".dvc/config.local").exists():  # credentials, which are not in git
+        shutil.copyfile(HOME / ".dvc/config.local", root / ".dvc/config.local")
+    dvc = str(HOME / ".venv/bin/dvc")
+    cache = subprocess.run([dvc, "cache", "dir"], cwd=HOME, capture_output=True, text=True, check=True).stdout.strip()
+    command = [dvc, "cache", "dir", "--local", str((HOME / cache).resolve())]
+    run(command, cwd=root, env=dict(os.environ), on_line=on_line, what="dvc cache dir")
+
+
+def _remove_old_clones(folder: Path) -> None:
+    clones = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    for clone in clones[: max(0, len(clones) - MAX_CLONES + 1)]:
+        # A clone in use stays: its retraining holds the lock.
+        with contextlib.suppress(Timeout), FileLock(clone / ".locks/retrain.lock", timeout=0):
+            shutil.rmtree(clone)
+
+
+def _default_remote(root: Path) -> str | None:
+    """Reads the remote that DVC uses when none is named; asking DVC itself costs half a second a stage."""
+    config = configparser.ConfigParser()
+    config.read([root / ".dvc/config", root / ".dvc/config.local"], encoding="utf-8")
+    return config.get("core", "remote", fallback=None)
+
+
+def commit_lock(root: Path, revision: Revision, branch: str) -> str | None:
+    """Commits `dvc.lock` (and a recipe's `params.yaml`) on top of the revision, to a branch of this clone.
+
+    Nothing is checked out: neither the working tree nor the index of a user changes.
+
+    Returns:
+        The commit, or None where the revision already holds this `dvc.lock`.
+
+    Raises:
+        PipelineError: the branch is checked out, or holds commits that the revision does not have.
+    """
+    index = {"GIT_INDEX_FILE": str((root / ".locks/commit-index").resolve())}
+    git("read-tree", revision.sha, cwd=root, variables=index)
+    git("add", "dvc.lock", *(["params.yaml"] if revision.recipe else []), cwd=root, variables=index)
+    tree = git("write-tree", cwd=root, variables=index)
+    (root / ".locks/commit-index").unlink()
+    if tree == git("rev-parse", f"{revision.sha}^{{tree}}", cwd=root):
+        return None
+    message = f"Results of {revision.label}"
+    commit = git("commit-tree", tree, "-p", revision.sha, "-m", message, cwd=root)
+    try:
+        git("push", "--quiet", str(HOME), f"{commit}:refs/heads/{branch}", cwd=root)
+    except CommandError as error:
+        raise PipelineError(
+            f"the results are not committed to branch {branch!r}: {error}\ntake a branch that is not checked out and "
+            "that the revision contains, or a new one; a further retraining will run nothing and commit them"
+        ) from error
+    return commit
