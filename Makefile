@@ -5,7 +5,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro up down deploy worker test check format lock benchmark clean
+.PHONY: help setup repro up down deploy worker test test-team check format lock benchmark clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,9 @@ worker: $(READY) ## a worker for the server of PREFECT_API_URL (POOL=cpu or POOL
 
 test: $(READY) check ## lint, format, types and all tests
 	pytest
+
+test-team: $(READY) ## only what a team needs: PostgreSQL behind both servers, a DVC remote by ssh
+	pytest tests/team
 
 check: $(READY) ## lint, format and types
 	ruff check .

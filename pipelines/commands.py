@@ -22,7 +22,7 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def end_with_parent() -> None:
-    """Asks the kernel for SIGTERM when the parent ends, however it ends."""
+    """Asks the kernel for SIGTERM when the parent ends, however it ends (on Linux)."""
     if _LIBC is not None:
         _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -54,15 +54,20 @@ def running(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> "Itera
 
 
 def _end_group(leader: "subprocess.Popen[str]") -> None:
-    for sent in (signal.SIGTERM, signal.SIGKILL):
+    try:
         deadline = time.monotonic() + GRACE_SECONDS
+        os.killpg(leader.pid, signal.SIGTERM)
+        while time.monotonic() < deadline:
+            leader.poll()
+            os.killpg(leader.pid, 0)
+            time.sleep(0.05)
+    except ProcessLookupError:
+        pass  # all have ended
+    finally:
+        # Also where a second signal to this process cuts the waiting short.
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(leader.pid, sent)
-            while time.monotonic() < deadline:
-                leader.poll()
-                os.killpg(leader.pid, 0)
-                time.sleep(0.05)
-    leader.wait()
+            os.killpg(leader.pid, signal.SIGKILL)
+        leader.wait()
 
 
 def run(

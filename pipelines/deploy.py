@@ -83,7 +83,8 @@ def _deploy(
         schedule=schedule if is_new else None,
         tags=["segpipe", pool],
         work_pool_name=pool,
-        job_variables={"command": COMMAND},
+        # The log goes to the server. With the worker's console, a flow could not say its last words when that dies.
+        job_variables={"command": COMMAND, "stream_output": False},
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
     return deployment.apply()  # type: ignore[union-attr]

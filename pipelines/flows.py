@@ -25,9 +25,9 @@ from pipelines.errors import CommandError, PipelineError
 from pipelines.graph import Stage, read_stages
 from pipelines.workspace import (
     CURRENT,
-    HOME,
     Revision,
     Workspace,
+    check_branch,
     commit_lock,
     find_revision,
     identity,
@@ -85,11 +85,8 @@ def _retrain(
 ) -> summary.Outcome:
     placement.check_server()
     asked = find_revision(revision, recipe)
-    if commit_to and asked.changes:
-        raise PipelineError(
-            f"dvc.lock cannot be committed to {commit_to!r}: {', '.join(asked.changes)} in {HOME} are not committed, "
-            "and the lock would speak of files that the branch does not have; commit them first"
-        )
+    if commit_to:
+        check_branch(asked, commit_to)
     workspace = open_workspace(asked, say)
     stages = read_stages(workspace.root)
     with workspace.alone(say):
@@ -124,10 +121,23 @@ def _bring_up_to_date(
                 "share no DVC remote; set one (`dvc remote add --default NAME URL`) on both machines, or start the "
                 "worker here"
             )
-        remaining = list(stages.values())[list(stages).index(stale) :]
+        done, remaining = _split_at(stages, stale)
         placement.check_workers({stage.pool for stage in remaining})
+        if not executed:
+            _push(workspace, [stage.name for stage in done], say)  # what the worker's clone may need
         _run_on_worker(stages[stale], revision, force, gpu_queue, say)
         executed.append(stale)
+
+
+def _split_at(stages: dict[str, Stage], name: str) -> tuple[list[Stage], list[Stage]]:
+    ordered, index = list(stages.values()), list(stages).index(name)
+    return ordered[:index], ordered[index:]
+
+
+def _push(workspace: Workspace, names: list[str], say: Callable[[str], None]) -> None:
+    """Shares results by the DVC remote, where there is one: the bytes, and in the run-cache what made them."""
+    if workspace.remote and names:
+        call(workspace, ["dvc", "push", "--run-cache", *names], "", say, f"dvc push to remote {workspace.remote!r}")
 
 
 def restore(workspace: Workspace, say: Callable[[str], None]) -> str | None:
@@ -198,6 +208,7 @@ def stage(stage: str, revision: dict[str, Any], force: bool, timeout_hours: floa
     """
     end_with_parent()
     log = get_run_logger()
+    placement.check_server()
     asked = Revision(**{**revision, "changes": tuple(revision["changes"])})
     if controller != identity():
         if asked.changes:
@@ -211,9 +222,7 @@ def stage(stage: str, revision: dict[str, Any], force: bool, timeout_hours: floa
     command += ["--force", "--single-item"] if force else []
     report = _Progress(f"{stage} of {asked.label}", log.info)
     call(workspace, [*command, stage], stage, report, f"dvc repro {stage}", timeout_hours * 3600)
-    if workspace.remote:
-        push = ["dvc", "push", "--run-cache", "--remote", workspace.remote, stage]
-        call(workspace, push, "", log.info, f"dvc push to {workspace.remote!r}")
+    _push(workspace, [stage], log.info)
     return Completed(message=f"done in {workspace.root} on {os.uname().nodename}")
 
 

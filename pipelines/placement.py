@@ -1,8 +1,8 @@
 """Children on work pools: is anyone there to run them, how they end, and that none outlives its retraining."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any, cast
 from uuid import UUID
 
@@ -14,28 +14,41 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State, WorkerStatus
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import get_current_settings
 from prefect.states import Cancelling
 
 from pipelines.errors import PipelineError
 
 POLL_SECONDS = 0.5
+UNAUTHORIZED = 401
 # A worker that has just been started or restarted is not yet listed.
 WORKER_PATIENCE_SECONDS = 60.0
 
 
 def check_server() -> None:
-    """Refuses a server of another version: what flows and workers ask of it changes with each.
+    """Refuses a server that cannot be used, or is of another version: what is asked of it changes with each.
 
     Raises:
-        PipelineError: the versions differ.
+        PipelineError: no server is named, it does not answer, refuses the credentials, or has another version.
     """
-    with get_client(sync_client=True) as client:
-        version = client.request("GET", "/admin/version").json()
-        if version != prefect.__version__:
-            raise PipelineError(
-                f"the Prefect server at {client.api_url} is {version}, this clone has {prefect.__version__}; run both "
-                "from the same requirements.lock (`make setup`, then `make down` and `make up`)"
-            )
+    address = get_current_settings().api.url
+    if address is None:
+        raise PipelineError("PREFECT_API_URL is not set; `make up` starts a server and prints its address")
+    try:
+        with get_client(sync_client=True) as client:
+            version = client.request("GET", "/admin/version").json()
+    except httpx.HTTPStatusError as error:
+        mend = "set PREFECT_API_AUTH_STRING" if error.response.status_code == UNAUTHORIZED else "see its log"
+        raise PipelineError(f"the Prefect server at {address} refuses: {error.response.status_code}; {mend}") from error
+    except httpx.TransportError as error:
+        raise PipelineError(
+            f"the Prefect server at {address} does not answer: {error}; start it (`make up`)"
+        ) from error
+    if version != prefect.__version__:
+        raise PipelineError(
+            f"the Prefect server at {address} is {version}, this clone has {prefect.__version__}; run both from the "
+            "same requirements.lock (`make setup`, then `make down` and `make up`)"
+        )
 
 
 def check_workers(pools: Iterable[str]) -> None:
@@ -124,7 +137,7 @@ def wait_for(child: FlowRun, pool: str, say: Callable[[str], None]) -> State[Any
             time.sleep(POLL_SECONDS)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _cancelling(client: SyncPrefectClient, child_id: UUID) -> Iterator[None]:
     """Cancels the child where the body does not come to its end."""
     try:

@@ -117,6 +117,9 @@ def _environment(addresses: dict[str, str]) -> dict[str, str]:
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
+        # A worker gives up, and ends its runs, after twelve calls that failed; each is tried so often, 254 s in all.
+        "PREFECT_CLIENT_MAX_RETRIES": "7",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
     }

@@ -232,6 +232,26 @@ def _default_remote(root: Path) -> str | None:
     return config.get("core", "remote", fallback=None)
 
 
+def check_branch(revision: Revision, branch: str) -> None:
+    """Finds out before a retraining whether its results could be committed to a branch.
+
+    Raises:
+        PipelineError: files are not committed, or the branch could not take a commit on top of the revision.
+    """
+    problem = None
+    if revision.changes:
+        problem = f"{_few(revision.changes)} in {HOME} are not committed; commit them, or leave commit_to out"
+    elif git("rev-parse", "--abbrev-ref", "HEAD") == branch:
+        problem = f"it is checked out in {HOME}; take another branch"
+    elif git("for-each-ref", f"refs/heads/{branch}"):
+        try:
+            git("merge-base", "--is-ancestor", f"refs/heads/{branch}", revision.sha)
+        except CommandError:
+            problem = f"it has commits that {revision.sha[:SHORT_SHA]} does not contain; take another branch"
+    if problem:
+        raise PipelineError(f"dvc.lock cannot be committed to branch {branch!r}: {problem}")
+
+
 def commit_lock(root: Path, revision: Revision, branch: str) -> str | None:
     """Commits `dvc.lock` (and a recipe's `params.yaml`) on top of the revision, to a branch of this clone.
 
@@ -241,7 +261,7 @@ def commit_lock(root: Path, revision: Revision, branch: str) -> str | None:
         The commit, or None where the revision already holds this `dvc.lock`.
 
     Raises:
-        PipelineError: the branch is checked out, or holds commits that the revision does not have.
+        CommandError: the branch has changed since `check_branch`.
     """
     index = {"GIT_INDEX_FILE": str((root / ".locks/commit-index").resolve())}
     git("read-tree", revision.sha, cwd=root, variables=index)
@@ -252,11 +272,5 @@ def commit_lock(root: Path, revision: Revision, branch: str) -> str | None:
         return None
     message = f"Results of {revision.label}"
     commit = git("commit-tree", tree, "-p", revision.sha, "-m", message, cwd=root)
-    try:
-        git("push", "--quiet", str(HOME), f"{commit}:refs/heads/{branch}", cwd=root)
-    except CommandError as error:
-        raise PipelineError(
-            f"the results are not committed to branch {branch!r}: {error}\ntake a branch that is not checked out and "
-            "that the revision contains, or a new one; a further retraining will run nothing and commit them"
-        ) from error
+    git("push", "--quiet", str(HOME), f"{commit}:refs/heads/{branch}", cwd=root)
     return commit
