@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: help setup repro up down deploy worker test test-team check format lock benchmark clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 setup: $(READY) ## make .venv and install the locked packages
 
@@ -65,4 +65,4 @@ benchmark: $(READY) ## the figures that the documents claim (minutes)
 	python benchmarks/training_speed.py
 
 clean: ## remove what the stages made, but neither MLflow's store nor DVC's cache
-	rm -rf build checkpoints
+	rm -rf build checkpoints clones

@@ -12,6 +12,7 @@ from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import StateType
+from prefect.deployments.runner import RunnerDeployment
 from prefect.events.actions import ChangeFlowRunState, RunDeployment
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
@@ -74,20 +75,24 @@ def _deploy(
 ) -> Any:
     """Gives the deployment's id."""
     try:
-        is_new = not client.read_deployment_by_name(f"{flow.name}/{name}").schedules
+        client.read_deployment_by_name(f"{flow.name}/{name}")
+        is_new = False
     except ObjectNotFound:
         is_new = True
-    deployment = flow.to_deployment(
+    made = flow.to_deployment(
         name,
         description=(flow.description or "").partition("Args:")[0].strip(),
-        schedule=schedule if is_new else None,
+        schedule=schedule,
         tags=["segpipe", pool],
         work_pool_name=pool,
         # The log goes to the server. With the worker's console, a flow could not say its last words when that dies.
         job_variables={"command": COMMAND, "stream_output": False},
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
-    return deployment.apply()  # type: ignore[union-attr]
+    deployment = cast(RunnerDeployment, made)  # a coroutine only in asynchronous code
+    if not is_new:
+        deployment.model_fields_set.discard("schedules")  # or the user's would be replaced
+    return deployment.apply()
 
 
 def _crash_zombies() -> Automation:

@@ -180,7 +180,7 @@ def _run_on_worker(
         }
         name = f"{stage.name} {revision.label} attempt {attempt}"
         queue = gpu_queue if stage.pool == "gpu" else None
-        child = placement.start_child(f"stage/{stage.pool}", name, parameters, queue)
+        child = placement.start_child(f"stage/{stage.pool}", name, parameters, queue, [stage.name])
         say(f"{stage.name} is not up to date; flow run {name!r} in pool {stage.pool!r}")
         state = placement.wait_for(child, stage.pool, say)
         if state.is_completed():
@@ -273,7 +273,7 @@ def _publish(workspace: Workspace, say: Callable[[str], None]) -> dict[str, Any]
     """Makes MLflow hold what `build/` holds, also where every stage came from a cache."""
     documents: list[dict[str, Any]] = []
 
-    def read(line: str) -> None:
+    def read(line: str) -> None:  # both streams come together
         if line.startswith("{"):
             documents.append(json.loads(line))
         else:

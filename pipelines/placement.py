@@ -1,8 +1,11 @@
 """Children on work pools: is anyone there to run them, how they end, and that none outlives its retraining."""
 
 import contextlib
+import importlib.metadata
+import logging
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 from uuid import UUID
 
@@ -20,7 +23,10 @@ from prefect.states import Cancelling
 from pipelines.errors import PipelineError
 
 POLL_SECONDS = 0.5
+PING_SECONDS = 5.0
 UNAUTHORIZED = 401
+log = logging.getLogger(__name__)
+
 # A worker that has just been started or restarted is not yet listed.
 WORKER_PATIENCE_SECONDS = 60.0
 
@@ -49,6 +55,20 @@ def check_server() -> None:
             f"the Prefect server at {address} is {version}, this clone has {prefect.__version__}; run both from the "
             "same requirements.lock (`make setup`, then `make down` and `make up`)"
         )
+    _check_mlflow(os.environ.get("MLFLOW_TRACKING_URI", ""))
+
+
+def _check_mlflow(address: str) -> None:
+    if not address.startswith("http"):
+        return
+    ours = importlib.metadata.version("mlflow")
+    with contextlib.suppress(httpx.HTTPError):  # a stage that needs it will say what is wrong
+        answer = httpx.get(f"{address.rstrip('/')}/version", timeout=PING_SECONDS)
+        if answer.is_success and answer.text != ours:
+            raise PipelineError(
+                f"the MLflow server at {address} is {answer.text}, this clone has {ours}; run both from the same "
+                "requirements.lock"
+            )
 
 
 def check_workers(pools: Iterable[str]) -> None:
@@ -91,10 +111,19 @@ def find_notifier(slug: str | None) -> Callable[[str, str], None]:
         raise PipelineError(f"notify: there is no block {slug!r}; make it in the UI under Blocks") from error
     if not isinstance(block, NotificationBlock):
         raise PipelineError(f"notify: {slug} is a {type(block).__name__}, which sends no notifications")
-    return lambda subject, body: cast(None, block.notify(body, subject))
+
+    def send(subject: str, body: str) -> None:
+        try:
+            cast(None, block.notify(body, subject))  # a coroutine only in asynchronous code
+        except Exception:  # of whatever service: the retraining is done, heard of or not
+            log.exception("the notification by %s was not sent", slug)
+
+    return send
 
 
-def start_child(deployment: str, name: str, parameters: dict[str, Any], queue: str | None) -> FlowRun:
+def start_child(
+    deployment: str, name: str, parameters: dict[str, Any], queue: str | None, tags: Sequence[str]
+) -> FlowRun:
     """Puts a child of this flow run into a pool's queue.
 
     Raises:

@@ -7,7 +7,6 @@ A revision's clone lies in `clones/` of this clone and shares its DVC cache, so 
 import configparser
 import contextlib
 import filecmp
-import logging
 import os
 import re
 import shutil
@@ -27,8 +26,6 @@ HOME = Path(__file__).resolve().parents[1]
 MAX_CLONES = 5
 WAIT_SECONDS = 5.0
 SHORT_SHA = 12
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

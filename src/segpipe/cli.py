@@ -1,6 +1,7 @@
 """The command `segpipe`. A subcommand imports what it needs when it runs, so that each starts quickly."""
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -123,7 +124,8 @@ def _publish(options: argparse.Namespace) -> None:
 
     settings = load_config().register_
     results = Results.read(MODEL, EVALUATION)
-    with writing_alone(REGISTRATION):
+    # MLflow prints addresses of runs; ours is the only output.
+    with writing_alone(REGISTRATION), contextlib.redirect_stdout(sys.stderr):
         publication = publish(results, CHECKPOINTS, settings)
     registration, metrics = publication.registration, results.metrics
     if options.json:

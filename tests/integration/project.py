@@ -1,7 +1,8 @@
 """A small project of a user's own in a temporary folder, and its stages run as its user runs them.
 
 The project has its own copy of `src/`, a hand-painted data set of three classes, git and DVC. `make_finished_project`
-runs the whole pipeline once in a test session; tests copy the result, MLflow's store included.
+runs the whole pipeline once in a test session; tests copy the result, MLflow's store included. `add_pipelines` gives a
+project what Prefect needs.
 """
 
 import functools
@@ -24,6 +25,7 @@ from ruamel.yaml import YAML
 
 REPOSITORY = Path(__file__).parents[2]
 COPIED = (".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml", "src")
+COPIED_FOR_PIPELINES = ("pipelines", "Procfile", "requirements.lock")
 MODEL_NAME, EXPERIMENT = "boxes", "painted"
 STAGES = ("download", "preprocess", "class_weights", "train", "evaluate", "register")
 TIMEOUT_SECONDS = 120
@@ -236,15 +238,19 @@ def paint_data(data: Path) -> None:
 
 def make_sources(root: Path) -> Project:
     """Copies sources and graph, paints the data and writes the parameters: enough to run stages without git or DVC."""
-    for name in COPIED:
+    _copy(COPIED, root)
+    paint_data(root / "data")
+    (root / "params.yaml").write_text(PARAMS, encoding="utf-8")
+    return Project(root)
+
+
+def _copy(names: tuple[str, ...], root: Path) -> None:
+    for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         if (REPOSITORY / name).is_dir():
             shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         else:
             shutil.copyfile(REPOSITORY / name, root / name)
-    paint_data(root / "data")
-    (root / "params.yaml").write_text(PARAMS, encoding="utf-8")
-    return Project(root)
 
 
 @functools.cache
@@ -264,3 +270,22 @@ def make_finished_project(folder: Path) -> Project:
     project.call("git", "add", "--all")
     project.call("git", "commit", "--quiet", "--message", "Results")
     return project
+
+
+def add_pipelines(project: Project) -> Project:
+    """Commits the flows, the services and a recipe to a finished project; what `make setup` makes is only linked."""
+    _copy(COPIED_FOR_PIPELINES, project.root)
+    (project.root / "recipes").mkdir()
+    (project.root / "recipes/quick.yaml").write_text(PARAMS.replace("epochs: 12", "epochs: 2"), encoding="utf-8")
+    project.call("git", "add", "--all")
+    project.call("git", "commit", "--quiet", "--message", "Pipelines")
+    return with_environment(project.root)
+
+
+def with_environment(root: Path) -> Project:
+    """A clone of a project with pipelines, as `make setup` leaves it."""
+    (root / ".venv").symlink_to(Path(sys.executable).parents[1])
+    # .gitignore names a folder, and this is a link.
+    with (root / ".git/info/exclude").open("a", encoding="utf-8") as file:
+        file.write("/.venv\n")
+    return Project(root, {"PYTHONPATH": f"{root}{os.pathsep}{root / 'src'}"})

@@ -1,6 +1,8 @@
 """What a stage and the library load: a stage that needs no torch does not pay for it, and nothing needs Prefect."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 from integration.project import STAGES, Project
@@ -46,6 +48,41 @@ def test_no_stage_imports_prefect(original: Project) -> None:
     imports = ", ".join(f"segpipe.stages.{stage}" for stage in STAGES)
     code = f"import sys, {imports}; print('prefect' in sys.modules, 'torch' in sys.modules)"
     assert original.python(code).split() == ["False", "True"]
+
+
+TRAP = """
+from pathlib import Path
+Path(__file__).with_name("was_imported").touch()
+raise ImportError("nobody but the pipelines may import this")
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("segpipe", "--help"),
+        ("segpipe", "check"),
+        ("segpipe", "publish"),
+        ("dvc", "repro"),
+        ("dvc", "repro", "--force", "--single-item", "class_weights"),
+        ("dvc", "repro", "--force", "--single-item", "register"),
+    ],
+    ids=" ".join,
+)
+def test_what_a_user_runs_without_prefect_never_imports_it(
+    finished: Project, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    for name in ("prefect", "pipelines"):
+        (tmp_path / "traps" / name).mkdir(parents=True)
+        (tmp_path / "traps" / name / "__init__.py").write_text(TRAP, encoding="utf-8")
+    path = f"{tmp_path / 'traps'}{os.pathsep}{finished.root / 'src'}"
+    user = Project(finished.root, {"PYTHONPATH": path})
+    user.call(*command)
+    assert not list((tmp_path / "traps").rglob("was_imported"))
+
+    # The trap works: what ought to be caught is.
+    user.run("python", "-c", "import pipelines.flows")
+    assert list((tmp_path / "traps").rglob("was_imported"))
 
 
 def test_the_engine_and_the_models_need_neither_albumentations_nor_the_three_tools(original: Project) -> None:

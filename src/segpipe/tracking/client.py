@@ -43,6 +43,9 @@ def connect() -> MlflowClient:
         client.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, urllib.error.URLError, OSError) as error:
         reason = str(error).splitlines()[0]
-        mend = "start it, or unset MLFLOW_TRACKING_URI to use mlflow.db in this folder"
+        if "401" in reason:
+            mend = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a user of that server"
+        else:
+            mend = "start it, or unset MLFLOW_TRACKING_URI to use mlflow.db in this folder"
         raise TrackingError(f"MLflow at {address} cannot be used: {reason}; {mend}") from error
     return client

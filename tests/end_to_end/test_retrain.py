@@ -1,0 +1,381 @@
+"""Retrainings as a user starts them, through Prefect's API, on the real services of one machine.
+
+The tests share the services, and a project that plain `dvc repro` has finished before them.
+"""
+
+import contextlib
+import json
+import re
+import shutil
+import socket
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from integration.project import (
+    MODEL_NAME,
+    STAGES,
+    Project,
+    add_pipelines,
+    add_sample,
+    message_of_refusal,
+    paint,
+    with_environment,
+)
+from mlflow.tracking import MlflowClient
+
+RETRAINING_SECONDS = 240.0
+# Logs are sent in batches, some seconds after the run's end.
+LOG_SECONDS = 20.0
+MARK = "SEGPIPE_SERVICES"
+POOLS = {
+    "download": "cpu",
+    "preprocess": "cpu",
+    "class_weights": "cpu",
+    "train": "gpu",
+    "evaluate": "gpu",
+    "register": "cpu",
+}
+
+
+def find_free_ports(number: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def processes_of(project: Project) -> list[psutil.Process]:
+    """All processes that `up` has started in a project, and those below them."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            is_alive = process.status() != psutil.STATUS_ZOMBIE
+            if is_alive and process.environ().get(MARK) == str(project.root):
+                found.append(process)
+    return found
+
+
+@dataclass(frozen=True)
+class Services:
+    """The services of a project, and what its user does in the UI.
+
+    Args:
+        project: where they run.
+        prefect_port: of the Prefect server.
+        mlflow_port: of the MLflow server.
+    """
+
+    project: Project
+    prefect_port: int
+    mlflow_port: int
+
+    def up(self) -> str:
+        """`make up`."""
+        ports = ("--prefect-port", str(self.prefect_port), "--mlflow-port", str(self.mlflow_port))
+        return self.project.call("python", "-m", "pipelines.services", "up", *ports, "--gpus", "1")
+
+    def request(self, method: str, path: str, body: object = None) -> Any:
+        """Asks Prefect's API."""
+        with httpx.Client(base_url=f"http://127.0.0.1:{self.prefect_port}/api", trust_env=False, timeout=30) as client:
+            response = client.request(method, path, json=body)
+        assert response.is_success, f"{method} {path}: {response.status_code} {response.text}"
+        return response.json() if response.content else None
+
+    def start_retraining(self, **parameters: object) -> str:
+        """The button "Quick run" or "Custom run" of the deployment; gives the flow run's id."""
+        deployment = self.request("GET", "/deployments/name/retrain/on-demand")
+        path = f"/deployments/{deployment['id']}/create_flow_run"
+        return str(self.request("POST", path, {"parameters": parameters, "state": {"type": "SCHEDULED"}})["id"])
+
+    def wait_for(self, run_id: str) -> "Run":
+        """Waits for the end of a flow run."""
+        deadline = time.monotonic() + RETRAINING_SECONDS
+        while time.monotonic() < deadline:
+            state = self.request("GET", f"/flow_runs/{run_id}")["state"]
+            if state["type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}:
+                return Run(self, run_id, state["type"], state["message"] or "")
+            time.sleep(0.5)
+        pytest.fail(f"the retraining has not ended after {RETRAINING_SECONDS:g} s")
+
+    def retrain(self, **parameters: object) -> "Run":
+        """Starts a retraining and waits for its end."""
+        return self.wait_for(self.start_retraining(**parameters))
+
+    def client(self) -> MlflowClient:
+        """A client of the MLflow server."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return MlflowClient(f"http://127.0.0.1:{self.mlflow_port}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A flow run that has ended.
+
+    Args:
+        services: where.
+        id: in Prefect.
+        state: COMPLETED or another type.
+        message: of the state.
+    """
+
+    services: Services
+    id: str
+    state: str
+    message: str
+
+    def children(self) -> list[dict[str, Any]]:
+        """The flow runs that it has started, in their order."""
+        wanted = {"flow_runs": {"parent_flow_run_id": {"any_": [self.id]}}, "sort": "START_TIME_ASC"}
+        return list(self.services.request("POST", "/flow_runs/filter", wanted))
+
+    def artifacts(self) -> dict[str, Any]:
+        """What it has left on its page, by key."""
+        wanted = {"artifacts": {"flow_run_id": {"any_": [self.id]}}}
+        return {one["key"]: one for one in self.services.request("POST", "/artifacts/filter", wanted)}
+
+    def log(self, expected: str) -> str:
+        """What it has logged, once the expected text has arrived, or no more comes."""
+        wanted = {"logs": {"flow_run_id": {"any_": [self.id]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
+        deadline = time.monotonic() + LOG_SECONDS
+        while True:
+            text = "\n".join(one["message"] for one in self.services.request("POST", "/logs/filter", wanted))
+            if expected in text or time.monotonic() > deadline:
+                return text
+            time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def services(original: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """The services of a project in which plain `dvc repro` has run; stopped at the end, however the tests end."""
+    root = tmp_path_factory.mktemp("retrain") / "project"
+    project = add_pipelines(original.copy_to(root))
+    running = Services(project, *find_free_ports(2))
+    try:
+        running.up()
+        yield running
+    finally:
+        with contextlib.suppress(Exception):
+            project.run("python", "-m", "pipelines.services", "down")
+        for process in processes_of(project):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def lock_of(project: Project) -> str:
+    return (project.root / "dvc.lock").read_text(encoding="utf-8")
+
+
+def test_what_dvc_alone_has_trained_is_in_the_server(services: Services) -> None:
+    registration = services.project.json("build/registration.json")
+    client = services.client()
+    (version,) = client.search_model_versions(f"name = '{MODEL_NAME}'")
+    assert version.version == registration["version"]
+    assert client.get_run(version.run_id).info.status == "FINISHED"
+    assert client.get_model_version_by_alias(MODEL_NAME, "champion").version == registration["champion"]
+
+
+def test_a_finished_project_runs_no_stage_and_tells_of_its_champion(services: Services) -> None:
+    lock = lock_of(services.project)
+    run = services.retrain()
+    assert (run.state, run.children()) == ("COMPLETED", []), run.message
+    assert f"{MODEL_NAME} version 1 promoted; the champion is version 1; nothing was stale" in run.message
+    artifacts = run.artifacts()
+    assert artifacts["retraining"]["type"] == "markdown"
+    story = artifacts["retraining"]["data"]
+    for row in ("| decision | **promoted** |", "| champion now | version 1 |", "| stages run | none"):
+        assert row in story
+    page = f"http://127.0.0.1:{services.mlflow_port}/#/models/{MODEL_NAME}/versions/1"
+    assert f"[{MODEL_NAME} version 1]({page})" in story
+    assert artifacts["scores"]["type"] == "table"
+    scores = {row["measure"]: row for row in json.loads(artifacts["scores"]["data"])}
+    measured = services.project.json("build/evaluation/metrics.json")
+    assert scores["mIoU"]["val"] == round(measured["val"]["mean_iou"], 4)
+    assert {"pixel accuracy", "IoU ground", "IoU sky", "IoU box"} <= scores.keys()
+    assert lock_of(services.project) == lock
+    assert services.project.call("git", "status", "--porcelain") == ""
+
+
+def test_a_branch_is_worked_on_in_a_clone_that_shares_the_cache(services: Services) -> None:
+    project = services.project
+    sha = project.call("git", "rev-parse", "HEAD").strip()
+    run = services.retrain(revision=project.call("git", "rev-parse", "--abbrev-ref", "HEAD").strip())
+    assert (run.state, run.children()) == ("COMPLETED", []), run.message
+    assert run.log("making a clone of").count(f"making a clone of {sha[:12]}") == 1
+    clone = project.root / "clones" / sha[:12]
+    assert (clone / "dvc.lock").read_text(encoding="utf-8") == lock_of(project)
+    assert (clone / "build/registration.json").exists()
+    assert len(services.client().search_model_versions(f"name = '{MODEL_NAME}'")) == 1
+
+
+def test_what_cannot_be_had_is_refused_with_a_message_and_nothing_is_started(services: Services) -> None:
+    asked = {
+        "revision 'mian' is neither in": {"revision": "mian"},
+        "recipes/slow.yaml is not in": {"recipe": "slow"},
+        "notify: there is no block 'slack-webhook/nobody'": {"notify": "slack-webhook/nobody"},
+    }
+    started = {message: services.start_retraining(**parameters) for message, parameters in asked.items()}
+    for message, run_id in started.items():
+        run = services.wait_for(run_id)
+        assert (run.state, run.children()) == ("FAILED", [])
+        assert message in run.message
+
+
+def test_a_second_up_changes_nothing_that_the_user_has_set(services: Services) -> None:
+    nightly = services.request("GET", "/deployments/name/retrain/nightly")
+    (schedule,) = nightly["schedules"]
+    assert not schedule["active"], "nothing starts by itself before a user says so"
+    watch = services.request("GET", "/deployments/name/watch/every-5-minutes")
+    automations = services.request("POST", "/automations/filter", {})
+    services.request("PATCH", f"/deployments/{nightly['id']}/schedules/{schedule['id']}", {"active": True})
+    services.request("PATCH", f"/deployments/{watch['id']}", {"paused": True})
+    for automation in automations:
+        services.request("PATCH", f"/automations/{automation['id']}", {"enabled": False})
+    before = {process.pid for process in processes_of(services.project)}
+
+    text = services.up()
+
+    assert f"http://127.0.0.1:{services.prefect_port}" in text
+    assert {process.pid for process in processes_of(services.project)} == before
+    after = services.request("GET", "/deployments/name/retrain/nightly")
+    assert [one["schedule"] for one in after["schedules"]] == [schedule["schedule"]]
+    assert [one["active"] for one in after["schedules"]] == [True]
+    assert services.request("GET", "/deployments/name/watch/every-5-minutes")["paused"]
+    found = services.request("POST", "/automations/filter", {})
+    assert {one["id"]: one["enabled"] for one in found} == {one["id"]: False for one in automations}
+
+
+def test_an_up_with_other_ports_is_refused_while_services_run(services: Services) -> None:
+    prefect_port, mlflow_port = find_free_ports(2)
+    ports = ("--prefect-port", str(prefect_port), "--mlflow-port", str(mlflow_port))
+    message = message_of_refusal(services.project.run("python", "-m", "pipelines.services", "up", *ports))
+    assert f"the services run at http://127.0.0.1:{services.prefect_port}" in message
+    assert "`make down` first" in message
+    services.request("GET", "/health")
+
+
+def test_a_bad_label_fails_its_stage_and_the_retraining_with_the_stages_message(services: Services) -> None:
+    project = services.project
+    mask = paint("a", 50)[1]
+    mask[:8, :8] = 99
+    add_sample(project.root / "data", "a_050", mask=mask)
+    champion = services.client().get_model_version_by_alias(MODEL_NAME, "champion").version
+    try:
+        run = services.retrain()
+    finally:
+        for path in (project.root / "data").glob("*/a_050.png"):
+            path.unlink()
+    assert run.state == "FAILED"
+    *_, last = run.children()
+    assert last["state"]["type"] == "FAILED"
+    child = Run(services, last["id"], last["state"]["type"], last["state"]["message"])
+    for text in (run.message, child.message, child.log("masks/a_050.png")):
+        assert "masks/a_050.png" in text
+        assert "99" in text
+    assert not list((project.root / "build").glob(".*.part"))
+    assert services.client().get_model_version_by_alias(MODEL_NAME, "champion").version == champion
+
+
+def test_a_new_label_runs_what_is_stale_where_it_belongs_and_dvc_agrees(services: Services) -> None:
+    project = services.project
+    add_sample(project.root / "data", "a_099")
+    sha = project.call("git", "rev-parse", "HEAD").strip()
+
+    run = services.retrain()
+
+    assert run.state == "COMPLETED", run.message
+    children = run.children()
+    assert [child["name"] for child in children] == [f"{stage} {sha[:12]}+changes attempt 1" for stage in STAGES]
+    assert {child["name"].split()[0]: child["work_pool_name"] for child in children} == POOLS
+    assert {child["state"]["type"] for child in children} == {"COMPLETED"}
+    registration = project.json("build/registration.json")
+    assert registration["version"] == "2"
+    assert registration["reasons"]
+    assert f"version 2 {registration['decision']}; the champion is version {registration['champion']}" in run.message
+    assert f"ran {', '.join(STAGES)}" in run.message
+    story = run.artifacts()["retraining"]["data"]
+    assert "| champion before | version 1 |" in story
+    assert f"| champion now | version {registration['champion']} |" in story
+    assert " ".join(registration["reasons"]) in story
+    champion = services.client().get_model_version_by_alias(MODEL_NAME, "champion")
+    assert champion.version == registration["champion"]
+    # Plain DVC sees the same results.
+    assert json.loads(project.call("dvc", "status", "--json")) == {}
+    assert "Running stage" not in project.call("dvc", "repro")
+
+
+def test_down_leaves_no_process_and_a_second_one_finds_nothing(services: Services) -> None:
+    assert processes_of(services.project)
+    for _ in range(2):
+        assert "nothing is running" in services.project.call("python", "-m", "pipelines.services", "down")
+        assert processes_of(services.project) == []
+    for port in (services.prefect_port, services.mlflow_port):
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_a_taken_port_is_named_and_nothing_is_started(finished: Project) -> None:
+    project = add_pipelines(finished)
+    (free,) = find_free_ports(1)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ports = ("--prefect-port", str(free), "--mlflow-port", str(port))
+        try:
+            done = project.run("python", "-m", "pipelines.services", "up", *ports)
+            left = processes_of(project)
+        finally:
+            project.run("python", "-m", "pipelines.services", "down")
+    message = message_of_refusal(done)
+    assert re.search(rf"port {port}: .*; take another: `make up MLFLOW_PORT=", message)
+    assert str(free) not in message
+    assert left == []
+
+
+RESTORE = """
+from pipelines.flows import restore
+from pipelines.workspace import find_revision, open_workspace
+workspace = open_workspace(find_revision("current", None), print)
+assert workspace.remote == "store", workspace
+print("stale:", restore(workspace, print))
+"""
+
+
+def test_another_clone_takes_everything_from_the_remote_and_computes_nothing(finished: Project, tmp_path: Path) -> None:
+    first = add_pipelines(finished)
+    first.call("dvc", "remote", "add", "--default", "store", str(tmp_path / "remote"))
+    first.call("git", "commit", "--quiet", "--all", "--message", "A remote")
+    first.call("dvc", "push", "--quiet", "--run-cache")
+
+    root = tmp_path / "second"
+    first.call("git", "clone", "--quiet", str(first.root), str(root))
+    second = with_environment(root)
+    (root / "dvc.lock").unlink()
+    assert second.python(RESTORE).splitlines()[-1] == "stale: None"
+
+    assert lock_of(second) == lock_of(first)
+    assert second.files() == first.files()
+    for trace_of_a_stage in ("mlflow.db", "mlruns", "checkpoints"):
+        assert not (root / trace_of_a_stage).exists()
+    assert "Running stage" not in second.call("dvc", "repro", "--dry")
+
+
+def test_a_clone_without_a_remote_names_the_first_stage_instead_of_running_it(
+    finished: Project, tmp_path: Path
+) -> None:
+    first, root = add_pipelines(finished), tmp_path / "second"
+    first.call("git", "clone", "--quiet", str(first.root), str(root))
+    second = with_environment(root)
+    code = RESTORE.replace('== "store"', "is None")
+    assert second.python(code).splitlines()[-1] == "stale: download"
+    assert not (root / "build").exists()
