@@ -82,7 +82,7 @@ def _deploy(
     made = flow.to_deployment(
         name,
         description=(flow.description or "").partition("Args:")[0].strip(),
-        schedule=schedule,
+        schedule=schedule if is_new else None,
         tags=["segpipe", pool],
         work_pool_name=pool,
         # The log goes to the server. With the worker's console, a flow could not say its last words when that dies.
@@ -91,7 +91,7 @@ def _deploy(
     )
     deployment = cast(RunnerDeployment, made)  # a coroutine only in asynchronous code
     if not is_new:
-        deployment.model_fields_set.discard("schedules")  # or the user's would be replaced
+        deployment.model_fields_set.discard("schedules")  # or the user's would be replaced by none
     return deployment.apply()
 
 
