@@ -98,8 +98,7 @@ def run(
 
         def end_late_command() -> None:
             is_late.set()
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
+            _end_group(process)
 
         timer = threading.Timer(timeout_seconds or threading.TIMEOUT_MAX, end_late_command)
         timer.daemon = True

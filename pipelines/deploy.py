@@ -91,7 +91,7 @@ def _deploy(
     )
     deployment = cast(RunnerDeployment, made)  # a coroutine only in asynchronous code
     if not is_new:
-        deployment.model_fields_set.discard("schedules")  # or the user's would be replaced by none
+        deployment.model_fields_set.difference_update({"schedules", "paused"})  # or they would be set anew
     return deployment.apply()
 
 

@@ -4,6 +4,7 @@ DVC decides what is stale, a flow only where it runs. A retraining asks DVC to b
 cache alone; where DVC finds a stage that it would have to run, a worker gets that stage, and DVC is asked again.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -221,8 +222,10 @@ def stage(stage: str, revision: dict[str, Any], force: bool, timeout_hours: floa
     command = ["dvc", "--wait-for-lock", "repro", *(["--pull"] if workspace.remote else [])]
     command += ["--force", "--single-item"] if force else []
     report = _Progress(f"{stage} of {asked.label}", log.info)
-    call(workspace, [*command, stage], stage, report, f"dvc repro {stage}", timeout_hours * 3600)
-    _push(workspace, [stage], log.info)
+    # The controller holds the lock on its own clone.
+    with workspace.alone(log.info) if controller != identity() else contextlib.nullcontext():
+        call(workspace, [*command, stage], stage, report, f"dvc repro {stage}", timeout_hours * 3600)
+        _push(workspace, [stage], log.info)
     return Completed(message=f"done in {workspace.root} on {os.uname().nodename}")
 
 

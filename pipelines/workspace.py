@@ -26,6 +26,7 @@ HOME = Path(__file__).resolve().parents[1]
 MAX_CLONES = 5
 WAIT_SECONDS = 5.0
 SHORT_SHA = 12
+RESULTS = "Results of "
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _fetch_commit(name: str) -> str:
     # A branch that was pushed is newer at the origin than the local branch of that name.
     with contextlib.suppress(CommandError):
         git("fetch", "--quiet", "--tags", "origin")
-    for candidate in (f"refs/remotes/origin/{name}", name):
+    for candidate in [name] if name == "HEAD" else [f"refs/remotes/origin/{name}", name]:
         with contextlib.suppress(CommandError):
             return git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{candidate}^{{commit}}")
     branches = git("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/remotes").splitlines()
@@ -188,7 +189,10 @@ def open_workspace(revision: Revision, on_line: Callable[[str], None]) -> Worksp
             shutil.rmtree(part, ignore_errors=True)
             _make_clone(part, revision, on_line)
             part.rename(root)
+        os.utime(root)  # the clones that were used last stay
     programs = HOME / ".venv/bin"
+    if not (root / "requirements.lock").exists():
+        raise PipelineError(f"{revision.label} has no requirements.lock: it is older than segpipe and cannot be run")
     if not filecmp.cmp(HOME / "requirements.lock", root / "requirements.lock", shallow=False):
         on_line("the revision has other packages than this clone; setting up its own environment")
         run(["make", "setup"], cwd=root, env=dict(os.environ), on_line=on_line, what=f"make setup in {root}")
@@ -236,26 +240,46 @@ def check_branch(revision: Revision, branch: str) -> None:
         PipelineError: files are not committed, or the branch could not take a commit on top of the revision.
     """
     problem = None
-    if revision.changes:
+    if not _succeeds("check-ref-format", f"refs/heads/{branch}"):
+        problem = "that is no name for a branch"
+    elif revision.changes:
         problem = f"{_few(revision.changes)} in {HOME} are not committed; commit them, or leave commit_to out"
     elif git("rev-parse", "--abbrev-ref", "HEAD") == branch:
         problem = f"it is checked out in {HOME}; take another branch"
-    elif git("for-each-ref", f"refs/heads/{branch}"):
-        try:
-            git("merge-base", "--is-ancestor", f"refs/heads/{branch}", revision.sha)
-        except CommandError:
-            problem = f"it has commits that {revision.sha[:SHORT_SHA]} does not contain; take another branch"
+    elif _has_commits_of_others(revision, branch):
+        problem = f"it has commits that {revision.sha[:SHORT_SHA]} does not contain; take another branch"
     if problem:
         raise PipelineError(f"dvc.lock cannot be committed to branch {branch!r}: {problem}")
+
+
+def _succeeds(*arguments: str) -> bool:
+    try:
+        git(*arguments)
+    except CommandError:
+        return False
+    return True
+
+
+def _tip(branch: str) -> str:
+    """Gives the commit of a branch of this clone; '' where there is no such branch."""
+    return git("for-each-ref", "--format=%(objectname)", f"refs/heads/{branch}")
+
+
+def _has_commits_of_others(revision: Revision, branch: str) -> bool:
+    tip = _tip(branch)
+    if not tip or _succeeds("merge-base", "--is-ancestor", tip, revision.sha):
+        return False
+    return not git("log", "-1", "--format=%s", tip).startswith(RESULTS)
 
 
 def commit_lock(root: Path, revision: Revision, branch: str) -> str | None:
     """Commits `dvc.lock` (and a recipe's `params.yaml`) on top of the revision, to a branch of this clone.
 
-    Nothing is checked out: neither the working tree nor the index of a user changes.
+    Nothing is checked out: neither the working tree nor the index of a user changes. Where the branch holds the results
+    of an earlier revision, the commit has both as parents and the files of the revision.
 
     Returns:
-        The commit, or None where the revision already holds this `dvc.lock`.
+        The commit, or None where the revision or the branch already holds this `dvc.lock`.
 
     Raises:
         CommandError: the branch has changed since `check_branch`.
@@ -267,7 +291,13 @@ def commit_lock(root: Path, revision: Revision, branch: str) -> str | None:
     (root / ".locks/commit-index").unlink()
     if tree == git("rev-parse", f"{revision.sha}^{{tree}}", cwd=root):
         return None
-    message = f"Results of {revision.label}"
-    commit = git("commit-tree", tree, "-p", revision.sha, "-m", message, cwd=root)
+    tip = _tip(branch)
+    if tip and git("rev-parse", f"{tip}^{{tree}}") == tree:
+        return None
+    is_behind = not tip or _succeeds("merge-base", "--is-ancestor", tip, revision.sha)
+    parents = ["-p", revision.sha] if is_behind else ["-p", tip, "-p", revision.sha]
+    if tip:
+        git("fetch", "--quiet", str(HOME), tip, cwd=root)  # the revision's clone may be older
+    commit = git("commit-tree", tree, *parents, "-m", f"{RESULTS}{revision.label}", cwd=root)
     git("push", "--quiet", str(HOME), f"{commit}:refs/heads/{branch}", cwd=root)
     return commit

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from pipelines import commands
 from pipelines.errors import CommandError
 

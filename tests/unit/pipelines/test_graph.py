@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from pipelines.errors import PipelineError
 from pipelines.graph import Stage, read_stages
 

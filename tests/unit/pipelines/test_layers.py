@@ -3,8 +3,9 @@
 import ast
 from pathlib import Path
 
-import pipelines
 import pytest
+
+import pipelines
 from pipelines.graph import POOLS, read_stages
 
 ROOT = Path(pipelines.__file__).parents[1]

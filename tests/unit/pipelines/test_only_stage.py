@@ -4,8 +4,9 @@ import os
 import subprocess
 from pathlib import Path
 
-import pipelines
 import pytest
+
+import pipelines
 from pipelines.flows import REFUSED
 
 SCRIPT = Path(pipelines.__file__).with_name("only_stage.sh")

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from pipelines.summary import summarize
 from pipelines.workspace import Revision
 

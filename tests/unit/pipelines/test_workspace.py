@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 from types import ModuleType
 
-import pipelines
 import pytest
 from filelock import FileLock
-from pipelines.errors import PipelineError
+
+import pipelines
+from pipelines.errors import CommandError, PipelineError
 
 SOURCES = Path(pipelines.__file__).parent
 PROGRAMS = Path(sys.executable).parent
@@ -391,17 +392,54 @@ def test_a_branch_follows_the_revisions_and_is_never_rewound(workspace: ModuleTy
     newer = workspace.commit_lock(results, workspace.Revision("results", sha), "results")
     assert git(results, "rev-parse", "results^") == sha
 
+    # A revision without the results of the last one: both are parents, the files are the revision's.
     (results / "dvc.lock").write_text("results of the old revision", encoding="utf-8")
-    with pytest.raises(PipelineError, match=r"^the results are not committed to branch 'results': .*"):
-        workspace.commit_lock(results, old, "results")
-    assert git(results, "rev-parse", "results") == newer
+    workspace.check_branch(old, "results")
+    last = workspace.commit_lock(results, old, "results")
+    assert git(results, "rev-parse", "results") == last
+    assert git(results, "rev-parse", "results^1", "results^2").split() == [newer, old.sha]
+    assert git(results, "diff", "--name-only", old.sha, "results") == "dvc.lock"
+    assert git(results, "show", "results:dvc.lock") == "results of the old revision"
+    assert workspace.commit_lock(results, old, "results") is None
 
 
-def test_a_branch_that_is_checked_out_is_refused(workspace: ModuleType, results: Path) -> None:
+def test_the_branch_that_is_checked_out_stays_even_where_nobody_has_checked_it(
+    workspace: ModuleType, results: Path
+) -> None:
     revision, before = workspace.Revision("current", git(results, "rev-parse", "HEAD")), state_of(results)
-    with pytest.raises(PipelineError, match="take a branch that is not checked out"):
+    with pytest.raises(CommandError, match="refusing to update checked out branch"):
         workspace.commit_lock(results, revision, "main")
     assert state_of(results) == before
+
+
+@pytest.mark.parametrize(
+    ("branch", "problem"),
+    [
+        ("main", "it is checked out in "),
+        ("feature", "it has commits that [0-9a-f]{12} does not contain; take another branch"),
+        ("no branch name", ""),
+    ],
+)
+def test_a_branch_that_could_not_take_the_results_is_refused_before_hours_of_training(
+    workspace: ModuleType, branch: str, problem: str
+) -> None:
+    revision = workspace.find_revision("main", None)
+    with pytest.raises(PipelineError, match=f"^dvc.lock cannot be committed to branch '{branch}': {problem}"):
+        workspace.check_branch(revision, branch)
+
+
+def test_results_of_what_is_not_committed_are_not_committed(workspace: ModuleType, home: Path) -> None:
+    (home / "data.dvc").touch()
+    with pytest.raises(PipelineError, match=r"data\.dvc in .* are not committed; commit them, or leave commit_to out"):
+        workspace.check_branch(workspace.find_revision("current", None), "results")
+
+
+def test_a_new_branch_and_one_that_the_revision_contains_can_take_the_results(
+    workspace: ModuleType, home: Path
+) -> None:
+    git(home, "branch", "older", "v1")
+    for branch in ("new", "older"):
+        workspace.check_branch(workspace.find_revision("feature", None), branch)
 
 
 def test_results_of_a_clone_come_to_a_branch_of_the_users_clone(
