@@ -5,7 +5,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro up down deploy worker test test-team check format lock benchmark clean
+.PHONY: help setup repro up down deploy worker test test-team chaos check format lock benchmark clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ test: $(READY) check ## lint, format, types and all tests
 
 test-team: $(READY) ## only what a team needs: PostgreSQL behind both servers, a DVC remote by ssh
 	pytest tests/team
+
+chaos: $(READY) ## kill workers, machines and servers in the middle of trainings (minutes)
+	pytest -m slow tests/chaos
 
 check: $(READY) ## lint, format and types
 	ruff check .

@@ -57,7 +57,7 @@ def retrain(
         revision: A branch, tag or commit; it is worked on in a clone of its own. 'current' is the clone that the
             services were started in, as it is, with labels that are not committed yet.
         recipe: Name of a file in recipes/, without .yaml, that takes the place of params.yaml. Empty: params.yaml.
-        force: Run every stage again, even where nothing has changed.
+        force: Run every stage again, even where nothing has changed; with workers of this clone alone.
         commit_to: A branch that gets dvc.lock on top of the revision, so that every clone knows the results.
             Empty: none.
         gpu_queue: The queue of one GPU worker (its name in the work pool 'gpu'). Empty: whichever is free.
@@ -211,7 +211,10 @@ def stage(stage: str, revision: dict[str, Any], force: bool, timeout_hours: floa
     log = get_run_logger()
     placement.check_server()
     asked = Revision(**{**revision, "changes": tuple(revision["changes"])})
-    if controller != identity():
+    is_elsewhere = controller != identity()
+    if is_elsewhere:
+        if force:
+            raise PipelineError(f"force works on one machine alone: start a worker in {controller}")
         if asked.changes:
             raise PipelineError(
                 f"this worker has another clone than {controller}, and there {', '.join(asked.changes)} are not "
@@ -223,7 +226,7 @@ def stage(stage: str, revision: dict[str, Any], force: bool, timeout_hours: floa
     command += ["--force", "--single-item"] if force else []
     report = _Progress(f"{stage} of {asked.label}", log.info)
     # The controller holds the lock on its own clone.
-    with workspace.alone(log.info) if controller != identity() else contextlib.nullcontext():
+    with workspace.alone(log.info) if is_elsewhere else contextlib.nullcontext():
         call(workspace, [*command, stage], stage, report, f"dvc repro {stage}", timeout_hours * 3600)
         _push(workspace, [stage], log.info)
     return Completed(message=f"done in {workspace.root} on {os.uname().nodename}")

@@ -3,20 +3,12 @@
 The tests share the services, and a project that plain `dvc repro` has finished before them.
 """
 
-import contextlib
 import json
 import re
-import shutil
 import socket
-import time
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import httpx
-import psutil
 import pytest
 from integration.project import (
     MODEL_NAME,
@@ -28,12 +20,8 @@ from integration.project import (
     paint,
     with_environment,
 )
-from mlflow.tracking import MlflowClient
+from integration.services import Run, Services, find_free_ports, processes_of, running_services
 
-RETRAINING_SECONDS = 240.0
-# Logs are sent in batches, some seconds after the run's end.
-LOG_SECONDS = 20.0
-MARK = "SEGPIPE_SERVICES"
 POOLS = {
     "download": "cpu",
     "preprocess": "cpu",
@@ -44,131 +32,12 @@ POOLS = {
 }
 
 
-def find_free_ports(number: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
-def processes_of(project: Project) -> list[psutil.Process]:
-    """All processes that `up` has started in a project, and those below them."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            is_alive = process.status() != psutil.STATUS_ZOMBIE
-            if is_alive and process.environ().get(MARK) == str(project.root):
-                found.append(process)
-    return found
-
-
-@dataclass(frozen=True)
-class Services:
-    """The services of a project, and what its user does in the UI.
-
-    Args:
-        project: where they run.
-        prefect_port: of the Prefect server.
-        mlflow_port: of the MLflow server.
-    """
-
-    project: Project
-    prefect_port: int
-    mlflow_port: int
-
-    def up(self) -> str:
-        """`make up`."""
-        ports = ("--prefect-port", str(self.prefect_port), "--mlflow-port", str(self.mlflow_port))
-        return self.project.call("python", "-m", "pipelines.services", "up", *ports, "--gpus", "1")
-
-    def request(self, method: str, path: str, body: object = None) -> Any:
-        """Asks Prefect's API."""
-        with httpx.Client(base_url=f"http://127.0.0.1:{self.prefect_port}/api", trust_env=False, timeout=30) as client:
-            response = client.request(method, path, json=body)
-        assert response.is_success, f"{method} {path}: {response.status_code} {response.text}"
-        return response.json() if response.content else None
-
-    def start_retraining(self, **parameters: object) -> str:
-        """The button "Quick run" or "Custom run" of the deployment; gives the flow run's id."""
-        deployment = self.request("GET", "/deployments/name/retrain/on-demand")
-        path = f"/deployments/{deployment['id']}/create_flow_run"
-        return str(self.request("POST", path, {"parameters": parameters, "state": {"type": "SCHEDULED"}})["id"])
-
-    def wait_for(self, run_id: str) -> "Run":
-        """Waits for the end of a flow run."""
-        deadline = time.monotonic() + RETRAINING_SECONDS
-        while time.monotonic() < deadline:
-            state = self.request("GET", f"/flow_runs/{run_id}")["state"]
-            if state["type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}:
-                return Run(self, run_id, state["type"], state["message"] or "")
-            time.sleep(0.5)
-        pytest.fail(f"the retraining has not ended after {RETRAINING_SECONDS:g} s")
-
-    def retrain(self, **parameters: object) -> "Run":
-        """Starts a retraining and waits for its end."""
-        return self.wait_for(self.start_retraining(**parameters))
-
-    def client(self) -> MlflowClient:
-        """A client of the MLflow server."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return MlflowClient(f"http://127.0.0.1:{self.mlflow_port}")
-
-
-@dataclass(frozen=True)
-class Run:
-    """A flow run that has ended.
-
-    Args:
-        services: where.
-        id: in Prefect.
-        state: COMPLETED or another type.
-        message: of the state.
-    """
-
-    services: Services
-    id: str
-    state: str
-    message: str
-
-    def children(self) -> list[dict[str, Any]]:
-        """The flow runs that it has started, in their order."""
-        wanted = {"flow_runs": {"parent_flow_run_id": {"any_": [self.id]}}, "sort": "START_TIME_ASC"}
-        return list(self.services.request("POST", "/flow_runs/filter", wanted))
-
-    def artifacts(self) -> dict[str, Any]:
-        """What it has left on its page, by key."""
-        wanted = {"artifacts": {"flow_run_id": {"any_": [self.id]}}}
-        return {one["key"]: one for one in self.services.request("POST", "/artifacts/filter", wanted)}
-
-    def log(self, expected: str) -> str:
-        """What it has logged, once the expected text has arrived, or no more comes."""
-        wanted = {"logs": {"flow_run_id": {"any_": [self.id]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
-        deadline = time.monotonic() + LOG_SECONDS
-        while True:
-            text = "\n".join(one["message"] for one in self.services.request("POST", "/logs/filter", wanted))
-            if expected in text or time.monotonic() > deadline:
-                return text
-            time.sleep(0.5)
-
-
 @pytest.fixture(scope="module")
 def services(original: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    """The services of a project in which plain `dvc repro` has run; stopped at the end, however the tests end."""
-    root = tmp_path_factory.mktemp("retrain") / "project"
-    project = add_pipelines(original.copy_to(root))
-    running = Services(project, *find_free_ports(2))
-    try:
-        running.up()
-        yield running
-    finally:
-        with contextlib.suppress(Exception):
-            project.run("python", "-m", "pipelines.services", "down")
-        for process in processes_of(project):
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        shutil.rmtree(root, ignore_errors=True)
+    """The services of a project in which plain `dvc repro` has run."""
+    project = add_pipelines(original.copy_to(tmp_path_factory.mktemp("retrain") / "project"))
+    with running_services(project) as services:
+        yield services
 
 
 def lock_of(project: Project) -> str:
