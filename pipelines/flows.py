@@ -45,11 +45,11 @@ EPOCH = re.compile(r"\bepoch (\d+)/(\d+)\b")
 @flow(name="retrain", flow_run_name="retrain-{revision}", persist_result=False)
 def retrain(
     revision: Annotated[str, Field(min_length=1)] = CURRENT,
-    recipe: str | None = None,
+    recipe: str = "",
     force: bool = False,
-    commit_to: str | None = None,
-    gpu_queue: str | None = None,
-    notify: str | None = None,
+    commit_to: str = "",
+    gpu_queue: str = "",
+    notify: str = "",
 ) -> State[Any]:
     """Runs the stages that are stale, registers the model, and promotes it where it is better.
 
@@ -290,7 +290,7 @@ def _publish(workspace: Workspace, say: Callable[[str], None]) -> dict[str, Any]
 
 
 @flow(name="predict", flow_run_name="predict-{images}", persist_result=False)
-def predict(images: str, output: str, model: str | None = None, device: str = "auto") -> State[Any]:
+def predict(images: str, output: str, model: str = "", device: str = "auto") -> State[Any]:
     """Predicts the masks of images with the champion.
 
     Args:

@@ -97,8 +97,8 @@ def _is_served(client: SyncPrefectClient, pool: str) -> bool:
     return any(worker.status == WorkerStatus.ONLINE for worker in workers)
 
 
-def find_notifier(slug: str | None) -> Callable[[str, str], None]:
-    """Gives a function that sends a subject and a body by a notification block.
+def find_notifier(slug: str) -> Callable[[str, str], None]:
+    """Gives a function that sends a subject and a body by a notification block; '' for no one.
 
     Raises:
         PipelineError: there is no such block.

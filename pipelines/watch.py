@@ -59,7 +59,7 @@ def _source(say: Callable[[str], None]) -> str:
     """Gives what DVC finds changed in what the download stage reads; '' for nothing."""
     lines: list[str] = []
     workspace = open_workspace(find_revision(CURRENT, None), say)
-    call(workspace, ["dvc", "status", "--json", "download"], "", lines.append, "dvc status")
+    call(workspace, ["dvc", "--wait-for-lock", "status", "--json", "download"], "", lines.append, "dvc status")
     document: dict[str, Any] = next((json.loads(line) for line in lines if line.startswith("{")), {})
     deps = [change.get("changed deps", {}) for change in document.get("download", []) if isinstance(change, dict)]
     files = {name: what for changes in deps for name, what in changes.items() if not name.startswith("src/")}

@@ -6,6 +6,7 @@ The tests share the services, and a project that plain `dvc repro` has finished 
 import json
 import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from integration.project import (
     paint,
     with_environment,
 )
-from integration.services import Run, Services, find_free_ports, processes_of, running_services
+from integration.services import Run, Services, find_free_ports, processes_of, running_services, service_pids
 
 POOLS = {
     "download": "cpu",
@@ -30,6 +31,7 @@ POOLS = {
     "evaluate": "gpu",
     "register": "cpu",
 }
+EVENT_SECONDS = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -109,12 +111,12 @@ def test_a_second_up_changes_nothing_that_the_user_has_set(services: Services) -
     services.request("PATCH", f"/deployments/{watch['id']}", {"paused": True})
     for automation in automations:
         services.request("PATCH", f"/automations/{automation['id']}", {"enabled": False})
-    before = {process.pid for process in processes_of(services.project)}
+    before = service_pids(services.project)
 
     text = services.up()
 
     assert f"http://127.0.0.1:{services.prefect_port}" in text
-    assert {process.pid for process in processes_of(services.project)} == before
+    assert service_pids(services.project) == before
     after = services.request("GET", "/deployments/name/retrain/nightly")
     assert [one["schedule"] for one in after["schedules"]] == [schedule["schedule"]]
     assert [one["active"] for one in after["schedules"]] == [True]
@@ -130,6 +132,78 @@ def test_an_up_with_other_ports_is_refused_while_services_run(services: Services
     assert f"the services run at http://127.0.0.1:{services.prefect_port}" in message
     assert "`make down` first" in message
     services.request("GET", "/health")
+
+
+def watch(services: Services) -> str:
+    run = services.wait_for(services.start("watch/every-5-minutes"))
+    assert run.state == "COMPLETED", run.message
+    return run.message
+
+
+def test_a_new_label_is_noticed_and_runs_what_is_stale_where_it_belongs(services: Services) -> None:
+    project = services.project
+    for automation in services.request("POST", "/automations/filter", {}):
+        services.request("PATCH", f"/automations/{automation['id']}", {"enabled": True})
+    before = services.retrainings()
+    assert watch(services) == "nothing new"
+    add_sample(project.root / "data", "a_099")
+    sha = project.call("git", "rev-parse", "HEAD").strip()
+
+    assert watch(services) == "the source has changed: data modified"
+    deadline = time.monotonic() + EVENT_SECONDS
+    while not (started := services.retrainings() - before) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    (run_id,) = started
+    assert watch(services) == "nothing new", "the same change starts no second retraining"
+    run = services.wait_for(run_id)
+
+    assert run.state == "COMPLETED", run.message
+    children = run.children()
+    assert [child["name"] for child in children] == [f"{stage} {sha[:12]}+changes attempt 1" for stage in STAGES]
+    assert {child["name"].split()[0]: child["work_pool_name"] for child in children} == POOLS
+    assert {child["state"]["type"] for child in children} == {"COMPLETED"}
+    registration = project.json("build/registration.json")
+    assert registration["version"] == "2"
+    assert registration["reasons"]
+    assert f"version 2 {registration['decision']}; the champion is version {registration['champion']}" in run.message
+    assert f"ran {', '.join(STAGES)}" in run.message
+    story = run.artifacts()["retraining"]["data"]
+    assert "| champion before | version 1 |" in story
+    assert f"| champion now | version {registration['champion']} |" in story
+    assert " ".join(registration["reasons"]) in story
+    champion = services.client().get_model_version_by_alias(MODEL_NAME, "champion")
+    assert champion.version == registration["champion"]
+    # Plain DVC sees the same results.
+    assert json.loads(project.call("dvc", "status", "--json")) == {}
+    assert "Running stage" not in project.call("dvc", "repro")
+
+
+def test_a_recipe_is_trained_in_a_clone_and_its_results_go_to_a_branch(services: Services) -> None:
+    project = services.project
+    project.call("git", "add", "--all")
+    project.call("git", "commit", "--quiet", "--message", "A new label")
+    sha, lock = project.call("git", "rev-parse", "HEAD").strip(), lock_of(project)
+
+    run = services.retrain(recipe="quick", commit_to="results")
+
+    assert run.state == "COMPLETED", run.message
+    # The recipe has fewer epochs: what comes before the training is in the cache.
+    assert [child["name"].split()[0] for child in run.children()] == ["train", "evaluate", "register"]
+    assert {child["name"].split(maxsplit=1)[1] for child in run.children()} == {f"{sha[:12]} quick attempt 1"}
+    assert project.call("git", "diff", "--name-only", sha, "results").split() == ["dvc.lock", "params.yaml"]
+    assert project.call("git", "show", "results:params.yaml") == (project.root / "recipes/quick.yaml").read_text()
+    assert project.call("git", "show", "results:dvc.lock") != lock
+    assert project.call("git", "status", "--porcelain") == ""
+    assert lock_of(project) == lock
+
+
+def test_a_folder_of_images_is_predicted_by_the_champion(services: Services) -> None:
+    project = services.project
+    run = services.wait_for(services.start("predict/on-demand", images="data/images", output="predictions"))
+    assert run.state == "COMPLETED", run.message
+    names = {path.stem for path in (project.root / "data/images").iterdir()}
+    assert {path.stem for path in (project.root / "predictions/masks").iterdir()} == names
+    assert f"{len(names)} images predicted" in run.artifacts()["prediction"]["data"]
 
 
 def test_a_bad_label_fails_its_stage_and_the_retraining_with_the_stages_message(services: Services) -> None:
@@ -152,34 +226,6 @@ def test_a_bad_label_fails_its_stage_and_the_retraining_with_the_stages_message(
         assert "99" in text
     assert not list((project.root / "build").glob(".*.part"))
     assert services.client().get_model_version_by_alias(MODEL_NAME, "champion").version == champion
-
-
-def test_a_new_label_runs_what_is_stale_where_it_belongs_and_dvc_agrees(services: Services) -> None:
-    project = services.project
-    add_sample(project.root / "data", "a_099")
-    sha = project.call("git", "rev-parse", "HEAD").strip()
-
-    run = services.retrain()
-
-    assert run.state == "COMPLETED", run.message
-    children = run.children()
-    assert [child["name"] for child in children] == [f"{stage} {sha[:12]}+changes attempt 1" for stage in STAGES]
-    assert {child["name"].split()[0]: child["work_pool_name"] for child in children} == POOLS
-    assert {child["state"]["type"] for child in children} == {"COMPLETED"}
-    registration = project.json("build/registration.json")
-    assert registration["version"] == "2"
-    assert registration["reasons"]
-    assert f"version 2 {registration['decision']}; the champion is version {registration['champion']}" in run.message
-    assert f"ran {', '.join(STAGES)}" in run.message
-    story = run.artifacts()["retraining"]["data"]
-    assert "| champion before | version 1 |" in story
-    assert f"| champion now | version {registration['champion']} |" in story
-    assert " ".join(registration["reasons"]) in story
-    champion = services.client().get_model_version_by_alias(MODEL_NAME, "champion")
-    assert champion.version == registration["champion"]
-    # Plain DVC sees the same results.
-    assert json.loads(project.call("dvc", "status", "--json")) == {}
-    assert "Running stage" not in project.call("dvc", "repro")
 
 
 def test_down_leaves_no_process_and_a_second_one_finds_nothing(services: Services) -> None:

@@ -28,7 +28,7 @@ COPIED = (".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yam
 COPIED_FOR_PIPELINES = ("pipelines", "Procfile", "requirements.lock")
 MODEL_NAME, EXPERIMENT = "boxes", "painted"
 STAGES = ("download", "preprocess", "class_weights", "train", "evaluate", "register")
-TIMEOUT_SECONDS = 120
+TIMEOUT_SECONDS = 300
 
 CLASSES = (("ground", (110, 90, 60)), ("sky", (110, 170, 230)), ("box", (200, 40, 40)))
 SEQUENCES = {"a": (48, 64), "b": (32, 48), "c": (48, 64), "d": (40, 56)}

@@ -1,0 +1,179 @@
+"""The services of `make up` in a test's project, and what a user does in Prefect's UI, through its API."""
+
+import contextlib
+import shutil
+import socket
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from integration.project import Project
+from mlflow.tracking import MlflowClient
+
+RETRAINING_SECONDS = 240.0
+# Logs are sent in batches, some seconds after the run's end.
+LOG_SECONDS = 20.0
+MARK = "SEGPIPE_SERVICES"
+# Prefect answers so while its SQLite is locked; its own clients repeat such a request too.
+BUSY, NUM_TRIES, BUSY_SECONDS = 503, 10, 0.5
+FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+def find_free_ports(number: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def processes_of(project: Project) -> list[psutil.Process]:
+    """All processes that `up` has started in a project, and those below them."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            is_alive = process.status() != psutil.STATUS_ZOMBIE
+            if is_alive and process.environ().get(MARK) == str(project.root):
+                found.append(process)
+    return found
+
+
+def service_pids(project: Project) -> set[int]:
+    """The servers and workers among them; a flow run's process may still be about to end when the run has ended."""
+    pids = set()
+    for process in processes_of(project):
+        with contextlib.suppress(psutil.Error):
+            if not any(name.startswith("PREFECT__FLOW") for name in process.environ()):
+                pids.add(process.pid)
+    return pids
+
+
+@dataclass(frozen=True)
+class Services:
+    """The services of a project, and what its user does in the UI.
+
+    Args:
+        project: where they run.
+        prefect_port: of the Prefect server.
+        mlflow_port: of the MLflow server.
+    """
+
+    project: Project
+    prefect_port: int
+    mlflow_port: int
+
+    def up(self) -> str:
+        """`make up`."""
+        ports = ("--prefect-port", str(self.prefect_port), "--mlflow-port", str(self.mlflow_port))
+        return self.project.call("python", "-m", "pipelines.services", "up", *ports, "--gpus", "1")
+
+    def request(self, method: str, path: str, body: object = None) -> Any:
+        """Asks Prefect's API."""
+        with httpx.Client(base_url=f"http://127.0.0.1:{self.prefect_port}/api", trust_env=False, timeout=30) as client:
+            for _ in range(NUM_TRIES):
+                response = client.request(method, path, json=body)
+                if response.status_code != BUSY:
+                    break
+                time.sleep(BUSY_SECONDS)
+        assert response.is_success, f"{method} {path}: {response.status_code} {response.text}"
+        return response.json() if response.content else None
+
+    def start(self, deployment: str, **parameters: object) -> str:
+        """The button "Quick run" or "Custom run" of a deployment; gives the flow run's id."""
+        found = self.request("GET", f"/deployments/name/{deployment}")
+        path = f"/deployments/{found['id']}/create_flow_run"
+        return str(self.request("POST", path, {"parameters": parameters, "state": {"type": "SCHEDULED"}})["id"])
+
+    def start_retraining(self, **parameters: object) -> str:
+        """Starts the retraining on demand; gives the flow run's id."""
+        return self.start("retrain/on-demand", **parameters)
+
+    def retrainings(self) -> set[str]:
+        """The ids of all retrainings, whoever has started them."""
+        return {
+            str(run["id"])
+            for run in self.request("POST", "/flow_runs/filter", {"flows": {"name": {"any_": ["retrain"]}}})
+        }
+
+    def find_run(self, run_id: str) -> "Run":
+        """A flow run as it is now."""
+        state = self.request("GET", f"/flow_runs/{run_id}")["state"]
+        return Run(self, run_id, state["type"], state["message"] or "")
+
+    def wait_for(self, run_id: str) -> "Run":
+        """Waits for the end of a flow run."""
+        deadline = time.monotonic() + RETRAINING_SECONDS
+        while time.monotonic() < deadline:
+            run = self.find_run(run_id)
+            if run.state in FINAL:
+                return run
+            time.sleep(0.5)
+        pytest.fail(f"the retraining has not ended after {RETRAINING_SECONDS:g} s")
+
+    def retrain(self, **parameters: object) -> "Run":
+        """Starts a retraining and waits for its end."""
+        return self.wait_for(self.start_retraining(**parameters))
+
+    def client(self) -> MlflowClient:
+        """A client of the MLflow server."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return MlflowClient(f"http://127.0.0.1:{self.mlflow_port}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A flow run as it was when the server was asked.
+
+    Args:
+        services: where.
+        id: in Prefect.
+        state: COMPLETED or another type.
+        message: of the state.
+    """
+
+    services: Services
+    id: str
+    state: str
+    message: str
+
+    def children(self) -> list[dict[str, Any]]:
+        """The flow runs that it has started, in their order."""
+        wanted = {"flow_runs": {"parent_flow_run_id": {"any_": [self.id]}}, "sort": "START_TIME_ASC"}
+        return list(self.services.request("POST", "/flow_runs/filter", wanted))
+
+    def artifacts(self) -> dict[str, Any]:
+        """What it has left on its page, by key."""
+        wanted = {"artifacts": {"flow_run_id": {"any_": [self.id]}}}
+        return {one["key"]: one for one in self.services.request("POST", "/artifacts/filter", wanted)}
+
+    def log(self, expected: str) -> str:
+        """What it has logged, once the expected text has arrived, or no more comes."""
+        wanted = {"logs": {"flow_run_id": {"any_": [self.id]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
+        deadline = time.monotonic() + LOG_SECONDS
+        while True:
+            text = "\n".join(one["message"] for one in self.services.request("POST", "/logs/filter", wanted))
+            if expected in text or time.monotonic() > deadline:
+                return text
+            time.sleep(0.5)
+
+
+@contextlib.contextmanager
+def running_services(project: Project) -> Iterator[Services]:
+    """Starts the services of a project; stops them and removes the project at the end, however the tests end."""
+    services = Services(project, *find_free_ports(2))
+    try:
+        services.up()
+        yield services
+    finally:
+        with contextlib.suppress(Exception):
+            project.run("python", "-m", "pipelines.services", "down")
+        for process in processes_of(project):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        shutil.rmtree(project.root, ignore_errors=True)
