@@ -43,7 +43,7 @@ DESCRIPTIONS = {
 def main() -> None:
     """Brings the server that PREFECT_API_URL names to what this clone needs."""
     parser = argparse.ArgumentParser(prog="deploy", description="Work pools, deployments, schedules and automations.")
-    parser.add_argument("--wait", action="store_true", help="wait until each pool has a worker")
+    parser.add_argument("--wait", nargs="+", default=[], metavar="POOL", help="wait until these have a worker")
     options = parser.parse_args()
     placement.check_server()
     with get_client(sync_client=True) as client:
@@ -57,8 +57,7 @@ def main() -> None:
             _deploy(client, flows.stage, pool, pool)
     _ensure_automation(_crash_zombies())
     _ensure_automation(_retrain_on_new_data(on_demand))
-    if options.wait:
-        placement.check_workers(DESCRIPTIONS)
+    placement.check_workers(options.wait)
 
 
 def _ensure_pool(client: SyncPrefectClient, name: str, description: str) -> None:

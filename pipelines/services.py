@@ -67,7 +67,8 @@ def up(prefect_port: int, mlflow_port: int, num_gpus: int) -> None:
         ADDRESSES.write_text(json.dumps(addresses), encoding="utf-8")
         _start(prefect_port, mlflow_port, num_gpus, addresses)
     _wait_until_healthy({"Prefect": f"{addresses['prefect']}/api/health", "MLflow": f"{addresses['mlflow']}/health"})
-    deploy = [sys.executable, "-m", "pipelines.deploy", "--wait"]
+    pools = ["control", "cpu", *(["gpu"] if num_gpus else [])]
+    deploy = [sys.executable, "-m", "pipelines.deploy", "--wait", *pools]
     if subprocess.run(deploy, env=_environment(addresses), cwd=HOME).returncode != 0:
         raise PipelineError(f"the servers run, but the flows are not deployed; {LOG} tells more")
     print(f"Prefect:  {addresses['prefect']}    schedules, runs, workers")
@@ -121,6 +122,7 @@ def _environment(addresses: dict[str, str]) -> dict[str, str]:
         # A worker gives up, and ends its runs, after twelve calls that failed; each is tried so often, 254 s in all.
         "PREFECT_CLIENT_MAX_RETRIES": "7",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes for what segpipe does not use
         "DO_NOT_TRACK": "true",
     }
     return {
