@@ -123,10 +123,16 @@ def _bring_up_to_date(
                 "worker here"
             )
         done, remaining = _split_at(stages, stale)
-        placement.check_workers({stage.pool for stage in remaining})
-        if not executed:
-            _push(workspace, [stage.name for stage in done], say)  # what the worker's clone may need
-        _run_on_worker(stages[stale], revision, force, gpu_queue, say)
+        try:
+            placement.check_workers({stage.pool for stage in remaining})
+            if not executed:
+                _push(workspace, [stage.name for stage in done], say)  # what the worker's clone may need
+            _run_on_worker(stages[stale], revision, force, gpu_queue, say)
+        except PipelineError:
+            # DVC has removed the stage's old outs; they come back from the cache, if there were any.
+            with contextlib.suppress(CommandError):
+                call(workspace, ["dvc", "checkout", "--quiet", stale], "", say, "dvc checkout")
+            raise
         executed.append(stale)
 
 

@@ -225,6 +225,7 @@ def test_a_bad_label_fails_its_stage_and_the_retraining_with_the_stages_message(
         assert "masks/a_050.png" in text
         assert "99" in text
     assert not list((project.root / "build").glob(".*.part"))
+    assert (project.root / "build/dataset/manifest.parquet").exists(), "the older results are back"
     assert services.client().get_model_version_by_alias(MODEL_NAME, "champion").version == champion
 
 
