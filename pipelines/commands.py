@@ -2,29 +2,20 @@
 
 import collections
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipelines.errors import CommandError
+from segpipe.stages.stage import die_with_parent
 
 # Prefect kills a cancelled flow 30 s after it has asked it to end.
 GRACE_SECONDS = 25.0
 NUM_LINES_KEPT = 20
-PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-def end_with_parent() -> None:
-    """Asks the kernel for SIGTERM when the parent ends, however it ends (on Linux)."""
-    if _LIBC is not None:
-        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -43,7 +34,7 @@ def running(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> "Itera
         text=True,
         errors="replace",
         start_new_session=True,
-        preexec_fn=end_with_parent,
+        preexec_fn=die_with_parent,
     )
     try:
         yield process

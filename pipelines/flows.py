@@ -21,7 +21,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from pipelines import placement, summary
-from pipelines.commands import end_with_parent, run
+from pipelines.commands import run
 from pipelines.errors import CommandError, PipelineError
 from pipelines.graph import Stage, read_stages
 from pipelines.workspace import (
@@ -34,6 +34,7 @@ from pipelines.workspace import (
     identity,
     open_workspace,
 )
+from segpipe.stages.stage import die_with_parent
 
 NUM_CRASHES_FORGIVEN = 2
 RETRY_DELAY_SECONDS = 10.0
@@ -63,7 +64,7 @@ def retrain(
         gpu_queue: The queue of one GPU worker (its name in the work pool 'gpu'). Empty: whichever is free.
         notify: A notification block, like slack-webhook/team, that hears the outcome. Empty: nobody.
     """
-    end_with_parent()
+    die_with_parent()
     log = get_run_logger()
     tell = placement.find_notifier(notify)
     try:
@@ -213,7 +214,7 @@ def stage(stage: str, revision: dict[str, Any], force: bool, timeout_hours: floa
         timeout_hours: After so long it is stopped.
         controller: The clone that the retraining works in.
     """
-    end_with_parent()
+    die_with_parent()
     log = get_run_logger()
     placement.check_server()
     asked = Revision(**{**revision, "changes": tuple(revision["changes"])})
@@ -305,7 +306,7 @@ def predict(images: str, output: str, model: str = "", device: str = "auto") -> 
         model: The folder of a trained model. Empty: the champion in MLflow's registry.
         device: auto, cpu, cuda or cuda:N.
     """
-    end_with_parent()
+    die_with_parent()
     log = get_run_logger()
     workspace = open_workspace(find_revision(CURRENT, None), log.info)
     lines: list[str] = []

@@ -24,11 +24,11 @@ from pipelines.errors import PipelineError
 
 POLL_SECONDS = 0.5
 PING_SECONDS = 5.0
-UNAUTHORIZED = 401
-log = logging.getLogger(__name__)
-
 # A worker that has just been started or restarted is not yet listed.
 WORKER_PATIENCE_SECONDS = 60.0
+UNAUTHORIZED = 401
+
+log = logging.getLogger(__name__)
 
 
 def check_server() -> None:
@@ -130,7 +130,9 @@ def start_child(
         PipelineError: there is no such deployment.
     """
     try:
-        child = run_deployment(deployment, parameters=parameters, flow_run_name=name, work_queue_name=queue, timeout=0)
+        child = run_deployment(
+            deployment, parameters=parameters, flow_run_name=name, work_queue_name=queue, tags=tags, timeout=0
+        )
         return cast(FlowRun, child)  # a coroutine only in asynchronous code
     except ObjectNotFound as error:
         raise PipelineError(f"no deployment {deployment!r}, or no queue {queue!r}; run `make deploy`") from error

@@ -11,10 +11,10 @@ from prefect.events import emit_event
 from prefect.states import Completed
 from prefect.variables import Variable
 
-from pipelines.commands import end_with_parent
 from pipelines.errors import CommandError
 from pipelines.flows import call
 from pipelines.workspace import CURRENT, find_revision, git, open_workspace
+from segpipe.stages.stage import die_with_parent
 
 DATA_CHANGED = "segpipe.data.changed"
 # What was seen last. Were it lost, one retraining too many or too few would be started, and find out what is stale.
@@ -28,7 +28,7 @@ def watch(branch: str = "main") -> State[Any]:
     Args:
         branch: The branch at the clone's origin whose data.dvc is watched.
     """
-    end_with_parent()
+    die_with_parent()
     log = get_run_logger()
     seen: dict[str, str] = dict(Variable.get(SEEN, default={}) or {})
     now = {"pushed": _pushed(branch), "source": _source(log.info)}

@@ -12,7 +12,7 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class Revision:
         name: as the user asked: 'current', a branch, a tag, a commit.
         sha: the commit; for 'current' the one that is checked out.
         recipe: takes the place of `params.yaml`; None for the revision's own.
-        changes: for 'current', the tracked files that differ from the commit: no other machine has them.
+        changes: for 'current', the files that differ from the commit, `dvc.lock` excepted: no other machine has them.
     """
 
     name: str
@@ -118,7 +118,7 @@ def _fetch_commit(name: str) -> str:
     )
 
 
-def _few(names: "tuple[str, ...] | list[str]") -> str:
+def _few(names: Sequence[str]) -> str:
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(names[:5]) + more
 
@@ -265,11 +265,13 @@ def _tip(branch: str) -> str:
     return git("for-each-ref", "--format=%(objectname)", f"refs/heads/{branch}")
 
 
+def _is_behind(tip: str, revision: Revision) -> bool:
+    return not tip or _succeeds("merge-base", "--is-ancestor", tip, revision.sha)
+
+
 def _has_commits_of_others(revision: Revision, branch: str) -> bool:
     tip = _tip(branch)
-    if not tip or _succeeds("merge-base", "--is-ancestor", tip, revision.sha):
-        return False
-    return not git("log", "-1", "--format=%s", tip).startswith(RESULTS)
+    return not _is_behind(tip, revision) and not git("log", "-1", "--format=%s", tip).startswith(RESULTS)
 
 
 def commit_lock(root: Path, revision: Revision, branch: str) -> str | None:
@@ -294,8 +296,7 @@ def commit_lock(root: Path, revision: Revision, branch: str) -> str | None:
     tip = _tip(branch)
     if tip and git("rev-parse", f"{tip}^{{tree}}") == tree:
         return None
-    is_behind = not tip or _succeeds("merge-base", "--is-ancestor", tip, revision.sha)
-    parents = ["-p", revision.sha] if is_behind else ["-p", tip, "-p", revision.sha]
+    parents = ["-p", revision.sha] if _is_behind(tip, revision) else ["-p", tip, "-p", revision.sha]
     if tip:
         git("fetch", "--quiet", str(HOME), tip, cwd=root)  # the revision's clone may be older
     commit = git("commit-tree", tree, *parents, "-m", f"{RESULTS}{revision.label}", cwd=root)

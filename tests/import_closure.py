@@ -15,18 +15,23 @@ def file_of(module: str) -> Path | None:
     return None
 
 
-def imports_of(module: str) -> set[str]:
-    """The modules of ours that a module's text imports anywhere in it, their parent packages included."""
-    path = file_of(module)
-    assert path is not None, module
+def names_imported_by(path: Path) -> set[str]:
+    """All that a file's text imports anywhere in it, by full names, modules and what is taken from them alike."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module}: relative import"
+            assert node.level == 0, f"{path}: relative import"
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    ours = {name for name in names if name.split(".")[0] == "segpipe" and file_of(name)}
+    return names
+
+
+def imports_of(module: str) -> set[str]:
+    """The modules of ours that a module's text imports anywhere in it, their parent packages included."""
+    path = file_of(module)
+    assert path is not None, module
+    ours = {name for name in names_imported_by(path) if name.split(".")[0] == "segpipe" and file_of(name)}
     return ours | {parent for name in ours for parent in parents_of(name)}
 
 

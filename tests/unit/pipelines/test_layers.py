@@ -1,9 +1,9 @@
 """Who knows whom: the pipelines know of the library no more than that a stage exists, the library nothing of them."""
 
-import ast
 from pathlib import Path
 
 import pytest
+from import_closure import names_imported_by
 
 import pipelines
 from pipelines.graph import POOLS, read_stages
@@ -13,18 +13,6 @@ PIPELINES = sorted((ROOT / "pipelines").glob("*.py"))
 LIBRARY = sorted((ROOT / "src/segpipe").rglob("*.py"))
 
 
-def imported_by(path: Path) -> set[str]:
-    """All that a file imports anywhere in it, by its full name."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
-
-
 def test_there_is_something_to_look_at() -> None:
     assert {path.stem for path in PIPELINES} > {"flows", "deploy", "services", "workspace"}
     assert len(LIBRARY) > 20
@@ -32,20 +20,20 @@ def test_there_is_something_to_look_at() -> None:
 
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
 def test_the_pipelines_import_no_more_of_segpipe_than_its_stages_and_errors(path: Path) -> None:
-    ours = {name for name in imported_by(path) if name.split(".")[0] == "segpipe"}
+    ours = {name for name in names_imported_by(path) if name.split(".")[0] == "segpipe"}
     assert {name.split(".")[1] for name in ours if "." in name} <= {"stages", "errors"}, ours
     assert "segpipe" not in ours
 
 
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
 def test_the_pipelines_hold_no_machine_learning(path: Path) -> None:
-    known = {name.split(".")[0] for name in imported_by(path)}
+    known = {name.split(".")[0] for name in names_imported_by(path)}
     assert not known & {"torch", "torchvision", "numpy", "cv2", "mlflow", "dvc", "albumentations", "pandas"}
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT / "src")))
 def test_the_library_imports_neither_prefect_nor_the_pipelines(path: Path) -> None:
-    assert not {name.split(".")[0] for name in imported_by(path)} & {"prefect", "pipelines"}
+    assert not {name.split(".")[0] for name in names_imported_by(path)} & {"prefect", "pipelines"}
 
 
 def test_every_stage_has_a_known_pool() -> None:
