@@ -284,6 +284,11 @@ def test_another_clone_takes_everything_from_the_remote_and_computes_nothing(fin
     for trace_of_a_stage in ("mlflow.db", "mlruns", "checkpoints"):
         assert not (root / trace_of_a_stage).exists()
     assert "Running stage" not in second.call("dvc", "repro", "--dry")
+    # What a retraining does at its end: this clone's own registry gets the same champion.
+    registration = json.loads(second.call("segpipe", "publish", "--json"))["registration"]
+    assert registration == first.json("build/registration.json")
+    champion = second.client().get_model_version_by_alias(MODEL_NAME, "champion")
+    assert champion.tags["segpipe.weights_sha256"] == registration["weights_sha256"]
 
 
 def test_a_clone_without_a_remote_names_the_first_stage_instead_of_running_it(

@@ -1,0 +1,127 @@
+"""Servers that cannot be used, against real answers over HTTP; and when a stage is worth another attempt."""
+
+import importlib.metadata
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
+from typing import Any
+
+import prefect
+import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.states import Cancelled, Completed, Crashed, Failed, State
+
+from pipelines import flows, placement
+from pipelines.errors import PipelineError
+from pipelines.graph import Stage
+from pipelines.workspace import Revision
+
+Answers = dict[str, tuple[int, str]]
+GOOD: Answers = {
+    "/api/admin/version": (200, json.dumps(prefect.__version__)),
+    "/version": (200, importlib.metadata.version("mlflow")),
+}
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answers], str]]:
+    """Starts a server that stands for Prefect's and for MLflow's, and names it to the code; gives its address."""
+    servers = []
+
+    def start(answers: Answers) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                status, text = answers.get(self.path, (404, ""))
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        server = HTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        return address
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def check(address: str | None) -> None:
+    url = None if address is None else f"{address}/api"
+    with temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: 0}):
+        placement.check_server()
+
+
+def test_servers_of_our_versions_are_taken(serve: Callable[[Answers], str]) -> None:
+    check(serve(GOOD))
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        (
+            {"/api/admin/version": (200, '"3.0.1"')},
+            rf"Prefect server at .* is 3\.0\.1, this clone has {prefect.__version__}",
+        ),
+        ({"/api/admin/version": (401, "")}, "refuses: 401; set PREFECT_API_AUTH_STRING"),
+        ({"/api/admin/version": (500, "")}, "refuses: 500; see its log"),
+        ({"/version": (200, "2.1.0")}, r"MLflow server at .* is 2\.1\.0, this clone has "),
+    ],
+)
+def test_a_server_that_cannot_be_used_is_refused(
+    serve: Callable[[Answers], str], answers: Answers, message: str
+) -> None:
+    with pytest.raises(PipelineError, match=message):
+        check(serve({**GOOD, **answers}))
+
+
+def test_a_server_that_does_not_answer_is_named() -> None:
+    with pytest.raises(PipelineError, match=r"the Prefect server at http://127\.0\.0\.1:9/api does not answer"):
+        check("http://127.0.0.1:9")
+
+
+def test_without_a_server_prefect_does_not_start_one_of_its_own() -> None:
+    with pytest.raises(PipelineError, match="PREFECT_API_URL is not set"):
+        check(None)
+
+
+@pytest.mark.parametrize(
+    ("retries", "states", "num_attempts", "refusal"),
+    [
+        (0, [Completed()], 1, None),
+        (2, [Failed(), Failed(), Completed()], 3, None),
+        (2, [Failed(), Failed(), Failed(message="no network")], 3, r"attempt 3: failed\. no network"),
+        (0, [Failed(message="a wrong label")], 1, r"attempt 1: failed\. a wrong label"),
+        (0, [Crashed(), Crashed(), Completed()], 3, None),
+        (0, [Crashed(), Crashed(), Crashed()], 3, "attempt 3: crashed"),
+        (1, [Crashed(), Failed(), Completed()], 3, None),
+        (2, [Cancelled()], 1, "attempt 1: cancelled"),
+    ],
+)
+def test_what_is_worth_another_attempt_gets_one(
+    monkeypatch: pytest.MonkeyPatch, retries: int, states: list[State[Any]], num_attempts: int, refusal: str | None
+) -> None:
+    started, ends = [], iter(states)
+    monkeypatch.setattr(flows, "RETRY_DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(placement, "start_child", lambda *asked: started.append(asked) or SimpleNamespace())
+    monkeypatch.setattr(placement, "wait_for", lambda *asked: next(ends))
+
+    def run() -> None:
+        stage = Stage("train", "gpu", retries=retries)
+        flows._run_on_worker(stage, Revision("main", "c0ffee" * 7), False, None, lambda line: None)
+
+    if refusal is None:
+        run()
+    else:
+        with pytest.raises(PipelineError, match=refusal):
+            run()
+    assert [name for _, name, *_ in started] == [f"train c0ffeec0ffee attempt {i + 1}" for i in range(num_attempts)]
+    assert {(deployment, *tags) for deployment, *_, tags in started} == {("stage/gpu", "train")}
