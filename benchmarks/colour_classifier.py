@@ -16,7 +16,7 @@ import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from segpipe.data.store import Store
-from segpipe.metrics.confusion import scores_of
+from segpipe.metrics.scores import scores_of
 
 LEVELS = 32
 NUM_BOOSTED_PX = 300_000

@@ -35,6 +35,10 @@ class TrackingError(SegpipeError):
     """MLflow cannot be reached or does not hold what was asked for."""
 
 
+class IncomparableError(TrackingError):
+    """A registered model cannot be measured on today's images: other classes, or not registered by segpipe."""
+
+
 class PredictionError(SegpipeError):
     """The images to predict cannot be read or their masks cannot be written."""
 

@@ -1,6 +1,8 @@
 """The device that computes, and what makes its results repeatable."""
 
+import contextlib
 import ctypes
+import importlib.metadata
 import logging
 import os
 import platform
@@ -9,6 +11,13 @@ import sys
 import torch
 
 from segpipe.errors import ConfigError
+
+# The packages besides torch that decode, vary or compute what becomes a weight, or write it: another version of one may
+# give other bits. simsimd and stringzilla do albucore's arithmetic, scipy some of albumentations'.
+PACKAGES = (
+    "albucore", "albumentations", "numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow", "safetensors",
+    "scipy", "simsimd", "stringzilla", "torchvision",
+)  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +73,17 @@ def describe_environment(device: torch.device) -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
+        **_versions_of_packages(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "num_threads": str(torch.get_num_threads()),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "platform": f"{platform.system()} {platform.machine()}",
     }
+
+
+def _versions_of_packages() -> dict[str, str]:
+    versions = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions

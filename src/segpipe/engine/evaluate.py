@@ -11,7 +11,8 @@ from torch import nn
 from segpipe.data.loader import whole_batches
 from segpipe.data.store import Store
 from segpipe.engine.network import to_input
-from segpipe.metrics.confusion import Scores, confusion_matrices, scores_of
+from segpipe.metrics.confusion import confusion_matrices
+from segpipe.metrics.scores import Scores, scores_of
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 MAX_BATCH_PX = 1 << 20

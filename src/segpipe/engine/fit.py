@@ -32,7 +32,8 @@ from segpipe.engine.network import to_input
 from segpipe.engine.optim import make_optimizer, make_schedule
 from segpipe.errors import TrainingError
 from segpipe.files import whole_file
-from segpipe.metrics.confusion import confusion_matrices, scores_of
+from segpipe.metrics.confusion import confusion_matrices
+from segpipe.metrics.scores import scores_of
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Measures the network on the splits that it was not trained on."""
 
-import hashlib
 import json
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +17,8 @@ from segpipe.engine.network import DESCRIPTION, Network
 from segpipe.errors import StoreError
 from segpipe.files import whole_folder, write_json
 from segpipe.losses.cross_entropy import build_loss
-from segpipe.metrics.confusion import METRIC_VERSION, scores_of
+from segpipe.metrics.bootstrap import bundle, estimate_mean_iou
+from segpipe.metrics.scores import evaluation_digest, scores_of
 from segpipe.reports.evaluation import Picture, draw_confusion_matrix, write_evaluation_report
 from segpipe.stages.stage import DATASET, EVALUATION, MODEL, run_stage
 
@@ -37,10 +38,7 @@ def main(config: Config) -> None:
     stores = {split: store.of_split(split) for split in SPLITS if (store.manifest["split"] == split).any()}
     unweighted = build_loss(class_weights=torch.ones(store.classes.num_classes))
     evaluations = {split: evaluate(network.module, part, unweighted, network.device) for split, part in stores.items()}
-    metrics = {
-        split: {**evaluation.scores.to_json(store.classes.names), "loss": evaluation.loss}
-        for split, evaluation in evaluations.items()
-    }
+    metrics = {split: _score(stores[split], evaluation) for split, evaluation in evaluations.items()}
     with whole_folder(EVALUATION) as output:
         write_json(output / "metrics.json", metrics)
         write_json(output / "evaluation.json", _identify(network, stores))
@@ -61,17 +59,24 @@ def main(config: Config) -> None:
 
 def _identify(network: Network, stores: dict[str, Store]) -> dict[str, str]:
     """Says what was measured on what: scores of equal digests may be compared."""
-    measured = f"{stores['val'].digest} metric {METRIC_VERSION}"
     return {
         "weights_sha256": network.weights_sha256,
         "class_table": network.classes.digest,
-        "evaluation_digest": hashlib.sha256(measured.encode()).hexdigest()[:32],
+        "evaluation_digest": evaluation_digest(stores["val"].digest),
     }
+
+
+def _score(store: Store, evaluation: Evaluation) -> dict[str, object]:
+    """All scores of a split, and the 95% interval of its mIoU (null where there are too few images for one)."""
+    estimate = estimate_mean_iou(evaluation.confusions, bundle(store.manifest["group"].tolist()))
+    low, high = (None if math.isnan(bound) else bound for bound in (estimate.low, estimate.high))
+    scores = evaluation.scores.to_json(store.classes.names)
+    return {**scores, "mean_iou_low": low, "mean_iou_high": high, "loss": evaluation.loss}
 
 
 def _per_image(store: Store, evaluation: Evaluation) -> pd.DataFrame:
     """One row a sample: its confusion matrix, rows of truth one after another, for statistics over groups."""
-    rows = store.manifest[["sample_id", "group", "split"]].copy()
+    rows = store.manifest[["sample_id", "group", "split", "image_sha256", "mask_sha256"]].copy()
     rows["mean_iou"] = [
         scores_of(confusion).mean_iou if confusion.any() else None for confusion in evaluation.confusions
     ]

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from dataclasses import asdict
 
 from segpipe.config import Config
@@ -14,6 +15,7 @@ from segpipe.registry import READERS
 from segpipe.reports.dataset import write_dataset_report
 from segpipe.stages.stage import DATASET, RAW, run_stage
 
+SOURCE = "source.json"  # what `download` has noted
 PROBLEMS = DATASET.with_name("problems.json")  # where there are too many for a message
 
 log = logging.getLogger(__name__)
@@ -22,7 +24,7 @@ log = logging.getLogger(__name__)
 def main(config: Config) -> None:
     """Writes `dataset/`: pixels, manifest, report."""
     try:
-        description = json.loads((RAW / "source.json").read_text(encoding="utf-8"))
+        description = json.loads((RAW / SOURCE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StoreError(f"{RAW}: holds no source: {error}; run `dvc repro download`") from error
     root = RAW / description["name"]
@@ -36,6 +38,8 @@ def main(config: Config) -> None:
                 log.error("all %d problems: %s", len(error.problems), PROBLEMS)
             raise
         digest = Store.open(output).digest
+        # The later stages know the data set alone, and their runs say which files it was made from.
+        shutil.copyfile(RAW / SOURCE, output / SOURCE)
         write_dataset_report(output, manifest, source.classes, digest, source.licence, warnings)
     PROBLEMS.unlink(missing_ok=True)
     counts = ", ".join(f"{count} {split}" for split, count in manifest["split"].value_counts().items())

@@ -23,7 +23,7 @@ from segpipe.registry import LOSSES
 from segpipe.stages.stage import CHECKPOINTS, CLASS_WEIGHTS, DATASET, EXIT_TERMINATED, MODEL, run_stage
 from segpipe.tracking.history import write_history
 from segpipe.tracking.journal import Journal
-from segpipe.tracking.lineage import environment_tags, lineage_tags
+from segpipe.tracking.lineage import environment_tags, lineage_files, lineage_tags
 from segpipe.tracking.run import WEIGHTS as WEIGHTS_TAG
 from segpipe.tracking.run import Description, track
 
@@ -85,8 +85,9 @@ def _describe(settings: Train, store: Store, weighting: dict[str, Any], environm
         "dataset": {"name": f"{DATASET.name}", "digest": store.digest},
         "params": {"train": settings.model_dump(mode="json"), "class_weights": weighting},
         "environment": environment,
+        "code": _code_digest(),
     }
-    signature = hashlib.sha256(json.dumps([decisive, _code_digest()], sort_keys=True).encode()).hexdigest()
+    signature = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
     return {"signature": signature, **decisive}
 
 
@@ -111,6 +112,7 @@ def _run_description(description: dict[str, Any]) -> Description:
         tags={**lineage_tags(), **environment_tags(description["environment"])},
         dataset_name=description["dataset"]["name"],
         dataset_digest=description["dataset"]["digest"],
+        files=lineage_files(),
     )
 
 

@@ -3,11 +3,16 @@
 import contextlib
 import logging
 import os
+import random
 import re
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import mlflow
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,6 +22,13 @@ from segpipe.errors import TrackingError
 # What `mlflow ui` opens when it is typed in the repository root.
 DEFAULT_STORE = "sqlite:///mlflow.db"
 PING_SECONDS = 5
+PAGE_SIZE = 10_000
+MAX_ATTEMPTS = 8
+FIRST_PAUSE_SECONDS = 0.05
+# What a store says when another process was quicker: the same call succeeds a moment later.
+BUSY = ("database is locked", "Giving up after", "could not serialize", "deadlock detected")
+
+T = TypeVar("T")
 
 
 def mlflow_name(name: str) -> str:
@@ -49,3 +61,47 @@ def connect() -> MlflowClient:
             mend = "start it, or unset MLFLOW_TRACKING_URI to use mlflow.db in this folder"
         raise TrackingError(f"MLflow at {address} cannot be used: {reason}; {mend}") from error
     return client
+
+
+@contextlib.contextmanager
+def refusals(what: str) -> Iterator[None]:
+    """Turns what MLflow or its store raises into a message.
+
+    Raises:
+        TrackingError: MLflow refused or cannot be reached any more.
+    """
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if "readonly database" in str(error):
+            reason = "its store can only be read by this user; nothing was changed"
+        raise TrackingError(f"{what}: MLflow refused: {reason}") from error
+
+
+def retry_busy(call: Callable[[], T]) -> T:
+    """Makes a call to MLflow again where the store was busy with another process's.
+
+    Args:
+        call: may be made twice without harm.
+    """
+    for attempt in range(MAX_ATTEMPTS - 1):
+        try:
+            return call()
+        except MlflowException as error:
+            if error.error_code != "TEMPORARILY_UNAVAILABLE" and not any(sign in str(error) for sign in BUSY):
+                raise
+            time.sleep(random.uniform(0.5, 1.5) * FIRST_PAUSE_SECONDS * 2**attempt)
+    return call()
+
+
+def search_all_versions(client: MlflowClient, model_name: str, **tags: str) -> list[ModelVersion]:
+    """Gives all versions of a registered model that have these tags, in no order; none where it does not exist."""
+    conditions = [f"name = '{model_name}'", *(f"tags.`{name}` = '{value}'" for name, value in tags.items())]
+    versions: list[ModelVersion] = []
+    token = None
+    while token != "":
+        page = client.search_model_versions(" and ".join(conditions), max_results=PAGE_SIZE, page_token=token)
+        versions += page
+        token = page.token or ""
+    return versions

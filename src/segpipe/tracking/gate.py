@@ -1,25 +1,35 @@
-"""Whether a challenger becomes the champion."""
+"""Whether a challenger becomes the champion: better beyond chance on the same images, worse at nothing that counts."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-UNKNOWN = "unknown"
+import numpy as np
+import numpy.typing as npt
+
+from segpipe.config import Register
+from segpipe.errors import ConfigError, Problem
+from segpipe.metrics.bootstrap import Comparison, bundle, compare
+from segpipe.metrics.scores import scores_of
+
+FEW_UNITS = 5
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What the gate knows of a model version.
+    """What the gate knows of a model.
 
     Attributes:
         version: number in the registry.
-        mean_iou: on the validation split, 0..1.
-        evaluation_digest: identifies the images, masks and metric definition behind that number, or `UNKNOWN`.
-        class_table: identifies the order and names of the classes.
+        confusions: (num_images, num_classes, num_classes) pixel counts on the validation images; rows are truth.
+        size_mb: of its weights, megabytes.
+        latency_ms: of one image; None where it was not measured.
     """
 
     version: str
-    mean_iou: float
-    evaluation_digest: str
-    class_table: str
+    confusions: npt.NDArray[np.int64]
+    size_mb: float
+    latency_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -28,31 +38,171 @@ class Decision:
 
     Attributes:
         promoted: whether the challenger becomes the champion.
-        reasons: why, in whole sentences.
+        reasons: why, in whole sentences; all of them, not only the first.
+        evidence: the numbers, plain values.
     """
 
     promoted: bool
     reasons: tuple[str, ...]
+    evidence: Mapping[str, Any]
 
 
-def decide(challenger: Candidate, champion: Candidate | None, min_delta: float) -> Decision:
-    """Promotes a challenger that is better by more than `min_delta` on the same images, classes and metric."""
-    if champion is None:
-        return Decision(True, ("There was no champion.",))
-    obstacles = []
-    if champion.evaluation_digest == UNKNOWN:
-        obstacles.append(f"Version {champion.version}, the champion, was not registered by segpipe: nothing compares.")
-    elif challenger.class_table != champion.class_table:
-        obstacles.append(f"Version {champion.version}, the champion, knows other classes: the mIoUs mean other things.")
-    elif challenger.evaluation_digest != champion.evaluation_digest:
-        obstacles.append(
-            f"Version {champion.version}, the champion, was measured on other validation images: a difference could be "
-            "the images'. To begin a new line, set the alias champion in MLflow by hand."
+def decide(
+    challenger: Candidate,
+    champion: Candidate | None,
+    class_names: Sequence[str],
+    groups: Sequence[str],
+    policy: Register,
+    problems: Sequence[Problem] = (),
+) -> Decision:
+    """Promotes a challenger that clears the floors and, where there is a champion, beats it.
+
+    Args:
+        challenger: measured on the validation images.
+        champion: measured on the same images in the same order; None where there is none.
+        class_names: of the confusion matrices.
+        groups: the group (sequence) of each image.
+        policy: what is asked.
+        problems: what the data set's report warns of.
+
+    Raises:
+        ConfigError: the policy names a class that does not exist.
+    """
+    if unknown := sorted(set(policy.min_class_iou) - set(class_names)):
+        raise ConfigError(
+            f"register.min_class_iou: there is no class {', '.join(unknown)}; the classes are {', '.join(class_names)}"
         )
-    if obstacles:
-        return Decision(False, tuple(obstacles))
-    delta = challenger.mean_iou - champion.mean_iou
-    figures = f"validation mIoU {challenger.mean_iou:.4f} against {champion.mean_iou:.4f} of version {champion.version}"
-    if delta > min_delta:
-        return Decision(True, (f"Better: {figures} ({delta:+.4f}, more than {min_delta:g} asked).",))
-    return Decision(False, (f"Not better: {figures} ({delta:+.4f}, more than {min_delta:g} asked).",))
+    obstacles = _floors(challenger, class_names, policy) + _costs(challenger, champion, policy)
+    evidence: dict[str, Any] = {
+        "num_images": len(challenger.confusions),
+        "size_mb": challenger.size_mb,
+        "latency_ms": challenger.latency_ms,
+    }
+    if champion is None:
+        if obstacles:
+            return Decision(False, ("There is no champion, and this model cannot be one.", *obstacles), evidence)
+        return Decision(True, ("There was no champion.",), evidence)
+    comparison = compare(challenger.confusions, champion.confusions, bundle(groups, policy.block_length))
+    evidence |= _figures(comparison, class_names)
+    evidence |= {"champion_size_mb": champion.size_mb, "champion_latency_ms": champion.latency_ms}
+    is_better, verdict = _judge(comparison, challenger, champion, policy)
+    obstacles += _class_drops(comparison, challenger, class_names, policy)
+    obstacles += _unresolved(problems, policy)
+    return Decision(is_better and not obstacles, (*verdict, *obstacles), evidence)
+
+
+def _judge(
+    comparison: Comparison, challenger: Candidate, champion: Candidate, policy: Register
+) -> tuple[bool, tuple[str, ...]]:
+    delta, units = comparison.delta, _count_units(comparison)
+    figures = (
+        f"validation mIoU {comparison.challenger.value:.4f} against {comparison.champion.value:.4f} of version "
+        f"{champion.version} ({delta.value:+.4f}"
+    )
+    if np.isfinite(delta.low):
+        figures += (
+            f", 95% interval {delta.low:+.4f} to {delta.high:+.4f}, better with probability "
+            f"{comparison.probability:.3f}, by {units})"
+        )
+    else:
+        figures += f"; {units} gives no interval)"
+    if policy.better == "point":
+        # Of equals the version that was registered first, whatever the order in which they were decided about.
+        is_tie = delta.value == 0 == policy.min_delta
+        is_better = delta.value > policy.min_delta or (is_tie and int(challenger.version) < int(champion.version))
+        asked = f"a difference above {policy.min_delta:g} is asked"
+        return is_better, (f"{'Better' if is_better else 'Not better'}: {figures}; {asked}.",)
+    is_better = bool(delta.low > policy.min_delta)  # False for NaN
+    asked = f"the whole interval above {policy.min_delta:g} is asked"
+    verdict = [f"{'Better' if is_better else 'Not better'} beyond chance: {figures}; {asked}."]
+    if comparison.num_units < FEW_UNITS:
+        verdict.append(
+            f"That is little evidence: {units} of validation images. Label more sequences for validation, or set "
+            "register.better: point and trust the number alone."
+        )
+    return is_better, tuple(verdict)
+
+
+def _count_units(comparison: Comparison) -> str:
+    return f"{comparison.num_units} {comparison.kind}{'' if comparison.num_units == 1 else 's'}"
+
+
+def _figures(comparison: Comparison, class_names: Sequence[str]) -> dict[str, Any]:
+    """The comparison as plain values; what could not be computed is None."""
+    return {
+        "mean_iou": comparison.challenger.value,
+        "champion_mean_iou": comparison.champion.value,
+        "delta": _plain(asdict(comparison.delta)),
+        "probability": _finite(comparison.probability),
+        "kind": comparison.kind,
+        "num_units": comparison.num_units,
+        "class_deltas": {
+            name: _plain(asdict(estimate))
+            for name, estimate in zip(class_names, comparison.class_deltas, strict=True)
+            if np.isfinite(estimate.value)
+        },
+    }
+
+
+def _plain(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: _finite(value) for name, value in values.items()}
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _floors(challenger: Candidate, class_names: Sequence[str], policy: Register) -> list[str]:
+    scores = scores_of(challenger.confusions.sum(axis=0))
+    low = []
+    if not scores.mean_iou >= policy.min_mean_iou:
+        low.append(f"mIoU {scores.mean_iou:.4f} is below {policy.min_mean_iou:g} (register.min_mean_iou).")
+    iou = dict(zip(class_names, scores.iou, strict=True))
+    for name, floor in policy.min_class_iou.items():
+        if np.isnan(iou[name]):
+            low.append(f"Class {name} has no labelled pixel in validation, so its floor cannot be checked.")
+        elif iou[name] < floor:
+            low.append(f"Class {name}: IoU {iou[name]:.4f} is below {floor:g} (register.min_class_iou).")
+    return low
+
+
+def _class_drops(
+    comparison: Comparison, challenger: Candidate, class_names: Sequence[str], policy: Register
+) -> list[str]:
+    now = scores_of(challenger.confusions.sum(axis=0)).iou
+    return [
+        f"Class {name} falls by {-delta.value:.4f} to {iou:.4f}: more than {policy.max_class_drop:g} "
+        "(register.max_class_drop)."
+        for name, delta, iou in zip(class_names, comparison.class_deltas, now, strict=True)
+        if -delta.value > policy.max_class_drop
+    ]
+
+
+def _costs(challenger: Candidate, champion: Candidate | None, policy: Register) -> list[str]:
+    budget, high = policy.budget, []
+    if budget.size_mb is not None and challenger.size_mb > budget.size_mb:
+        high.append(f"{challenger.size_mb:.1f} MB of weights exceed {budget.size_mb:g} (register.budget.size_mb).")
+    latency_ms = challenger.latency_ms
+    if latency_ms is not None and budget.latency_ms is not None and latency_ms > budget.latency_ms:
+        high.append(f"{latency_ms:.1f} ms an image exceed {budget.latency_ms:g} (register.budget.latency_ms).")
+    before_ms = champion.latency_ms if champion else None
+    if budget.slowdown is not None and latency_ms is not None and before_ms is not None:
+        ratio = latency_ms / before_ms
+        if ratio > budget.slowdown:
+            high.append(
+                f"{latency_ms:.1f} ms an image are {ratio:.2f} times the champion's {before_ms:.1f} ms, more than "
+                f"{budget.slowdown:g} (register.budget.slowdown)."
+            )
+    return high
+
+
+def _unresolved(problems: Sequence[Problem], policy: Register) -> list[str]:
+    kinds: dict[str, list[Problem]] = {}
+    for problem in problems:
+        if problem.kind not in policy.accepted_problems:
+            kinds.setdefault(problem.kind, []).append(problem)
+    return [
+        f"The data set's report warns of {kind} ({len(found)} times; the first: {found[0].where}). Mend it, or add "
+        f"{kind} to register.accepted_problems."
+        for kind, found in kinds.items()
+    ]

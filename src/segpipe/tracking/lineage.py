@@ -1,31 +1,85 @@
-"""Where a run came from: the git commit and the hashes that DVC has noted, as MLflow tags."""
+"""Where a run came from, complete enough to make it again: as MLflow tags, and as files that are kept with the run.
 
+The tags name the commit, the recipe and the hashes that DVC has noted; the files are what the training read of them,
+and, where it was trained from changes that nobody has committed, these changes as a patch.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from segpipe.errors import TrackingError
+
+COMMIT, DIRTY, RECIPE = "segpipe.git_commit", "segpipe.git_dirty", "segpipe.recipe"
+DVC_LOCK_SHA256, DVC_PREFIX = "segpipe.dvc_lock_sha256", "segpipe.dvc."
+PATCH, NO_PATCH = "uncommitted.patch", "uncommitted.txt"
+SOURCE = "source.json"
+PARAMS, LOCK = "params.yaml", "dvc.lock"
+
 MAX_TAG_CHARS = 5000
+MAX_PATCH_BYTES = 10_000_000
+NUM_NAMES_SHOWN = 1000
+# The stages whose outs the training reads, and the last one, which tells what this clone's registry decided.
+DATA_STAGES, LAST_STAGE = ("download", "preprocess", "class_weights"), "register"
+# An untracked file here is imported, chosen by name, or names data.
+DECISIVE_PLACES = ("src", "recipes", "*.dvc")
 
 
 def lineage_tags(root: Path = Path()) -> dict[str, str]:
-    """Gives the tags of a repository: commit, whether it has changes that are not committed, DVC's hashes.
+    """Gives the tags of a repository: commit, recipe, whether it has changes that are not committed, DVC's hashes.
+
+    A `params.yaml` that is one of the commit's recipes is no change: `segpipe.recipe` names the recipe.
 
     What is not there (no git, no DVC) is left out: training does not depend on it.
     """
     tags = {}
-    if commit := _git(root, "rev-parse", "HEAD"):
-        tags["segpipe.git_commit"] = commit
-        # dvc.lock changes with each stage that has run: it says nothing about the sources.
-        changes = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
-        tags["segpipe.git_dirty"] = str(bool(changes)).lower()
-    for pointer in sorted(root.glob("*.dvc")):
-        tags |= _hashes_of_outs(pointer)
-    for stage in ("download", "preprocess", "class_weights"):
-        tags |= _hashes_of_outs(root / "dvc.lock", "stages", stage)
+    if commit := _git_text(root, "rev-parse", "HEAD"):
+        changes = _find_changes(root)
+        tags[COMMIT] = commit
+        tags[DIRTY] = str(changes.is_dirty).lower()
+        if changes.recipe:
+            tags[RECIPE] = changes.recipe
+    for pointer in _find_pointers(root):
+        tags |= _hashes_of_outs(read_yaml(root / pointer))
+    stages = read_yaml(root / LOCK).get("stages")
+    if isinstance(stages, dict):
+        for stage in DATA_STAGES:
+            tags |= _hashes_of_outs(stages.get(stage))
+        entries = {name: entry for name, entry in stages.items() if name != LAST_STAGE}
+        tags[DVC_LOCK_SHA256] = hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
     return {name: value[:MAX_TAG_CHARS] for name, value in tags.items()}
+
+
+def lineage_files(root: Path = Path()) -> dict[str, bytes]:
+    """Gives what a run keeps below `lineage/`, by name: parameters, DVC's lock and pointers, what the data were.
+
+    Where files differ from the commit there is also `uncommitted.patch`, which `git apply` takes on that commit; a
+    patch of more than 10 MB is not kept, and `uncommitted.txt` says so. What is not there is left out.
+    """
+    paths = {name: root / name for name in (PARAMS, LOCK, *_find_pointers(root))}
+    paths |= {name: root / "build/dataset" / name for name in (SOURCE, "report.json")}
+    files = {name: path.read_bytes() for name, path in paths.items() if path.is_file()}
+    changes = _find_changes(root)
+    if changes.is_dirty:
+        try:
+            files[PATCH] = _make_patch(root, changes.untracked)
+        except TrackingError as error:
+            names = sorted([*changes.tracked, *changes.untracked])
+            more = [f"and {len(names) - NUM_NAMES_SHOWN} more"] if len(names) > NUM_NAMES_SHOWN else []
+            head = f"The changes that were not committed are not kept: {error}. They are in"
+            files[NO_PATCH] = "\n".join([head, *names[:NUM_NAMES_SHOWN], *more, ""]).encode()
+    return files
 
 
 def environment_tags(environment: Mapping[str, str]) -> dict[str, str]:
@@ -33,20 +87,117 @@ def environment_tags(environment: Mapping[str, str]) -> dict[str, str]:
     return {f"segpipe.environment.{name}": value for name, value in environment.items()}
 
 
-def _git(root: Path, *arguments: str) -> str:
-    try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return done.stdout.strip()
-
-
-def _hashes_of_outs(path: Path, *keys: str) -> dict[str, str]:
-    """Gives the hashes of the outs below some keys of a file of DVC's; none where the file is missing or broken."""
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a mapping; gives an empty one where the file is missing or broken."""
     try:
         document = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-        for key in keys:
-            document = document[key]
-        return {f"segpipe.dvc.{out['path']}": str(out["md5"]) for out in document["outs"]}
-    except (OSError, ValueError, YAMLError, KeyError, TypeError):
+    except (OSError, ValueError, YAMLError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """How a working tree differs from its commit.
+
+    Attributes:
+        tracked: changed, added and removed files; without `dvc.lock`, which changes with each stage that has run, and
+            without a `params.yaml` that is a recipe.
+        untracked: new files that could decide a result.
+        recipe: the recipe that stands in `params.yaml`, if it is not the commit's own.
+    """
+
+    tracked: tuple[str, ...]
+    untracked: tuple[str, ...]
+    recipe: str | None
+
+    @property
+    def is_dirty(self) -> bool:
+        return bool(self.tracked or self.untracked)
+
+
+def _find_changes(root: Path) -> _Changes:
+    tracked = _git_names(root, "diff", "--name-only", "--no-renames", "--relative", "HEAD", "--", ".", f":!{LOCK}")
+    untracked = _git_names(root, "ls-files", "--others", "--exclude-standard", "--", *DECISIVE_PLACES)
+    recipe = _find_recipe(root) if PARAMS in tracked else None
+    if recipe:
+        tracked = tuple(name for name in tracked if name != PARAMS)
+    return _Changes(tracked, untracked, recipe)
+
+
+def _find_recipe(root: Path) -> str | None:
+    """Gives the name of the commit's recipe that `params.yaml` is equal to."""
+    blob = _git_text(root, "hash-object", PARAMS)
+    for line in _git_names(root, "ls-tree", "HEAD", "recipes/"):
+        described, _, path = line.partition("\t")
+        if blob and described.split()[-1] == blob and path.endswith(".yaml"):
+            return Path(path).stem
+    return None
+
+
+def _find_pointers(root: Path) -> tuple[str, ...]:
+    """Gives DVC's pointer files, below a folder that is no git repository only those at its top."""
+    listed = _git_names(root, "ls-files", "--cached", "--others", "--exclude-standard", "--", "*.dvc")
+    found = listed or tuple(path.name for path in root.glob("*.dvc"))
+    return tuple(sorted({name for name in found if (root / name).is_file()}))
+
+
+def _make_patch(root: Path, untracked: tuple[str, ...]) -> bytes:
+    """Gives the difference to the commit, new files included.
+
+    Raises:
+        TrackingError: it is longer than is kept, or git fails.
+    """
+    git = ["git", "-C", str(root)]
+    with tempfile.TemporaryDirectory() as folder:
+        # In an index of its own the new files can be announced, and the user's index stays as it is.
+        index = Path(folder) / "index"
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(root / _git_text(root, "rev-parse", "--git-path", "index"), index)
+        variables = {**os.environ, "GIT_INDEX_FILE": str(index)}
+        if untracked:
+            announce = [*git, "--literal-pathspecs", "add", "--intent-to-add"]
+            announce += ["--pathspec-from-file=-", "--pathspec-file-nul"]
+            names = "\0".join(untracked).encode()
+            done = subprocess.run(announce, input=names, env=variables, capture_output=True)
+            if done.returncode != 0:
+                raise TrackingError(f"git add: {os.fsdecode(done.stderr).strip()}")
+        # Spelt out: a user's git may be set to colours, other prefixes or programs of his own.
+        options = ["--binary", "--no-renames", "--no-color", "--no-ext-diff", "--no-textconv"]
+        options += ["--src-prefix=a/", "--dst-prefix=b/"]
+        diff = [*git, "diff", *options, "HEAD", "--", ".", f":!{LOCK}"]
+        with subprocess.Popen(diff, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            assert process.stdout is not None
+            patch = process.stdout.read(MAX_PATCH_BYTES + 1)
+            if len(patch) > MAX_PATCH_BYTES:
+                process.kill()
+                raise TrackingError(f"the patch has more than {MAX_PATCH_BYTES:,} bytes")
+            if process.wait() != 0:
+                raise TrackingError(f"git diff ended with exit code {process.returncode}")
+    return patch
+
+
+def _git_names(root: Path, command: str, *arguments: str) -> tuple[str, ...]:
+    """Gives what a command of git lists; nothing where git fails or there is none."""
+    return tuple(name for name in _git(root, command, "-z", *arguments).split("\0") if name)
+
+
+def _git_text(root: Path, *arguments: str) -> str:
+    return _git(root, *arguments).strip()
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return os.fsdecode(done.stdout)
+
+
+def _hashes_of_outs(entry: Any) -> dict[str, str]:
+    """Gives the hashes of the outs that a pointer, or a stage's entry in the lock file, names."""
+    try:
+        return {f"{DVC_PREFIX}{out['path']}": str(out["md5"]) for out in entry["outs"]}
+    except (KeyError, TypeError):
         return {}

@@ -2,10 +2,11 @@
 
 import logging
 import math
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from segpipe.tracking.journal import Entry, Journal
 log = logging.getLogger(__name__)
 
 ATTEMPT, SIGNATURE, WEIGHTS = "segpipe.attempt", "segpipe.signature", "segpipe.weights_sha256"
+LINEAGE = "lineage"  # the folder of a run's files that says where it came from
 SYSTEM_METRICS_SECONDS = 10
 CLOSE_SECONDS = 60
 MARKER_METRIC = "train_loss"
@@ -41,6 +43,7 @@ class Description:
         tags: git commit, DVC hashes, environment.
         dataset_name: name of the data set, which becomes the run's dataset input.
         dataset_digest: of its content.
+        files: what is kept of its lineage, by name.
     """
 
     experiment: str
@@ -49,6 +52,7 @@ class Description:
     tags: Mapping[str, str]
     dataset_name: str
     dataset_digest: str
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -85,8 +89,13 @@ def find_run(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> 
 def find_or_create_run(client: MlflowClient, description: Description, attempt: str, start_ms: int | None) -> str:
     """Gives the id of the run of this attempt, made if it does not exist."""
     run_id = find_run(client, description.experiment, {ATTEMPT: attempt})
-    if run_id is not None:
-        return run_id
+    if run_id is None:
+        run_id = _create_run(client, description, attempt, start_ms)
+    _log_lineage(client, run_id, description.files)  # a store that went down may have taken the run without it
+    return run_id
+
+
+def _create_run(client: MlflowClient, description: Description, attempt: str, start_ms: int | None) -> str:
     experiment = client.get_experiment_by_name(description.experiment)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(description.experiment)
     tags = {**description.tags, SIGNATURE: description.signature, ATTEMPT: attempt}
@@ -99,6 +108,18 @@ def find_or_create_run(client: MlflowClient, description: Description, attempt: 
     tagged = DatasetInput(data._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])
     client.log_inputs(run_id, [tagged])
     return run_id
+
+
+def _log_lineage(client: MlflowClient, run_id: str, files: Mapping[str, bytes]) -> None:
+    there = {Path(artifact.path).name for artifact in client.list_artifacts(run_id, LINEAGE)}
+    if there >= {Path(name).parts[0] for name in files}:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            path = Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        client.log_artifacts(run_id, folder, LINEAGE)
 
 
 def _run_name(description: Description) -> str:

@@ -1,8 +1,12 @@
 """The choice of a device."""
 
+import cv2
+import numpy as np
+import PIL
 import pytest
 import torch
 
+from segpipe.engine import device
 from segpipe.engine.device import choose_device, describe_environment
 from segpipe.errors import ConfigError
 
@@ -22,3 +26,27 @@ def test_the_environment_is_what_the_bits_depend_on() -> None:
     assert environment["device"] == "cpu"
     assert environment["torch"] == torch.__version__
     assert environment["num_threads"] == str(torch.get_num_threads())
+
+
+def test_the_environment_names_every_package_that_touches_pixels_or_numbers() -> None:
+    environment = describe_environment(torch.device("cpu"))
+    assert environment["numpy"] == np.__version__
+    assert environment["pillow"] == PIL.__version__
+    assert environment["opencv-python-headless"].startswith(cv2.__version__)
+    assert {
+        "albucore",
+        "albumentations",
+        "pandas",
+        "pyarrow",
+        "safetensors",
+        "scipy",
+        "torchvision",
+    } <= environment.keys()
+    assert environment == describe_environment(torch.device("cpu"))
+
+
+def test_a_package_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "PACKAGES", ("numpy", "no-such-package"))
+    environment = describe_environment(torch.device("cpu"))
+    assert "numpy" in environment
+    assert "no-such-package" not in environment

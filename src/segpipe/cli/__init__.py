@@ -10,10 +10,12 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from segpipe.cli.registry import add_commands as add_registry_commands
 from segpipe.config import PARAMS_FILE, load_config
 from segpipe.errors import PredictionError
 from segpipe.stages.stage import (
     CHECKPOINTS,
+    DATASET,
     EVALUATION,
     MODEL,
     REGISTRATION,
@@ -65,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     publish = commands.add_parser("publish", help="bring MLflow to what build/ holds, and show the result")
     publish.add_argument("--json", action="store_true", help="for programs: scores, decision and ids on one line")
     publish.set_defaults(run=_publish)
+
+    add_registry_commands(commands)
     return parser
 
 
@@ -108,7 +112,7 @@ def _predict(options: argparse.Namespace) -> None:
     if options.model is not None:
         network, name = Network.load(options.model, device), str(options.model)
     else:
-        from segpipe.tracking.registry import fetch_champion
+        from segpipe.tracking.champion import fetch_champion
 
         model_name = load_config().register_.model_name
         with tempfile.TemporaryDirectory() as folder:
@@ -120,10 +124,11 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _publish(options: argparse.Namespace) -> None:
-    from segpipe.tracking.registry import Results, publish
+    from segpipe.tracking.publish import publish
+    from segpipe.tracking.results import Results
 
     settings = load_config().register_
-    results = Results.read(MODEL, EVALUATION)
+    results = Results.read(DATASET, MODEL, EVALUATION)
     # MLflow prints addresses of runs; ours is the only output.
     with writing_alone(REGISTRATION), contextlib.redirect_stdout(sys.stderr):
         publication = publish(results, CHECKPOINTS, settings)
@@ -140,7 +145,8 @@ def _publish(options: argparse.Namespace) -> None:
         print(label.ljust(NAME_WIDTH) + "".join(f"{metrics[split][key]:8.3f}" for split in splits))
     print(f"\n{registration.model_name} version {registration.version}: {registration.decision}.", end=" ")
     print(" ".join(registration.reasons))
-    print(f"The champion is version {registration.champion}.")
+    champion = f"version {registration.champion}" if registration.champion else "no version yet"
+    print(f"The champion is {champion}.")
     server = os.environ.get("MLFLOW_TRACKING_URI", "")
     address = server if server.startswith("http") else ".venv/bin/mlflow ui  (then open http://127.0.0.1:5000)"
     print(f"\nRuns and versions:  {address}")

@@ -1,0 +1,325 @@
+"""`segpipe registry`: which versions there are, which one is champion and why, and how to change that."""
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segpipe.config import Register, load_config
+from segpipe.errors import TrackingError
+from segpipe.stages.stage import DATASET
+
+PAGES = Path("pages")
+Document = Mapping[str, Any]
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `registry` and what is below it."""
+    parser = commands.add_parser("registry", help="versions, champion, ledger")
+    below = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Any, about: str) -> argparse.ArgumentParser:
+        command = below.add_parser(name, help=about, description=about.capitalize() + ".")
+        command.add_argument("--json", action="store_true", help="for programs: one JSON document")
+        command.set_defaults(run=run)
+        return command
+
+    version = "its number, or 'champion'"
+    add("list", _list, "list the versions, newest first")
+    add("show", _show, "tell all that the registry says of a version").add_argument("version", help=version)
+    compare = add("compare", _compare, "compare two versions on the same validation images; writes a page")
+    compare.add_argument("first", help=version)
+    compare.add_argument("second", help=version)
+    compare.add_argument("--output", type=Path, help="folder of the page (default pages/compare-FIRST-SECOND)")
+    promote = add("promote", _promote, "make a version the champion by hand")
+    promote.add_argument("version", help=version)
+    promote.add_argument("--why", required=True, type=_reason, help="the reason, for the ledger")
+    rollback = add("rollback", _rollback, "go back to the champion before this one, and pin it")
+    rollback.add_argument("--why", type=_reason, default="Rolled back by hand.", help="the reason, for the ledger")
+    pin = add("pin", _pin, "keep the champion, whatever the gate says, until unpin")
+    pin.add_argument("version", help=version)
+    pin.add_argument("--why", type=_reason, default="Pinned by hand.", help="the reason, for the ledger")
+    unpin = add("unpin", _unpin, "let the gate promote again")
+    unpin.add_argument("--why", type=_reason, default="Unpinned by hand.", help="the reason, for the ledger")
+    add("history", _history, "print the ledger and verify it; exit code 1 if it was changed")
+    rebuild = add("rebuild", _rebuild, "train a version again from its lineage alone, and compare the weights")
+    rebuild.add_argument("version", help=version)
+    rebuild.add_argument("--keep", type=Path, help="a new folder that keeps what was made")
+    lineage = add("lineage", _lineage, "write the page of a version, from images to alias")
+    lineage.add_argument("version", help=version)
+    lineage.add_argument("--output", type=Path, help="folder of the page (default pages/version-V)")
+
+
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must say something")
+    return text.strip()
+
+
+@contextlib.contextmanager
+def _registry() -> Iterator[tuple[Any, Register]]:
+    """Opens the store; nothing that MLflow prints gets between our own output."""
+    from segpipe.tracking.client import connect, refusals
+
+    settings = load_config().register_
+    with contextlib.redirect_stdout(sys.stderr):
+        client = connect()
+        with refusals("the registry"):
+            yield client, settings
+
+
+def _print(options: argparse.Namespace, document: Document, lines: Sequence[str]) -> None:
+    print(json.dumps(document, indent=2) if options.json else "\n".join(lines))
+
+
+def table(rows: Sequence[Sequence[object]]) -> list[str]:
+    """Gives rows as lines of equally wide columns; numbers stand to the right."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    return ["  ".join(_align(c, w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _align(cell: str, width: int) -> str:
+    return cell.rjust(width) if cell[:1] in "+-0123456789" and cell[-1:].isdigit() else cell.ljust(width)
+
+
+def _interval(low: float | None, high: float | None, sign: str = "") -> str:
+    return "-" if low is None or high is None else f"{low:{sign}.4f} to {high:{sign}.4f}"
+
+
+def _warn(document: Document) -> list[str]:
+    return [f"warning: {warning}" for warning in document["warnings"]]
+
+
+def _list(options: argparse.Namespace) -> None:
+    from segpipe.tracking.versions import list_versions
+
+    with _registry() as (client, settings):
+        document = list_versions(client, settings.model_name)
+    if not document["versions"] and not options.json:
+        raise TrackingError(f"MLflow holds no version of {settings.model_name!r}; run `dvc repro` first")
+    champion = "pinned champion" if document["is_pinned"] else "champion"
+    rows: list[list[object]] = [["version", "created", "mIoU", "95% interval", "decision", "commit", "MB", ""]]
+    rows += [
+        [
+            version["version"],
+            version["created"],
+            version["mean_iou"],
+            _interval(version["low"], version["high"]),
+            version["decision"],
+            (version["commit"] or "-")[:12] + ("+changes" if version["is_dirty"] else ""),
+            "-" if version["size_mb"] is None else f"{version['size_mb']:.2f}",
+            champion if version["is_champion"] else "",
+        ]
+        for version in document["versions"]
+    ]
+    _print(options, document, [*table(rows), *_warn(document)])
+
+
+def _show(options: argparse.Namespace) -> None:
+    from segpipe.tracking.versions import describe_version, find_version
+
+    with _registry() as (client, settings):
+        document = describe_version(client, find_version(client, settings.model_name, options.version))
+    place = ", the champion" if document["is_champion"] else ""
+    place += ", pinned" if document["is_pinned"] else ""
+    lines = [
+        f"{document['model_name']} version {document['version']}{place}: {document['decision']}",
+        *document["reasons"],
+        "",
+        *table(
+            [
+                ["validation", "IoU"],
+                ["mIoU", document["mean_iou"]],
+                ["95% interval", _interval(document["low"], document["high"])],
+                *document["iou"].items(),
+            ]
+        ),
+        "",
+        *(f"{name.ljust(40)}  {value}" for name, value in document["tags"].items() if not _is_told(name)),
+        "",
+        *[line for entry in document["ledger"] for line in _tell(entry)],
+        *_warn(document),
+    ]
+    _print(options, document, lines)
+
+
+def _is_told(tag: str) -> bool:
+    """Whether a tag's content stands elsewhere in what `show` prints."""
+    return tag.startswith(("segpipe.val_", "segpipe.reasons", "segpipe.decision", "segpipe.ledger_entry"))
+
+
+def _tell(entry: Document) -> list[str]:
+    before, after = entry["champion_before"] or "none", entry["champion_after"] or "none"
+    move = f"champion {after}" if before == after else f"champion {before} -> {after}"
+    pinned = ", pinned" if entry["is_pinned"] else ""
+    head = f"{entry['number']:>4}  {entry['time']}  {entry['who']}  version {entry['version'] or '-'} {entry['action']}"
+    return [f"{head}  ({move}{pinned})", *(f"      {reason}" for reason in entry["reasons"])]
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from segpipe.files import whole_folder
+    from segpipe.reports.comparison import write_comparison_page
+    from segpipe.tracking.comparison import compare_versions
+    from segpipe.tracking.versions import find_version
+
+    with _registry() as (client, settings):
+        first = find_version(client, settings.model_name, options.first)
+        second = find_version(client, settings.model_name, options.second)
+        output = options.output or PAGES / f"compare-{first.version}-{second.version}"
+        _check_output(output)
+        with whole_folder(output) as folder:
+            document = compare_versions(client, first, second, DATASET, settings.block_length, folder)
+            write_comparison_page(folder, document)
+    one, two = document["versions"]
+    names = [f"version {one['version']}", f"version {two['version']}"]
+    rows: list[list[object]] = [["IoU", *names, "difference", "95% interval"]]
+    for row in [{"name": "mIoU", **document["mean_iou"]}, *document["classes"]]:
+        difference = "-" if row["difference"] is None else f"{row['difference']:+.4f}"
+        interval = _interval(row["low"], row["high"], "+")
+        rows.append([row["name"], row["first"], row["second"], difference, interval])
+    costs: list[list[object]] = [["", *names]]
+    for key, label, form in (
+        ("latency_ms", "ms an image", ".1f"),
+        ("size_mb", "MB", ".2f"),
+        ("num_parameters", "parameters", ","),
+    ):
+        costs.append([label, *("-" if v[key] is None else format(v[key], form) for v in (one, two))])
+    probability, units = document["mean_iou"]["probability"], document["set"]
+    judged = "" if probability is None else f"; version {two['version']} is better with probability {probability:.3f}"
+    noun = units["kind"] if units["num_units"] == 1 else f"{units['kind']}s"
+    lines = [*table(rows), f"{units['num_images']} images in {units['num_units']} {noun}{judged}"]
+    lines += ["", *table(costs), *document["notes"]]
+    for part in ("data", "params", "environment"):
+        if document[part]:
+            lines += ["", *table([[part, *names], *([d["name"], d["first"], d["second"]] for d in document[part])])]
+    _print(options, document, [*lines, "", f"Page: {output / 'index.html'}"])
+
+
+def _check_output(output: Path) -> None:
+    """Refuses a folder that holds something else than a page."""
+    if output.exists() and (not output.is_dir() or (any(output.iterdir()) and not (output / "index.html").exists())):
+        raise TrackingError(f"{output} exists and holds no page of ours; name another folder by --output")
+
+
+def _promote(options: argparse.Namespace) -> None:
+    from segpipe.tracking.champion import promote
+    from segpipe.tracking.versions import find_version
+
+    with _registry() as (client, settings):
+        ledger = promote(client, find_version(client, settings.model_name, options.version), options.why)
+    _report(options, ledger)
+
+
+def _rollback(options: argparse.Namespace) -> None:
+    from segpipe.tracking.champion import roll_back
+
+    with _registry() as (client, settings):
+        ledger = roll_back(client, settings.model_name, options.why)
+    _report(options, ledger)
+
+
+def _pin(options: argparse.Namespace) -> None:
+    from segpipe.tracking.champion import pin
+    from segpipe.tracking.versions import find_version
+
+    with _registry() as (client, settings):
+        ledger = pin(client, find_version(client, settings.model_name, options.version), options.why)
+    _report(options, ledger)
+
+
+def _unpin(options: argparse.Namespace) -> None:
+    from segpipe.tracking.champion import unpin
+
+    with _registry() as (client, settings):
+        ledger = unpin(client, settings.model_name, options.why)
+    _report(options, ledger)
+
+
+def _report(options: argparse.Namespace, ledger: Any) -> None:
+    from segpipe.tracking.versions import tell_entry
+
+    entry = tell_entry(ledger.entries[-1])
+    pinned = ", pinned: the gate promotes nothing until `segpipe registry unpin`" if entry["is_pinned"] else ""
+    _print(options, entry, [f"The champion of {ledger.model_name} is version {entry['champion_after']}{pinned}."])
+
+
+def _history(options: argparse.Namespace) -> None:
+    from segpipe.tracking.champion import find_outside_change
+    from segpipe.tracking.ledger import read_ledger
+    from segpipe.tracking.versions import tell_entry
+
+    with _registry() as (client, settings):
+        ledger = read_ledger(client, settings.model_name)
+        outside = find_outside_change(client, ledger)
+    entries = [tell_entry(sealed) for sealed in ledger.entries]
+    document = {
+        "model_name": ledger.model_name,
+        "entries": entries,
+        "head": ledger.head,
+        "problems": list(ledger.problems),
+        "outside_change": outside,
+    }
+    lines = [line for entry in entries for line in _tell(entry)]
+    if not ledger.problems:
+        lines.append(f"The chain of {len(entries)} entries is whole; its last digest is {ledger.head}.")
+    _print(options, document, lines + ([f"warning: {outside}"] if outside else []))
+    if ledger.problems:
+        found = "; ".join(ledger.problems)
+        raise TrackingError(f"the ledger of {ledger.model_name!r} was changed after it was written: {found}")
+
+
+def _rebuild(options: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from segpipe.tracking.provenance import open_record
+    from segpipe.tracking.rebuild import rebuild
+    from segpipe.tracking.versions import find_version
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    with _registry() as (client, settings):
+        version = find_version(client, settings.model_name, options.version)
+        with open_record(version) as record:
+            rebuilt = rebuild(record, Path(), say, options.keep)
+    verdict = "identical" if rebuilt.is_identical else "NOT identical"
+    lines = [
+        f"{settings.model_name} version {rebuilt.version}: {verdict}.",
+        f"weights sha256  {rebuilt.weights_sha256}",
+        f"rebuilt         {rebuilt.rebuilt_sha256}",
+        f"val mIoU        {rebuilt.mean_iou:.4f}, rebuilt {rebuilt.rebuilt_mean_iou:.4f} "
+        f"({rebuilt.rebuilt_mean_iou - rebuilt.mean_iou:+.4f})",
+        *(f"differs: {difference}" for difference in rebuilt.differences),
+    ]
+    document = {**asdict(rebuilt), "folder": rebuilt.folder and str(rebuilt.folder)}
+    _print(options, document, lines)
+    if not rebuilt.is_identical:
+        parts = ", ".join(dict.fromkeys(difference.part for difference in rebuilt.differences))
+        raise TrackingError(f"version {rebuilt.version} was not rebuilt bit for bit; what differs: {parts}")
+
+
+def _lineage(options: argparse.Namespace) -> None:
+    from segpipe.files import whole_folder
+    from segpipe.reports.lineage import write_lineage_page
+    from segpipe.tracking.provenance import trace_version
+    from segpipe.tracking.versions import find_version
+
+    with _registry() as (client, settings):
+        version = find_version(client, settings.model_name, options.version)
+        output = options.output or PAGES / f"version-{version.version}"
+        _check_output(output)
+        document = trace_version(client, version)
+    with whole_folder(output) as folder:
+        write_lineage_page(folder, document)
+        (folder / "lineage.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    _print(options, document, [f"Page: {output / 'index.html'}"])

@@ -1,0 +1,109 @@
+"""The page of `segpipe registry compare`: two versions on the same images, and whether they differ beyond chance."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segpipe.reports.page import write_page
+
+FEW_UNITS = 5
+AXES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+UNITS = {"group": ("group", "groups"), "block": ("block of consecutive images", "blocks of consecutive images")}
+
+
+def write_comparison_page(folder: Path, document: Mapping[str, Any]) -> Path:
+    """Writes `index.html` beside the pictures.
+
+    Args:
+        folder: where the document's pictures lie.
+        document: what `segpipe registry compare --json` prints.
+
+    Returns:
+        The page.
+    """
+    first, second = document["versions"]
+    mean_iou = document["mean_iou"]
+    path = folder / "index.html"
+    write_page(
+        path,
+        "comparison.html.j2",
+        title=f"{document['model_name']}: version {first['version']} and version {second['version']}",
+        lead=_say_verdict(document),
+        few_units=_warn_of_few_units(document["set"]),
+        measured_on=_name_set(document["set"]),
+        notes=document["notes"],
+        first=first,
+        second=second,
+        versions=(first, second),
+        mean_iou=mean_iou,
+        mean_kind=_direction(mean_iou),
+        classes=[(row, _direction(row)) for row in document["classes"]],
+        limit=_axis_limit([mean_iou, *document["classes"]]),
+        data=document["data"],
+        params=document["params"],
+        environment=document["environment"],
+        pictures=document["pictures"],
+    )
+    return path
+
+
+def _direction(row: Mapping[str, Any]) -> str:
+    """Tells where a difference's interval lies: `better` or `worse` than zero, or empty where it holds zero."""
+    if row["low"] is None or row["high"] is None:
+        return ""
+    return "better" if row["low"] > 0 else "worse" if row["high"] < 0 else ""
+
+
+def _say_verdict(document: Mapping[str, Any]) -> str:
+    first, second = (f"version {version['version']}" for version in document["versions"])
+    row = document["mean_iou"]
+    if round(row["difference"], 4) == 0:
+        return f"V{first[1:]} and {second} have the same mIoU to four decimals, {row['first']:.4f}."
+    figures = f"mIoU {row['second']:.4f} against {row['first']:.4f}, a difference of {row['difference']:+.4f}"
+    higher = "higher" if row["difference"] > 0 else "lower"
+    if row["low"] is None or row["high"] is None:
+        start = f"V{second[1:]} scores {higher} than {first}: {figures}."
+        return f"{start} Whether that is more than chance cannot be told: there is no interval."
+    interval = f"95% interval {row['low']:+.4f} to {row['high']:+.4f}"
+    if direction := _direction(row):
+        verdict = f"V{second[1:]} is {direction} than {first}, beyond chance: {figures} ({interval} excludes zero)."
+    else:
+        start = f"V{second[1:]} scores {higher} than {first}, but that may be chance"
+        verdict = f"{start}: {figures} ({interval} holds zero)."
+    return f"{verdict} The probability that {second} is better is {_percent(row['probability'])}."
+
+
+def _percent(probability: float) -> str:
+    """Writes a probability without ever claiming certainty."""
+    if probability > 0.999:
+        return "over 99.9%"
+    return "under 0.1%" if probability < 0.001 else f"{100 * probability:.1f}%"
+
+
+def _count_units(evaluation_set: Mapping[str, Any]) -> str:
+    one, many = UNITS[evaluation_set["kind"]]
+    return f"{evaluation_set['num_units']} {one if evaluation_set['num_units'] == 1 else many}"
+
+
+def _name_set(evaluation_set: Mapping[str, Any]) -> str:
+    digest = evaluation_set["evaluation_digest"][:12]
+    return f"{evaluation_set['num_images']} images in {_count_units(evaluation_set)}; evaluation {digest}."
+
+
+def _warn_of_few_units(evaluation_set: Mapping[str, Any]) -> str:
+    if evaluation_set["num_units"] >= FEW_UNITS:
+        return ""
+    return (
+        f"All rests on {_count_units(evaluation_set)}: on other scenes the difference may be another. "
+        f"Label validation images of more sequences, {FEW_UNITS} or more, to be surer."
+    )
+
+
+def _axis_limit(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Gives the smallest round number that no difference and no interval's end exceeds: the axis reaches it both ways.
+
+    An interval's end may lie beyond 1, where its method knows no bounds: then the axis ends there.
+    """
+    extents = [abs(row[key]) for row in rows for key in ("difference", "low", "high") if row[key] is not None]
+    largest = max(extents, default=0.0)
+    return next((limit for limit in AXES if limit >= largest), largest)

@@ -1,0 +1,276 @@
+"""The ledger: every decision about a champion, in order, each sealed with the hash of the one before.
+
+The entries about registered model NAME are the versions of registered model `NAME.ledger`, so they live in the
+registry's own database, survive every machine, and can be read in MLflow's pages. MLflow numbers versions without gaps
+and never gives a number twice: that is the order of the entries, and a deleted one leaves a hole.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from segpipe.tracking.client import retry_busy, search_all_versions
+
+LEDGER_SUFFIX = ".ledger"
+ENTRY, DIGEST, HEAD, APPLIED = "segpipe.entry", "segpipe.digest", "segpipe.head", "segpipe.applied"
+BEGINNING = "0" * 64
+NOT_BY_SEGPIPE = "unknown"
+MAX_DESCRIPTION_CHARS = 4500
+DECISIONS = ("promoted", "not promoted", "rolled back")
+
+
+@dataclass(frozen=True)
+class Held:
+    """A version as the ledger means it: a number alone may come to mean another model after a deletion.
+
+    Attributes:
+        version: number in the registry.
+        weights_sha256: of its weights, or `NOT_BY_SEGPIPE`.
+    """
+
+    version: str
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One decision.
+
+    Attributes:
+        previous: digest of the entry before; `BEGINNING` for the first.
+        time_ms: when, milliseconds since 1970, by the clock of who wrote it.
+        who: user@machine.
+        action: 'promoted', 'not promoted', 'rolled back', 'pinned', 'unpinned', or 'noticed': a change outside segpipe.
+        about: the version that was decided about.
+        reasons: why, in whole sentences.
+        evidence: what the decision rests on, plain values.
+        champion_before: as the alias stood; None for no champion.
+        champion_after: as it stands after the decision.
+        is_pinned: whether the champion stays, whatever a gate says, after the decision.
+    """
+
+    previous: str
+    time_ms: int
+    who: str
+    action: str
+    about: Held | None
+    reasons: tuple[str, ...]
+    evidence: Mapping[str, Any]
+    champion_before: Held | None
+    champion_after: Held | None
+    is_pinned: bool
+
+    @property
+    def moves_alias(self) -> bool:
+        """Whether the alias has to follow."""
+        return self.champion_before != self.champion_after and self.action != "noticed"
+
+    def to_text(self) -> str:
+        """The entry as the canonical JSON that is hashed."""
+        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+
+    @staticmethod
+    def from_text(text: str) -> "Entry":
+        """Reads what `to_text` gave.
+
+        Raises:
+            ValueError, TypeError, KeyError: it is something else.
+        """
+        values = json.loads(text)
+        for name in ("about", "champion_before", "champion_after"):
+            values[name] = None if values[name] is None else Held(**values[name])
+        return Entry(**{**values, "reasons": tuple(values["reasons"])})
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """An entry in its place.
+
+    Attributes:
+        number: its version number in `NAME.ledger`.
+        digest: sha256 of its text.
+        is_applied: whether the alias has followed.
+        entry: what it says.
+    """
+
+    number: int
+    digest: str
+    is_applied: bool
+    entry: Entry
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """All that was decided about one registered model.
+
+    Attributes:
+        model_name: the registered model.
+        entries: in order; those that lost a race (written on top of an entry that had already been followed) left out.
+        last_number: number of the last version of `NAME.ledger`, whatever it holds; 0 for none.
+        problems: what shows that the ledger was changed after it was written; empty for a whole chain.
+    """
+
+    model_name: str
+    entries: tuple[Sealed, ...]
+    last_number: int
+    problems: tuple[str, ...]
+
+    @property
+    def head(self) -> str:
+        """Digest of the last entry."""
+        return self.entries[-1].digest if self.entries else BEGINNING
+
+    @property
+    def champion(self) -> Held | None:
+        """The champion as the ledger knows it."""
+        return self.entries[-1].entry.champion_after if self.entries else None
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether automatic promotion is off."""
+        return bool(self.entries) and self.entries[-1].entry.is_pinned
+
+    @property
+    def pinning(self) -> Entry | None:
+        """The entry that pinned the champion, where one is pinned."""
+        if not self.is_pinned:
+            return None
+        pins = [sealed.entry for sealed in self.entries if sealed.entry.action in {"pinned", "rolled back"}]
+        return pins[-1] if pins else None
+
+    def decision_about(self, held: Held) -> Entry | None:
+        """The last decision about a version by gate or person; else how it was noticed to have become champion."""
+        mine = [sealed.entry for sealed in self.entries if sealed.entry.about == held]
+        decided = [entry for entry in mine if entry.action in DECISIONS]
+        noticed = [entry for entry in mine if entry.action == "noticed" and entry.champion_after == held]
+        return next(iter(decided[-1:] or noticed[-1:]), None)
+
+    def previous_champions(self) -> list[Held]:
+        """The champions before the present one, newest first, as a chain of what each took the alias from."""
+        before: dict[Held, Held | None] = {}
+        for sealed in self.entries:
+            entry = sealed.entry
+            # A rollback returns to a version; whom that one had followed stays as it was.
+            if entry.champion_after and entry.champion_after != entry.champion_before and entry.action != "rolled back":
+                before[entry.champion_after] = entry.champion_before
+        chain: list[Held] = []
+        held = self.champion
+        while held and (held := before.get(held)) and held not in chain and held != self.champion:
+            chain.append(held)
+        return chain
+
+    def reigns(self) -> list[tuple[Held, int, int | None]]:
+        """Each champion with the times when it began and ended, milliseconds since 1970; None while it lasts."""
+        moves = [s.entry for s in self.entries if s.entry.champion_before != s.entry.champion_after]
+        ends = [entry.time_ms for entry in moves[1:]]
+        return [
+            (entry.champion_after, entry.time_ms, end)
+            for entry, end in zip(moves, [*ends, None], strict=True)
+            if entry.champion_after
+        ]
+
+
+def read_ledger(client: MlflowClient, model_name: str) -> Ledger:
+    """Reads and verifies a ledger; one that was never begun is empty."""
+    name = model_name + LEDGER_SUFFIX
+    rows = sorted(search_all_versions(client, name), key=lambda row: int(row.version))
+    entries: list[Sealed] = []
+    problems: list[str] = []
+    followed = set()
+    expected, head = 1, BEGINNING
+    for row in rows:
+        number = int(row.version)
+        if number > expected:
+            missing = f"{expected}" if number == expected + 1 else f"{expected} to {number - 1}"
+            problems.append(f"entry {missing} was deleted")
+        expected = number + 1
+        text, digest = row.tags.get(ENTRY, ""), row.tags.get(DIGEST, "")
+        if hashlib.sha256(text.encode()).hexdigest() != digest:
+            problems.append(f"entry {number} was changed after it was written")
+        try:
+            entry = Entry.from_text(text)
+        except (ValueError, TypeError, KeyError):
+            continue
+        if entry.previous in followed:
+            continue
+        if entry.previous != head and not any(f"{number - 1} was" in p or f"{number} was" in p for p in problems):
+            problems.append(f"entry {number} does not follow the entry before it: one of the two was changed")
+        followed.add(entry.previous)
+        head = digest
+        entries.append(Sealed(number, digest, row.tags.get(APPLIED) == "true", entry))
+    last = max((int(row.version) for row in rows), default=0)
+    noted = _noted_head(client, name)
+    if noted > last:
+        problems.append(
+            f"entry {last + 1} was deleted" if noted == last + 1 else f"entry {last + 1} to {noted} was deleted"
+        )
+    return Ledger(model_name, tuple(entries), max(last, noted), tuple(problems))
+
+
+def _noted_head(client: MlflowClient, name: str) -> int:
+    """The number of the last entry as the registered model itself has it: the end of a ledger can be deleted unseen."""
+    try:
+        return int(client.get_registered_model(name).tags.get(HEAD, "0"))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return 0
+
+
+def append(client: MlflowClient, ledger: Ledger, entry: Entry) -> bool:
+    """Writes an entry behind the last one.
+
+    Returns:
+        False where another was written in between: then this one counts for nothing.
+    """
+    name = ledger.model_name + LEDGER_SUFFIX
+    if not ledger.last_number:
+        about = (
+            f"The decisions about {ledger.model_name}, written by segpipe; `segpipe registry history` verifies them."
+        )
+        try:
+            retry_busy(lambda: client.create_registered_model(name, description=about))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+    text = entry.to_text()
+    tags = {
+        ENTRY: text,
+        DIGEST: hashlib.sha256(text.encode()).hexdigest(),
+        APPLIED: str(not entry.moves_alias).lower(),
+        "segpipe.action": entry.action,
+        "segpipe.about": entry.about.version if entry.about else "none",
+        "segpipe.who": entry.who,
+    }
+    row: ModelVersion = retry_busy(
+        lambda: client.create_model_version(
+            name,
+            source=f"ledger:/{ledger.model_name}",
+            tags=tags,
+            description=_describe(entry)[:MAX_DESCRIPTION_CHARS],
+            await_creation_for=0,
+        )
+    )
+    retry_busy(lambda: client.set_registered_model_tag(name, HEAD, str(row.version)))
+    return int(row.version) == ledger.last_number + 1
+
+
+def mark_applied(client: MlflowClient, ledger: Ledger) -> None:
+    """Notes that the alias has followed the last entry."""
+    name, number = ledger.model_name + LEDGER_SUFFIX, str(ledger.entries[-1].number)
+    retry_busy(lambda: client.set_model_version_tag(name, number, APPLIED, "true"))
+
+
+def _describe(entry: Entry) -> str:
+    about = f"version {entry.about.version}" if entry.about else "no version"
+    before, after = (held.version if held else "none" for held in (entry.champion_before, entry.champion_after))
+    pinned = ", pinned" if entry.is_pinned else ""
+    return (
+        f"**{about}: {entry.action}.** {' '.join(entry.reasons)}\n\nchampion {before} -> {after}{pinned}; {entry.who}"
+    )

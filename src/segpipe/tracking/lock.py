@@ -1,0 +1,114 @@
+"""One change of a registry at a time, across processes and machines, with nothing but MLflow's store.
+
+MLflow has no compare-and-set, but the name of a registered model is unique in its database, be it SQLite or a
+server's PostgreSQL: whoever creates the registered model `NAME.lock` holds the lock, and deletes it afterwards. A
+holder that was killed leaves it behind; whoever has watched the same holder for `LEASE_SECONDS` removes it. Clocks of
+machines are never compared. docs/decisions/0009 says what keeps the registry right should a holder be slower than its lease.
+"""
+
+import contextlib
+import getpass
+import logging
+import os
+import random
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from segpipe.errors import TrackingError
+from segpipe.tracking.client import retry_busy
+
+log = logging.getLogger(__name__)
+
+LOCK_SUFFIX = ".lock"
+HOLDER = "segpipe.holder"
+LEASE_SECONDS = 30.0
+WAIT_SECONDS = 600.0
+POLL_SECONDS = (0.02, 0.1)
+
+
+def describe_self() -> str:
+    """Names who asks, as `user@machine`."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The lock as its holder has it.
+
+    Attributes:
+        ends: by this process's monotonic clock, seconds; half of what the others wait.
+    """
+
+    ends: float
+
+    def check(self) -> None:
+        """Must be called before each write that others must not interrupt.
+
+        Raises:
+            TrackingError: this process was stopped so long that another may have taken the lock.
+        """
+        if time.monotonic() > self.ends:
+            raise TrackingError("MLflow answered too slowly to change the champion safely; try again")
+
+
+@contextlib.contextmanager
+def hold_lock(client: MlflowClient, model_name: str) -> Iterator[Lease]:
+    """Holds the lock on the champion of a registered model, waiting for its present holder.
+
+    Raises:
+        TrackingError: it could not be had in ten minutes.
+    """
+    name, me = model_name + LOCK_SUFFIX, f"{describe_self()} {uuid.uuid4().hex}"
+    gives_up = time.monotonic() + WAIT_SECONDS
+    watched, since = None, time.monotonic()
+    while not _create(client, name, me):
+        holder = _holder(client, name)
+        if holder != watched:
+            watched, since = holder, time.monotonic()
+        elif holder is not None and time.monotonic() - since > LEASE_SECONDS:
+            log.warning("%s was left behind by %s, which has ended; it is removed", name, holder.split()[0])
+            _delete(client, name, holder)
+        if time.monotonic() > gives_up:
+            raise TrackingError(f"registered model {name!r} is held by {holder}; delete it if that process has ended")
+        time.sleep(random.uniform(*POLL_SECONDS))
+    try:
+        yield Lease(time.monotonic() + LEASE_SECONDS / 2)
+    finally:
+        _delete(client, name, me)
+
+
+def _create(client: MlflowClient, name: str, holder: str) -> bool:
+    about = f"{holder.split()[0]} is changing the champion; this goes away by itself."
+    try:
+        retry_busy(lambda: client.create_registered_model(name, {HOLDER: holder}, about))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        # Where the answer to the first call was lost, the second finds its own lock.
+        return _holder(client, name) == holder
+    return True
+
+
+def _holder(client: MlflowClient, name: str) -> str | None:
+    try:
+        return str(client.get_registered_model(name).tags.get(HOLDER, "somebody"))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def _delete(client: MlflowClient, name: str, holder: str) -> None:
+    if _holder(client, name) == holder:
+        with contextlib.suppress(MlflowException):  # another was quicker
+            retry_busy(lambda: client.delete_registered_model(name))

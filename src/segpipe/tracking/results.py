@@ -1,0 +1,70 @@
+"""What a finished training and its evaluation have left in `build/`, read and verified."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segpipe.errors import Problem, StoreError
+from segpipe.files import sha256_of_file
+
+
+@dataclass(frozen=True)
+class Results:
+    """The outs of preprocess, train and evaluate.
+
+    Attributes:
+        dataset_folder: holds the store and its report.
+        model_folder: holds model.json and weights.safetensors.
+        evaluation_folder: holds metrics.json, evaluation.json, per_image.parquet and the report.
+        model: model.json.
+        metrics: metrics.json.
+        evaluation: evaluation.json.
+        problems: what the data set's report warns of.
+    """
+
+    dataset_folder: Path
+    model_folder: Path
+    evaluation_folder: Path
+    model: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
+    problems: tuple[Problem, ...]
+
+    @staticmethod
+    def read(dataset_folder: Path, model_folder: Path, evaluation_folder: Path) -> "Results":
+        """Reads and verifies the folders.
+
+        Raises:
+            StoreError: one is missing, damaged, or is of another training than the other.
+        """
+        try:
+            report = json.loads((dataset_folder / "report.json").read_text(encoding="utf-8"))
+            model = json.loads((model_folder / "model.json").read_text(encoding="utf-8"))
+            metrics = json.loads((evaluation_folder / "metrics.json").read_text(encoding="utf-8"))
+            evaluation = json.loads((evaluation_folder / "evaluation.json").read_text(encoding="utf-8"))
+            found = sha256_of_file(model_folder / "weights.safetensors")
+        except (OSError, ValueError) as error:
+            raise StoreError(f"nothing to register: {error}; run `dvc repro`") from error
+        if not found == model["weights_sha256"] == evaluation["weights_sha256"]:
+            raise StoreError(
+                f"{model_folder} and {evaluation_folder} are of two trainings (sha256 of the weights); run `dvc repro`"
+            )
+        problems = tuple(Problem(**problem) for problem in report["warnings"])
+        return Results(dataset_folder, model_folder, evaluation_folder, model, metrics, evaluation, problems)
+
+    @property
+    def val_mean_iou(self) -> float:
+        """The number by which champions are chosen."""
+        return float(self.metrics["val"]["mean_iou"])
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, in the order of their indices."""
+        return list(self.model["classes"]["names"])
+
+    @property
+    def weights_bytes(self) -> int:
+        """Size of the weights' file."""
+        return (self.model_folder / "weights.safetensors").stat().st_size

@@ -1,0 +1,71 @@
+"""The child process of `measure`: loads one model as MLflow serves it, and answers image after image.
+
+It runs as a script and imports nothing of segpipe, so that the package it does import is the copy in the model's own
+folder: the network as it was when the model was registered, whatever became of it since.
+
+    standard input      for each image a line `height width`, then its (height, width, 3) uint8 RGB pixels
+    standard output     for each image a line with the milliseconds of `predict`, then its (height, width) uint8 mask
+
+It ends with its input, and says on standard error why it failed.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent() -> None:
+    """Asks the kernel to kill this process with its parent; elsewhere it ends when it next reads its input."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def take_standard_output() -> BinaryIO:
+    """Gives standard output for the answers alone: whatever else the model's code prints goes to standard error."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return answers
+
+
+def require_own_code(model: Path) -> None:
+    """Ends the process if the model runs by another copy of the package than the one in its folder."""
+    own = (model / "code").resolve()
+    for name, module in sys.modules.items():
+        file = getattr(module, "__file__", None)
+        if name.partition(".")[0] == "segpipe" and file and own not in Path(file).resolve().parents:
+            sys.exit(f"it was registered without its code: {name} would come from {file}")
+
+
+def main() -> None:
+    """Answers until the input ends."""
+    end_with_parent()
+    answers = take_standard_output()
+    import mlflow.pyfunc  # only now: this takes seconds, in which the parent may end
+
+    folder = Path(sys.argv[1])
+    model = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)
+    require_own_code(folder)
+    while line := sys.stdin.buffer.readline():
+        height, width = (int(number) for number in line.split())
+        pixels = bytearray(sys.stdin.buffer.read(3 * height * width))  # writable, as torch wishes
+        images_NHWC = np.frombuffer(pixels, np.uint8).reshape(1, height, width, 3)
+        start = time.perf_counter()
+        masks_NHW = np.asarray(model.predict(images_NHWC))
+        milliseconds = 1000 * (time.perf_counter() - start)
+        if masks_NHW.shape != (1, height, width) or masks_NHW.dtype != np.uint8:
+            expected = f"(1, {height}, {width}) uint8"
+            sys.exit(f"it gives {masks_NHW.shape} {masks_NHW.dtype} where a mask of {expected} is expected")
+        answers.write(f"{milliseconds!r}\n".encode() + masks_NHW.tobytes())
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""The verdict about a version: evidence brought together, the gate asked, ledger and champion brought to the answer.
+
+Evidence may take minutes (a champion that has to be measured again), so it is gathered without the lock; if by then
+there is another champion, it is gathered against that one.
+"""
+
+import json
+import logging
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.tracking import MlflowClient
+
+from segpipe.config import Register
+from segpipe.data.store import Store
+from segpipe.errors import IncomparableError, TrackingError
+from segpipe.tracking.champion import Change, change_champion, find_outside_change, identify
+from segpipe.tracking.client import retry_busy
+from segpipe.tracking.evaluations import (
+    WEIGHTS_BYTES,
+    ImageScores,
+    download_model,
+    fetch_image_scores,
+    measure_again,
+    open_validation,
+    read_image_scores,
+)
+from segpipe.tracking.gate import Candidate, Decision, decide
+from segpipe.tracking.ledger import Entry, Ledger, read_ledger
+from segpipe.tracking.measure import latency_ms_of_served
+from segpipe.tracking.results import Results
+
+log = logging.getLogger(__name__)
+
+DECISION, REASONS, ENTRY_DIGEST = "segpipe.decision", "segpipe.reasons", "segpipe.ledger_entry"
+PROMOTED, KEPT = "promoted", "not promoted"
+MAX_DESCRIPTION_CHARS = 4500  # MLflow's column holds 5,000
+MEGABYTE = 1e6
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was decided about a version, now or earlier.
+
+    Attributes:
+        is_promoted: whether it became the champion then.
+        reasons: why.
+        champion: the version that is champion now; None for none.
+        champion_before: the one that was champion when it was decided.
+    """
+
+    is_promoted: bool
+    reasons: tuple[str, ...]
+    champion: str | None
+    champion_before: str | None
+
+
+def ensure_decision(client: MlflowClient, version: ModelVersion, results: Results, policy: Register) -> Verdict:
+    """Decides about a version where that is still open, and gives the verdict.
+
+    A version that was promoted is not decided about again; one that was not is, once the champion, the pin or the
+    policy has changed.
+
+    Raises:
+        TrackingError: the evidence cannot be had.
+    """
+    name, held = version.name, identify(version)
+    while True:
+        ledger = read_ledger(client, name)
+        if find_outside_change(client, ledger) is not None:
+            ledger, _ = change_champion(client, name, lambda settled: None)
+        grounds = _grounds(ledger, results, policy)
+        past = ledger.decision_about(held)
+        if past is not None and (past.action != KEPT or past.evidence.get("grounds") == grounds):
+            break
+        decision = _weigh(client, version, results, ledger, policy)
+        change = Change(
+            action=PROMOTED if decision.promoted else KEPT,
+            about=held,
+            reasons=decision.reasons,
+            champion=held if decision.promoted else ledger.champion,
+            is_pinned=ledger.is_pinned,
+            evidence={**decision.evidence, "grounds": grounds},
+        )
+        seen = (ledger.champion, ledger.is_pinned)
+        _, ledger = change_champion(
+            client,
+            name,
+            lambda now: change if (now.champion, now.is_pinned) == seen else None,  # noqa: B023
+        )
+        past = ledger.decision_about(held)
+        if past is not None and past.evidence.get("grounds") == grounds:
+            break
+    _show(client, version, results, past)
+    before = past.champion_before
+    return Verdict(
+        is_promoted=past.action != KEPT,
+        reasons=past.reasons,
+        champion=ledger.champion.version if ledger.champion else None,
+        champion_before=before.version if before else None,
+    )
+
+
+def _grounds(ledger: Ledger, results: Results, policy: Register) -> dict[str, Any]:
+    """What a refusal rests on besides the challenger: on other grounds it is decided about anew."""
+    return {
+        "champion": ledger.champion.version if ledger.champion else None,
+        "is_pinned": ledger.is_pinned,
+        "policy": policy.model_dump(mode="json"),
+        "problems": sorted({problem.kind for problem in results.problems}),
+    }
+
+
+def _weigh(client: MlflowClient, version: ModelVersion, results: Results, ledger: Ledger, policy: Register) -> Decision:
+    mine = read_image_scores(results.evaluation_folder, results.evaluation["evaluation_digest"])
+    champion = None if ledger.champion is None else client.get_model_version(version.name, ledger.champion.version)
+    notes: tuple[str, ...] = ()
+    theirs = None
+    if champion is not None:
+        try:
+            theirs, notes = _scores_of_champion(client, champion, mine, results)
+        except IncomparableError as error:
+            return Decision(False, (f"Version {champion.version}, the champion, cannot be compared: {error}.",), {})
+    latencies_ms = _time(policy, results, [version] if champion is None else [version, champion])
+    decision = decide(
+        Candidate(str(version.version), mine.confusions, results.weights_bytes / MEGABYTE, latencies_ms.get(0)),
+        None
+        if champion is None or theirs is None
+        else Candidate(
+            str(champion.version),
+            theirs.ordered_as(mine).confusions,
+            float(champion.tags.get(WEIGHTS_BYTES, "nan")) / MEGABYTE,
+            latencies_ms.get(1),
+        ),
+        results.class_names,
+        mine.groups,
+        policy,
+        results.problems,
+    )
+    if ledger.pinning is not None:
+        pinned, would = ledger.pinning, "promoted it" if decision.promoted else "kept the champion"
+        why = f"Version {ledger.champion.version if ledger.champion else None} is pinned by {pinned.who}: "
+        why += f"{' '.join(pinned.reasons)} `segpipe registry unpin` lets the gate decide, which would have {would}."
+        return Decision(False, (why, *notes, *decision.reasons), decision.evidence)
+    return Decision(decision.promoted, (*decision.reasons[:1], *notes, *decision.reasons[1:]), decision.evidence)
+
+
+def _scores_of_champion(
+    client: MlflowClient, champion: ModelVersion, mine: ImageScores, results: Results
+) -> tuple[ImageScores, tuple[str, ...]]:
+    """Gives what the champion does on the challenger's images, and what has to be said about it."""
+    stored = fetch_image_scores(client, champion, mine.digest)
+    if stored is None:
+        log.info(
+            "version %s, the champion, was measured on other images or labels; measuring it again", champion.version
+        )
+        stored = measure_again(client, champion, _validation(results, mine.digest))
+    before = champion.tags.get("segpipe.val_mean_iou")
+    if before is None or champion.tags.get("segpipe.evaluation_digest") == mine.digest:
+        return stored, ()
+    note = (
+        f"Version {champion.version}, the champion, was registered by other validation images, labels or classes (mIoU "
+        f"{float(before):.4f} there) and was measured again on these: {stored.mean_iou:.4f}."
+    )
+    return stored, (note,)
+
+
+def _validation(results: Results, digest: str) -> Store:
+    store = open_validation(results.dataset_folder, digest)
+    if store is None:
+        raise TrackingError(f"{results.dataset_folder} is not what was evaluated; run `dvc repro` (or `dvc checkout`)")
+    return store
+
+
+def _time(policy: Register, results: Results, versions: list[ModelVersion]) -> dict[int, float]:
+    """Times models beside each other on this machine, where the policy sets a limit; milliseconds by their order."""
+    if not policy.budget.needs_latency:
+        return {}
+    store = _validation(results, results.evaluation["evaluation_digest"])
+    with tempfile.TemporaryDirectory() as folder:
+        models = [download_model(version, Path(folder) / str(version.version)) for version in versions]
+        return dict(enumerate(latency_ms_of_served(models, store)))
+
+
+def _show(client: MlflowClient, version: ModelVersion, results: Results, entry: Entry) -> None:
+    """Makes the version in MLflow's pages say what the ledger says."""
+    digest = f"{entry.time_ms} {entry.action}"
+    if version.tags.get(ENTRY_DIGEST) == digest:
+        return
+    name, number, evidence = version.name, version.version, entry.evidence
+    client.update_model_version(name, number, _describe(results, entry))
+    tags = {DECISION: KEPT if entry.action == KEPT else PROMOTED, REASONS: json.dumps(entry.reasons)}
+    if (delta := evidence.get("delta")) is not None and entry.champion_before is not None:
+        tags["segpipe.compared_with"] = entry.champion_before.version
+        tags["segpipe.delta"] = f"{delta['value']:+.4f}"
+        if delta["low"] is not None:
+            tags["segpipe.delta_interval"] = f"{delta['low']:+.4f} to {delta['high']:+.4f}"
+            tags["segpipe.probability_better"] = f"{evidence['probability']:.4f}"
+    # Last: a version without this tag is shown again.
+    tags[ENTRY_DIGEST] = digest
+    for key, value in tags.items():
+        retry_busy(lambda key=key, value=value: client.set_model_version_tag(name, number, key, value))  # type: ignore[misc]
+
+
+def _describe(results: Results, entry: Entry) -> str:
+    splits, evidence = list(results.metrics), entry.evidence
+    deltas: Mapping[str, Any] = evidence.get("class_deltas", {})
+    columns = list(splits)
+    if evidence.get("delta") is not None and entry.champion_before is not None:
+        columns += [f"champion {entry.champion_before.version}, val", "difference", "95% interval"]
+    rows = ["| | " + " | ".join(columns) + " |", "| --- |" + " --- |" * len(columns)]
+
+    def add(label: str, values: list[float | None], delta: Mapping[str, float | None] | None) -> None:
+        cells = ["-" if value is None else f"{value:.4f}" for value in values]
+        if len(columns) > len(splits):
+            cells += ["-"] * 3 if delta is None else _cells(values[0], delta)
+        rows.append(f"| {label} | " + " | ".join(cells) + " |")
+
+    add("mIoU", [results.metrics[split]["mean_iou"] for split in splits], evidence.get("delta"))
+    add("pixel accuracy", [results.metrics[split]["pixel_accuracy"] for split in splits], None)
+    for name in results.class_names:
+        add(name, [results.metrics[split]["iou"][name] for split in splits], deltas.get(name))
+    verdict = "Not promoted" if entry.action == KEPT else "Promoted"
+    text = "\n".join([f"**{verdict}.** {' '.join(entry.reasons)}", ""])[:MAX_DESCRIPTION_CHARS]
+    for index, row in enumerate(rows):
+        if len(text) + len(row) > MAX_DESCRIPTION_CHARS:
+            return f"{text}\n\nand {len(rows) - index} more classes: `segpipe registry show`"
+        text += "\n" + row
+    return text
+
+
+def _cells(value: float | None, delta: Mapping[str, float | None]) -> list[str]:
+    difference, low, high = delta["value"], delta["low"], delta["high"]
+    if value is None or difference is None:
+        return ["-"] * 3
+    interval = "-" if low is None or high is None else f"{low:+.4f} to {high:+.4f}"
+    return [f"{value - difference:.4f}", f"{difference:+.4f}", interval]

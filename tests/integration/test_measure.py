@@ -1,0 +1,51 @@
+"""The registered model, measured as it is served, against what the evaluate stage found."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from integration.project import Project
+
+from segpipe.data.store import Store
+from segpipe.tracking.measure import classes_of_served, confusions_of_served, latency_ms_of_served
+
+
+def served_model_of(project: Project) -> Path:
+    (description,) = (project.root / "mlruns").rglob("MLmodel")
+    return description.parent
+
+
+def confusions_of_evaluate(project: Project, split: str) -> np.ndarray:
+    rows = pd.read_parquet(project.root / "build/evaluation/per_image.parquet")
+    return np.stack(rows.loc[rows["split"] == split, "confusion"].to_list()).reshape(-1, 3, 3)
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_the_served_model_makes_the_confusions_of_the_evaluate_stage(original: Project, split: str) -> None:
+    model, store = served_model_of(original), Store.open(original.root / "build/dataset").of_split(split)
+    assert classes_of_served(model) == store.classes.names
+    confusions = confusions_of_served(model, store.classes.names, store)
+    np.testing.assert_array_equal(confusions, confusions_of_evaluate(original, split))
+    assert not list(model.rglob("__pycache__"))
+
+
+def test_it_is_the_code_in_the_models_folder_that_predicts(original: Project, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(served_model_of(original), model)
+    network = model / "code/segpipe/engine/network.py"
+    code = network.read_text(encoding="utf-8")
+    assert "logits_NCHW.max(dim=1)" in code
+    network.write_text(code.replace("logits_NCHW.max(dim=1)", "logits_NCHW[:, :1].max(dim=1)"), encoding="utf-8")
+    store = Store.open(original.root / "build/dataset").of_split("val")
+    confusions = confusions_of_served(model, store.classes.names, store)
+    assert confusions[:, :, 1:].sum() == 0  # the first class, whatever the image
+    assert confusions[:, :, 0].sum() == confusions_of_evaluate(original, "val").sum()
+
+
+def test_two_served_models_are_timed_together(original: Project) -> None:
+    model, store = served_model_of(original), Store.open(original.root / "build/dataset").of_split("val")
+    latencies = latency_ms_of_served([model, model], store)
+    assert len(latencies) == 2
+    assert min(latencies) > 0

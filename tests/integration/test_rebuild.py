@@ -1,0 +1,274 @@
+"""Versions made again from what MLflow, git and DVC hold of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from integration.project import MODEL_NAME, Project, environment, read_picture
+from PIL import Image
+
+from segpipe.errors import TrackingError
+from segpipe.tracking.rebuild import Difference, Rebuilt, Record, rebuild
+
+MASK = "masks/a_000.png"
+
+
+@pytest.fixture(autouse=True)
+def _users_shell(finished: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command that rebuilds would find around it."""
+    for name, value in environment(finished.root).items():
+        monkeypatch.setenv(name, value)
+    # A server of the user's, which must not hear of a version that is made again.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+
+
+def record_of(project: Project, folder: Path) -> Record:
+    """What is recorded of the newest run; of the version where it has one."""
+    client = project.client()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    run = client.search_runs(experiments, order_by=["attributes.start_time DESC"])[0]
+    versions = client.search_model_versions(f"name = '{MODEL_NAME}' and run_id = '{run.info.run_id}'")
+    folder.mkdir(exist_ok=True)
+    lineage = Path(client.download_artifacts(run.info.run_id, "lineage", str(folder)))
+    tags = versions[0].tags if versions else run.data.tags
+    return Record(str(versions[0].version) if versions else "2", tags, lineage, project.json("build/model/model.json"))
+
+
+def rebuilt(project: Project, record: Record, keep: Path | None = None) -> Rebuilt:
+    lines: list[str] = []
+    result = rebuild(record, project.root, lines.append, keep)
+    assert any(line.startswith("epoch 2/") for line in lines)
+    return result
+
+
+def refusal(project: Project, record: Record) -> str:
+    with pytest.raises(TrackingError) as error:
+        rebuild(record, project.root, lambda line: None)
+    assert worktrees_of(project) == 1
+    return str(error.value)
+
+
+def worktrees_of(project: Project) -> int:
+    return len(project.call("git", "worktree", "list").splitlines())
+
+
+def commit(project: Project, message: str = "a change") -> None:
+    project.call("git", "add", "--all")
+    project.call("git", "commit", "--quiet", "--message", message)
+
+
+def train_again(project: Project) -> None:
+    project.change_params("train.epochs", 2)
+    commit(project)
+    project.stage("train")
+
+
+def move_data_to_remote(project: Project) -> Path:
+    """Does what the documentation tells a team to do; gives the remote, which the settings name by a relative path."""
+    project.call("git", "rm", "-r", "--quiet", "--cached", "data", "data.dvc")
+    (project.root / "data.dvc").unlink()
+    project.call("dvc", "add", "--quiet", "data")
+    project.call("dvc", "remote", "add", "--quiet", "--default", "team", "../remote")
+    commit(project)
+    project.call("dvc", "push", "--quiet", "data.dvc")
+    return project.root.parent / "remote"
+
+
+def forget_data(project: Project) -> None:
+    """Leaves what another clone has: the pointer alone."""
+    shutil.rmtree(project.root / "data")
+    shutil.rmtree(project.root / ".dvc/cache")
+
+
+def replace_in(store: Path, content: bytes, other: bytes) -> None:
+    """Changes a file of a remote or a cache behind DVC's back."""
+    (file,) = [path for path in store.rglob("*") if path.is_file() and path.read_bytes() == content]
+    file.chmod(0o644)
+    file.write_bytes(other)
+
+
+def state_of(project: Project) -> dict[str, bytes]:
+    """All that a user would miss or wonder at."""
+    kept = (".dvc", "build", "checkpoints", "data", "mlruns", ".git/refs", ".git/worktrees")
+    files = {name: content for folder in kept for name, content in project.files(folder).items()}
+    for name in ("mlflow.db", "dvc.lock", "params.yaml", ".git/HEAD", ".git/index"):
+        files[name] = (project.root / name).read_bytes()
+    return files
+
+
+# The same again
+
+
+def test_the_starter_s_version_comes_out_identical_and_nothing_here_is_changed(
+    finished: Project, tmp_path: Path
+) -> None:
+    record = record_of(finished, tmp_path / "record")
+    before = state_of(finished)
+    result = rebuilt(finished, record)
+    assert result == Rebuilt(
+        version="1",
+        is_identical=True,
+        weights_sha256=record.model["weights_sha256"],
+        rebuilt_sha256=record.model["weights_sha256"],
+        differences=(),
+        mean_iou=finished.json("build/evaluation/metrics.json")["val"]["mean_iou"],
+        rebuilt_mean_iou=result.mean_iou,
+        folder=None,
+    )
+    assert state_of(finished) == before
+    assert worktrees_of(finished) == 1
+
+
+def test_a_recipe_s_version_and_what_another_number_of_threads_does(finished: Project, tmp_path: Path) -> None:
+    recipe = (finished.root / "params.yaml").read_text().replace("epochs: 12", "epochs: 2")
+    (finished.root / "recipes").mkdir()
+    (finished.root / "recipes/two.yaml").write_text(recipe.replace("num_threads: 1", "num_threads: 2", 1))
+    finished.change_params("train.epochs", 2)
+    commit(finished)
+    shutil.copyfile(finished.root / "recipes/two.yaml", finished.root / "params.yaml")
+    finished.stage("train")
+    record = record_of(finished, tmp_path / "record")
+    assert record.tags["segpipe.recipe"] == "two"
+
+    result = rebuilt(finished, record, tmp_path / "kept")
+    assert result.is_identical
+    assert result.differences == ()
+    assert result.folder == tmp_path / "kept"
+    assert (tmp_path / "kept/build/model/weights.safetensors").is_file()
+    finished.call("git", "worktree", "remove", "--force", str(tmp_path / "kept"))
+
+    # Had nobody noted the recipe, the commit's own parameters would be taken.
+    tags = {name: value for name, value in record.tags.items() if name != "segpipe.recipe"}
+    result = rebuilt(finished, dataclasses.replace(record, tags=tags))
+    assert set(result.differences) == {
+        Difference("params", "train.num_threads 2, here 1"),
+        Difference("threads", "num_threads 2, here 1"),
+    }
+
+
+def test_data_come_from_the_remote_and_else_from_the_cache(finished: Project, tmp_path: Path) -> None:
+    remote = move_data_to_remote(finished)
+    train_again(finished)
+    record = record_of(finished, tmp_path / "record")
+    shutil.rmtree(remote)
+    before = state_of(finished)
+    assert rebuilt(finished, record).is_identical
+    assert state_of(finished) == before
+
+    forget_data(finished)
+    message = refusal(finished, record)
+    assert "DVC brings the data of data.dvc neither from its remote nor from the cache of" in message
+    assert "`dvc push` them from a clone that has them" in message
+
+
+# Something has changed
+
+
+def test_one_other_pixel_in_the_remote_is_named(finished: Project, tmp_path: Path) -> None:
+    remote = move_data_to_remote(finished)
+    train_again(finished)
+    record = record_of(finished, tmp_path / "record")
+    mask = np.array(read_picture(finished.root / "data" / MASK))
+    mask[0, 0] = 0
+    Image.fromarray(mask).save(tmp_path / "other.png")
+    replace_in(remote, (finished.root / "data" / MASK).read_bytes(), (tmp_path / "other.png").read_bytes())
+
+    result = rebuilt(finished, record)  # although this clone's cache still has the right one
+
+    assert not result.is_identical
+    assert result.rebuilt_sha256 != result.weights_sha256
+    data, *others = result.differences
+    assert data.part == "data"
+    assert data.what.startswith(f"{MASK}: another content (sha256 ")
+    assert {difference.part for difference in others} == {"class weights"}
+
+
+def test_one_broken_byte_in_the_remote_is_named_although_its_mask_cannot_be_read(
+    finished: Project, tmp_path: Path
+) -> None:
+    remote = move_data_to_remote(finished)
+    train_again(finished)
+    record = record_of(finished, tmp_path / "record")
+    content = (finished.root / "data" / MASK).read_bytes()
+    middle = len(content) // 2
+    replace_in(remote, content, content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    forget_data(finished)
+
+    message = refusal(finished, record)
+
+    assert message.startswith("version 2: the stage preprocess cannot be run again: exit code 1; its last lines:\n")
+    told = message.partition("This differs from the original:\n")[2].splitlines()
+    assert len(told) == 1
+    assert told[0].startswith(f"  data: {MASK}: another content (sha256 ")
+
+
+# Refused
+
+
+def test_a_version_of_uncommitted_changes_is_refused_and_its_patch_brings_it_back(
+    finished: Project, tmp_path: Path
+) -> None:
+    head = finished.call("git", "rev-parse", "HEAD").strip()
+    code = finished.root / "src/segpipe/engine/optim.py"
+    code.write_text(code.read_text() + "\n# tried out\n")
+    (finished.root / "src/segpipe/losses/new.py").write_text("# tried out\n")
+    finished.change_params("train.epochs", 1)
+    finished.stage("train")
+    record = record_of(finished, tmp_path / "record")
+
+    message = refusal(finished, record)
+    assert f"was trained from changes to commit {head[:12]} that were not committed" in message
+    assert "its run keeps them as lineage/uncommitted.patch" in message
+    assert "commit, and train again" in message
+
+    finished.call("git", "worktree", "add", "--quiet", "--detach", str(tmp_path / "again"), head)
+    subprocess.run(
+        ["git", "apply", str(record.lineage_folder / "uncommitted.patch")], cwd=tmp_path / "again", check=True
+    )
+    for file in (code, finished.root / "src/segpipe/losses/new.py", finished.root / "params.yaml"):
+        assert (tmp_path / "again" / file.relative_to(finished.root)).read_bytes() == file.read_bytes()
+
+
+def test_a_commit_that_only_the_origin_has_is_fetched_and_one_that_is_nowhere_is_refused(
+    finished: Project, tmp_path: Path
+) -> None:
+    record = record_of(finished, tmp_path / "record")
+    clone = tmp_path / "clone"
+    finished.call("git", "clone", "--quiet", str(finished.root), str(clone))
+    missing = dataclasses.replace(record, tags={**record.tags, "segpipe.git_commit": "0" * 39 + "1"})
+    assert f"is neither in {clone} nor at its remotes; push it" in refusal(Project(clone), missing)
+
+    (finished.root / "dvc.yaml").write_text("stages: {}\n")
+    commit(finished)
+    later = finished.call("git", "rev-parse", "HEAD").strip()
+    unknown_here = dataclasses.replace(record, tags={**record.tags, "segpipe.git_commit": later})
+    assert "dvc.yaml of the version's commit has no stage evaluate" in refusal(Project(clone), unknown_here)
+
+
+def test_a_rebuild_that_is_ended_leaves_nothing(finished: Project, tmp_path: Path) -> None:
+    record = record_of(finished, tmp_path / "record")
+    (tmp_path / "temporary").mkdir()
+    code = (
+        "import json, pathlib, sys\n"
+        "from segpipe.tracking.rebuild import Record, rebuild\n"
+        f"record = Record('1', {dict(record.tags)!r}, pathlib.Path({str(record.lineage_folder)!r}), "
+        "json.loads(pathlib.Path('build/model/model.json').read_text()))\n"
+        "rebuild(record, pathlib.Path(), lambda line: print(line, flush=True))\n"
+    )
+    project = dataclasses.replace(finished, variables={"TMPDIR": str(tmp_path / "temporary")})
+    with project.start("python", "-c", code) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("epoch 1/"):
+                break
+        process.send_signal(signal.SIGTERM)
+        process.stdout.read()  # its end comes with that of the last process that holds it
+        assert process.wait(60) == 143
+    assert list((tmp_path / "temporary").iterdir()) == []
+    assert worktrees_of(finished) == 1

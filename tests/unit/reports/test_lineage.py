@@ -1,0 +1,188 @@
+"""The page from images to alias: every section tells what was recorded, or that nothing was."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segpipe.reports.lineage import write_lineage_page
+
+SECTIONS = ("source", "data", "problems", "splits", "class_weights", "params", "code", "environment", "run")
+SECTIONS += ("evaluation", "decision", "ledger", "predecessors", "dataset_digest", "weights_sha256")
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    problem = {"kind": "near-duplicate", "where": "a_3, a_4", "what": "nearly the same", "mend": "Keep one"}
+    val = {"mean_iou": 0.6423, "low": 0.6, "high": 0.7, "pixel_accuracy": 0.91, "iou": {"road": 0.8, "sign": None}}
+    test = {"mean_iou": 0.5, "low": None, "high": None, "pixel_accuracy": 0.85, "iou": {"road": 0.7, "sign": 0.3}}
+    return {
+        "model_name": "streets",
+        "version": "7",
+        "is_champion": True,
+        "source": {"name": "data", "format": "folder", "licence": "CC BY 4.0", "num_files": 361},
+        "data": {"data": "aaa.dir", "build/raw": "bbb.dir"},
+        "dataset_digest": "d" * 36,
+        "problems": [problem],
+        "splits": [
+            {"split": "train", "num_samples": 168, "groups": ["a", "b"], "shares": {"road": 0.75, "sign": 0.25}},
+            {"split": "val", "num_samples": 32, "groups": ["c"], "shares": {"road": 0.5}},
+        ],
+        "class_weights": {"road": 0.5, "sign": 2.0},
+        "params": {"train": {"model": {"name": "unet", "options": {}}, "scale": [0.5, 2.0], "early_stopping": None}},
+        "code": {"commit": "c" * 40, "is_dirty": False, "recipe": None, "patch": None},
+        "environment": {"torch": "2.14.1", "num_threads": "2"},
+        "run": {
+            "run_id": "r" * 32,
+            "experiment": "day",
+            "started": "12:01",
+            "ended": "12:30",
+            "status": "FINISHED",
+            "best_epoch": 58,
+            "model": "unet",
+        },
+        "evaluation": {"evaluation_digest": "e" * 64, "splits": {"val": val, "test": test}},
+        "weights_sha256": "f" * 64,
+        "decision": {"decision": "promoted", "reasons": ["Better."], "decided": "2026-03-04 12:31", "by": "register"},
+        "ledger": [
+            {
+                "number": 2,
+                "time": "2026-03-04",
+                "who": "trainer",
+                "action": "promote",
+                "version": "7",
+                "reasons": ["Better.", "Fast."],
+                "champion_before": None,
+                "champion_after": "7",
+            }
+        ],
+        "predecessors": [
+            {
+                "version": "3",
+                "mean_iou": 0.6123,
+                "commit": "b" * 40,
+                "from": "Feb",
+                "until": "March",
+                "decision": "promoted",
+            }
+        ],
+    }
+
+
+def _write(folder: Path, document: dict[str, Any]) -> str:
+    path = write_lineage_page(folder, document)
+    assert path == folder / "index.html"
+    return path.read_text(encoding="utf-8")
+
+
+def _words(page: str) -> str:
+    """The page's body as a reader sees it: no tags, one space between words."""
+    body = page.partition("<body>")[2]
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", body)).split())
+
+
+def test_the_chain_names_each_step_and_leads_to_its_section(tmp_path: Path, document: dict[str, Any]) -> None:
+    page = _write(tmp_path, document)
+    chain = page[page.index("<ol") : page.index("</ol>")]
+    assert _words("<body>" + chain) == (
+        f"source data 361 files data {'d' * 12} digest of the data set split 168 / 32 train / val "
+        f"training {'r' * 12} unet weights {'f' * 12} epoch 58 evaluation {'e' * 12} val mIoU 0.6423 "
+        "decision promoted 2026-03-04 12:31 alias champion version 7"
+    )
+    assert "missing" not in chain
+    links = re.findall(r'href="#([^"]+)"', page)
+    assert links == ["source", "data", "splits", "training", "weights", "evaluation", "decision", "ledger"]
+    assert set(links) <= set(re.findall(r'id="([^"]+)"', page))
+
+
+def test_every_section_tells_what_was_recorded(tmp_path: Path, document: dict[str, Any]) -> None:
+    words = _words(_write(tmp_path, document))
+    for text in (
+        "streets, version 7: from images to alias This version is the champion.",
+        "name data format folder licence CC BY 4.0 files 361",
+        f"data aaa.dir build/raw bbb.dir digest of the data set {'d' * 36}",
+        "a_3, a_4 : nearly the same. Keep one. near-duplicate",
+        "train 168 a, b val 32 c",
+        "class train val road 0.7500 0.5000 sign 0.2500 none",
+        "road 0.500 sign 2.000",
+        "train.model.name unet train.model.options {} train.scale [0.5, 2.0] train.early_stopping null",
+        f"commit {'c' * 40} params.yaml as committed",
+        "torch 2.14.1 num_threads 2",
+        f"run {'r' * 32} experiment day model unet status FINISHED started 12:01 ended 12:30 best epoch 58",
+        f"sha256 {'f' * 64}",
+        "mIoU 0.6423 0.5000 95% interval 0.6000 to 0.7000 not recorded pixel accuracy 0.9100 0.8500",
+        "class val test road 0.8000 0.7000 sign not labelled 0.3000",
+        "promoted , 2026-03-04 12:31, by register Better.",
+        "2 2026-03-04 trainer promote 7 none → 7 Better. Fast.",
+        f"3 0.6123 {'b' * 12} Feb March promoted",
+    ):
+        assert text in words
+
+
+def test_bars_and_whiskers_stand_where_their_numbers_say(tmp_path: Path, document: dict[str, Any]) -> None:
+    page = _write(tmp_path, document)
+    # Weights 0.5 and 2.0 of 2.0; IoUs 0.8, 0.7, none and 0.3 of 1; the predecessor's mIoU.
+    assert re.findall(r'class="bar" style="width: ([\d.]+)%', page) == [
+        *("25.0", "100.0"),
+        *("80.0", "70.0", "0", "30.0"),
+        "61.2",
+    ]
+    # 200 px for 0..1: the interval 0.6..0.7 around 0.6423; the test split has no interval.
+    assert re.findall(r'<path class="interval [^"]*" d="([^"]+)"', page) == ["M120.0 4v8M120.0 8H140.0M140.0 4v8"]
+    assert re.findall(r'<circle [^>]*cx="([\d.]+)"', page) == ["128.5", "100.0"]
+
+
+@pytest.mark.parametrize("empty", [None, {}])
+def test_what_was_not_recorded_is_said(tmp_path: Path, document: dict[str, Any], empty: object) -> None:
+    document |= dict.fromkeys(SECTIONS, empty)
+    document |= {"dataset_digest": None, "weights_sha256": None, "problems": None, "is_champion": False}
+    page = _write(tmp_path, document)
+    assert page.count('<p class="absent">Not recorded.</p>') == 14
+    assert page.count('class="step missing"') == 7  # all but the alias, which is none
+    assert "<table" not in page
+    assert "This version is not the champion." in page
+    assert "segpipe registry rebuild" not in page
+
+
+def test_no_problem_is_not_the_same_as_no_record(tmp_path: Path, document: dict[str, Any]) -> None:
+    document["problems"] = []
+    assert "Problems found None." in _words(_write(tmp_path, document))
+
+
+def test_a_version_can_be_rebuilt_unless_files_were_not_committed(tmp_path: Path, document: dict[str, Any]) -> None:
+    assert "segpipe registry rebuild 7" in _words(_write(tmp_path, document))
+    document["code"] |= {"is_dirty": True, "patch": "lineage/uncommitted.patch"}
+    words = _words(_write(tmp_path, document))
+    assert "segpipe registry rebuild" not in words
+    assert "params.yaml see below" in words
+    assert "what differed is stored with the run: lineage/uncommitted.patch ." in words
+    document["code"]["patch"] = None
+    assert "what differed is not recorded." in _words(_write(tmp_path, document))
+
+
+def test_a_recipe_is_named(tmp_path: Path, document: dict[str, Any]) -> None:
+    document["code"]["recipe"] = "camvid"
+    assert "params.yaml that of recipes/camvid.yaml" in _words(_write(tmp_path, document))
+
+
+def test_everything_is_escaped_and_nothing_is_fetched(tmp_path: Path, document: dict[str, Any]) -> None:
+    evil = "<b>&\"'<script src='https://evil.example'>"
+
+    def spoil(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {(evil if key in {"road", "torch", "data"} else key): spoil(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [spoil(item) for item in value]
+        return evil if isinstance(value, str) else value
+
+    data = document.pop("data")
+    page = _write(tmp_path, {**spoil(document), "data": spoil(data)})
+    assert "<script" not in page
+    assert evil not in page
+    assert _words(page).count(evil) > 30
+    assert all(link.startswith("#") for link in re.findall(r'(?:src|href)="([^"]*)"', page))
+    assert not re.search(r"url\(|@import", page)
