@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from integration.project import MODEL_NAME, Project, environment, read_picture
+from integration.project import EXPERIMENT, MODEL_NAME, Project, environment, read_picture
 from PIL import Image
 
 from segpipe.errors import TrackingError
 from segpipe.tracking.rebuild import Difference, Rebuilt, Record, rebuild
+from segpipe.tracking.run import Description, find_or_create_run
 
-MASK = "masks/a_000.png"
+MASK = "masks/b_000.png"  # the only one of its size: no other file has its content, and so its hash
 
 
 @pytest.fixture(autouse=True)
@@ -24,8 +25,8 @@ def _users_shell(finished: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a command that rebuilds would find around it."""
     for name, value in environment(finished.root).items():
         monkeypatch.setenv(name, value)
-    # A server of the user's, which must not hear of a version that is made again.
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    # Which must not hear of a version that is made again.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{finished.root}/mlflow.db")
 
 
 def record_of(project: Project, folder: Path) -> Record:
@@ -208,6 +209,27 @@ def test_one_broken_byte_in_the_remote_is_named_although_its_mask_cannot_be_read
     assert told[0].startswith(f"  data: {MASK}: another content (sha256 ")
 
 
+# What MLflow keeps
+
+
+def test_a_run_that_the_store_took_without_its_lineage_gets_it_at_the_next_attempt(
+    finished: Project, tmp_path: Path
+) -> None:
+    record = record_of(finished, tmp_path / "record")
+    kept = {path.name: path.read_bytes() for path in record.lineage_folder.iterdir()}
+    assert kept.keys() == {"params.yaml", "dvc.lock", "data.dvc", "source.json", "report.json"}
+    client = finished.client()
+    (run,) = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
+    (lost,) = (finished.root / "mlruns").rglob("artifacts/lineage")
+    for names, is_written in ((["params.yaml", "source.json"], True), ([], False)):
+        for name in names:
+            (lost / name).unlink()
+        files = kept if is_written else dict.fromkeys(kept, b"later")
+        description = Description(EXPERIMENT, "", {}, {}, "dataset", "", files)
+        assert find_or_create_run(client, description, run.data.tags["segpipe.attempt"], None) == run.info.run_id
+        assert {path.name: path.read_bytes() for path in lost.iterdir()} == kept
+
+
 # Refused
 
 
@@ -270,5 +292,5 @@ def test_a_rebuild_that_is_ended_leaves_nothing(finished: Project, tmp_path: Pat
         process.send_signal(signal.SIGTERM)
         process.stdout.read()  # its end comes with that of the last process that holds it
         assert process.wait(60) == 143
-    assert list((tmp_path / "temporary").iterdir()) == []
+    assert not list((tmp_path / "temporary").glob("segpipe-rebuild-*"))
     assert worktrees_of(finished) == 1

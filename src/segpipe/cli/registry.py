@@ -13,6 +13,8 @@ from segpipe.errors import TrackingError
 from segpipe.stages.stage import DATASET
 
 PAGES = Path("pages")
+COMPARISON, LINEAGE = "comparison.json", "lineage.json"
+NUM_LISTED = 50
 Document = Mapping[str, Any]
 
 
@@ -28,7 +30,8 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         return command
 
     version = "its number, or 'champion'"
-    add("list", _list, "list the versions, newest first")
+    listing = add("list", _list, "list the newest versions and the champion")
+    listing.add_argument("--all", action="store_true", help=f"not only the newest {NUM_LISTED}")
     add("show", _show, "tell all that the registry says of a version").add_argument("version", help=version)
     compare = add("compare", _compare, "compare two versions on the same validation images; writes a page")
     compare.add_argument("first", help=version)
@@ -104,7 +107,7 @@ def _list(options: argparse.Namespace) -> None:
     from segpipe.tracking.versions import list_versions
 
     with _registry() as (client, settings):
-        document = list_versions(client, settings.model_name)
+        document = list_versions(client, settings.model_name, None if options.all else NUM_LISTED)
     if not document["versions"] and not options.json:
         raise TrackingError(f"MLflow holds no version of {settings.model_name!r}; run `dvc repro` first")
     champion = "pinned champion" if document["is_pinned"] else "champion"
@@ -130,6 +133,8 @@ def _show(options: argparse.Namespace) -> None:
 
     with _registry() as (client, settings):
         document = describe_version(client, find_version(client, settings.model_name, options.version))
+    tags = {name: value for name, value in document["tags"].items() if not _is_told(name)}
+    width = max(map(len, tags), default=0)
     place = ", the champion" if document["is_champion"] else ""
     place += ", pinned" if document["is_pinned"] else ""
     lines = [
@@ -145,7 +150,7 @@ def _show(options: argparse.Namespace) -> None:
             ]
         ),
         "",
-        *(f"{name.ljust(40)}  {value}" for name, value in document["tags"].items() if not _is_told(name)),
+        *(f"{name.ljust(width)}  {value}" for name, value in tags.items()),
         "",
         *[line for entry in document["ledger"] for line in _tell(entry)],
         *_warn(document),
@@ -167,7 +172,7 @@ def _tell(entry: Document) -> list[str]:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from segpipe.files import whole_folder
+    from segpipe.files import whole_folder, write_json
     from segpipe.reports.comparison import write_comparison_page
     from segpipe.tracking.comparison import compare_versions
     from segpipe.tracking.versions import find_version
@@ -176,10 +181,11 @@ def _compare(options: argparse.Namespace) -> None:
         first = find_version(client, settings.model_name, options.first)
         second = find_version(client, settings.model_name, options.second)
         output = options.output or PAGES / f"compare-{first.version}-{second.version}"
-        _check_output(output)
+        _check_output(output, COMPARISON)
         with whole_folder(output) as folder:
             document = compare_versions(client, first, second, DATASET, settings.block_length, folder)
             write_comparison_page(folder, document)
+            write_json(folder / COMPARISON, document)
     one, two = document["versions"]
     names = [f"version {one['version']}", f"version {two['version']}"]
     rows: list[list[object]] = [["IoU", *names, "difference", "95% interval"]]
@@ -205,9 +211,9 @@ def _compare(options: argparse.Namespace) -> None:
     _print(options, document, [*lines, "", f"Page: {output / 'index.html'}"])
 
 
-def _check_output(output: Path) -> None:
-    """Refuses a folder that holds something else than a page."""
-    if output.exists() and (not output.is_dir() or (any(output.iterdir()) and not (output / "index.html").exists())):
+def _check_output(output: Path, ours: str) -> None:
+    """Refuses a folder that holds something else than such a page: it is replaced as a whole."""
+    if output.exists() and (not output.is_dir() or (any(output.iterdir()) and not (output / ours).exists())):
         raise TrackingError(f"{output} exists and holds no page of ours; name another folder by --output")
 
 
@@ -271,7 +277,8 @@ def _history(options: argparse.Namespace) -> None:
     }
     lines = [line for entry in entries for line in _tell(entry)]
     if not ledger.problems:
-        lines.append(f"The chain of {len(entries)} entries is whole; its last digest is {ledger.head}.")
+        noun = "entry" if len(entries) == 1 else "entries"
+        lines.append(f"The chain of {len(entries)} {noun} is whole; its last digest is {ledger.head}.")
     _print(options, document, lines + ([f"warning: {outside}"] if outside else []))
     if ledger.problems:
         found = "; ".join(ledger.problems)
@@ -309,7 +316,7 @@ def _rebuild(options: argparse.Namespace) -> None:
 
 
 def _lineage(options: argparse.Namespace) -> None:
-    from segpipe.files import whole_folder
+    from segpipe.files import whole_folder, write_json
     from segpipe.reports.lineage import write_lineage_page
     from segpipe.tracking.provenance import trace_version
     from segpipe.tracking.versions import find_version
@@ -317,9 +324,9 @@ def _lineage(options: argparse.Namespace) -> None:
     with _registry() as (client, settings):
         version = find_version(client, settings.model_name, options.version)
         output = options.output or PAGES / f"version-{version.version}"
-        _check_output(output)
+        _check_output(output, LINEAGE)
         document = trace_version(client, version)
     with whole_folder(output) as folder:
         write_lineage_page(folder, document)
-        (folder / "lineage.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / LINEAGE, document)
     _print(options, document, [f"Page: {output / 'index.html'}"])

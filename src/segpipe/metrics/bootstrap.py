@@ -105,7 +105,9 @@ def bundle(groups: Sequence[str], block_length: int | None = None) -> Units:
     longer blocks depend less on each other, and beyond 8 to 10 of them there is little to gain (Schmeiser, "Batch size
     effects in the analysis of simulation output", Operations Research 30(3), 1982).
 
-    Blocks speak of other stretches of the same videos, groups of other videos.
+    Groups speak of other videos, blocks only of other stretches of these. Blocks are honest where they are several
+    times as long as frames stay alike: in the benchmark one of two equal models is called better in 2% of the cases
+    with blocks seven times that long, in 4% with three times, in 9% with blocks just that long.
 
     Args:
         groups: the group of each image; images of a group in their order.

@@ -70,9 +70,13 @@ def find_outside_change(client: MlflowClient, ledger: Ledger) -> str | None:
     held = identify(alias) if alias else None
     if held == ledger.champion:
         return None
+    now = read_ledger(client, ledger.model_name)
+    if now.entries != ledger.entries:  # somebody is changing it while we look
+        return find_outside_change(client, now)
     if ledger.entries and not ledger.entries[-1].is_applied:
         return (
-            "the last entry's process ended before the alias followed; the next change, or `segpipe publish`, mends it"
+            "the alias has not followed the last entry: its process is about to move it, or has ended; the next change, "
+            "or `segpipe publish`, mends it"
         )
     if held is None:
         return f"the alias {CHAMPION} was deleted outside segpipe"
@@ -118,18 +122,25 @@ def _enter(client: MlflowClient, lease: Lease, ledger: Ledger, change: Change) -
         is_pinned=change.is_pinned,
     )
     lease.check()
-    if not append(client, ledger, entry):
+    after = append(client, ledger, entry)
+    if after is None:
         raise TrackingError(f"another process changed {ledger.model_name!r} at the same time; try again")
-    after = read_ledger(client, ledger.model_name)
     return _follow(client, lease, after) if entry.moves_alias else after
 
 
 def _follow(client: MlflowClient, lease: Lease, ledger: Ledger) -> Ledger:
     """Lets the alias follow the ledger, and looks whether it did."""
-    held = ledger.champion
-    assert held is not None, "no change takes the alias away"
     lease.check()
-    retry_busy(lambda: client.set_registered_model_alias(ledger.model_name, CHAMPION, held.version))
+    while True:
+        held = ledger.champion
+        assert held is not None, "no change takes the alias away"
+        number = held.version
+        retry_busy(lambda: client.set_registered_model_alias(ledger.model_name, CHAMPION, number))  # noqa: B023
+        after = read_ledger(client, ledger.model_name)
+        if after.head == ledger.head:
+            break
+        # Somebody took the lock because this process was slow, and may have moved the alias before it: last word counts.
+        ledger = after
     alias = find_champion(client, ledger.model_name)
     if alias is None or identify(alias) != held:
         raise TrackingError(f"the alias {CHAMPION} of {ledger.model_name!r} did not move to version {held.version}")
@@ -151,8 +162,9 @@ def _settle(client: MlflowClient, lease: Lease, model_name: str) -> Ledger:
     if held is None and known and _exists(client, model_name, known):
         log.info("the alias %s was lost and names version %s again", CHAMPION, known.version)
         why = f"The alias {CHAMPION} was deleted outside segpipe; it names version {known.version} again."
+        after = _enter(client, lease, ledger, _notice(ledger, known, why))
         retry_busy(lambda: client.set_registered_model_alias(model_name, CHAMPION, known.version))
-        return _enter(client, lease, ledger, _notice(ledger, known, why))
+        return after
     if held is None:
         why = "The champion was deleted outside segpipe, its version with the alias."
     elif known is None:
@@ -164,7 +176,8 @@ def _settle(client: MlflowClient, lease: Lease, model_name: str) -> Ledger:
 
 
 def _notice(ledger: Ledger, champion: Held | None, why: str) -> Change:
-    return Change("noticed", champion, (why,), champion, ledger.is_pinned, {})
+    is_pinned = ledger.is_pinned and champion is not None  # what is gone cannot be kept
+    return Change("noticed", champion, (why,), champion, is_pinned, {})
 
 
 def _exists(client: MlflowClient, model_name: str, held: Held) -> bool:

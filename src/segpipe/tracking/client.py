@@ -52,7 +52,7 @@ def connect() -> MlflowClient:
             with contextlib.suppress(urllib.error.HTTPError):  # an answer, if a refusal: the server is there
                 urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=PING_SECONDS).close()
         client = MlflowClient()
-        client.search_experiments(max_results=1)
+        client.search_registered_models(max_results=1)
     except (MlflowException, SQLAlchemyError, urllib.error.URLError, OSError) as error:
         reason = str(error).splitlines()[0]
         if "401" in reason:
@@ -93,6 +93,14 @@ def retry_busy(call: Callable[[], T]) -> T:
                 raise
             time.sleep(random.uniform(0.5, 1.5) * FIRST_PAUSE_SECONDS * 2**attempt)
     return call()
+
+
+def search_newest_versions(client: MlflowClient, model_name: str, limit: int | None) -> list[ModelVersion]:
+    """Gives the newest versions of a registered model, newest first; None for all."""
+    if limit is None:
+        return sorted(search_all_versions(client, model_name), key=lambda version: -int(version.version))
+    order = ["version_number DESC"]
+    return list(client.search_model_versions(f"name = '{model_name}'", max_results=limit, order_by=order))
 
 
 def search_all_versions(client: MlflowClient, model_name: str, **tags: str) -> list[ModelVersion]:

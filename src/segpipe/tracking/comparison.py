@@ -15,7 +15,7 @@ from safetensors import safe_open
 from segpipe.classes import IGNORE_INDEX, ClassTable
 from segpipe.data.overlay import side_by_side
 from segpipe.data.store import Store
-from segpipe.errors import TrackingError
+from segpipe.errors import IncomparableError, TrackingError
 from segpipe.metrics.bootstrap import Estimate, bundle, compare
 from segpipe.metrics.scores import evaluation_digest, scores_of
 from segpipe.tracking.champion import find_champion
@@ -58,9 +58,7 @@ def compare_versions(
     scores, store, notes = _scores_on_one_set(client, first, second, dataset)
     one, two = scores[0], scores[1].ordered_as(scores[0])
     comparison = compare(two.confusions, one.confusions, bundle(one.groups, block_length))
-    table = _class_table(store, first, second)
-    if table is None:
-        raise TrackingError(f"versions {first.version} and {second.version} were not registered by segpipe")
+    table = store.classes if store is not None else _class_table(one.digest, first, second)
     costs: dict[int, dict[str, Any]] = {}
     drawn: list[dict[str, Any]] = []
     if store is None:
@@ -145,10 +143,12 @@ def _scores_on_one_set(
             f"{dataset} is not here to measure both on; run `dvc repro evaluate` (or `dvc pull`)"
         )
     digest = evaluation_digest(here.digest)
-    scores = [
-        fetch_image_scores(client, version, digest) or measure_again(client, version, here)
-        for version in (first, second)
-    ]
+    scores = []
+    for version in (first, second):
+        try:
+            scores.append(fetch_image_scores(client, version, digest) or measure_again(client, version, here))
+        except IncomparableError as error:
+            raise TrackingError(f"version {version.version} cannot be compared: {error}") from error
     return scores, here, _explain(first, second, digest)
 
 
@@ -160,13 +160,13 @@ def _explain(first: ModelVersion, second: ModelVersion, digest: str) -> list[str
     ]
 
 
-def _class_table(store: Store | None, first: ModelVersion, second: ModelVersion) -> ClassTable | None:
-    if store is not None:
-        return store.classes
-    for version in (second, first):
-        if "classes" in (description := read_model_description(version)):
-            return ClassTable.from_json(description["classes"])
-    return None
+def _class_table(digest: str, first: ModelVersion, second: ModelVersion) -> ClassTable:
+    """Gives the classes of a set of images that is not here, from the version that was registered by it."""
+    version = second if second.tags.get(EVALUATION) == digest else first
+    description = read_model_description(version)
+    if not description:
+        raise TrackingError(f"version {version.version}: its model cannot be downloaded, and so its classes not named")
+    return ClassTable.from_json(description["classes"])
 
 
 def _run_both(
@@ -188,8 +188,11 @@ def _run_both(
         return costs, _draw(models, one, two, store, pictures)
 
 
-def _count_parameters(model: Path) -> int:
-    with safe_open(next(model.rglob("weights.safetensors")), "numpy") as weights:
+def _count_parameters(model: Path) -> int | None:
+    file = next(model.rglob("weights.safetensors"), None)
+    if file is None:  # somebody else's model, which names its classes as ours do
+        return None
+    with safe_open(file, "numpy") as weights:
         return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
 
 

@@ -22,7 +22,7 @@ class Candidate:
     Attributes:
         version: number in the registry.
         confusions: (num_images, num_classes, num_classes) pixel counts on the validation images; rows are truth.
-        size_mb: of its weights, megabytes.
+        size_mb: of its weights, megabytes; NaN where nobody noted it.
         latency_ms: of one image; None where it was not measured.
     """
 
@@ -84,7 +84,7 @@ def decide(
         return Decision(True, ("There was no champion.",), evidence)
     comparison = compare(challenger.confusions, champion.confusions, bundle(groups, policy.block_length))
     evidence |= _figures(comparison, class_names)
-    evidence |= {"champion_size_mb": champion.size_mb, "champion_latency_ms": champion.latency_ms}
+    evidence |= {"champion_size_mb": _finite(champion.size_mb), "champion_latency_ms": champion.latency_ms}
     is_better, verdict = _judge(comparison, challenger, champion, policy)
     obstacles += _class_drops(comparison, challenger, class_names, policy)
     obstacles += _unresolved(problems, policy)
@@ -106,19 +106,20 @@ def _judge(
         )
     else:
         figures += f"; {units} gives no interval)"
-    if policy.better == "point":
-        # Of equals the version that was registered first, whatever the order in which they were decided about.
-        is_tie = delta.value == 0 == policy.min_delta
-        is_better = delta.value > policy.min_delta or (is_tie and int(challenger.version) < int(champion.version))
-        asked = f"a difference above {policy.min_delta:g} is asked"
-        return is_better, (f"{'Better' if is_better else 'Not better'}: {figures}; {asked}.",)
-    is_better = bool(delta.low > policy.min_delta)  # False for NaN
-    asked = f"the whole interval above {policy.min_delta:g} is asked"
-    verdict = [f"{'Better' if is_better else 'Not better'} beyond chance: {figures}; {asked}."]
+    if policy.better == "interval":
+        is_better = bool(delta.low > policy.min_delta)  # False for NaN
+        how, asked = " beyond chance", f"the whole interval above {policy.min_delta:g} is asked"
+        mend = ", or set register.better: point and trust the number alone"
+    else:
+        is_better = delta.value > policy.min_delta
+        how, asked, mend = "", f"a difference above {policy.min_delta:g} is asked", ""
+        if delta.value == 0 == policy.min_delta:  # whatever the order in which equals are decided about
+            is_better = int(challenger.version) < int(champion.version)
+            asked = "of equals the one that was registered first is champion"
+    verdict = [f"{'Better' if is_better else 'Not better'}{how}: {figures}; {asked}."]
     if comparison.num_units < FEW_UNITS:
         verdict.append(
-            f"That is little evidence: {units} of validation images. Label more sequences for validation, or set "
-            "register.better: point and trust the number alone."
+            f"That is little evidence: {units} of validation images. Label more sequences for validation{mend}."
         )
     return is_better, tuple(verdict)
 

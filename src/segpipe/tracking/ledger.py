@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -152,18 +151,18 @@ class Ledger:
         return next(iter(decided[-1:] or noticed[-1:]), None)
 
     def previous_champions(self) -> list[Held]:
-        """The champions before the present one, newest first, as a chain of what each took the alias from."""
-        before: dict[Held, Held | None] = {}
-        for sealed in self.entries:
-            entry = sealed.entry
-            # A rollback returns to a version; whom that one had followed stays as it was.
-            if entry.champion_after and entry.champion_after != entry.champion_before and entry.action != "rolled back":
-                before[entry.champion_after] = entry.champion_before
-        chain: list[Held] = []
-        held = self.champion
-        while held and (held := before.get(held)) and held not in chain and held != self.champion:
-            chain.append(held)
-        return chain
+        """The champions before the present one, newest first; a rollback takes back what came after its target."""
+        path: list[Held] = []
+        for entry in (sealed.entry for sealed in self.entries):
+            held = entry.champion_after
+            if held is None or held == entry.champion_before:
+                continue
+            if entry.action == "rolled back" and held in path:
+                while path[-1] != held:
+                    path.pop()
+            else:
+                path.append(held)
+        return [held for held in dict.fromkeys(reversed(path)) if held != self.champion]
 
     def reigns(self) -> list[tuple[Held, int, int | None]]:
         """Each champion with the times when it began and ended, milliseconds since 1970; None while it lasts."""
@@ -179,6 +178,7 @@ class Ledger:
 def read_ledger(client: MlflowClient, model_name: str) -> Ledger:
     """Reads and verifies a ledger; one that was never begun is empty."""
     name = model_name + LEDGER_SUFFIX
+    noted, noted_digest = _noted_head(client, name)  # before the entries: one that comes in between is no problem
     rows = sorted(search_all_versions(client, name), key=lambda row: int(row.version))
     entries: list[Sealed] = []
     problems: list[str] = []
@@ -191,11 +191,14 @@ def read_ledger(client: MlflowClient, model_name: str) -> Ledger:
             problems.append(f"entry {missing} was deleted")
         expected = number + 1
         text, digest = row.tags.get(ENTRY, ""), row.tags.get(DIGEST, "")
-        if hashlib.sha256(text.encode()).hexdigest() != digest:
+        is_changed = _digest(text) != digest or (number == noted and digest != noted_digest)
+        if is_changed:
             problems.append(f"entry {number} was changed after it was written")
         try:
             entry = Entry.from_text(text)
         except (ValueError, TypeError, KeyError):
+            if not is_changed:
+                problems.append(f"entry {number} was not written by segpipe")
             continue
         if entry.previous in followed:
             continue
@@ -205,7 +208,6 @@ def read_ledger(client: MlflowClient, model_name: str) -> Ledger:
         head = digest
         entries.append(Sealed(number, digest, row.tags.get(APPLIED) == "true", entry))
     last = max((int(row.version) for row in rows), default=0)
-    noted = _noted_head(client, name)
     if noted > last:
         problems.append(
             f"entry {last + 1} was deleted" if noted == last + 1 else f"entry {last + 1} to {noted} was deleted"
@@ -213,21 +215,26 @@ def read_ledger(client: MlflowClient, model_name: str) -> Ledger:
     return Ledger(model_name, tuple(entries), max(last, noted), tuple(problems))
 
 
-def _noted_head(client: MlflowClient, name: str) -> int:
-    """The number of the last entry as the registered model itself has it: the end of a ledger can be deleted unseen."""
+def _noted_head(client: MlflowClient, name: str) -> tuple[int, str]:
+    """Number and digest of the last entry as the registered model has them: nothing in the chain secures its end."""
     try:
-        return int(client.get_registered_model(name).tags.get(HEAD, "0"))
+        number, _, digest = client.get_registered_model(name).tags.get(HEAD, "0").partition(" ")
+        return int(number), digest
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        return 0
+        return 0, ""
 
 
-def append(client: MlflowClient, ledger: Ledger, entry: Entry) -> bool:
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def append(client: MlflowClient, ledger: Ledger, entry: Entry) -> Ledger | None:
     """Writes an entry behind the last one.
 
     Returns:
-        False where another was written in between: then this one counts for nothing.
+        The ledger with it; None where another was written in between: then this one counts for nothing.
     """
     name = ledger.model_name + LEDGER_SUFFIX
     if not ledger.last_number:
@@ -242,13 +249,10 @@ def append(client: MlflowClient, ledger: Ledger, entry: Entry) -> bool:
     text = entry.to_text()
     tags = {
         ENTRY: text,
-        DIGEST: hashlib.sha256(text.encode()).hexdigest(),
+        DIGEST: _digest(text),
         APPLIED: str(not entry.moves_alias).lower(),
-        "segpipe.action": entry.action,
-        "segpipe.about": entry.about.version if entry.about else "none",
-        "segpipe.who": entry.who,
     }
-    row: ModelVersion = retry_busy(
+    retry_busy(
         lambda: client.create_model_version(
             name,
             source=f"ledger:/{ledger.model_name}",
@@ -257,8 +261,13 @@ def append(client: MlflowClient, ledger: Ledger, entry: Entry) -> bool:
             await_creation_for=0,
         )
     )
-    retry_busy(lambda: client.set_registered_model_tag(name, HEAD, str(row.version)))
-    return int(row.version) == ledger.last_number + 1
+    after = read_ledger(client, ledger.model_name)
+    # By its text, not its number: where the answer to the first call was lost, the second has written a twin.
+    mine = next((sealed for sealed in after.entries if sealed.digest == tags[DIGEST]), None)
+    if mine is None:
+        return None
+    retry_busy(lambda: client.set_registered_model_tag(name, HEAD, f"{mine.number} {mine.digest}"))
+    return after
 
 
 def mark_applied(client: MlflowClient, ledger: Ledger) -> None:

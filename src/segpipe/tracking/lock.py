@@ -2,8 +2,10 @@
 
 MLflow has no compare-and-set, but the name of a registered model is unique in its database, be it SQLite or a
 server's PostgreSQL: whoever creates the registered model `NAME.lock` holds the lock, and deletes it afterwards. A
-holder that was killed leaves it behind; whoever has watched the same holder for `LEASE_SECONDS` removes it. Clocks of
-machines are never compared. docs/decisions/0009 says what keeps the registry right should a holder be slower than its lease.
+holder that was killed leaves it behind; whoever has watched the same holder for `LEASE_SECONDS` removes it, under a
+lock of its own: of several who watched, the slowest must not remove what the quickest has taken since. Clocks of
+machines are never compared. docs/decisions/0009 says what keeps the registry right should a holder be slower than its
+lease.
 """
 
 import contextlib
@@ -77,7 +79,8 @@ def hold_lock(client: MlflowClient, model_name: str) -> Iterator[Lease]:
             watched, since = holder, time.monotonic()
         elif holder is not None and time.monotonic() - since > LEASE_SECONDS:
             log.warning("%s was left behind by %s, which has ended; it is removed", name, holder.split()[0])
-            _delete(client, name, holder)
+            with hold_lock(client, name):
+                _delete(client, name, holder)
         if time.monotonic() > gives_up:
             raise TrackingError(f"registered model {name!r} is held by {holder}; delete it if that process has ended")
         time.sleep(random.uniform(*POLL_SECONDS))
@@ -92,7 +95,8 @@ def _create(client: MlflowClient, name: str, holder: str) -> bool:
     try:
         retry_busy(lambda: client.create_registered_model(name, {HOLDER: holder}, about))
     except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+        # MLflow looks at what is in the way, and then it may be gone.
+        if error.error_code not in {"RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"}:
             raise
         # Where the answer to the first call was lost, the second finds its own lock.
         return _holder(client, name) == holder

@@ -27,10 +27,10 @@ from typing import Any
 
 from segpipe.errors import MAX_PROBLEMS_SHOWN, TrackingError
 from segpipe.files import sha256_of_file
+from segpipe.tracking.evaluations import MEAN_IOU
 from segpipe.tracking.lineage import COMMIT, DIRTY, NO_PATCH, PARAMS, PATCH, RECIPE, SOURCE, read_yaml
 from segpipe.tracking.run import LINEAGE, flatten
 
-MEAN_IOU = "segpipe.val_mean_iou"
 FINAL_STAGE = "evaluate"
 CLONE_REMOTE = "segpipe-clone"
 NUM_LINES_KEPT = 20
@@ -228,22 +228,13 @@ def _worktree(root: Path, commit: str, keep: Path | None) -> Iterator[Path]:
     folder = keep.resolve() if keep else Path(tempfile.mkdtemp(prefix="segpipe-rebuild-")).resolve()
     try:
         # Hooks are the user's for his own work: DVC's, for one, would check data out.
-        arguments = [
-            "-c",
-            f"core.hooksPath={os.devnull}",
-            "worktree",
-            "add",
-            "--quiet",
-            "--detach",
-            str(folder),
-            commit,
-        ]
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
+        no_hooks = ["-c", f"core.hooksPath={os.devnull}"]
+        add = ["git", *no_hooks, "worktree", "add", "--quiet", "--detach", str(folder), commit]
+        done = subprocess.run(add, cwd=root, capture_output=True, text=True)
         if done.returncode != 0:
             raise TrackingError(f"git cannot check out {commit[:SHORT_SHA]} into {folder}: {done.stderr.strip()}")
-        below = subprocess.run(
-            ["git", "rev-parse", "--show-prefix"], cwd=root, capture_output=True, text=True, check=True
-        )
+        show = ["git", "rev-parse", "--show-prefix"]  # the project may lie below the repository's top
+        below = subprocess.run(show, cwd=root, capture_output=True, text=True, check=True)
         yield folder / below.stdout.strip()
     finally:
         if keep is None:
@@ -296,7 +287,7 @@ def _bring_data(root: Path, project: Path, say: Callable[[str], None]) -> None:
     pointers = [name for name in listed.stdout.split("\0") if name and _is_outside_git(project / name)]
     if not pointers:
         return
-    cache = _dvc(root, root, "cache", "dir")
+    cache = _dvc(root, project, "cache", "dir")
     _write_dvc_settings(root, project, (root / cache).resolve())
     pull = [sys.executable, "-m", "dvc", "pull", "--force"]
     remotes = [["--remote", CLONE_REMOTE]]

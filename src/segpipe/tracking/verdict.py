@@ -21,6 +21,8 @@ from segpipe.errors import IncomparableError, TrackingError
 from segpipe.tracking.champion import Change, change_champion, find_outside_change, identify
 from segpipe.tracking.client import retry_busy
 from segpipe.tracking.evaluations import (
+    EVALUATION,
+    MEAN_IOU,
     WEIGHTS_BYTES,
     ImageScores,
     download_model,
@@ -30,7 +32,7 @@ from segpipe.tracking.evaluations import (
     read_image_scores,
 )
 from segpipe.tracking.gate import Candidate, Decision, decide
-from segpipe.tracking.ledger import Entry, Ledger, read_ledger
+from segpipe.tracking.ledger import Entry, Held, Ledger, read_ledger
 from segpipe.tracking.measure import latency_ms_of_served
 from segpipe.tracking.results import Results
 
@@ -62,8 +64,8 @@ class Verdict:
 def ensure_decision(client: MlflowClient, version: ModelVersion, results: Results, policy: Register) -> Verdict:
     """Decides about a version where that is still open, and gives the verdict.
 
-    A version that was promoted is not decided about again; one that was not is, once the champion, the pin or the
-    policy has changed.
+    A version that was promoted, or is the champion by a person's doing, is not decided about again while there is a
+    champion; one that was not promoted is, once the champion, the pin or the policy has changed.
 
     Raises:
         TrackingError: the evidence cannot be had.
@@ -75,7 +77,7 @@ def ensure_decision(client: MlflowClient, version: ModelVersion, results: Result
             ledger, _ = change_champion(client, name, lambda settled: None)
         grounds = _grounds(ledger, results, policy)
         past = ledger.decision_about(held)
-        if past is not None and (past.action != KEPT or past.evidence.get("grounds") == grounds):
+        if past is not None and _is_settled(past, held, ledger, grounds):
             break
         decision = _weigh(client, version, results, ledger, policy)
         change = Change(
@@ -86,15 +88,12 @@ def ensure_decision(client: MlflowClient, version: ModelVersion, results: Result
             is_pinned=ledger.is_pinned,
             evidence={**decision.evidence, "grounds": grounds},
         )
-        seen = (ledger.champion, ledger.is_pinned)
-        _, ledger = change_champion(
-            client,
-            name,
-            lambda now: change if (now.champion, now.is_pinned) == seen else None,  # noqa: B023
-        )
-        past = ledger.decision_about(held)
-        if past is not None and past.evidence.get("grounds") == grounds:
-            break
+        seen = (ledger.champion, ledger.is_pinned, past)
+
+        def propose(now: Ledger, change: Change = change, seen: Any = seen) -> Change | None:
+            return change if (now.champion, now.is_pinned, now.decision_about(held)) == seen else None
+
+        change_champion(client, name, propose)
     _show(client, version, results, past)
     before = past.champion_before
     return Verdict(
@@ -103,6 +102,12 @@ def ensure_decision(client: MlflowClient, version: ModelVersion, results: Result
         champion=ledger.champion.version if ledger.champion else None,
         champion_before=before.version if before else None,
     )
+
+
+def _is_settled(past: Entry, held: Held, ledger: Ledger, grounds: Mapping[str, Any]) -> bool:
+    if past.action == KEPT:
+        return held == ledger.champion or past.evidence.get("grounds") == grounds
+    return ledger.champion is not None
 
 
 def _grounds(ledger: Ledger, results: Results, policy: Register) -> dict[str, Any]:
@@ -159,8 +164,8 @@ def _scores_of_champion(
             "version %s, the champion, was measured on other images or labels; measuring it again", champion.version
         )
         stored = measure_again(client, champion, _validation(results, mine.digest))
-    before = champion.tags.get("segpipe.val_mean_iou")
-    if before is None or champion.tags.get("segpipe.evaluation_digest") == mine.digest:
+    before = champion.tags.get(MEAN_IOU)
+    if before is None or champion.tags.get(EVALUATION) == mine.digest:
         return stored, ()
     note = (
         f"Version {champion.version}, the champion, was registered by other validation images, labels or classes (mIoU "

@@ -15,15 +15,16 @@ from mlflow.tracking import MlflowClient
 
 from segpipe.errors import TrackingError
 from segpipe.tracking.champion import CHAMPION, find_champion, find_outside_change, identify
-from segpipe.tracking.client import search_all_versions
+from segpipe.tracking.client import search_newest_versions
 from segpipe.tracking.evaluations import EVALUATION, MEAN_IOU, WEIGHTS_BYTES
-from segpipe.tracking.ledger import Ledger, Sealed, read_ledger
+from segpipe.tracking.ledger import DECISIONS, Entry, Held, Ledger, Sealed, read_ledger
 from segpipe.tracking.run import WEIGHTS
-from segpipe.tracking.verdict import DECISION, MEGABYTE, REASONS
+from segpipe.tracking.verdict import DECISION, KEPT, MEGABYTE, PROMOTED, REASONS
 
 INTERVAL, IOU_PREFIX = "segpipe.val_mean_iou_interval", "segpipe.val_iou."
 UNDECIDED = "undecided"
 MAX_NUMBERS_SHOWN = 5
+MAX_DIGITS = 9  # of a version's number; more do not fit into MLflow's column
 
 
 def find_version(client: MlflowClient, model_name: str, which: str) -> ModelVersion:
@@ -44,18 +45,16 @@ def find_version(client: MlflowClient, model_name: str, which: str) -> ModelVers
         return champion
     number = which.removeprefix("v")
     try:
-        if number.isdecimal():
+        if number.isdecimal() and len(number) <= MAX_DIGITS:
             return client.get_model_version(model_name, str(int(number)))
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-    numbers = sorted(int(version.version) for version in search_all_versions(client, model_name))
-    if not numbers:
+    newest = search_newest_versions(client, model_name, MAX_NUMBERS_SHOWN)
+    if not newest:
         raise TrackingError(f"MLflow holds no version of {model_name!r}; run `dvc repro` first")
-    known = [str(known) for known in numbers]
-    if len(known) > MAX_NUMBERS_SHOWN:
-        known = [*known[:2], "...", *known[-2:]]
-    raise TrackingError(f"{model_name!r} has no version {which!r}; it has {', '.join(known)}, and {CHAMPION!r}")
+    known = ", ".join(str(version.version) for version in newest)
+    raise TrackingError(f"{model_name!r} has no version {which!r}; the newest are {known}; or say {CHAMPION!r}")
 
 
 def when(time_ms: int | None) -> str:
@@ -65,19 +64,29 @@ def when(time_ms: int | None) -> str:
     return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def list_versions(client: MlflowClient, model_name: str) -> dict[str, Any]:
-    """Gives the versions, newest first, with what the ledger says of the champion."""
+def list_versions(client: MlflowClient, model_name: str, limit: int | None = None) -> dict[str, Any]:
+    """Gives the newest versions, newest first, with what the ledger says of the champion."""
     ledger = read_ledger(client, model_name)
     champion = find_champion(client, model_name)
     number = str(champion.version) if champion else None
-    versions = sorted(search_all_versions(client, model_name), key=lambda version: -int(version.version))
+    versions = search_newest_versions(client, model_name, limit)
+    if champion is not None and all(version.version != champion.version for version in versions):
+        versions.append(champion)
+    decisions = _last_decisions(ledger)
     return {
         "model_name": model_name,
         "champion": number,
         "is_pinned": ledger.is_pinned,
         "warnings": find_warnings(client, ledger),
-        "versions": [{**_summarize(version), "is_champion": str(version.version) == number} for version in versions],
+        "versions": [
+            {**_summarize(version, decisions.get(identify(version))), "is_champion": str(version.version) == number}
+            for version in versions
+        ],
     }
+
+
+def _last_decisions(ledger: Ledger) -> dict[Held | None, Entry]:
+    return {sealed.entry.about: sealed.entry for sealed in ledger.entries if sealed.entry.action in DECISIONS}
 
 
 def find_warnings(client: MlflowClient, ledger: Ledger) -> list[str]:
@@ -86,16 +95,18 @@ def find_warnings(client: MlflowClient, ledger: Ledger) -> list[str]:
     return [f"the ledger is broken: {problem}" for problem in ledger.problems] + ([outside] if outside else [])
 
 
-def _summarize(version: ModelVersion) -> dict[str, Any]:
+def _summarize(version: ModelVersion, decided: Entry | None) -> dict[str, Any]:
+    """Gives what a list shows; the ledger's word stands above the tag, which a decision by hand does not change."""
     tags = version.tags
     low, high = read_interval(version)
+    by_ledger = None if decided is None else KEPT if decided.action == KEPT else PROMOTED
     return {
         "version": str(version.version),
         "created": when(version.creation_timestamp),
         "mean_iou": _number(tags.get(MEAN_IOU)),
         "low": low,
         "high": high,
-        "decision": tags.get(DECISION, UNDECIDED),
+        "decision": by_ledger or tags.get(DECISION, UNDECIDED),
         "commit": tags.get("segpipe.git_commit"),
         "is_dirty": tags.get("segpipe.git_dirty") == "true",
         "size_mb": size_mb(version),
@@ -131,13 +142,14 @@ def describe_version(client: MlflowClient, version: ModelVersion) -> dict[str, A
     is_champion = champion is not None and champion.version == version.version
     tags = version.tags
     held = identify(version)
+    decided = _last_decisions(ledger).get(held)
     return {
         "model_name": version.name,
-        **_summarize(version),
+        **_summarize(version, decided),
         "is_champion": is_champion,
         "is_pinned": is_champion and ledger.is_pinned,
         "run_id": version.run_id,
-        "reasons": json.loads(tags.get(REASONS, "[]")),
+        "reasons": list(decided.reasons) if decided else json.loads(tags.get(REASONS, "[]")),
         "iou": {n.removeprefix(IOU_PREFIX): _number(v) for n, v in tags.items() if n.startswith(IOU_PREFIX)},
         "tags": dict(sorted(tags.items())),
         "ledger": [tell_entry(sealed) for sealed in ledger.entries if sealed.entry.about == held],
