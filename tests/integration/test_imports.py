@@ -44,6 +44,13 @@ def test_a_stage_that_needs_no_torch_never_imports_it(finished: Project, stage: 
     assert stage == "register" or "mlflow" not in modules
 
 
+@pytest.mark.parametrize("command", ["list", "show champion", "history"])
+def test_a_look_at_the_registry_never_imports_torch(original: Project, command: str) -> None:
+    arguments = ["registry", *command.split()]
+    code = f"import sys; from segpipe.cli import main; main({arguments}); print('torch' in sys.modules)"
+    assert original.python(code).splitlines()[-1] == "False"
+
+
 def test_no_stage_imports_prefect(original: Project) -> None:
     imports = ", ".join(f"segpipe.stages.{stage}" for stage in STAGES)
     code = f"import sys, {imports}; print('prefect' in sys.modules, 'torch' in sys.modules)"
@@ -63,6 +70,7 @@ raise ImportError("nobody but the pipelines may import this")
         ("segpipe", "--help"),
         ("segpipe", "check"),
         ("segpipe", "publish"),
+        ("segpipe", "registry", "list"),
         ("dvc", "repro"),
         ("dvc", "repro", "--force", "--single-item", "class_weights"),
         ("dvc", "repro", "--force", "--single-item", "register"),

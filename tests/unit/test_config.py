@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from segpipe.config import load_config
+from segpipe.config import Budget, load_config
 from segpipe.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +92,14 @@ def test_the_repositorys_files_are_valid(path: Path) -> None:
         ("preprocess.split.val", 1.5, "preprocess.split.val: must be less than 1 (got 1.5)"),
         ("preprocess.split.val", "sourcee", "preprocess.split.val: must be 'source' (got 'sourcee')"),
         ("register.model_name", "a/b", "register.model_name: "),
+        ("register.better", "percentile", "register.better: must be 'interval' or 'point' (got 'percentile')"),
+        ("register.max_class_drop", 1.5, "register.max_class_drop: must be less than or equal to 1 (got 1.5)"),
+        ("register.block_length", 0, "register.block_length: must be greater than or equal to 1 (got 0)"),
+        ("register.min_class_iou", {"car": -0.1}, "register.min_class_iou.car: must be greater than or equal to 0 "),
+        ("register.budget", {"latency": 1}, "register.budget.latency: unknown key; did you mean 'latency_ms'? known: "),
+        ("register.budget.latency_ms", 0, "register.budget.latency_ms: must be greater than 0 (got 0)"),
+        ("register.budget.slowdown", "2x", "register.budget.slowdown: must be a valid number (got '2x')"),
+        ("register.accepted_problems", "near-duplicate", "register.accepted_problems: must be a valid list "),
         ("train.experiment", "a'b", "train.experiment: "),
         ("train.experiment", "", "train.experiment: "),
     ],
@@ -158,6 +166,14 @@ def test_what_is_right_is_read(tmp_path: Path, key: str, value: object, get: Cal
 def test_an_address_with_its_sha256_is_right(tmp_path: Path) -> None:
     changes = {"download.source": "https://example.org/a.zip", "download.sha256": "0" * 64}
     assert load_config(_edited(tmp_path, changes)).download.is_address
+
+
+@pytest.mark.parametrize(
+    ("budget", "needs_latency"),
+    [({}, False), ({"size_mb": 1.0}, False), ({"latency_ms": 1.0}, True), ({"slowdown": 1.1}, True)],
+)
+def test_models_are_timed_only_where_the_budget_asks_for_it(budget: dict[str, float], needs_latency: bool) -> None:
+    assert Budget(**budget).needs_latency is needs_latency
 
 
 def test_a_configuration_does_not_change() -> None:

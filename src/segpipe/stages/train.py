@@ -78,12 +78,14 @@ def _read_weights(store: Store) -> dict[str, Any]:
 
 def _describe(settings: Train, store: Store, weighting: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
     """Gives what `model.json` holds before the training: all that decides the weights."""
+    # The classes' shares are the data's, which have a digest of their own.
+    class_weights = {name: value for name, value in weighting.items() if name != "share"}
     decisive = {
         "experiment": settings.experiment,
         "model": settings.model.model_dump(),
         "classes": store.classes.to_json(),
         "dataset": {"name": f"{DATASET.name}", "digest": store.digest},
-        "params": {"train": settings.model_dump(mode="json"), "class_weights": weighting},
+        "params": {"train": settings.model_dump(mode="json"), "class_weights": class_weights},
         "environment": environment,
         "code": _code_digest(),
     }

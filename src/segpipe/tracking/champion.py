@@ -5,6 +5,7 @@ process that ends in between leaves an entry that the alias has not followed yet
 alias that somebody moved in MLflow's own pages is noticed, entered as such, and respected.
 """
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -19,13 +20,27 @@ from mlflow.tracking import MlflowClient
 
 from segpipe.errors import TrackingError
 from segpipe.tracking.client import connect, retry_busy
-from segpipe.tracking.ledger import NOT_BY_SEGPIPE, Entry, Held, Ledger, append, mark_applied, read_ledger
+from segpipe.tracking.ledger import (
+    NOT_BY_SEGPIPE,
+    NOTICED,
+    PINNED,
+    PROMOTED,
+    ROLLED_BACK,
+    UNPINNED,
+    Entry,
+    Held,
+    Ledger,
+    append,
+    mark_applied,
+    read_ledger,
+)
 from segpipe.tracking.lock import Lease, describe_self, hold_lock
 from segpipe.tracking.run import WEIGHTS
 
 log = logging.getLogger(__name__)
 
 CHAMPION = "champion"
+DECISION, REASONS = "segpipe.decision", "segpipe.reasons"
 
 
 @dataclass(frozen=True)
@@ -73,10 +88,11 @@ def find_outside_change(client: MlflowClient, ledger: Ledger) -> str | None:
     now = read_ledger(client, ledger.model_name)
     if now.entries != ledger.entries:  # somebody is changing it while we look
         return find_outside_change(client, now)
-    if ledger.entries and not ledger.entries[-1].is_applied:
+    last = ledger.entries[-1] if ledger.entries else None
+    if last and not last.is_applied and held == last.entry.champion_before:
         return (
-            "the alias has not followed the last entry: its process is about to move it, or has ended; the next change, "
-            "or `segpipe publish`, mends it"
+            "the alias has not followed the last entry: its process is about to move it or has ended; the next "
+            "change, or `segpipe publish`, mends it"
         )
     if held is None:
         return f"the alias {CHAMPION} was deleted outside segpipe"
@@ -131,16 +147,17 @@ def _enter(client: MlflowClient, lease: Lease, ledger: Ledger, change: Change) -
 def _follow(client: MlflowClient, lease: Lease, ledger: Ledger) -> Ledger:
     """Lets the alias follow the ledger, and looks whether it did."""
     lease.check()
-    while True:
-        held = ledger.champion
-        assert held is not None, "no change takes the alias away"
-        number = held.version
-        retry_busy(lambda: client.set_registered_model_alias(ledger.model_name, CHAMPION, number))  # noqa: B023
-        after = read_ledger(client, ledger.model_name)
-        if after.head == ledger.head:
-            break
-        # Somebody took the lock because this process was slow, and may have moved the alias before it: last word counts.
-        ledger = after
+    return _move_alias(client, ledger)
+
+
+def _move_alias(client: MlflowClient, ledger: Ledger) -> Ledger:
+    held = ledger.champion
+    assert held is not None, "no change takes the alias away"
+    retry_busy(lambda: client.set_registered_model_alias(ledger.model_name, CHAMPION, held.version))
+    now = read_ledger(client, ledger.model_name)
+    if now.head != ledger.head:
+        # This process slept on its lease, and somebody may have moved the alias by a later entry before it did.
+        return _move_alias(client, now)
     alias = find_champion(client, ledger.model_name)
     if alias is None or identify(alias) != held:
         raise TrackingError(f"the alias {CHAMPION} of {ledger.model_name!r} did not move to version {held.version}")
@@ -153,10 +170,12 @@ def _settle(client: MlflowClient, lease: Lease, model_name: str) -> Ledger:
     ledger = read_ledger(client, model_name)
     alias = find_champion(client, model_name)
     held, known = identify(alias) if alias else None, ledger.champion
-    is_followed = not ledger.entries or ledger.entries[-1].is_applied
+    last = ledger.entries[-1] if ledger.entries else None
+    is_followed = last is None or last.is_applied
     if held == known and is_followed:
         return ledger
-    if not is_followed and known and _exists(client, model_name, known):
+    is_about_to_follow = last and not last.is_applied and held in (last.entry.champion_before, known)
+    if is_about_to_follow and known and _exists(client, model_name, known):
         log.info("the alias %s follows the ledger to version %s", CHAMPION, known.version)
         return _follow(client, lease, ledger)
     if held is None and known and _exists(client, model_name, known):
@@ -177,7 +196,7 @@ def _settle(client: MlflowClient, lease: Lease, model_name: str) -> Ledger:
 
 def _notice(ledger: Ledger, champion: Held | None, why: str) -> Change:
     is_pinned = ledger.is_pinned and champion is not None  # what is gone cannot be kept
-    return Change("noticed", champion, (why,), champion, is_pinned, {})
+    return Change(NOTICED, champion, (why,), champion, is_pinned, {})
 
 
 def _exists(client: MlflowClient, model_name: str, held: Held) -> bool:
@@ -196,9 +215,12 @@ def promote(client: MlflowClient, version: ModelVersion, why: str) -> Ledger:
     def propose(ledger: Ledger) -> Change | None:
         if ledger.champion == held:
             raise TrackingError(f"version {held.version} is the champion already")
-        return Change("promoted", held, (why,), held, ledger.is_pinned, {"by": "hand"})
+        return Change(PROMOTED, held, (why,), held, ledger.is_pinned, {"by": "hand"})
 
-    return change_champion(client, version.name, propose)[1]
+    ledger = change_champion(client, version.name, propose)[1]
+    for tag, value in ((DECISION, PROMOTED), (REASONS, json.dumps([why]))):
+        client.set_model_version_tag(version.name, version.version, tag, value)
+    return ledger
 
 
 def roll_back(client: MlflowClient, model_name: str, why: str) -> Ledger:
@@ -208,9 +230,10 @@ def roll_back(client: MlflowClient, model_name: str, why: str) -> Ledger:
         target = next((held for held in ledger.previous_champions() if _exists(client, model_name, held)), None)
         if target is None:
             raise TrackingError(
-                f"{model_name!r} has had no earlier champion that still exists; name one: `promote V --why`"
+                f"{model_name!r} has had no earlier champion that still exists; name one: "
+                "`segpipe registry promote V --why ...`"
             )
-        return Change("rolled back", target, (why,), target, True, {})
+        return Change(ROLLED_BACK, target, (why,), target, True, {})
 
     return change_champion(client, model_name, propose)[1]
 
@@ -224,7 +247,7 @@ def pin(client: MlflowClient, version: ModelVersion, why: str) -> Ledger:
             champion = ledger.champion.version if ledger.champion else "none"
             mend = f"`segpipe registry promote {held.version} --why ...` first"
             raise TrackingError(f"version {held.version} is not the champion (that is {champion}); {mend}")
-        return None if ledger.is_pinned else Change("pinned", held, (why,), held, True, {})
+        return None if ledger.is_pinned else Change(PINNED, held, (why,), held, True, {})
 
     return change_champion(client, version.name, propose)[1]
 
@@ -235,7 +258,7 @@ def unpin(client: MlflowClient, model_name: str, why: str) -> Ledger:
     def propose(ledger: Ledger) -> Change | None:
         if not ledger.is_pinned:
             raise TrackingError(f"{model_name!r} has no pinned champion")
-        return Change("unpinned", ledger.champion, (why,), ledger.champion, False, {})
+        return Change(UNPINNED, ledger.champion, (why,), ledger.champion, False, {})
 
     return change_champion(client, model_name, propose)[1]
 

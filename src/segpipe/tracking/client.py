@@ -26,7 +26,15 @@ PAGE_SIZE = 10_000
 MAX_ATTEMPTS = 8
 FIRST_PAUSE_SECONDS = 0.05
 # What a store says when another process was quicker: the same call succeeds a moment later.
-BUSY = ("database is locked", "Giving up after", "could not serialize", "deadlock detected")
+BUSY = (
+    "database is locked",
+    "Giving up after",
+    "could not serialize",
+    "deadlock detected",
+    "UNIQUE constraint failed",  # SQLite: two have written the same row
+    "duplicate key value",  # PostgreSQL: likewise
+)
+READ_ONLY = "readonly database"  # MLflow calls that unavailable for the moment too
 
 T = TypeVar("T")
 
@@ -42,8 +50,10 @@ def connect() -> MlflowClient:
     Raises:
         TrackingError: the server does not answer, or the store cannot be read.
     """
-    for name in ("alembic", "mlflow.store.db.utils", "mlflow.system_metrics", "mlflow.pyfunc"):
+    for name in ("alembic", "mlflow.system_metrics", "mlflow.pyfunc"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It logs each error of the database with its traceback, and then raises it: `refusals` tells what is not mended.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     address = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
     mlflow.set_tracking_uri(address)
     try:
@@ -74,7 +84,7 @@ def refusals(what: str) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        if "readonly database" in str(error):
+        if READ_ONLY in str(error):
             reason = "its store can only be read by this user; nothing was changed"
         raise TrackingError(f"{what}: MLflow refused: {reason}") from error
 
@@ -89,7 +99,8 @@ def retry_busy(call: Callable[[], T]) -> T:
         try:
             return call()
         except MlflowException as error:
-            if error.error_code != "TEMPORARILY_UNAVAILABLE" and not any(sign in str(error) for sign in BUSY):
+            is_busy = error.error_code == "TEMPORARILY_UNAVAILABLE" or any(sign in str(error) for sign in BUSY)
+            if not is_busy or READ_ONLY in str(error):
                 raise
             time.sleep(random.uniform(0.5, 1.5) * FIRST_PAUSE_SECONDS * 2**attempt)
     return call()

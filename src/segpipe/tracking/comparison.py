@@ -25,11 +25,12 @@ from segpipe.tracking.evaluations import (
     ImageScores,
     download_model,
     fetch_image_scores,
+    leave_out,
     measure_again,
     open_validation,
 )
 from segpipe.tracking.measure import classes_of_served, latency_ms_of_served, predict_served
-from segpipe.tracking.versions import read_model_description, size_mb, when
+from segpipe.tracking.versions import read_model_description, summarize
 
 NUM_PICTURES = 6
 
@@ -56,7 +57,10 @@ def compare_versions(
         TrackingError: the two were measured on different images, and these are not here.
     """
     scores, store, notes = _scores_on_one_set(client, first, second, dataset)
-    one, two = scores[0], scores[1].ordered_as(scores[0])
+    elsewhere = [version for version in (first, second) if version.tags.get(EVALUATION) != scores[0].digest]
+    (one, two), num_seen = leave_out([scores[0], scores[1].ordered_as(scores[0])], elsewhere)
+    if num_seen:
+        notes.append(f"Left out are {num_seen} images that one of them was trained on.")
     comparison = compare(two.confusions, one.confusions, bundle(one.groups, block_length))
     table = store.classes if store is not None else _class_table(one.digest, first, second)
     costs: dict[int, dict[str, Any]] = {}
@@ -68,20 +72,15 @@ def compare_versions(
     champion = find_champion(client, first.name)
     versions = [
         {
-            "version": str(version.version),
-            "mean_iou": estimate.value,
-            **_bounds(estimate),
+            **summarize(version, None),  # as registered; on other images perhaps
             "is_champion": champion is not None and champion.version == version.version,
-            "commit": version.tags.get("segpipe.git_commit"),
-            "size_mb": size_mb(version),
             "latency_ms": None,
             "num_parameters": None,
             "run_id": version.run_id,
-            "created": when(version.creation_timestamp),
             "model": read_model_description(version).get("model", {}).get("name"),
             **costs.get(index, {}),
         }
-        for index, (version, estimate) in enumerate([(first, comparison.champion), (second, comparison.challenger)])
+        for index, version in enumerate((first, second))
     ]
     iou = [dict(zip(table.names, scores_of(s.confusions.sum(axis=0)).iou, strict=True)) for s in (one, two)]
     return {

@@ -6,6 +6,7 @@ run under the new digest.
 """
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +19,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from segpipe.data.store import Store
-from segpipe.errors import StoreError, TrackingError
+from segpipe.errors import IncomparableError, StoreError, TrackingError
 from segpipe.metrics.scores import evaluation_digest, scores_of
+from segpipe.tracking.lineage import MANIFEST
 from segpipe.tracking.measure import classes_of_served, confusions_of_served
+from segpipe.tracking.run import LINEAGE
 
 EVALUATION, MEAN_IOU, WEIGHTS_BYTES = "segpipe.evaluation_digest", "segpipe.val_mean_iou", "segpipe.weights_bytes"
 PER_IMAGE = "per_image.parquet"
@@ -63,6 +66,42 @@ class ImageScores:
         mine, theirs = _keys(self.rows), _keys(other.rows)
         rows = self.rows.set_index(pd.MultiIndex.from_frame(mine)).loc[pd.MultiIndex.from_frame(theirs)]
         return ImageScores(rows.reset_index(drop=True), self.digest)
+
+
+def leave_out(scores: Sequence[ImageScores], versions: Sequence[ModelVersion]) -> tuple[list[ImageScores], int]:
+    """Takes out the images that a version was trained on: after a change of the split, a champion has seen some.
+
+    Args:
+        scores: of the same images.
+        versions: those whose own evaluation was on other images.
+
+    Returns:
+        The scores without these images, and how many they are.
+
+    Raises:
+        IncomparableError: no image is left.
+    """
+    seen = {image for version in versions for image in _trained_on(version)}
+    kept = [
+        ImageScores(one.rows[~one.rows["image_sha256"].isin(seen)].reset_index(drop=True), one.digest) for one in scores
+    ]
+    if not len(kept[0].rows):
+        raise IncomparableError("it was trained on every one of these validation images; choose others for validation")
+    return kept, len(scores[0].rows) - len(kept[0].rows)
+
+
+def _trained_on(version: ModelVersion) -> set[str]:
+    """Gives the sha256 of each image that a version was trained on; none where its run does not keep them."""
+    if not version.run_id:
+        return set()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            place = f"{LINEAGE}/{MANIFEST}"
+            found = mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=place, dst_path=folder)
+        except (MlflowException, OSError):
+            return set()
+        manifest = pd.read_parquet(found, columns=["image_sha256", "split"])
+    return set(manifest.loc[manifest["split"] == "train", "image_sha256"])
 
 
 def _keys(rows: pd.DataFrame) -> pd.DataFrame:
@@ -141,4 +180,7 @@ def download_model(version: ModelVersion, folder: Path) -> Path:
     try:
         return Path(mlflow.artifacts.download_artifacts(address, dst_path=str(folder)))
     except (MlflowException, OSError) as error:
-        raise TrackingError(f"version {version.version} of {version.name!r} cannot be downloaded: {error}") from error
+        raise TrackingError(
+            f"version {version.version} of {version.name!r} cannot be downloaded: {error}; restore its files, or "
+            "promote another version (`segpipe registry promote`)"
+        ) from error

@@ -21,7 +21,10 @@ ENTRY, DIGEST, HEAD, APPLIED = "segpipe.entry", "segpipe.digest", "segpipe.head"
 BEGINNING = "0" * 64
 NOT_BY_SEGPIPE = "unknown"
 MAX_DESCRIPTION_CHARS = 4500
-DECISIONS = ("promoted", "not promoted", "rolled back")
+PROMOTED, KEPT, ROLLED_BACK, PINNED, UNPINNED, NOTICED = (
+    "promoted", "not promoted", "rolled back", "pinned", "unpinned", "noticed",
+)  # fmt: skip
+DECISIONS = (PROMOTED, KEPT, ROLLED_BACK)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Entry:
         previous: digest of the entry before; `BEGINNING` for the first.
         time_ms: when, milliseconds since 1970, by the clock of who wrote it.
         who: user@machine.
-        action: 'promoted', 'not promoted', 'rolled back', 'pinned', 'unpinned', or 'noticed': a change outside segpipe.
+        action: `PROMOTED`, `KEPT`, `ROLLED_BACK`, `PINNED`, `UNPINNED`, or `NOTICED`: a change outside segpipe.
         about: the version that was decided about.
         reasons: why, in whole sentences.
         evidence: what the decision rests on, plain values.
@@ -68,7 +71,7 @@ class Entry:
     @property
     def moves_alias(self) -> bool:
         """Whether the alias has to follow."""
-        return self.champion_before != self.champion_after and self.action != "noticed"
+        return self.champion_before != self.champion_after and self.action != NOTICED
 
     def to_text(self) -> str:
         """The entry as the canonical JSON that is hashed."""
@@ -140,14 +143,14 @@ class Ledger:
         """The entry that pinned the champion, where one is pinned."""
         if not self.is_pinned:
             return None
-        pins = [sealed.entry for sealed in self.entries if sealed.entry.action in {"pinned", "rolled back"}]
+        pins = [sealed.entry for sealed in self.entries if sealed.entry.action in {PINNED, ROLLED_BACK}]
         return pins[-1] if pins else None
 
     def decision_about(self, held: Held) -> Entry | None:
         """The last decision about a version by gate or person; else how it was noticed to have become champion."""
         mine = [sealed.entry for sealed in self.entries if sealed.entry.about == held]
         decided = [entry for entry in mine if entry.action in DECISIONS]
-        noticed = [entry for entry in mine if entry.action == "noticed" and entry.champion_after == held]
+        noticed = [entry for entry in mine if entry.action == NOTICED and entry.champion_after == held]
         return next(iter(decided[-1:] or noticed[-1:]), None)
 
     def previous_champions(self) -> list[Held]:
@@ -157,7 +160,7 @@ class Ledger:
             held = entry.champion_after
             if held is None or held == entry.champion_before:
                 continue
-            if entry.action == "rolled back" and held in path:
+            if entry.action == ROLLED_BACK and held in path:
                 while path[-1] != held:
                     path.pop()
             else:
@@ -182,18 +185,21 @@ def read_ledger(client: MlflowClient, model_name: str) -> Ledger:
     rows = sorted(search_all_versions(client, name), key=lambda row: int(row.version))
     entries: list[Sealed] = []
     problems: list[str] = []
-    followed = set()
+    followed: set[str] = set()
+    told: set[int] = set()  # entries of which a problem is known already
     expected, head = 1, BEGINNING
     for row in rows:
         number = int(row.version)
         if number > expected:
             missing = f"{expected}" if number == expected + 1 else f"{expected} to {number - 1}"
             problems.append(f"entry {missing} was deleted")
+            told.add(number - 1)
         expected = number + 1
         text, digest = row.tags.get(ENTRY, ""), row.tags.get(DIGEST, "")
         is_changed = _digest(text) != digest or (number == noted and digest != noted_digest)
         if is_changed:
             problems.append(f"entry {number} was changed after it was written")
+            told.add(number)
         try:
             entry = Entry.from_text(text)
         except (ValueError, TypeError, KeyError):
@@ -202,7 +208,7 @@ def read_ledger(client: MlflowClient, model_name: str) -> Ledger:
             continue
         if entry.previous in followed:
             continue
-        if entry.previous != head and not any(f"{number - 1} was" in p or f"{number} was" in p for p in problems):
+        if entry.previous != head and not {number - 1, number} & told:
             problems.append(f"entry {number} does not follow the entry before it: one of the two was changed")
         followed.add(entry.previous)
         head = digest

@@ -24,7 +24,7 @@ from segpipe.errors import TrackingError
 COMMIT, DIRTY, RECIPE = "segpipe.git_commit", "segpipe.git_dirty", "segpipe.recipe"
 DVC_LOCK_SHA256, DVC_PREFIX = "segpipe.dvc_lock_sha256", "segpipe.dvc."
 PATCH, NO_PATCH = "uncommitted.patch", "uncommitted.txt"
-SOURCE = "source.json"
+SOURCE, MANIFEST = "source.json", "manifest.parquet"
 PARAMS, LOCK = "params.yaml", "dvc.lock"
 
 MAX_TAG_CHARS = 5000
@@ -68,7 +68,7 @@ def lineage_files(root: Path = Path()) -> dict[str, bytes]:
     patch of more than 10 MB is not kept, and `uncommitted.txt` says so. What is not there is left out.
     """
     paths = {name: root / name for name in (PARAMS, LOCK, *_find_pointers(root))}
-    paths |= {name: root / "build/dataset" / name for name in (SOURCE, "report.json")}
+    paths |= {name: root / "build/dataset" / name for name in (SOURCE, MANIFEST, "report.json")}
     files = {name: path.read_bytes() for name, path in paths.items() if path.is_file()}
     changes = _find_changes(root)
     if changes.is_dirty:

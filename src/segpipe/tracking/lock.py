@@ -31,7 +31,7 @@ LOCK_SUFFIX = ".lock"
 HOLDER = "segpipe.holder"
 LEASE_SECONDS = 30.0
 WAIT_SECONDS = 600.0
-POLL_SECONDS = (0.02, 0.1)
+POLL_SECONDS = (0.05, 0.25)
 
 
 def describe_self() -> str:
@@ -73,11 +73,11 @@ def hold_lock(client: MlflowClient, model_name: str) -> Iterator[Lease]:
     name, me = model_name + LOCK_SUFFIX, f"{describe_self()} {uuid.uuid4().hex}"
     gives_up = time.monotonic() + WAIT_SECONDS
     watched, since = None, time.monotonic()
-    while not _create(client, name, me):
-        holder = _holder(client, name)
+    # Waiting asks one cheap question at a time: a server has better things to do.
+    while (holder := _holder(client, name)) or not _create(client, name, me):
         if holder != watched:
             watched, since = holder, time.monotonic()
-        elif holder is not None and time.monotonic() - since > LEASE_SECONDS:
+        elif holder and time.monotonic() - since > LEASE_SECONDS:
             log.warning("%s was left behind by %s, which has ended; it is removed", name, holder.split()[0])
             with hold_lock(client, name):
                 _delete(client, name, holder)

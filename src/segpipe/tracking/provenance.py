@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ from mlflow.tracking import MlflowClient
 from segpipe.errors import TrackingError
 from segpipe.tracking.champion import find_champion, identify
 from segpipe.tracking.evaluations import EVALUATION
-from segpipe.tracking.ledger import Held, Ledger, read_ledger
+from segpipe.tracking.ledger import Entry, Held, Ledger, read_ledger
 from segpipe.tracking.lineage import NO_PATCH, PATCH, SOURCE
 from segpipe.tracking.rebuild import Record
 from segpipe.tracking.run import LINEAGE, WEIGHTS
-from segpipe.tracking.versions import find_warnings, read_model_description, tell_entry, when
+from segpipe.tracking.versions import find_warnings, last_decisions, read_model_description, tell_entry, when
 
+METRICS = "evaluation/metrics.json"
 CODE = {"commit": "segpipe.git_commit", "recipe": "segpipe.recipe"}
 
 
@@ -34,8 +35,9 @@ def trace_version(client: MlflowClient, version: ModelVersion) -> dict[str, Any]
     params: Mapping[str, Any] = model.get("params", {})
     with _files_of_run(version) as folder:
         source = _read(folder / LINEAGE / SOURCE)
-        report = _read(folder / LINEAGE / "report.json") or {}
-        metrics = _read(folder / "evaluation/metrics.json") or {}
+        report = _read(folder / LINEAGE / "report.json")
+        # MLflow downloads a single file without its folders.
+        metrics = _read(folder / Path(METRICS).name) or {}
         patch = next((name for name in (PATCH, NO_PATCH) if (folder / LINEAGE / name).exists()), None)
     return {
         "model_name": version.name,
@@ -45,8 +47,8 @@ def trace_version(client: MlflowClient, version: ModelVersion) -> dict[str, Any]
         "source": source and {**_pick(source, "name", "format", "licence"), "num_files": len(source["sha256"])},
         "data": _below(tags, "segpipe.dvc."),
         "dataset_digest": tags.get("segpipe.dataset_digest"),
-        "problems": report.get("warnings", []),
-        "splits": report.get("splits", []),
+        "problems": report and report["warnings"],
+        "splits": report and report["splits"],
         "class_weights": params.get("class_weights", {}).get("weights", {}),
         "params": params.get("train", {}),
         "code": {
@@ -76,18 +78,12 @@ def _below(tags: Mapping[str, str], prefix: str) -> dict[str, str]:
 def _files_of_run(version: ModelVersion) -> Iterator[Path]:
     """Downloads what the version's run keeps of lineage and scores."""
     with tempfile.TemporaryDirectory() as folder:
-        for place in (LINEAGE, "evaluation/metrics.json"):
+        for place in (LINEAGE, METRICS):
             if version.run_id:
-                _download(version.run_id, place, Path(folder))
+                # The run may be gone, or not of segpipe.
+                with suppress(MlflowException, OSError):
+                    mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=place, dst_path=folder)
         yield Path(folder)
-
-
-def _download(run_id: str, place: str, folder: Path) -> bool:
-    try:
-        mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=place, dst_path=str(folder))
-    except (MlflowException, OSError):  # the run is gone, or was not registered by segpipe
-        return False
-    return True
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -99,6 +95,8 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _describe_run(client: MlflowClient, version: ModelVersion, model: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not version.run_id:  # registered by hand
+        return None
     try:
         run = client.get_run(version.run_id)
     except MlflowException:
@@ -131,8 +129,12 @@ def _concerned(entry: Any) -> tuple[Held | None, ...]:
     return entry.about, entry.champion_before, entry.champion_after
 
 
+def _decision_about(ledger: Ledger, held: Held) -> Entry | None:
+    return last_decisions(ledger).get(held) or ledger.decision_about(held)
+
+
 def _describe_decision(ledger: Ledger, held: Held) -> dict[str, Any] | None:
-    entry = ledger.decision_about(held)
+    entry = _decision_about(ledger, held)
     if entry is None:
         return None
     return {
@@ -147,14 +149,14 @@ def _describe_decision(ledger: Ledger, held: Held) -> dict[str, Any] | None:
 def _describe_predecessors(client: MlflowClient, ledger: Ledger, held: Held) -> list[dict[str, Any]]:
     """The champions that stood before this version became or was refused to become one, newest first."""
     reigns = [(held_then, start, end) for held_then, start, end in ledger.reigns() if held_then != held]
-    entry = ledger.decision_about(held)
+    entry = _decision_about(ledger, held)
     decided_ms = entry.time_ms if entry else None
     found = []
     for earlier, start_ms, end_ms in reversed(reigns):
         if decided_ms is not None and start_ms > decided_ms:
             continue
         tags = _tags_of(client, ledger.model_name, earlier)
-        decision = ledger.decision_about(earlier)
+        decision = _decision_about(ledger, earlier)
         found.append(
             {
                 "version": earlier.version,

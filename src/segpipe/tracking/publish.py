@@ -31,11 +31,12 @@ from segpipe.tracking.client import connect, mlflow_name, refusals, retry_busy, 
 from segpipe.tracking.evaluations import EVALUATION, MEAN_IOU, WEIGHTS_BYTES
 from segpipe.tracking.history import read_history
 from segpipe.tracking.journal import Journal
+from segpipe.tracking.ledger import KEPT, PROMOTED
 from segpipe.tracking.lineage import environment_tags, lineage_files, lineage_tags
 from segpipe.tracking.lock import hold_lock
 from segpipe.tracking.results import Results
 from segpipe.tracking.run import SIGNATURE, WEIGHTS, Description, find_or_create_run, find_run, ship
-from segpipe.tracking.verdict import KEPT, PROMOTED, ensure_decision
+from segpipe.tracking.verdict import ensure_decision
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 from segpipe.config import Register
 from segpipe.data.store import Store
 from segpipe.errors import IncomparableError, TrackingError
-from segpipe.tracking.champion import Change, change_champion, find_outside_change, identify
+from segpipe.tracking.champion import DECISION, REASONS, Change, change_champion, find_outside_change, identify
 from segpipe.tracking.client import retry_busy
 from segpipe.tracking.evaluations import (
     EVALUATION,
@@ -27,19 +27,19 @@ from segpipe.tracking.evaluations import (
     ImageScores,
     download_model,
     fetch_image_scores,
+    leave_out,
     measure_again,
     open_validation,
     read_image_scores,
 )
 from segpipe.tracking.gate import Candidate, Decision, decide
-from segpipe.tracking.ledger import Entry, Held, Ledger, read_ledger
+from segpipe.tracking.ledger import KEPT, PROMOTED, Entry, Held, Ledger, read_ledger
 from segpipe.tracking.measure import latency_ms_of_served
 from segpipe.tracking.results import Results
 
 log = logging.getLogger(__name__)
 
-DECISION, REASONS, ENTRY_DIGEST = "segpipe.decision", "segpipe.reasons", "segpipe.ledger_entry"
-PROMOTED, KEPT = "promoted", "not promoted"
+SHOWN = "segpipe.ledger_entry"
 MAX_DESCRIPTION_CHARS = 4500  # MLflow's column holds 5,000
 MEGABYTE = 1e6
 
@@ -127,9 +127,11 @@ def _weigh(client: MlflowClient, version: ModelVersion, results: Results, ledger
     theirs = None
     if champion is not None:
         try:
-            theirs, notes = _scores_of_champion(client, champion, mine, results)
+            mine, theirs, notes = _on_same_images(client, champion, mine, results)
         except IncomparableError as error:
             return Decision(False, (f"Version {champion.version}, the champion, cannot be compared: {error}.",), {})
+        except TrackingError as error:
+            raise TrackingError(f"version {champion.version}, the champion, cannot be measured: {error}") from error
     latencies_ms = _time(policy, results, [version] if champion is None else [version, champion])
     decision = decide(
         Candidate(str(version.version), mine.confusions, results.weights_bytes / MEGABYTE, latencies_ms.get(0)),
@@ -137,7 +139,7 @@ def _weigh(client: MlflowClient, version: ModelVersion, results: Results, ledger
         if champion is None or theirs is None
         else Candidate(
             str(champion.version),
-            theirs.ordered_as(mine).confusions,
+            theirs.confusions,
             float(champion.tags.get(WEIGHTS_BYTES, "nan")) / MEGABYTE,
             latencies_ms.get(1),
         ),
@@ -146,18 +148,18 @@ def _weigh(client: MlflowClient, version: ModelVersion, results: Results, ledger
         policy,
         results.problems,
     )
-    if ledger.pinning is not None:
+    if ledger.pinning is not None and champion is not None:
         pinned, would = ledger.pinning, "promoted it" if decision.promoted else "kept the champion"
-        why = f"Version {ledger.champion.version if ledger.champion else None} is pinned by {pinned.who}: "
+        why = f"Version {champion.version} is pinned by {pinned.who}: "
         why += f"{' '.join(pinned.reasons)} `segpipe registry unpin` lets the gate decide, which would have {would}."
         return Decision(False, (why, *notes, *decision.reasons), decision.evidence)
     return Decision(decision.promoted, (*decision.reasons[:1], *notes, *decision.reasons[1:]), decision.evidence)
 
 
-def _scores_of_champion(
+def _on_same_images(
     client: MlflowClient, champion: ModelVersion, mine: ImageScores, results: Results
-) -> tuple[ImageScores, tuple[str, ...]]:
-    """Gives what the champion does on the challenger's images, and what has to be said about it."""
+) -> tuple[ImageScores, ImageScores, tuple[str, ...]]:
+    """Gives what challenger and champion do on images that neither was trained on, and what has to be said about it."""
     stored = fetch_image_scores(client, champion, mine.digest)
     if stored is None:
         log.info(
@@ -166,12 +168,15 @@ def _scores_of_champion(
         stored = measure_again(client, champion, _validation(results, mine.digest))
     before = champion.tags.get(MEAN_IOU)
     if before is None or champion.tags.get(EVALUATION) == mine.digest:
-        return stored, ()
+        return mine, stored.ordered_as(mine), ()
     note = (
         f"Version {champion.version}, the champion, was registered by other validation images, labels or classes (mIoU "
         f"{float(before):.4f} there) and was measured again on these: {stored.mean_iou:.4f}."
     )
-    return stored, (note,)
+    (mine, stored), num_seen = leave_out([mine, stored.ordered_as(mine)], [champion])
+    if num_seen:
+        note += f" It was trained on {num_seen} of them, which are left out here."
+    return mine, stored, (note,)
 
 
 def _validation(results: Results, digest: str) -> Store:
@@ -193,8 +198,8 @@ def _time(policy: Register, results: Results, versions: list[ModelVersion]) -> d
 
 def _show(client: MlflowClient, version: ModelVersion, results: Results, entry: Entry) -> None:
     """Makes the version in MLflow's pages say what the ledger says."""
-    digest = f"{entry.time_ms} {entry.action}"
-    if version.tags.get(ENTRY_DIGEST) == digest:
+    shown = f"{entry.time_ms} {entry.action}"
+    if version.tags.get(SHOWN) == shown:
         return
     name, number, evidence = version.name, version.version, entry.evidence
     client.update_model_version(name, number, _describe(results, entry))
@@ -206,7 +211,7 @@ def _show(client: MlflowClient, version: ModelVersion, results: Results, entry: 
             tags["segpipe.delta_interval"] = f"{delta['low']:+.4f} to {delta['high']:+.4f}"
             tags["segpipe.probability_better"] = f"{evidence['probability']:.4f}"
     # Last: a version without this tag is shown again.
-    tags[ENTRY_DIGEST] = digest
+    tags[SHOWN] = shown
     for key, value in tags.items():
         retry_busy(lambda key=key, value=value: client.set_model_version_tag(name, number, key, value))  # type: ignore[misc]
 
@@ -230,7 +235,7 @@ def _describe(results: Results, entry: Entry) -> str:
     for name in results.class_names:
         add(name, [results.metrics[split]["iou"][name] for split in splits], deltas.get(name))
     verdict = "Not promoted" if entry.action == KEPT else "Promoted"
-    text = "\n".join([f"**{verdict}.** {' '.join(entry.reasons)}", ""])[:MAX_DESCRIPTION_CHARS]
+    text = "\n".join([f"**{verdict}.**", "", *(f"- {reason}" for reason in entry.reasons), ""])[:MAX_DESCRIPTION_CHARS]
     for index, row in enumerate(rows):
         if len(text) + len(row) > MAX_DESCRIPTION_CHARS:
             return f"{text}\n\nand {len(rows) - index} more classes: `segpipe registry show`"

@@ -14,12 +14,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from segpipe.errors import TrackingError
-from segpipe.tracking.champion import CHAMPION, find_champion, find_outside_change, identify
+from segpipe.tracking.champion import CHAMPION, DECISION, REASONS, find_champion, find_outside_change, identify
 from segpipe.tracking.client import search_newest_versions
 from segpipe.tracking.evaluations import EVALUATION, MEAN_IOU, WEIGHTS_BYTES
-from segpipe.tracking.ledger import DECISIONS, Entry, Held, Ledger, Sealed, read_ledger
+from segpipe.tracking.ledger import KEPT, PROMOTED, Entry, Held, Ledger, Sealed, read_ledger
 from segpipe.tracking.run import WEIGHTS
-from segpipe.tracking.verdict import DECISION, KEPT, MEGABYTE, PROMOTED, REASONS
+from segpipe.tracking.verdict import MEGABYTE
 
 INTERVAL, IOU_PREFIX = "segpipe.val_mean_iou_interval", "segpipe.val_iou."
 UNDECIDED = "undecided"
@@ -72,21 +72,22 @@ def list_versions(client: MlflowClient, model_name: str, limit: int | None = Non
     versions = search_newest_versions(client, model_name, limit)
     if champion is not None and all(version.version != champion.version for version in versions):
         versions.append(champion)
-    decisions = _last_decisions(ledger)
+    decisions = last_decisions(ledger)
     return {
         "model_name": model_name,
         "champion": number,
         "is_pinned": ledger.is_pinned,
         "warnings": find_warnings(client, ledger),
         "versions": [
-            {**_summarize(version, decisions.get(identify(version))), "is_champion": str(version.version) == number}
+            {**summarize(version, decisions.get(identify(version))), "is_champion": str(version.version) == number}
             for version in versions
         ],
     }
 
 
-def _last_decisions(ledger: Ledger) -> dict[Held | None, Entry]:
-    return {sealed.entry.about: sealed.entry for sealed in ledger.entries if sealed.entry.action in DECISIONS}
+def last_decisions(ledger: Ledger) -> dict[Held | None, Entry]:
+    """Gives the last decision about each version on its own merits: a rollback says what was wrong with another."""
+    return {sealed.entry.about: sealed.entry for sealed in ledger.entries if sealed.entry.action in {PROMOTED, KEPT}}
 
 
 def find_warnings(client: MlflowClient, ledger: Ledger) -> list[str]:
@@ -95,18 +96,17 @@ def find_warnings(client: MlflowClient, ledger: Ledger) -> list[str]:
     return [f"the ledger is broken: {problem}" for problem in ledger.problems] + ([outside] if outside else [])
 
 
-def _summarize(version: ModelVersion, decided: Entry | None) -> dict[str, Any]:
+def summarize(version: ModelVersion, decided: Entry | None) -> dict[str, Any]:
     """Gives what a list shows; the ledger's word stands above the tag, which a decision by hand does not change."""
     tags = version.tags
     low, high = read_interval(version)
-    by_ledger = None if decided is None else KEPT if decided.action == KEPT else PROMOTED
     return {
         "version": str(version.version),
         "created": when(version.creation_timestamp),
         "mean_iou": _number(tags.get(MEAN_IOU)),
         "low": low,
         "high": high,
-        "decision": by_ledger or tags.get(DECISION, UNDECIDED),
+        "decision": decided.action if decided else tags.get(DECISION, UNDECIDED),
         "commit": tags.get("segpipe.git_commit"),
         "is_dirty": tags.get("segpipe.git_dirty") == "true",
         "size_mb": size_mb(version),
@@ -142,10 +142,10 @@ def describe_version(client: MlflowClient, version: ModelVersion) -> dict[str, A
     is_champion = champion is not None and champion.version == version.version
     tags = version.tags
     held = identify(version)
-    decided = _last_decisions(ledger).get(held)
+    decided = last_decisions(ledger).get(held)
     return {
         "model_name": version.name,
-        **_summarize(version, decided),
+        **summarize(version, decided),
         "is_champion": is_champion,
         "is_pinned": is_champion and ledger.is_pinned,
         "run_id": version.run_id,

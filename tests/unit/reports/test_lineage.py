@@ -139,13 +139,24 @@ def test_bars_and_whiskers_stand_where_their_numbers_say(tmp_path: Path, documen
 @pytest.mark.parametrize("empty", [None, {}])
 def test_what_was_not_recorded_is_said(tmp_path: Path, document: dict[str, Any], empty: object) -> None:
     document |= dict.fromkeys(SECTIONS, empty)
-    document |= {"dataset_digest": None, "weights_sha256": None, "problems": None, "is_champion": False}
+    document |= {
+        "dataset_digest": None,
+        "weights_sha256": None,
+        "problems": None,
+        "is_champion": False,
+        "predecessors": None,
+    }
     page = _write(tmp_path, document)
     assert page.count('<p class="absent">Not recorded.</p>') == 14
     assert page.count('class="step missing"') == 7  # all but the alias, which is none
     assert "<table" not in page
     assert "This version is not the champion." in page
     assert "segpipe registry rebuild" not in page
+
+
+def test_a_first_champion_has_none_before_it(tmp_path: Path, document: dict[str, Any]) -> None:
+    page = _write(tmp_path, document | {"predecessors": []})
+    assert page.partition("Champions before</h2>")[2].lstrip().startswith("<p>None.</p>")
 
 
 def test_no_problem_is_not_the_same_as_no_record(tmp_path: Path, document: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from segpipe.data.store import Sample, Store
-from segpipe.errors import TrackingError
+from segpipe.errors import IncomparableError, TrackingError
 from segpipe.tracking.measure import classes_of_served, confusions_of_served, latency_ms_of_served, predict_served
 
 MODEL = """\
@@ -137,19 +137,20 @@ def test_masks_come_in_the_order_asked_for_and_the_process_ends_with_the_last(
 
 
 def test_a_class_that_the_data_no_longer_have_cannot_be_measured(make_model: MakeModel, store: Store) -> None:
-    with pytest.raises(TrackingError, match=r"predicts tree, which the data set does not have .*promote by hand"):
+    expected = r"it predicts tree, which the data set does not have \(it has road, car, sky\); promote by hand"
+    with pytest.raises(IncomparableError, match=expected):
         confusions_of_served(make_model(), ("sky", "tree"), store)
 
 
 def test_an_index_without_a_name_is_refused(make_model: MakeModel, store: Store) -> None:
-    with pytest.raises(TrackingError, match="predicts class index 1 but names 1 classes"):
+    with pytest.raises(IncomparableError, match="it predicts class index 1 but names 1 classes"):
         confusions_of_served(make_model(), ("sky",), store)
 
 
 def test_what_segpipe_did_not_register_is_named(make_model: MakeModel, store: Store, tmp_path: Path) -> None:
-    with pytest.raises(TrackingError, match="holds no MLflow model"):
+    with pytest.raises(IncomparableError, match=r"it is no MLflow model \(no file MLmodel\); promote by hand"):
         next(predict_served(tmp_path, store, [0]))
-    with pytest.raises(TrackingError, match="its MLmodel names no classes"):
+    with pytest.raises(IncomparableError, match="its MLmodel names no classes"):
         latency_ms_of_served([make_model(metadata={})], store)
 
 

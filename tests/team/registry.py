@@ -1,0 +1,32 @@
+"""An MLflow server over PostgreSQL for those who register at once; no passwords, no Prefect beside it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from integration.project import environment
+from team.daemons import free_port, running
+from team.test_postgres import PASSWORDS, answers
+
+
+@contextmanager
+def running_registry(database: str, folder: Path) -> Iterator[str]:
+    """Runs the server in the body; gives its address.
+
+    Args:
+        database: address of the PostgreSQL.
+        folder: gets artifacts and log.
+    """
+    port = free_port()
+    password = PASSWORDS["MLFLOW_DATABASE_PASSWORD"]
+    env = {
+        **environment(folder),
+        "MLFLOW_BACKEND_STORE_URI": f"postgresql+psycopg2://mlflow:{password}@{database}/mlflow",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    # Two workers: requests meet in the database, not in one process's locks.
+    command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
+    command += ["--serve-artifacts", "--artifacts-destination", str(folder / "artifacts")]
+    with running(command, env, folder / "mlflow.log") as server:
+        server.wait_until(lambda: answers(f"http://127.0.0.1:{port}/health"))
+        yield f"http://127.0.0.1:{port}"
