@@ -121,6 +121,8 @@ def _judge(
         verdict.append(
             f"That is little evidence: {units} of validation images. Label more sequences for validation{mend}."
         )
+    if comparison.kind == "block" and policy.better == "interval":
+        verdict.append("Blocks count as independent, which they are only if far longer than frames stay alike.")
     return is_better, tuple(verdict)
 
 

@@ -24,7 +24,7 @@ MAX_DESCRIPTION_CHARS = 4500
 PROMOTED, KEPT, ROLLED_BACK, PINNED, UNPINNED, NOTICED = (
     "promoted", "not promoted", "rolled back", "pinned", "unpinned", "noticed",
 )  # fmt: skip
-DECISIONS = (PROMOTED, KEPT, ROLLED_BACK)
+DECISIONS = (PROMOTED, KEPT)
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,10 @@ class Ledger:
         return pins[-1] if pins else None
 
     def decision_about(self, held: Held) -> Entry | None:
-        """The last decision about a version by gate or person; else how it was noticed to have become champion."""
+        """The last decision about a version on its own merits; else how it was noticed to have become champion.
+
+        A rollback is none: it says what was wrong with another version.
+        """
         mine = [sealed.entry for sealed in self.entries if sealed.entry.about == held]
         decided = [entry for entry in mine if entry.action in DECISIONS]
         noticed = [entry for entry in mine if entry.action == NOTICED and entry.champion_after == held]

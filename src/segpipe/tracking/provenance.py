@@ -15,11 +15,11 @@ from mlflow.tracking import MlflowClient
 from segpipe.errors import TrackingError
 from segpipe.tracking.champion import find_champion, identify
 from segpipe.tracking.evaluations import EVALUATION
-from segpipe.tracking.ledger import Entry, Held, Ledger, read_ledger
+from segpipe.tracking.ledger import Held, Ledger, read_ledger
 from segpipe.tracking.lineage import NO_PATCH, PATCH, SOURCE
 from segpipe.tracking.rebuild import Record
 from segpipe.tracking.run import LINEAGE, WEIGHTS
-from segpipe.tracking.versions import find_warnings, last_decisions, read_model_description, tell_entry, when
+from segpipe.tracking.versions import find_warnings, read_model_description, tell_entry, when
 
 METRICS = "evaluation/metrics.json"
 CODE = {"commit": "segpipe.git_commit", "recipe": "segpipe.recipe"}
@@ -129,12 +129,8 @@ def _concerned(entry: Any) -> tuple[Held | None, ...]:
     return entry.about, entry.champion_before, entry.champion_after
 
 
-def _decision_about(ledger: Ledger, held: Held) -> Entry | None:
-    return last_decisions(ledger).get(held) or ledger.decision_about(held)
-
-
 def _describe_decision(ledger: Ledger, held: Held) -> dict[str, Any] | None:
-    entry = _decision_about(ledger, held)
+    entry = ledger.decision_about(held)
     if entry is None:
         return None
     return {
@@ -149,14 +145,14 @@ def _describe_decision(ledger: Ledger, held: Held) -> dict[str, Any] | None:
 def _describe_predecessors(client: MlflowClient, ledger: Ledger, held: Held) -> list[dict[str, Any]]:
     """The champions that stood before this version became or was refused to become one, newest first."""
     reigns = [(held_then, start, end) for held_then, start, end in ledger.reigns() if held_then != held]
-    entry = _decision_about(ledger, held)
+    entry = ledger.decision_about(held)
     decided_ms = entry.time_ms if entry else None
     found = []
     for earlier, start_ms, end_ms in reversed(reigns):
         if decided_ms is not None and start_ms > decided_ms:
             continue
         tags = _tags_of(client, ledger.model_name, earlier)
-        decision = _decision_about(ledger, earlier)
+        decision = ledger.decision_about(earlier)
         found.append(
             {
                 "version": earlier.version,

@@ -17,7 +17,7 @@ from segpipe.errors import TrackingError
 from segpipe.tracking.champion import CHAMPION, DECISION, REASONS, find_champion, find_outside_change, identify
 from segpipe.tracking.client import search_newest_versions
 from segpipe.tracking.evaluations import EVALUATION, MEAN_IOU, WEIGHTS_BYTES
-from segpipe.tracking.ledger import KEPT, PROMOTED, Entry, Held, Ledger, Sealed, read_ledger
+from segpipe.tracking.ledger import Entry, Ledger, Sealed, read_ledger
 from segpipe.tracking.run import WEIGHTS
 from segpipe.tracking.verdict import MEGABYTE
 
@@ -72,22 +72,19 @@ def list_versions(client: MlflowClient, model_name: str, limit: int | None = Non
     versions = search_newest_versions(client, model_name, limit)
     if champion is not None and all(version.version != champion.version for version in versions):
         versions.append(champion)
-    decisions = last_decisions(ledger)
     return {
         "model_name": model_name,
         "champion": number,
         "is_pinned": ledger.is_pinned,
         "warnings": find_warnings(client, ledger),
         "versions": [
-            {**summarize(version, decisions.get(identify(version))), "is_champion": str(version.version) == number}
+            {
+                **summarize(version, ledger.decision_about(identify(version))),
+                "is_champion": str(version.version) == number,
+            }
             for version in versions
         ],
     }
-
-
-def last_decisions(ledger: Ledger) -> dict[Held | None, Entry]:
-    """Gives the last decision about each version on its own merits: a rollback says what was wrong with another."""
-    return {sealed.entry.about: sealed.entry for sealed in ledger.entries if sealed.entry.action in {PROMOTED, KEPT}}
 
 
 def find_warnings(client: MlflowClient, ledger: Ledger) -> list[str]:
@@ -142,7 +139,7 @@ def describe_version(client: MlflowClient, version: ModelVersion) -> dict[str, A
     is_champion = champion is not None and champion.version == version.version
     tags = version.tags
     held = identify(version)
-    decided = last_decisions(ledger).get(held)
+    decided = ledger.decision_about(held)
     return {
         "model_name": version.name,
         **summarize(version, decided),

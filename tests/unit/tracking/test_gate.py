@@ -139,6 +139,13 @@ def test_few_units_are_said_in_plain_words() -> None:
     )
 
 
+def test_blocks_of_a_sequence_are_said_to_be_weaker_evidence() -> None:
+    one_video = {"groups": ["a"] * 6}
+    assert "Blocks count as independent" in ask(BETTER, **one_video).reasons[-1]
+    assert "Blocks" not in " ".join(ask(BETTER, **one_video, better="point").reasons)
+    assert "Blocks" not in " ".join(ask(BETTER).reasons)
+
+
 def test_one_unit_gives_no_interval_and_no_promotion() -> None:
     decision = ask(images(90, 90, 90), images(60, 60, 60), groups=["a", "a", "a"])
     assert not decision.promoted

@@ -327,7 +327,7 @@ def test_a_pin_is_explained_by_its_last_entry() -> None:
 def test_the_last_decision_about_a_version_counts() -> None:
     ledger = in_memory(("promoted", 1), ("promoted", 2), ("noticed", 7), ("rolled back", 2), ("pinned", 2))
     assert ledger.decision_about(held(1)) == ledger.entries[0].entry
-    assert ledger.decision_about(held(2)) == ledger.entries[3].entry
+    assert ledger.decision_about(held(2)) == ledger.entries[1].entry
     assert ledger.decision_about(held(7)) == ledger.entries[2].entry
     assert ledger.decision_about(Held("1", "other weights of that number")) is None
 
