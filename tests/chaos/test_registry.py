@@ -126,10 +126,10 @@ def test_rollback_under_load(
     assert [sealed.entry.action for sealed in ledger.entries].count("rolled back") == NUM_CHANGES
 
 
-def test_killed_after_each_write(client: MlflowClient, address: str, original: Project, folder: Path) -> None:
+def test_killed_after_each_write(client: MlflowClient, address: str, original: Project, tmp_path: Path) -> None:
     policy = Register(model_name="killed", better="point")
-    with running_processes(address, folder, num=1, lease_seconds=LEASE_SECONDS) as processes:
+    with running_processes(address, tmp_path, num=1, lease_seconds=LEASE_SECONDS) as processes:
         writes = range(1, MAX_WRITES)
-        num_kills = kill_at_writes(processes, client, address, folder, original.root / "build", policy, writes)
+        num_kills = kill_at_writes(processes, client, address, tmp_path, original.root / "build", policy, writes)
     print(f"{num_kills} kills")
     assert num_kills >= MIN_KILLS

@@ -180,7 +180,7 @@ def register_until_killed(model: Known, policy: Register, num_writes: int) -> Re
 def _work(orders: Connection, barrier: Barrier, address: str, folder: Path, lease_seconds: float) -> None:
     """Does what it is told, together with the others, until nobody is left to tell."""
     warnings.simplefilter("ignore")  # SQLAlchemy finds fault with MLflow's tables
-    os.environ["MLFLOW_TRACKING_URI"] = address
+    os.environ |= {"MLFLOW_TRACKING_URI": address, "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
     os.chdir(folder)
     lock.LEASE_SECONDS = lease_seconds
     while True:

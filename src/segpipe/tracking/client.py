@@ -98,8 +98,9 @@ def retry_busy(call: Callable[[], T]) -> T:
     for attempt in range(MAX_ATTEMPTS - 1):
         try:
             return call()
-        except MlflowException as error:
-            is_busy = error.error_code == "TEMPORARILY_UNAVAILABLE" or any(sign in str(error) for sign in BUSY)
+        except (MlflowException, SQLAlchemyError) as error:
+            is_busy = getattr(error, "error_code", "") == "TEMPORARILY_UNAVAILABLE"
+            is_busy |= any(sign in str(error) for sign in BUSY)
             if not is_busy or READ_ONLY in str(error):
                 raise
             time.sleep(random.uniform(0.5, 1.5) * FIRST_PAUSE_SECONDS * 2**attempt)

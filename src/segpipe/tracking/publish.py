@@ -108,9 +108,8 @@ def publish(results: Results, checkpoints: Path, settings: Register) -> Publicat
     with refusals(
         f"{settings.model_name!r} is not registered completely, and the same command goes on where it stopped"
     ):
-        run_id = _ensure_run(client, results, checkpoints / results.model["signature"])
-        model_id = _ensure_logged_model(client, run_id, results)
-        _ensure_evaluation(client, run_id, model_id, results)
+        # Each step looks first what is there: where another process does the same at once, this one looks again.
+        run_id, model_id = retry_busy(lambda: _ensure_training(client, results, checkpoints))
         version = _ensure_version(client, run_id, model_id, results, settings.model_name)
         verdict = ensure_decision(client, version, results, settings)
         registration = Registration(
@@ -125,6 +124,14 @@ def publish(results: Results, checkpoints: Path, settings: Register) -> Publicat
         )
         experiment_id = client.get_run(run_id).info.experiment_id
     return Publication(registration, experiment_id, run_id, verdict.champion_before)
+
+
+def _ensure_training(client: MlflowClient, results: Results, checkpoints: Path) -> tuple[str, str]:
+    """Gives the ids of the training's run and of its logged model."""
+    run_id = _ensure_run(client, results, checkpoints / results.model["signature"])
+    model_id = _ensure_logged_model(client, run_id, results)
+    _ensure_evaluation(client, run_id, model_id, results)
+    return run_id, model_id
 
 
 def _ensure_run(client: MlflowClient, results: Results, journal_folder: Path) -> str:
