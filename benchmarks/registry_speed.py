@@ -5,7 +5,6 @@ as its user does. The peer is a Python process that imports MLflow, opens the sa
 Seconds, medians of RUNS; the peer takes its turn after each command.
 """
 
-import hashlib
 import json
 import os
 import statistics
@@ -18,7 +17,7 @@ from pathlib import Path
 from segpipe.config import load_config
 from segpipe.tracking.champion import CHAMPION, identify
 from segpipe.tracking.client import connect
-from segpipe.tracking.ledger import Entry, Ledger, Sealed, append
+from segpipe.tracking.ledger import Entry, Ledger, append, mark_applied
 
 NUM_VERSIONS, RUNS = 1000, 5
 PARAMS = Path(__file__).parents[1] / "params.yaml"
@@ -60,11 +59,10 @@ def fill(model_name: str) -> None:
             champion_after=ledger.champion or held,
             is_pinned=False,
         )
-        append(client, ledger, entry)
-        # Not read again each time: that would take as long as all the rest.
-        sealed = Sealed(number + 1, hashlib.sha256(entry.to_text().encode()).hexdigest(), True, entry)
-        ledger = Ledger(model_name, (*ledger.entries[-1:], sealed), number + 1, ())
-    client.set_registered_model_alias(model_name, CHAMPION, "1")
+        ledger = append(client, ledger, entry) or ledger
+        if entry.moves_alias:
+            client.set_registered_model_alias(model_name, CHAMPION, held.version)
+            mark_applied(client, ledger)
 
 
 def seconds_of(command: list[str], folder: Path) -> float:

@@ -197,6 +197,14 @@ def test_a_recipe_is_trained_in_a_clone_and_its_results_go_to_a_branch(services:
     assert lock_of(project) == lock
 
 
+def test_a_version_made_by_a_retraining_with_a_recipe_is_rebuilt_identical(services: Services) -> None:
+    version = max(services.client().search_model_versions(f"name = '{MODEL_NAME}'"), key=lambda v: int(v.version))
+    assert (version.tags["segpipe.recipe"], version.tags["segpipe.git_dirty"]) == ("quick", "false")
+    address = f"http://127.0.0.1:{services.mlflow_port}"
+    project = Project(services.project.root, {**services.project.variables, "MLFLOW_TRACKING_URI": address})
+    assert "identical." in project.call("segpipe", "registry", "rebuild", str(version.version))
+
+
 def test_a_folder_of_images_is_predicted_by_the_champion(services: Services) -> None:
     project = services.project
     run = services.wait_for(services.start("predict/on-demand", images="data/images", output="predictions"))

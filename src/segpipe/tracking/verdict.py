@@ -202,7 +202,7 @@ def _show(client: MlflowClient, version: ModelVersion, results: Results, entry: 
     if version.tags.get(SHOWN) == shown:
         return
     name, number, evidence = version.name, version.version, entry.evidence
-    client.update_model_version(name, number, _describe(results, entry))
+    retry_busy(lambda: client.update_model_version(name, number, _describe(results, entry)))
     tags = {DECISION: KEPT if entry.action == KEPT else PROMOTED, REASONS: json.dumps(entry.reasons)}
     if (delta := evidence.get("delta")) is not None and entry.champion_before is not None:
         tags["segpipe.compared_with"] = entry.champion_before.version
