@@ -126,6 +126,7 @@ def test_the_starter_s_version_comes_out_identical_and_nothing_here_is_changed(
     assert worktrees_of(finished) == 1
 
 
+@pytest.mark.slow
 def test_a_recipe_s_version_and_what_another_number_of_threads_does(finished: Project, tmp_path: Path) -> None:
     recipe = (finished.root / "params.yaml").read_text().replace("epochs: 12", "epochs: 2")
     (finished.root / "recipes").mkdir()
@@ -153,6 +154,7 @@ def test_a_recipe_s_version_and_what_another_number_of_threads_does(finished: Pr
     }
 
 
+@pytest.mark.slow
 def test_data_come_from_the_remote_and_else_from_the_cache(finished: Project, tmp_path: Path) -> None:
     remote = move_data_to_remote(finished)
     train_again(finished)
@@ -171,6 +173,7 @@ def test_data_come_from_the_remote_and_else_from_the_cache(finished: Project, tm
 # Something has changed
 
 
+@pytest.mark.slow
 def test_one_other_pixel_in_the_remote_is_named(finished: Project, tmp_path: Path) -> None:
     remote = move_data_to_remote(finished)
     train_again(finished)
@@ -217,7 +220,7 @@ def test_a_run_that_the_store_took_without_its_lineage_gets_it_at_the_next_attem
 ) -> None:
     record = record_of(finished, tmp_path / "record")
     kept = {path.name: path.read_bytes() for path in record.lineage_folder.iterdir()}
-    assert kept.keys() == {"params.yaml", "dvc.lock", "data.dvc", "source.json", "report.json"}
+    assert kept.keys() == {"params.yaml", "dvc.lock", "data.dvc", "source.json", "manifest.parquet", "report.json"}
     client = finished.client()
     (run,) = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
     (lost,) = (finished.root / "mlruns").rglob("artifacts/lineage")

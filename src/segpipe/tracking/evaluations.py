@@ -86,7 +86,7 @@ def leave_out(scores: Sequence[ImageScores], versions: Sequence[ModelVersion]) -
         ImageScores(one.rows[~one.rows["image_sha256"].isin(seen)].reset_index(drop=True), one.digest) for one in scores
     ]
     if not len(kept[0].rows):
-        raise IncomparableError("it was trained on every one of these validation images; choose others for validation")
+        raise IncomparableError("every one of these validation images was in a training; choose others for validation")
     return kept, len(scores[0].rows) - len(kept[0].rows)
 
 
