@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from integration.registering import (
     running_processes,
 )
 from mlflow.tracking import MlflowClient
+from stores import open_store
 from team import test_postgres
 from team.registry import running_registry
 
@@ -58,12 +58,7 @@ def address(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def client(address: str) -> MlflowClient:
-    with warnings.catch_warnings():
-        # SQLAlchemy finds fault with MLflow's tables when they are first used.
-        warnings.simplefilter("ignore")
-        client = MlflowClient(address)
-        client.search_registered_models(max_results=1)
-        return client
+    return open_store(address)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from mlflow.tracking import MlflowClient
 from PIL import Image
 from ruamel.yaml import YAML
+from stores import open_store
 
 REPOSITORY = Path(__file__).parents[2]
 COPIED = (".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml", "src")
@@ -160,12 +160,7 @@ class Project:
 
     def client(self) -> MlflowClient:
         """A client of the project's own MLflow store."""
-        with warnings.catch_warnings():
-            # SQLAlchemy finds fault with MLflow's tables when they are first used.
-            warnings.simplefilter("ignore")
-            client = MlflowClient(f"sqlite:///{self.root}/mlflow.db")
-            client.search_experiments(max_results=1)
-            return client
+        return open_store(f"sqlite:///{self.root}/mlflow.db")
 
     def copy_to(self, root: Path) -> "Project":
         """A copy that shares nothing with this project: MLflow's absolute paths lead into the copy."""

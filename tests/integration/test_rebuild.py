@@ -14,7 +14,8 @@ from integration.project import EXPERIMENT, MODEL_NAME, Project, environment, re
 from PIL import Image
 
 from segpipe.errors import TrackingError
-from segpipe.tracking.rebuild import Difference, Rebuilt, Record, rebuild
+from segpipe.tracking.differences import Difference, Record
+from segpipe.tracking.rebuild import Rebuilt, rebuild
 from segpipe.tracking.run import Description, find_or_create_run
 
 MASK = "masks/b_000.png"  # the only one of its size: no other file has its content, and so its hash
@@ -281,7 +282,8 @@ def test_a_rebuild_that_is_ended_leaves_nothing(finished: Project, tmp_path: Pat
     (tmp_path / "temporary").mkdir()
     code = (
         "import json, pathlib, sys\n"
-        "from segpipe.tracking.rebuild import Record, rebuild\n"
+        "from segpipe.tracking.differences import Record\n"
+        "from segpipe.tracking.rebuild import rebuild\n"
         f"record = Record('1', {dict(record.tags)!r}, pathlib.Path({str(record.lineage_folder)!r}), "
         "json.loads(pathlib.Path('build/model/model.json').read_text()))\n"
         "rebuild(record, pathlib.Path(), lambda line: print(line, flush=True))\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from integration.registering import (
     running_processes,
 )
 from mlflow.tracking import MlflowClient
+from stores import open_store
 
 from segpipe.config import Register
 from segpipe.tracking.champion import find_champion, identify
@@ -49,12 +49,7 @@ def address(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def client(address: str) -> MlflowClient:
-    with warnings.catch_warnings():
-        # SQLAlchemy finds fault with MLflow's tables when they are first used.
-        warnings.simplefilter("ignore")
-        client = MlflowClient(address)
-        client.search_registered_models(max_results=1)
-        return client
+    return open_store(address)
 
 
 @pytest.fixture(scope="module")

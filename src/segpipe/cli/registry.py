@@ -26,7 +26,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     def add(name: str, run: Any, about: str) -> argparse.ArgumentParser:
         command = below.add_parser(name, help=about, description=about.capitalize() + ".")
         command.add_argument("--json", action="store_true", help="for programs: one JSON document")
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, change=name)
         return command
 
     version = "its number, or 'champion'"
@@ -37,15 +37,15 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     compare.add_argument("first", help=version)
     compare.add_argument("second", help=version)
     compare.add_argument("--output", type=Path, help="folder of the page (default pages/compare-FIRST-SECOND)")
-    promote = add("promote", _promote, "make a version the champion by hand")
+    promote = add("promote", _change, "make a version the champion by hand")
     promote.add_argument("version", help=version)
     promote.add_argument("--why", required=True, type=_reason, help="the reason, for the ledger")
-    rollback = add("rollback", _rollback, "go back to the champion before this one, and pin it")
+    rollback = add("rollback", _change, "go back to the champion before this one, and pin it")
     rollback.add_argument("--why", type=_reason, default="Rolled back by hand.", help="the reason, for the ledger")
-    pin = add("pin", _pin, "keep the champion, whatever the gate says, until unpin")
+    pin = add("pin", _change, "keep the champion, whatever the gate says, until unpin")
     pin.add_argument("version", help=version)
     pin.add_argument("--why", type=_reason, default="Pinned by hand.", help="the reason, for the ledger")
-    unpin = add("unpin", _unpin, "let the gate promote again")
+    unpin = add("unpin", _change, "let the gate promote again")
     unpin.add_argument("--why", type=_reason, default="Unpinned by hand.", help="the reason, for the ledger")
     add("history", _history, "print the ledger and verify it; exit code 1 if it was changed")
     rebuild = add("rebuild", _rebuild, "train a version again from its lineage alone, and compare the weights")
@@ -217,43 +217,18 @@ def _check_output(output: Path, ours: str) -> None:
         raise TrackingError(f"{output} exists and holds no page of ours; name another folder by --output")
 
 
-def _promote(options: argparse.Namespace) -> None:
-    from segpipe.tracking.champion import promote
-    from segpipe.tracking.versions import find_version
+def _change(options: argparse.Namespace) -> None:
+    """Promotes, rolls back, pins or unpins."""
+    from segpipe.tracking.champion import pin, promote, roll_back, unpin
+    from segpipe.tracking.versions import find_version, tell_entry
 
     with _registry() as (client, settings):
-        ledger = promote(client, find_version(client, settings.model_name, options.version), options.why)
-    _report(options, ledger)
-
-
-def _rollback(options: argparse.Namespace) -> None:
-    from segpipe.tracking.champion import roll_back
-
-    with _registry() as (client, settings):
-        ledger = roll_back(client, settings.model_name, options.why)
-    _report(options, ledger)
-
-
-def _pin(options: argparse.Namespace) -> None:
-    from segpipe.tracking.champion import pin
-    from segpipe.tracking.versions import find_version
-
-    with _registry() as (client, settings):
-        ledger = pin(client, find_version(client, settings.model_name, options.version), options.why)
-    _report(options, ledger)
-
-
-def _unpin(options: argparse.Namespace) -> None:
-    from segpipe.tracking.champion import unpin
-
-    with _registry() as (client, settings):
-        ledger = unpin(client, settings.model_name, options.why)
-    _report(options, ledger)
-
-
-def _report(options: argparse.Namespace, ledger: Any) -> None:
-    from segpipe.tracking.versions import tell_entry
-
+        if "version" in options:
+            change = {"promote": promote, "pin": pin}[options.change]
+            ledger = change(client, find_version(client, settings.model_name, options.version), options.why)
+        else:
+            change_any = {"rollback": roll_back, "unpin": unpin}[options.change]
+            ledger = change_any(client, settings.model_name, options.why)
     entry = tell_entry(ledger.entries[-1])
     pinned = ", pinned: the gate promotes nothing until `segpipe registry unpin`" if entry["is_pinned"] else ""
     _print(options, entry, [f"The champion of {ledger.model_name} is version {entry['champion_after']}{pinned}."])

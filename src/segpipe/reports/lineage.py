@@ -49,6 +49,8 @@ def write_lineage_page(folder: Path, document: Mapping[str, Any]) -> Path:
         model_name=document["model_name"],
         version=document["version"],
         is_champion=document["is_champion"],
+        is_pinned=document["is_pinned"],
+        warnings=document["warnings"],
         chain=_chain(document),
         source=document["source"],
         data=document["data"],

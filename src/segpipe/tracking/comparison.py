@@ -16,7 +16,7 @@ from segpipe.classes import IGNORE_INDEX, ClassTable
 from segpipe.data.overlay import side_by_side
 from segpipe.data.store import Store
 from segpipe.errors import IncomparableError, TrackingError
-from segpipe.metrics.bootstrap import Estimate, bundle, compare
+from segpipe.metrics.bootstrap import Comparison, Estimate, bundle, compare
 from segpipe.metrics.scores import evaluation_digest, scores_of
 from segpipe.tracking.champion import find_champion
 from segpipe.tracking.evaluations import (
@@ -62,7 +62,7 @@ def compare_versions(
     if num_seen:
         notes.append(f"Left out are {num_seen} images that one of them was trained on.")
     comparison = compare(two.confusions, one.confusions, bundle(one.groups, block_length))
-    table = store.classes if store is not None else _class_table(one.digest, first, second)
+    classes = store.classes if store is not None else _class_table(one.digest, first, second)
     costs: dict[int, dict[str, Any]] = {}
     drawn: list[dict[str, Any]] = []
     if store is None:
@@ -70,22 +70,11 @@ def compare_versions(
     else:
         costs, drawn = _run_both(first, second, one, two, store, pictures)
     champion = find_champion(client, first.name)
-    versions = [
-        {
-            **summarize(version, None),  # as registered; on other images perhaps
-            "is_champion": champion is not None and champion.version == version.version,
-            "latency_ms": None,
-            "num_parameters": None,
-            "run_id": version.run_id,
-            "model": read_model_description(version).get("model", {}).get("name"),
-            **costs.get(index, {}),
-        }
-        for index, version in enumerate((first, second))
-    ]
-    iou = [dict(zip(table.names, scores_of(s.confusions.sum(axis=0)).iou, strict=True)) for s in (one, two)]
     return {
         "model_name": first.name,
-        "versions": versions,
+        "versions": [
+            {**_describe(version, champion), **costs.get(index, {})} for index, version in enumerate((first, second))
+        ],
         "set": {
             "evaluation_digest": one.digest,
             "num_images": len(one.rows),
@@ -94,23 +83,10 @@ def compare_versions(
         },
         "notes": notes,
         "mean_iou": {
-            "first": comparison.champion.value,
-            "second": comparison.challenger.value,
-            "difference": comparison.delta.value,
-            **_bounds(comparison.delta),
+            **_difference(comparison.champion.value, comparison.challenger.value, comparison.delta),
             "probability": _finite(comparison.probability),
         },
-        "classes": [
-            {
-                "name": name,
-                "color": list(color),
-                "first": _finite(iou[0][name]),
-                "second": _finite(iou[1][name]),
-                "difference": _finite(delta.value),
-                **_bounds(delta),
-            }
-            for name, color, delta in zip(table.names, table.colors, comparison.class_deltas, strict=True)
-        ],
+        "classes": _compare_classes(one, two, comparison, classes),
         "data": _differences(_tags(first, "segpipe.dvc."), _tags(second, "segpipe.dvc.")),
         "params": _differences(_params(client, first), _params(client, second)),
         "environment": _differences(_tags(first, "segpipe.environment."), _tags(second, "segpipe.environment.")),
@@ -118,12 +94,34 @@ def compare_versions(
     }
 
 
+def _describe(version: ModelVersion, champion: ModelVersion | None) -> dict[str, Any]:
+    """Gives a version as it was registered, by other images perhaps."""
+    return {
+        **summarize(version, None),
+        "is_champion": champion is not None and champion.version == version.version,
+        "latency_ms": None,
+        "num_parameters": None,
+        "run_id": version.run_id,
+        "model": read_model_description(version).get("model", {}).get("name"),
+    }
+
+
+def _compare_classes(
+    one: ImageScores, two: ImageScores, comparison: Comparison, classes: ClassTable
+) -> list[dict[str, Any]]:
+    first, second = (scores_of(scores.confusions.sum(axis=0)).iou for scores in (one, two))
+    rows = zip(classes.names, classes.colors, first, second, comparison.class_deltas, strict=True)
+    return [{"name": name, "color": list(color), **_difference(a, b, delta)} for name, color, a, b, delta in rows]
+
+
+def _difference(first: float, second: float, delta: Estimate) -> dict[str, float | None]:
+    """Gives two scores and their difference as plain values; what cannot be had is None."""
+    values = {"first": first, "second": second, "difference": delta.value, "low": delta.low, "high": delta.high}
+    return {name: _finite(value) for name, value in values.items()}
+
+
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _bounds(estimate: Estimate) -> dict[str, float | None]:
-    return {"low": _finite(estimate.low), "high": _finite(estimate.high)}
 
 
 def _scores_on_one_set(

@@ -14,10 +14,10 @@ from mlflow.tracking import MlflowClient
 
 from segpipe.errors import TrackingError
 from segpipe.tracking.champion import find_champion, identify
+from segpipe.tracking.differences import Record
 from segpipe.tracking.evaluations import EVALUATION
 from segpipe.tracking.ledger import Held, Ledger, read_ledger
 from segpipe.tracking.lineage import NO_PATCH, PATCH, SOURCE
-from segpipe.tracking.rebuild import Record
 from segpipe.tracking.run import LINEAGE, WEIGHTS
 from segpipe.tracking.versions import find_warnings, read_model_description, tell_entry, when
 
@@ -39,10 +39,12 @@ def trace_version(client: MlflowClient, version: ModelVersion) -> dict[str, Any]
         # MLflow downloads a single file without its folders.
         metrics = _read(folder / Path(METRICS).name) or {}
         patch = next((name for name in (PATCH, NO_PATCH) if (folder / LINEAGE / name).exists()), None)
+    is_champion = champion is not None and champion.version == version.version
     return {
         "model_name": version.name,
         "version": str(version.version),
-        "is_champion": champion is not None and champion.version == version.version,
+        "is_champion": is_champion,
+        "is_pinned": is_champion and ledger.is_pinned,
         "warnings": find_warnings(client, ledger),
         "source": source and {**_pick(source, "name", "format", "licence"), "num_files": len(source["sha256"])},
         "data": _below(tags, "segpipe.dvc."),

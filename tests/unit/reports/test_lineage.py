@@ -24,6 +24,8 @@ def document() -> dict[str, Any]:
         "model_name": "streets",
         "version": "7",
         "is_champion": True,
+        "is_pinned": False,
+        "warnings": [],
         "source": {"name": "data", "format": "folder", "licence": "CC BY 4.0", "num_files": 361},
         "data": {"data": "aaa.dir", "build/raw": "bbb.dir"},
         "dataset_digest": "d" * 36,
@@ -152,6 +154,13 @@ def test_what_was_not_recorded_is_said(tmp_path: Path, document: dict[str, Any],
     assert "<table" not in page
     assert "This version is not the champion." in page
     assert "segpipe registry rebuild" not in page
+
+
+def test_a_pin_and_what_is_wrong_with_the_ledger_stand_at_the_top(tmp_path: Path, document: dict[str, Any]) -> None:
+    assert "pinned" not in _write(tmp_path, document)
+    page = _write(tmp_path, document | {"is_pinned": True, "warnings": ["entry 3 was <changed>"]})
+    assert "This version is the champion, pinned." in page
+    assert "<b>Warning:</b> entry 3 was &lt;changed&gt;." in page
 
 
 def test_a_first_champion_has_none_before_it(tmp_path: Path, document: dict[str, Any]) -> None:

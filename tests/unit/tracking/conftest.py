@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,28 +10,20 @@ import pytest
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-
-
-def _open(path: Path) -> MlflowClient:
-    with warnings.catch_warnings():
-        # SQLAlchemy finds fault with MLflow's tables when they are first used.
-        warnings.simplefilter("ignore")
-        client = MlflowClient(f"sqlite:///{path}")
-        client.search_registered_models(max_results=1)
-        return client
+from stores import open_store
 
 
 @pytest.fixture(scope="session")
 def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    _open(path)
+    open_store(f"sqlite:///{path}")
     return path
 
 
 @pytest.fixture
 def client(_empty_store: Path, tmp_path: Path) -> MlflowClient:
     """A client of an empty store."""
-    return _open(Path(shutil.copyfile(_empty_store, tmp_path / "mlflow.db")))
+    return open_store(f"sqlite:///{shutil.copyfile(_empty_store, tmp_path / 'mlflow.db')}")
 
 
 @pytest.fixture

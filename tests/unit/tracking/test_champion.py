@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -71,11 +72,16 @@ def settle(client: MlflowClient) -> Ledger:
     return after
 
 
-def kill_at(client: MlflowClient, patch: pytest.MonkeyPatch, call: str) -> None:
+@contextmanager
+def killed_at(client: MlflowClient, monkeypatch: pytest.MonkeyPatch, call: str) -> Iterator[None]:
+    """Ends the body when it makes a call, as a kill does."""
+
     def end(*_: Any, **__: Any) -> None:
         raise Killed
 
-    patch.setattr(client, call, end)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(client, call, end)
+        yield
 
 
 # Decisions by hand
@@ -273,8 +279,7 @@ def test_a_change_that_was_killed_is_finished_by_the_next(
 ) -> None:
     monkeypatch.setattr("segpipe.tracking.lock.LEASE_SECONDS", 2.0)
     promote(client, versions[1], "The first.")
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        kill_at(client, patched, call)
+    with killed_at(client, monkeypatch, call):
         promote(client, versions[2], "Better.")
     ledger = read_ledger(client, NAME)
     assert ledger.problems == ()
@@ -290,8 +295,7 @@ def test_what_is_said_while_the_alias_has_not_followed(
     client: MlflowClient, versions: dict[int, ModelVersion], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     promote(client, versions[1], "The first.")
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        kill_at(client, patched, "set_registered_model_alias")
+    with killed_at(client, monkeypatch, "set_registered_model_alias"):
         promote(client, versions[2], "Better.")
     said = find_outside_change(client, read_ledger(client, NAME))
     assert said is not None
@@ -303,8 +307,7 @@ def test_an_alias_moved_by_hand_after_a_kill_is_respected(
     client: MlflowClient, versions: dict[int, ModelVersion], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     promote(client, versions[1], "The first.")
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        kill_at(client, patched, "set_model_version_tag")  # the alias has moved, and nobody has noted it
+    with killed_at(client, monkeypatch, "set_model_version_tag"):  # the alias has moved, and nobody has noted it
         promote(client, versions[2], "Better.")
     client.set_registered_model_alias(NAME, CHAMPION, "3")
     assert find_outside_change(client, read_ledger(client, NAME)) == (
@@ -320,8 +323,7 @@ def test_an_alias_that_was_lost_is_entered_before_it_is_set_again(
 ) -> None:
     promote(client, versions[1], "The first.")
     client.delete_registered_model_alias(NAME, CHAMPION)
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        kill_at(client, patched, "set_registered_model_alias")
+    with killed_at(client, monkeypatch, "set_registered_model_alias"):
         settle(client)
     assert last_entry(client)[0] == "noticed"
     settle(client)
@@ -332,8 +334,7 @@ def test_a_version_that_was_deleted_before_the_alias_followed(
     client: MlflowClient, versions: dict[int, ModelVersion], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     promote(client, versions[1], "The first.")
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        kill_at(client, patched, "set_registered_model_alias")
+    with killed_at(client, monkeypatch, "set_registered_model_alias"):
         promote(client, versions[2], "Better.")
     client.delete_model_version(NAME, "2")
     settle(client)

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from segpipe.errors import TrackingError
-from segpipe.tracking.rebuild import Difference, Record, compare, rebuild
+from segpipe.tracking.differences import Difference, Record, compare
+from segpipe.tracking.rebuild import rebuild
 
 MODEL = {
     "code": "abc",
