@@ -1,11 +1,13 @@
 """Which files of ours a module imports, found in its text: what `dvc.yaml` and the layers are compared with."""
 
 import ast
+import functools
 from pathlib import Path
 
 SOURCES = Path(__file__).parents[1] / "src"
 
 
+@functools.cache
 def file_of(module: str) -> Path | None:
     """The file of a module of ours, or None if there is no such module."""
     base = SOURCES.joinpath(*module.split("."))
@@ -15,6 +17,7 @@ def file_of(module: str) -> Path | None:
     return None
 
 
+@functools.cache
 def names_imported_by(path: Path) -> set[str]:
     """All that a file's text imports anywhere in it, by full names, modules and what is taken from them alike."""
     names = set()
@@ -27,6 +30,7 @@ def names_imported_by(path: Path) -> set[str]:
     return names
 
 
+@functools.cache
 def imports_of(module: str) -> set[str]:
     """The modules of ours that a module's text imports anywhere in it, their parent packages included."""
     path = file_of(module)
@@ -41,6 +45,7 @@ def parents_of(module: str) -> set[str]:
     return {".".join(parts[:i]) for i in range(1, len(parts))}
 
 
+@functools.cache
 def closure_of(module: str) -> set[str]:
     """The module, all it imports, all these import, and so on."""
     found, open_ends = set(), {module} | parents_of(module)

@@ -1,4 +1,4 @@
-"""The class table: what the values of a mask mean."""
+"""The class table: what the values of a mask of the store mean."""
 
 import hashlib
 import json
@@ -16,20 +16,17 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class ClassTable:
-    """Names and display colours of the classes, and the mask values that mean void.
+    """Names and display colours of the classes.
 
-    In a mask of the store, value i < `num_classes` is class i and `IGNORE_INDEX` is void; `void_values` are the values
-    that stand for void in the source's own masks.
+    In a mask, value i < `num_classes` is class i and `IGNORE_INDEX` is void: not labelled.
 
     Args:
         names: one a class, all different.
         colors: RGB, 0..255, one a class.
-        void_values: mask values (0..255) that mean 'not labelled'; none of them is a class index.
     """
 
     names: tuple[str, ...]
     colors: tuple[Color, ...]
-    void_values: tuple[int, ...] = (IGNORE_INDEX,)
 
     @property
     def num_classes(self) -> int:
@@ -41,13 +38,6 @@ class ClassTable:
         """Identifies the order and names of the classes (not their colours), 16 hexadecimal digits."""
         return hashlib.sha256(json.dumps(self.names).encode()).hexdigest()[:16]
 
-    def index_lookup(self) -> npt.NDArray[np.int16]:
-        """Maps a source's mask value to a class index, to `IGNORE_INDEX`, or to -1 where it means nothing; (256,)."""
-        lookup = np.full(256, -1, np.int16)
-        lookup[: self.num_classes] = np.arange(self.num_classes)
-        lookup[list(self.void_values)] = IGNORE_INDEX
-        return lookup
-
     def color_lookup(self) -> npt.NDArray[np.uint8]:
         """Maps a mask of the store to RGB; (256, 3), void is black."""
         lookup = np.zeros((256, 3), np.uint8)
@@ -56,10 +46,10 @@ class ClassTable:
 
     def to_json(self) -> dict[str, Any]:
         """The table as plain lists, for `from_json`."""
-        return {"names": list(self.names), "colors": [list(c) for c in self.colors], "void": list(self.void_values)}
+        return {"names": list(self.names), "colors": [list(c) for c in self.colors]}
 
     @staticmethod
     def from_json(document: dict[str, Any]) -> "ClassTable":
         """Reads what `to_json` gave."""
         colors = tuple((int(r), int(g), int(b)) for r, g, b in document["colors"])
-        return ClassTable(tuple(document["names"]), colors, tuple(document["void"]))
+        return ClassTable(tuple(document["names"]), colors)

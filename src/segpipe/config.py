@@ -5,17 +5,30 @@ out of its range: all problems of a file are reported together, before any stage
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from segpipe.errors import ConfigError
-from segpipe.registry import LOSSES, MODELS, READERS, WEIGHTINGS, Registry, describe_validation_error
+from segpipe.faults import KINDS, Action
+from segpipe.registry import (
+    AUGMENTATIONS,
+    LOSSES,
+    MODELS,
+    READERS,
+    WEIGHTINGS,
+    Registry,
+    describe_validation_error,
+    nearest,
+)
 
 PARAMS_FILE = Path("params.yaml")
+
+T = TypeVar("T", bound=BaseModel)
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -44,6 +57,15 @@ def _check_pattern(pattern: str) -> str:
     return pattern
 
 
+def _check_kind(kind: str) -> str:
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of fault {kind!r}; {nearest(kind, sorted(KINDS))}")
+    return kind
+
+
+KindOfFault = Annotated[str, AfterValidator(_check_kind)]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -67,30 +89,65 @@ class LossChoice(Choice):
     name: Annotated[str, _name_in(LOSSES)]
 
 
-class Download(_Section):
-    """Where the labelled images come from.
+class Remote(_Section):
+    """Where a source lies, and what it must be.
 
     Attributes:
-        source: a folder, an archive (.zip, .tar, .tar.gz) or an https:// address of an archive.
-        format: the layout in which the source keeps images and masks; a file of `segpipe/data/readers`.
-        sha256: of the archive; must be given for an address.
+        source: a folder or an archive (.zip, .tar, .tar.gz, ...); an address of one (https://, s3://, gs://, ssh://);
+            or `public:NAME`, a set that others publish (`segpipe data sources` lists them).
+        sha256: of the archive; must be given for an archive at an address.
+        allow_http: lets the archive come over plain http, where anyone on the way sees what is asked for.
     """
 
     source: Annotated[str, Field(min_length=1)]
-    format: Annotated[str, _name_in(READERS)]
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    allow_http: bool = False
 
     @property
-    def is_address(self) -> bool:
+    def is_remote(self) -> bool:
         """Whether the source is to be fetched over the network."""
-        return "://" in self.source
+        return "://" in self.source or self.source.startswith("public:")
 
     @model_validator(mode="after")
-    def _address_has_sha256(self) -> "Download":
-        if self.is_address and not self.source.startswith("https://"):
-            raise ValueError("source: an address must begin with https://")
-        if self.is_address and self.sha256 is None:
+    def _is_safe(self) -> "Remote":
+        if self.source.startswith("http://") and not self.allow_http:
+            raise ValueError("source: an address must begin with https://, or set allow_http: true")
+        if self.source.startswith(("https://", "http://")) and self.sha256 is None:
             raise ValueError("sha256: must be given for an address, so that another content is noticed")
+        return self
+
+
+class SourceChoice(Remote):
+    """One source of labelled images.
+
+    Attributes:
+        format: the layout in which the source keeps images and masks; a file of `segpipe/data/readers`.
+        options: what the format's file defines.
+    """
+
+    format: Annotated[str, _name_in(READERS)]
+    options: dict[str, Any] = {}
+
+
+class Download(SourceChoice):
+    """Where the labelled images come from.
+
+    DVC watches `source`, so here it is a path: of a folder or an archive, or of a small .yaml file that says where the
+    source lies (`source`, `sha256` and `allow_http` as in `Remote`). What is joined to it is pinned instead.
+
+    Attributes:
+        join: further sources by name, which begins the ids of their samples (`NAME/ID`). A joined folder has its
+            `sha256` too; the message of `download` gives it.
+    """
+
+    join: dict[Annotated[str, Field(pattern=r"^[\w-]+$")], SourceChoice] = {}
+
+    @model_validator(mode="after")
+    def _can_be_watched(self) -> "Download":
+        if self.is_remote:
+            line = f"source: {self.source}" + (f", sha256: {self.sha256}" if self.sha256 else "")
+            mend = f"write {{{line}}} into a .yaml file and name that file"
+            raise ValueError(f"source: must be a path, which DVC can watch; {mend}")
         return self
 
 
@@ -116,19 +173,66 @@ class Split(_Section):
     test: SplitRule | None = None
 
 
+class Policy(_Section):
+    """What is done about faults of single files and of the whole set.
+
+    Attributes:
+        fix: mend in the store what is safe to mend; the source stays as it is.
+        actions: for a kind of fault (`segpipe data kinds` lists them) `fail`, `skip` the sample, or `warn` and use it.
+        max_skipped: greatest share of the samples that may be left out.
+    """
+
+    fix: bool = False
+    actions: dict[KindOfFault, Action] = {}
+    max_skipped: Share = 0.05
+
+    @model_validator(mode="after")
+    def _actions_exist(self) -> "Policy":
+        wrong = [
+            f"{kind}: {action} is not possible; possible: {', '.join(KINDS[kind].allowed)}"
+            for kind, action in self.actions.items()
+            if action not in KINDS[kind].allowed
+        ]
+        if wrong:
+            raise ValueError("actions: " + "; ".join(wrong))
+        return self
+
+    def action_of(self, kind: str) -> Action:
+        """What is done about a kind."""
+        return self.actions.get(kind, KINDS[kind].action)
+
+
 class Preprocess(_Section):
     """How raw samples become the training-ready store.
 
     Attributes:
+        classes: null takes the classes of the sources, which must then be the same; else each class of the result, in
+            order, with the sources' classes that become it (`car: [car, van]`; `NAME/car` is joined source NAME's).
+        ignore: the sources' classes that become void, where `classes` is given.
         group_pattern: regular expression with one (group), searched in a sample's id; samples of one group (a video
-            sequence, a patient, a field) are split as a whole.
+            sequence, a patient, a field) are split as a whole. null takes the groups that the source knows, and where
+            it knows none each sample for itself.
+        group_column: instead of a pattern, a column of the source's table.
         split: what is kept out of training.
         seed: of the draw, where a split is given as a share.
+        policy: what is done about faults.
     """
 
-    group_pattern: Annotated[str, AfterValidator(_check_pattern)]
+    classes: dict[str, Annotated[list[str], Field(min_length=1)]] | None = None
+    ignore: list[str] = []
+    group_pattern: Annotated[str, AfterValidator(_check_pattern)] | None = None
+    group_column: str | None = None
     split: Split
     seed: Annotated[int, Field(ge=0)] = 0
+    policy: Policy = Policy()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Preprocess":
+        if self.group_pattern is not None and self.group_column is not None:
+            raise ValueError("group_column: give either a pattern or a column")
+        if self.ignore and self.classes is None:
+            raise ValueError("ignore: has a meaning only beside classes")
+        return self
 
 
 class ClassWeights(_Section):
@@ -145,29 +249,54 @@ class ClassWeights(_Section):
     options: dict[str, Any] = {}
 
 
-class ColorJitter(_Section):
-    """Strengths of albumentations' ColorJitter; 0 switches one off."""
+class TransformChoice(Choice):
+    """An augmentation by name.
 
-    brightness: Share = 0.0
-    contrast: Share = 0.0
-    saturation: Share = 0.0
-    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    Attributes:
+        name: a file of `segpipe/data/augmentations`.
+        probability: share of the samples that it is applied to.
+        options: what the augmentation's file defines.
+    """
+
+    name: Annotated[str, _name_in(AUGMENTATIONS)]
+    probability: Share = 1.0
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> "TransformChoice":
+        try:
+            AUGMENTATIONS.call(self.name, self.options)
+        except ConfigError as error:
+            raise ValueError("; ".join(str(error).splitlines())) from error
+        return self
+
+
+class RareClassCrop(_Section):
+    """Windows that are placed on rare classes.
+
+    Attributes:
+        probability: share of the samples whose window is placed so that it holds a random pixel of a drawn class.
+        power: a class is drawn from those in the sample by its inverse frequency in the training split, to this power;
+            0 draws all alike.
+    """
+
+    probability: Share
+    power: Annotated[float, Field(ge=0, le=2)] = 1.0
 
 
 class Augment(_Section):
     """What is varied in a training sample.
 
     Attributes:
-        scale: lower and upper bound of the random zoom, drawn log-uniformly.
         crop: height and width in pixels of what training sees; parts outside the image are void.
-        flip: probability of a left-right flip.
-        color_jitter: variation of brightness, contrast, saturation and hue.
+        scale: lower and upper bound of the random zoom, drawn log-uniformly.
+        rare_class_crop: null places every window anywhere in the image, all places alike.
+        transforms: what is done to the crop, in this order.
     """
 
-    scale: tuple[Positive, Positive] = Field(default=(1.0, 1.0), strict=False)
     crop: tuple[Count, Count] = Field(strict=False)
-    flip: Share = 0.5
-    color_jitter: ColorJitter = ColorJitter()
+    scale: tuple[Positive, Positive] = Field(default=(1.0, 1.0), strict=False)
+    rare_class_crop: RareClassCrop | None = None
+    transforms: list[TransformChoice] = []
 
     @model_validator(mode="after")
     def _scale_is_ordered(self) -> "Augment":
@@ -303,7 +432,7 @@ class Register(_Section):
     min_mean_iou: Share = 0.0
     min_class_iou: dict[str, Share] = {}
     budget: Budget = Budget()
-    accepted_problems: list[str] = []
+    accepted_problems: list[KindOfFault] = []
 
 
 class Config(_Section):
@@ -335,6 +464,22 @@ def load_config(path: Path = PARAMS_FILE) -> Config:
     Raises:
         ConfigError: the file is missing, is no YAML, or holds unknown keys or impossible values: all in one message.
     """
+    document = _read_yaml(path, f"must hold the sections {', '.join(_keys_at([]))}")
+    return _validate(Config, document, path, _keys_at)
+
+
+def load_remote(path: Path) -> Remote:
+    """Reads and checks a file that says where a source lies.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    known = sorted(Remote.model_fields)
+    document = _read_yaml(path, f"must hold {', '.join(known)}")
+    return _validate(Remote, document, path, lambda _: known)
+
+
+def _read_yaml(path: Path, expectation: str) -> dict[str, Any]:
     try:
         # YAML 1.2: `1e-3` is a number, `no` is a word.
         document = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
@@ -343,9 +488,13 @@ def load_config(path: Path = PARAMS_FILE) -> Config:
     except (YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not YAML: {error}") from error
     if not isinstance(document, dict):
-        raise ConfigError(f"{path}: must hold the sections {', '.join(_keys_at([]))}")
+        raise ConfigError(f"{path}: {expectation}")
+    return document
+
+
+def _validate(model: type[T], document: dict[str, Any], path: Path, keys_at: Callable[[list[str]], list[str]]) -> T:
     try:
-        return Config.model_validate(document)
+        return model.model_validate(document)
     except ValidationError as error:
-        lines = describe_validation_error(error, keys_at=_keys_at)
+        lines = describe_validation_error(error, keys_at=keys_at)
         raise ConfigError("\n".join(f"{path}: {line}" for line in lines)) from error

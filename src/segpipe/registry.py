@@ -8,6 +8,7 @@ names imports nothing: a stage that needs no torch can check the name of a model
 import difflib
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -35,7 +36,8 @@ def describe_validation_error(error: ValidationError, keys_at: Callable[[list[st
     lines = []
     for item in error.errors():
         # pydantic puts the branch of a union into the path; a user never wrote it.
-        path = [str(part) for part in item["loc"] if not str(part).startswith(("list[", "constrained", "literal["))]
+        branches = ("list[", "constrained", "literal[", "[key]")
+        path = [str(part) for part in item["loc"] if not str(part).startswith(branches)]
         key = ".".join(path)
         if item["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
             known = keys_at(path[:-1])
@@ -45,7 +47,8 @@ def describe_validation_error(error: ValidationError, keys_at: Callable[[list[st
         elif item["type"] == "value_error":
             lines.append(f"{key}: {item['msg'].removeprefix('Value error, ')}")
         else:
-            lines.append(f"{key}: {item['msg'].replace('Input should', 'must', 1)} (got {item['input']!r})")
+            message = re.sub("^(Input|String) should", "must", item["msg"])
+            lines.append(f"{key}: {message} (got {item['input']!r})")
     return lines
 
 
@@ -115,3 +118,4 @@ MODELS = Registry("model", "segpipe.models", "build_model")
 LOSSES = Registry("loss", "segpipe.losses", "build_loss")
 READERS = Registry("data format", "segpipe.data.readers", "read_source")
 WEIGHTINGS = Registry("class-weighting scheme", "segpipe.data.weightings", "compute_weights")
+AUGMENTATIONS = Registry("augmentation", "segpipe.data.augmentations", "build_transform")

@@ -2,34 +2,17 @@
 
 import contextlib
 import hashlib
-import http.server
+import json
+import os
 import shutil
 import socket
-import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from integration.project import Project
-
-
-class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder; `/broken/NAME` announces all of NAME and sends half of it."""
-
-    def do_GET(self) -> None:
-        if not self.path.startswith("/broken/"):
-            super().do_GET()
-            return
-        content = Path(self.directory, Path(self.path).name).read_bytes()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content[: len(content) // 2])
-
-    def log_message(self, *arguments: object) -> None:
-        pass
+from web_server import Served, breaks_after, says, serve
 
 
 @pytest.fixture(scope="session")
@@ -47,86 +30,124 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def server(certificate: Path, tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """An https server's address and the folder it serves."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-    listening = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), lambda *arguments: Handler(*arguments, directory=str(folder))
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    listening.socket = context.wrap_socket(listening.socket, server_side=True)
-    listening.handle_error = lambda *_: None
-    thread = threading.Thread(target=listening.serve_forever)
-    thread.start()
-    yield f"https://127.0.0.1:{listening.server_port}", folder
-    listening.shutdown()
-    thread.join()
-    listening.server_close()
+def server(certificate: Path, sources: Project) -> Iterator[Served]:
+    """An https server that holds the project's data as an archive."""
+    archive = shutil.make_archive(str(sources.root.with_name("labels")), "zip", sources.root / "data")
+    with serve(Served(Path(archive).read_bytes()), certificate) as served:
+        yield served
 
 
 @pytest.fixture
-def client(sources: Project, server: tuple[str, Path], certificate: Path) -> Project:
-    """A project whose data lies on the server as labels.zip."""
-    address, folder = server
-    shutil.make_archive(str(folder / "labels"), "zip", sources.root / "data")
-    sources.change_params("download.source", f"{address}/labels.zip")
-    sources.change_params("download.sha256", hashlib.sha256((folder / "labels.zip").read_bytes()).hexdigest())
-    return Project(sources.root, {"SSL_CERT_FILE": str(certificate), "no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"})
+def client(sources: Project, server: Served, certificate: Path, tmp_path: Path) -> Project:
+    """A project whose data lies on the server as labels.zip, and that does not wait between two tries."""
+    sources.change_params("download.source", "labels.yaml")
+    sha256 = hashlib.sha256(server.content).hexdigest()
+    write_remote(sources, source=f"{server.address}/labels.zip", sha256=sha256)
+    (tmp_path / "impatient").mkdir()
+    (tmp_path / "impatient/sitecustomize.py").write_text("import time\ntime.sleep = lambda seconds: None\n")
+    path = os.pathsep.join([str(tmp_path / "impatient"), str(sources.root / "src")])
+    no_proxy = {"no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
+    return Project(sources.root, {"SSL_CERT_FILE": str(certificate), "PYTHONPATH": path, **no_proxy})
+
+
+def write_remote(project: Project, **changes: str | bool | None) -> None:
+    """Changes the file that says where the data lies."""
+    path = project.root / "labels.yaml"
+    document = {**(json.loads(path.read_text()) if path.exists() else {}), **changes}
+    path.write_text(json.dumps(document))  # JSON is YAML
 
 
 def test_an_archive_comes_over_https(client: Project) -> None:
     client.stage("download")
     source = client.json("build/raw/source.json")
     assert source["name"] == "labels"
-    assert source["sha256"].keys() == {path.removeprefix("data/") for path in client.files("data")}
+    labels = [path for path in client.files("build/raw") if path.startswith("build/raw/labels/")]
+    assert labels == [path.replace("data/", "build/raw/labels/", 1) for path in client.files("data")]
     client.stage("preprocess")
-    assert not list((client.root / "build/raw").glob("*.zip"))
+    assert not list((client.root / "build/raw").rglob("*.zip"))
+
+
+def test_a_second_run_needs_no_server(client: Project, server: Served) -> None:
+    client.stage("download")
+    shutil.rmtree(client.root / "build")
+    write_remote(client, source="https://127.0.0.1:1/labels.zip")
+    client.stage("download")
+    assert len(server.requests) == 1
 
 
 def test_another_content_than_expected(client: Project) -> None:
-    client.change_params("download.sha256", "0" * 64)
+    write_remote(client, sha256="0" * 64)
     message = client.refused("download")
     assert "has another content than expected" in message
     assert client.files() == {}
 
 
-def test_a_connection_that_breaks(client: Project, server: tuple[str, Path]) -> None:
-    client.change_params("download.source", f"{server[0]}/broken/labels.zip")
+def test_a_connection_that_breaks_is_taken_up(client: Project, server: Served) -> None:
+    server.script = [breaks_after(1000)]
+    client.stage("download")
+    assert server.ranges() == [None, "bytes=1000-"]
+
+
+def test_a_connection_that_always_breaks(client: Project, server: Served) -> None:
+    server.script = [breaks_after(1000)] * 20
     message = client.refused("download")
-    assert f"{server[0]}/broken/labels.zip: " in message
+    assert f"{server.address}/labels.zip: cannot be downloaded: " in message
+    assert "the next run goes on from there" in message
     assert client.files() == {}
+    server.script = []
+    client.stage("download")
+    assert server.ranges()[-1] == "bytes=1000-"
 
 
-def test_a_file_that_the_server_does_not_have(client: Project, server: tuple[str, Path]) -> None:
-    client.change_params("download.source", f"{server[0]}/other.zip")
-    assert "404" in client.refused("download")
+def test_a_file_that_the_server_does_not_have(client: Project, server: Served) -> None:
+    server.script = [says(404)]
+    assert "the server says 404 Not Found" in client.refused("download")
     assert client.files() == {}
 
 
 def test_a_server_that_refuses_the_connection(client: Project) -> None:
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
-        client.change_params("download.source", f"https://127.0.0.1:{probe.getsockname()[1]}/labels.zip")
-        assert "cannot be downloaded: " in client.refused("download")
+        write_remote(client, source=f"https://127.0.0.1:{probe.getsockname()[1]}/labels.zip")
+        assert "cannot be downloaded: [Errno 111] Connection refused" in client.refused("download")
     assert client.files() == {}
 
 
-def test_a_certificate_that_nobody_vouches_for(client: Project) -> None:
+def test_a_certificate_that_nobody_vouches_for(client: Project, server: Served) -> None:
     distrustful = Project(client.root, {**client.variables, "SSL_CERT_FILE": "/dev/null"})
-    assert "CERTIFICATE_VERIFY_FAILED" in distrustful.refused("download")
+    message = distrustful.refused("download")
+    assert "CERTIFICATE_VERIFY_FAILED" in message
+    assert "SSL_CERT_FILE" in message
+    assert server.requests == []
     assert client.files() == {}
 
 
-def test_an_address_without_sha256_or_without_tls_is_refused(client: Project) -> None:
-    client.change_params("download.source", client_address(client).replace("https://", "http://"))
+@pytest.mark.parametrize("is_allowed", [False, True])
+def test_a_redirect_from_https_to_http(client: Project, server: Served, is_allowed: bool) -> None:
+    write_remote(client, allow_http=is_allowed)
+    with serve(Served(server.content)) as plain:
+        server.script = [says(302, Location=f"{plain.address}/labels.zip")]
+        if is_allowed:
+            client.stage("download")
+        else:
+            assert f"leads to {plain.address}/labels.zip, which is not https" in client.refused("download")
+        assert len(plain.requests) == is_allowed
+
+
+def test_an_address_without_sha256_or_without_tls_is_refused(client: Project, server: Served) -> None:
+    write_remote(client, source=server.address.replace("https://", "http://") + "/labels.zip")
     assert "an address must begin with https://" in client.refused("download")
-    client.change_params("download.source", "https://127.0.0.1/labels.zip")
-    client.change_params("download.sha256", None)
-    assert "must be given for an address" in client.refused("download")
+    write_remote(client, source=f"{server.address}/labels.zip")
+    write_remote(client, sha256=None)
+    assert "sha256" in client.refused("download")
+    assert server.requests == []
 
 
-def client_address(client: Project) -> str:
-    text = (client.root / "params.yaml").read_text(encoding="utf-8")
-    return "https://" + text.partition("https://")[2].split()[0].rstrip(",}")
+def test_nothing_secret_is_shown(client: Project, server: Served) -> None:
+    address = server.address.replace("https://", "https://me:pass-word@") + "/labels.zip?token=to-ken"
+    write_remote(client, source=address)
+    server.script = [says(503)] * 2 + [says(404)]
+    said = client.refused("download") + client.stage("download")
+    assert "pass-word" not in said
+    assert "to-ken" not in said
+    assert b"to-ken" not in client.files()["build/raw/source.json"]

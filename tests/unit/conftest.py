@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from samples import Sample, write_store
 
 from segpipe.classes import ClassTable
 from segpipe.config import Train
-from segpipe.data.store import Sample, Store, write_store
+from segpipe.data.store import Store
 
 DATASET_YAML = """\
 classes:
@@ -56,8 +57,7 @@ def make_store(tmp_path: Path, classes: ClassTable) -> Callable[..., Store]:
     def make(samples: list[Sample], name: str = "dataset", table: ClassTable = classes) -> Store:
         folder = tmp_path / name
         folder.mkdir()
-        write_store(folder, table, samples)
-        return Store.open(folder)
+        return write_store(folder, table, samples)
 
     return make
 

@@ -1,20 +1,10 @@
-"""The class table: lookups, digest, round trip."""
+"""The class table: lookup of colours, digest, round trip."""
 
 import numpy as np
 
 from segpipe.classes import ClassTable
 
-TABLE = ClassTable(("road", "sky"), ((1, 2, 3), (4, 5, 6)), void_values=(7, 255))
-
-
-def test_index_lookup_maps_classes_void_and_nonsense() -> None:
-    lookup = TABLE.index_lookup()
-    assert [int(lookup[value]) for value in (0, 1, 7, 255)] == [0, 1, 255, 255]
-    assert set(lookup[[2, 6, 8, 254]].tolist()) == {-1}
-
-
-def test_a_table_may_have_no_void() -> None:
-    assert ClassTable(("a", "b"), ((0, 0, 0), (1, 1, 1)), void_values=()).index_lookup().max() == 1
+TABLE = ClassTable(("road", "sky"), ((1, 2, 3), (4, 5, 6)))
 
 
 def test_color_lookup_shows_void_black() -> None:

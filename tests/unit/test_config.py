@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from segpipe.config import Budget, load_config
+from segpipe.config import Budget, load_config, load_remote
 from segpipe.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -55,13 +55,41 @@ def test_the_repositorys_files_are_valid(path: Path) -> None:
     ("key", "value", "expected"),
     [
         ("train.learning_rat", 0.1, "train.learning_rat: unknown key; did you mean 'learning_rate'? known: augment, "),
-        ("train.augment.flipp", 0.1, "train.augment.flipp: unknown key; did you mean 'flip'? known: "),
+        ("train.augment.scal", 0.1, "train.augment.scal: unknown key; did you mean 'scale'? known: "),
         ("train.early_stopping", {"patience": 1, "delta": 0}, "train.early_stopping.delta: unknown key; did you mean "),
         ("trian", {}, "trian: unknown key; did you mean 'train'? known: class_weights, download, "),
         ("registr", {}, "registr: unknown key; did you mean 'register'?"),
         ("train", 3, "train: must be a valid dictionary or instance of Train (got 3)"),
         ("train.learning_rate", -0.1, "train.learning_rate: must be greater than 0 (got -0.1)"),
-        ("train.augment.flip", 1.5, "train.augment.flip: must be less than or equal to 1 (got 1.5)"),
+        (
+            "train.augment.transforms",
+            [{"name": "flip", "probability": 1.5}],
+            "train.augment.transforms.0.probability: must be less than or equal to 1 (got 1.5)",
+        ),
+        (
+            "train.augment.transforms",
+            [{"name": "flip"}, {"name": "clasmix"}],
+            "train.augment.transforms.1.name: unknown augmentation 'clasmix'; did you mean 'classmix'? known: ",
+        ),
+        (
+            "train.augment.transforms",
+            [{"name": "color_jitter", "options": {"hue": 0.7, "brightnes": 0.1}}],
+            "train.augment.transforms.0: augmentation 'color_jitter': option brightnes: unknown; did you mean "
+            "'brightness'? known: brightness, contrast, hue, saturation; augmentation 'color_jitter': option hue: must "
+            "be less than or equal to 0.5 (got 0.7)",
+        ),
+        (
+            "train.augment.transforms",
+            [{"name": "blur", "options": {"sigma_px": [2, 1]}}],
+            "train.augment.transforms.0: augmentation 'blur': option sigma_px: the lower bound must not ",
+        ),
+        (
+            "train.augment.transforms",
+            [{"name": "albumentations"}],
+            "train.augment.transforms.0: augmentation 'albumentations': option transform: is missing",
+        ),
+        ("train.augment.rare_class_crop", {}, "train.augment.rare_class_crop.probability: is missing"),
+        ("train.augment.transform", [], "train.augment.transform: unknown key; did you mean 'transforms'? known: "),
         ("class_weights.cap", 0.5, "class_weights.cap: must be greater than or equal to 1 (got 0.5)"),
         ("train.epochs", 0, "train.epochs: must be greater than or equal to 1 (got 0)"),
         ("train.epochs", 2.5, "train.epochs: must be a valid integer (got 2.5)"),
@@ -82,9 +110,28 @@ def test_the_repositorys_files_are_valid(path: Path) -> None:
         ("download.format", "foldr", "download.format: unknown data format 'foldr'; did you mean 'folder'? known: "),
         ("train.epochs", DELETE, "train.epochs: is missing"),
         ("evaluate", DELETE, "evaluate: is missing"),
-        ("download.source", "https://example.org/a.zip", "download: sha256: must be given for an address"),
+        ("download.source", "s3://bucket/a.zip", "download: source: must be a path, which DVC can watch; write "),
+        ("download.source", "public:voc2012", "download: source: must be a path, which DVC can watch; write "),
         ("download.source", "http://example.org/a.zip", "download: source: an address must begin with https://"),
-        ("download.source", "file:///etc", "download: source: an address must begin with https://"),
+        (
+            "download.join",
+            {"city": {"source": "https://example.org/a.zip", "format": "folder"}},
+            "download.join.city: sha256: must be given for an address",
+        ),
+        ("download.join", {"a b": {"source": "a", "format": "folder"}}, "download.join.a b"),
+        ("preprocess.ignore", ["sky"], "preprocess: ignore: has a meaning only beside classes"),
+        ("preprocess.group_column", "city", "preprocess: group_column: give either a pattern or a column"),
+        ("preprocess.classes", {"road": []}, "preprocess.classes.road: "),
+        (
+            "preprocess.policy",
+            {"actions": {"mask-value": "skip"}},
+            "preprocess.policy.actions.mask-value: unknown kind of fault 'mask-value'; did you mean 'mask-values'?",
+        ),
+        (
+            "preprocess.policy",
+            {"actions": {"mask-values": "warn"}},
+            "preprocess.policy: actions: mask-values: warn is not possible; possible: fail, skip",
+        ),
         ("download.sha256", "ABC", "download.sha256: "),
         ("preprocess.group_pattern", "^[^_]+_", "preprocess.group_pattern: must have exactly one (group)"),
         ("preprocess.group_pattern", "(a)(b)", "preprocess.group_pattern: must have exactly one (group)"),
@@ -99,7 +146,8 @@ def test_the_repositorys_files_are_valid(path: Path) -> None:
         ("register.budget", {"latency": 1}, "register.budget.latency: unknown key; did you mean 'latency_ms'? known: "),
         ("register.budget.latency_ms", 0, "register.budget.latency_ms: must be greater than 0 (got 0)"),
         ("register.budget.slowdown", "2x", "register.budget.slowdown: must be a valid number (got '2x')"),
-        ("register.accepted_problems", "near-duplicate", "register.accepted_problems: must be a valid list "),
+        ("register.accepted_problems", "leak-near", "register.accepted_problems: must be a valid list "),
+        ("register.accepted_problems", ["near"], "register.accepted_problems.0: unknown kind of fault 'near'; "),
         ("train.experiment", "a'b", "train.experiment: "),
         ("train.experiment", "", "train.experiment: "),
     ],
@@ -163,9 +211,22 @@ def test_what_is_right_is_read(tmp_path: Path, key: str, value: object, get: Cal
     assert get(load_config(_edited(tmp_path, {key: value}))) == value
 
 
-def test_an_address_with_its_sha256_is_right(tmp_path: Path) -> None:
-    changes = {"download.source": "https://example.org/a.zip", "download.sha256": "0" * 64}
-    assert load_config(_edited(tmp_path, changes)).download.is_address
+def test_a_joined_address_with_its_sha256_is_right(tmp_path: Path) -> None:
+    choice = {"source": "https://example.org/a.zip", "format": "camvid", "sha256": "0" * 64}
+    assert load_config(_edited(tmp_path, {"download.join": {"city": choice}})).download.join["city"].is_remote
+
+
+def test_a_file_says_where_a_source_lies(tmp_path: Path) -> None:
+    path = tmp_path / "source.yaml"
+    path.write_text("source: public:voc2012\n", encoding="utf-8")
+    assert load_remote(path).source == "public:voc2012"
+    path.write_text("sorce: public:voc2012\nsha256: abc\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_remote(path)
+    lines = [line.removeprefix(f"{path}: ") for line in str(caught.value).splitlines()]
+    assert lines[0] == "source: is missing"
+    assert lines[1].startswith("sha256: must match")
+    assert lines[2] == "sorce: unknown key; did you mean 'source'? known: allow_http, sha256, source"
 
 
 @pytest.mark.parametrize(

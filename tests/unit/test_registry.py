@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from segpipe.errors import ConfigError
-from segpipe.registry import LOSSES, MODELS, READERS, WEIGHTINGS, Registry, nearest
+from segpipe.registry import AUGMENTATIONS, LOSSES, MODELS, READERS, WEIGHTINGS, Registry, nearest
 
-ALL = [MODELS, LOSSES, READERS, WEIGHTINGS]
+ALL = [MODELS, LOSSES, READERS, WEIGHTINGS, AUGMENTATIONS]
 NUM_PX = np.array([[1, 3]])
 
 

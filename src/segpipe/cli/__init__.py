@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from segpipe.cli.data import add_commands as add_data_commands
 from segpipe.cli.registry import add_commands as add_registry_commands
 from segpipe.config import PARAMS_FILE, load_config
 from segpipe.errors import PredictionError
@@ -46,16 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("file", nargs="?", type=Path, default=PARAMS_FILE, help="default: params.yaml")
     check.set_defaults(run=_check)
 
-    data = commands.add_parser("data", help="labelled images").add_subparsers(required=True, metavar="COMMAND")
-    render = data.add_parser("render", help="draw street scenes with their masks")
-    render.add_argument("--output", type=Path, required=True, help="folder for images/, masks/ and dataset.yaml")
-    render.add_argument("--sequences", type=_positive, default=10, help="number of streets (default 10)")
-    render.add_argument("--frames", type=_positive, default=10, help="frames of each (default 10)")
-    render.add_argument("--every", type=_positive, default=6, help="metres between two frames, about (default 6)")
-    render.add_argument("--height", type=_positive, default=192, help="pixels (default 192)")
-    render.add_argument("--width", type=_positive, default=256, help="pixels (default 256)")
-    render.add_argument("--seed", type=_natural, default=0, help="another seed draws other streets (default 0)")
-    render.set_defaults(run=_render)
+    add_data_commands(commands)
 
     predict = commands.add_parser("predict", help="predict the masks of images")
     predict.add_argument("images", type=Path, help="an image, or a folder of images")
@@ -72,32 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _natural(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a number from 0 up (got {text!r})")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"must be a number from 1 up (got {text!r})")
-    return int(text)
-
-
 def _check(options: argparse.Namespace) -> None:
     load_config(options.file)
     print(f"{options.file} is valid")
-
-
-def _render(options: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
-    from segpipe.data.rendered_set import write_rendered_set
-
-    o = options
-    files = write_rendered_set(o.output, o.seed, o.sequences, o.frames, o.every, o.height, o.width)
-    count = sum(1 for _ in tqdm(files, total=o.sequences * o.frames, disable=not sys.stderr.isatty()))
-    print(f"{count} images with masks in {o.output}")
 
 
 def _predict(options: argparse.Namespace) -> None:

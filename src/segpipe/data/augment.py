@@ -1,133 +1,224 @@
-"""What training varies in a sample: zoom, place, side, colour. Each draw comes from the sample's own generator.
+"""How a training sample is made: zoom and place of its window, then the transforms that `params.yaml` names.
 
-Geometry is ours: the crop is cut from the memory map before anything is resized, so that only its pixels are read.
-Colour is albumentations', behind `ColorJitterTransform`, the one place that knows it.
+All draws come from the sample's own generator, so that a sample is a function of (seed, epoch, index) alone. The window
+is cut from the memory map before anything is resized: only its pixels are read, and they are written once, to where the
+batch lies. The transforms change them there.
 """
 
+import functools
 import math
-import os
-import random
-import threading
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from segpipe.classes import IGNORE_INDEX
-from segpipe.config import Augment, ColorJitter
+from segpipe.config import Augment
+from segpipe.data.store import Store
+from segpipe.data.transform import Pair, Transform, draw_weighted, rarity
+from segpipe.registry import AUGMENTATIONS
 
 PADDING_COLOR = (124, 116, 104)  # ImageNet's mean, which normalisation brings near zero
 
+# Down to half the size, bilinear interpolation still sees every pixel and takes a fifth of the time of averaging.
+MIN_BILINEAR_SCALE = 0.5
 
-def augment_sample(
-    image: npt.NDArray[np.uint8],
-    mask: npt.NDArray[np.uint8],
-    settings: Augment,
-    color_jitter: "ColorJitterTransform",
-    rng: np.random.Generator,
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Draws one training sample from an image and its mask.
+
+@dataclass(frozen=True)
+class Step:
+    """A transform and how often it is applied.
 
     Args:
-        image: (height, width, 3) uint8 RGB; not changed.
-        mask: (height, width) uint8; not changed.
-        settings: the distributions to draw from.
-        color_jitter: made from the same settings.
-        rng: the sample's own generator; nothing else is random.
-
-    Returns:
-        (*settings.crop, 3) image and settings.crop mask, uint8; void where the crop reaches out of the image.
+        name: of its file.
+        probability: 0..1.
+        transform: changes a sample in place.
     """
-    scale = math.exp(rng.uniform(math.log(settings.scale[0]), math.log(settings.scale[1])))
-    place_yx = rng.uniform(size=2)
-    flip = rng.uniform() < settings.flip
-    color_seed = int(rng.integers(2**32))
-    image, mask = cut_and_resize(image, mask, scale, settings.crop, (float(place_yx[0]), float(place_yx[1])))
-    if flip:
-        image, mask = np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
-    return color_jitter(image, color_seed), mask
+
+    name: str
+    probability: float
+    transform: Transform
+
+
+@dataclass(frozen=True)
+class Augmenter:
+    """Makes training samples from a store.
+
+    Args:
+        store: the training split; partners for mixing come from it too.
+        settings: the distributions to draw from.
+    """
+
+    store: Store
+    settings: Augment
+
+    @functools.cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """The transforms in their order."""
+        choices = self.settings.transforms
+        return tuple(Step(c.name, c.probability, AUGMENTATIONS.call(c.name, c.options)) for c in choices)
+
+    @functools.cached_property
+    def num_px(self) -> npt.NDArray[np.int64]:
+        """Labelled pixels of each class in each sample, (num_samples, num_classes)."""
+        return self.store.num_px()
+
+    @functools.cached_property
+    def px_of_class(self) -> npt.NDArray[np.int64]:
+        """Labelled pixels of each class in the whole split, (num_classes,)."""
+        return np.asarray(self.num_px.sum(axis=0), np.int64)
+
+    def rehearse(self) -> None:
+        """Applies every transform once, so that what cannot work is said before a training and not in it.
+
+        Raises:
+            ConfigError: a transform cannot be applied to a crop.
+        """
+        image, mask = self._empty()
+        rng = np.random.default_rng(0)
+        self._place(0, rng, image, mask)
+        for number, step in enumerate(self.steps):
+            step.transform(image, mask, rng, _PartnersOf(self, number))
+
+    def make_sample(
+        self, index: int, rng: np.random.Generator, image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]
+    ) -> None:
+        """Draws one variation of a sample.
+
+        Args:
+            index: of the sample in the store.
+            rng: the sample's own generator; nothing else is random.
+            image: (*settings.crop, 3) uint8 RGB, contiguous; is overwritten.
+            mask: settings.crop uint8, contiguous; is overwritten, with void where the crop reaches out of the image.
+        """
+        self._place(index, rng, image, mask)
+        self._apply(self.steps, rng, image, mask)
+
+    def _apply(
+        self,
+        steps: Sequence[Step],
+        rng: np.random.Generator,
+        image: npt.NDArray[np.uint8],
+        mask: npt.NDArray[np.uint8],
+    ) -> None:
+        for number, step in enumerate(steps):
+            if rng.random() < step.probability:
+                step.transform(image, mask, rng, _PartnersOf(self, number))
+
+    def _empty(self) -> Pair:
+        return np.empty((*self.settings.crop, 3), np.uint8), np.empty(self.settings.crop, np.uint8)
+
+    def _place(
+        self,
+        index: int,
+        rng: np.random.Generator,
+        image: npt.NDArray[np.uint8],
+        mask: npt.NDArray[np.uint8],
+        of_class: int | None = None,
+    ) -> None:
+        """Draws zoom and place, and cuts the window out."""
+        whole_image, whole_mask = self.store.read(index)
+        low, high = self.settings.scale
+        scale = math.exp(rng.uniform(math.log(low), math.log(high)))
+        place_yx = rng.random(2).tolist()
+        if of_class is None:
+            of_class = self._draw_rare_class(index, rng)
+        if of_class is not None:
+            pixel_yx = _draw_pixel(whole_mask, of_class, rng)
+            sizes = zip(place_yx, pixel_yx, whole_mask.shape, self.settings.crop, strict=True)
+            place_yx = [_place_around(place, pixel, size, crop / scale) for place, pixel, size, crop in sizes]
+        cut_and_resize(whole_image, whole_mask, scale, (place_yx[0], place_yx[1]), image, mask)
+
+    def _draw_rare_class(self, index: int, rng: np.random.Generator) -> int | None:
+        rare = self.settings.rare_class_crop
+        if rare is None or rng.random() >= rare.probability or not self.num_px[index].any():
+            return None
+        is_present = self.num_px[index] > 0
+        return draw_weighted(rng, np.where(is_present, rarity(self.px_of_class, rare.power), 0.0))
+
+
+@dataclass(frozen=True)
+class _PartnersOf:
+    """Partners for the transform with this number: varied by the transforms before it, mixing ones included."""
+
+    augmenter: Augmenter
+    number: int
+
+    @property
+    def px_of_class(self) -> npt.NDArray[np.int64]:
+        return self.augmenter.px_of_class
+
+    def draw(self, rng: np.random.Generator, of_class: int | None = None) -> Pair:
+        a = self.augmenter
+        candidates = np.arange(len(a.store)) if of_class is None else np.flatnonzero(a.num_px[:, of_class])
+        image, mask = a._empty()
+        a._place(int(candidates[rng.integers(len(candidates))]), rng, image, mask, of_class)
+        a._apply(a.steps[: self.number], rng, image, mask)
+        return image, mask
+
+
+def _draw_pixel(mask: npt.NDArray[np.uint8], index: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Gives row and column of one of the pixels of a class, all alike."""
+    places = np.flatnonzero(mask == index)
+    row, column = divmod(int(places[rng.integers(len(places))]), mask.shape[1])
+    return row, column
+
+
+def _window_length_px(size: int, length: float) -> int:
+    """How many of `size` pixels a window of `length` covers: at least one, at most all."""
+    return min(size, max(1, round(length)))
+
+
+def _place_around(place: float, pixel: int, size: int, length: float) -> float:
+    """Narrows a place to where the window holds a pixel; see `cut_and_resize` for what a place is."""
+    window = _window_length_px(size, length)
+    if window == size:
+        return place
+    num_places = size - window + 1
+    first, last = max(0, pixel - window + 1), min(pixel, size - window)
+    return (first + place * (last + 1 - first)) / num_places
 
 
 def cut_and_resize(
     image: npt.NDArray[np.uint8],
     mask: npt.NDArray[np.uint8],
     scale: float,
-    crop: tuple[int, int],
     place_yx: tuple[float, float],
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Gives what a crop of the resized image would hold, resizing only that part.
+    out_image: npt.NDArray[np.uint8],
+    out_mask: npt.NDArray[np.uint8],
+) -> None:
+    """Writes what a crop of the resized image would hold, resizing only that part.
 
     Args:
         image: (height, width, 3) uint8 RGB.
         mask: (height, width) uint8.
         scale: zoom; 2 shows half the height at twice the size.
-        crop: height and width of the result in px.
-        place_yx: 0..1 each; where the window lies between the first and the last place that it can have. In a window
-            larger than the image the image lies so, and void around it.
+        place_yx: 0..1 each; where the window lies among all places that it can have, from the first to the last. In a
+            window larger than the image the image lies so, and void around it.
+        out_image: (crop_height, crop_width, 3) uint8; is overwritten.
+        out_mask: (crop_height, crop_width) uint8; is overwritten.
     """
-    out_image = np.empty((*crop, 3), np.uint8)
-    out_image[:] = PADDING_COLOR
-    out_mask = np.full(crop, IGNORE_INDEX, np.uint8)
     source: list[slice] = []
     target: list[slice] = []
-    for size, crop_size, place in zip(mask.shape, crop, place_yx, strict=True):
+    for size, crop_size, place in zip(mask.shape, out_mask.shape, place_yx, strict=True):
         if crop_size / scale <= size:
-            length = max(1, round(crop_size / scale))
-            first = round((size - length) * place)
-            source.append(slice(first, first + length))
+            length = _window_length_px(size, crop_size / scale)
+            source.append(_slice_at(place, length, size))
             target.append(slice(0, crop_size))
         else:
-            length = min(crop_size, max(1, round(size * scale)))
-            first = round((crop_size - length) * place)
             source.append(slice(0, size))
-            target.append(slice(first, first + length))
-    size_wh = (target[1].stop - target[1].start, target[0].stop - target[0].start)
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    out_image[target[0], target[1]] = cv2.resize(image[source[0], source[1]], size_wh, interpolation=interpolation)
-    part = cv2.resize(mask[source[0], source[1]], size_wh, interpolation=cv2.INTER_NEAREST_EXACT)
-    out_mask[target[0], target[1]] = part
-    return out_image, out_mask
+            target.append(_slice_at(place, _window_length_px(crop_size, size * scale), crop_size))
+    if out_mask[target[0], target[1]].size < out_mask.size:
+        cv2.rectangle(out_image, (0, 0), out_mask.shape[::-1], PADDING_COLOR, cv2.FILLED)
+        out_mask.fill(IGNORE_INDEX)
+    interpolation = cv2.INTER_AREA if scale < MIN_BILINEAR_SCALE else cv2.INTER_LINEAR
+    for whole, out, kind in ((image, out_image, interpolation), (mask, out_mask, cv2.INTER_NEAREST_EXACT)):
+        part = out[target[0], target[1]]
+        cv2.resize(whole[source[0], source[1]], part.shape[1::-1], dst=part, interpolation=kind)
 
 
-class ColorJitterTransform:
-    """albumentations' ColorJitter, seeded for each sample.
-
-    An integer seed would give every transform of a Compose the same stream of random numbers, so the state is set anew
-    for each sample; and as it is state, each thread has a Compose of its own.
-
-    Args:
-        settings: strengths; with all of them 0 an image passes unchanged.
-    """
-
-    def __init__(self, settings: ColorJitter) -> None:
-        self._settings = settings
-        self._is_on = any(settings.model_dump().values())
-        self._of_thread = threading.local()
-
-    def _compose(self) -> Any:
-        if not hasattr(self._of_thread, "compose"):
-            # Else the import asks the network for a newer version. Here and not above: it takes seconds, and only a
-            # training that varies colours needs it.
-            os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-            import albumentations as A
-
-            s = self._settings
-            jitter = A.ColorJitter(
-                brightness=(1 - s.brightness, 1 + s.brightness),
-                contrast=(1 - s.contrast, 1 + s.contrast),
-                saturation=(1 - s.saturation, 1 + s.saturation),
-                hue=(-s.hue, s.hue),
-                p=1.0,
-            )
-            self._of_thread.compose = A.Compose([jitter])
-        return self._of_thread.compose
-
-    def __call__(self, image: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.uint8]:
-        """Gives the (height, width, 3) uint8 image with its colours varied."""
-        if not self._is_on:
-            return image
-        compose = self._compose()
-        compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        jittered: npt.NDArray[np.uint8] = compose(image=image)["image"]
-        return jittered
+def _slice_at(place: float, length: int, size: int) -> slice:
+    num_places = size - length + 1
+    first = min(int(place * num_places), num_places - 1)
+    return slice(first, first + length)

@@ -1,166 +1,211 @@
-"""Builds the store from a source: every sample decoded, checked and assigned to a split, or every problem reported."""
+"""Builds the store from a source: what is unchanged is taken over, what is new is decoded, checked and counted.
 
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+The folder that DVC tracks is emptied before each run, so what was built last stands beside it too, in a cache of hard
+links: a sample whose files, label and reading code are what they were is not decoded again, and a shard whose samples
+are all so is not even copied.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import pandas as pd
+from tqdm import tqdm
 
 from segpipe.classes import ClassTable
-from segpipe.config import Preprocess
-from segpipe.data.images import ImageFileError, read_image, read_mask
+from segpipe.config import Policy, Preprocess
+from segpipe.data.decoding import NUM_PICTURES_OF_KIND, Finding, Run, build_run
+from segpipe.data.fault_picture import encode_picture
+from segpipe.data.leaks import draw_pair, find_leaks
+from segpipe.data.reuse import KEY, LastStore, find_keys, keep_store
+from segpipe.data.shards import ATTRIBUTE_COLUMN_PREFIX, SHARDS, Row, split_into_runs
 from segpipe.data.source import RawSample, Source
 from segpipe.data.split import TRAIN, assign_splits, find_groups
-from segpipe.data.store import Sample, num_px_of_classes, write_store
-from segpipe.errors import DataError, Problem
+from segpipe.data.store import Store, num_px_of_classes, write_manifest
+from segpipe.data.workers import map_in_workers
+from segpipe.errors import Problem
 
-NUM_THREADS = 4
-NUM_AHEAD = 16
-MAX_NEAR_DUPLICATE_BITS = 2
-
-T = TypeVar("T")
+NUM_PAIRS_DRAWN = 12
 
 
-def build_store(source: Source, root: Path, settings: Preprocess, output: Path) -> tuple[pd.DataFrame, list[Problem]]:
-    """Decodes, checks and writes all samples of a source.
+@dataclass(frozen=True)
+class Built:
+    """What became of a source.
+
+    Attributes:
+        manifest: one row a sample that is kept.
+        findings: all that was found.
+        num_skipped: samples that were left out.
+        num_decoded: samples that were not taken over from the store before.
+    """
+
+    manifest: pd.DataFrame
+    findings: tuple[Finding, ...]
+    num_skipped: int
+    num_decoded: int
+
+    def of_action(self, action: str) -> list[Problem]:
+        """The problems that have a consequence: `fail`, `skip` or `warn`."""
+        return [finding.problem for finding in self.findings if finding.action == action]
+
+
+def build_store(
+    source: Source, root: Path, settings: Preprocess, output: Path, sha256: Mapping[Path, str], cache: Path | None
+) -> Built:
+    """Decodes, checks, counts and writes all samples of a source.
 
     Args:
         source: what a reader found.
         root: the folder below which the source's files lie; paths in messages are relative to it.
-        settings: groups and splits.
+        settings: groups, splits and what is done about faults.
         output: existing empty folder for the store.
+        sha256: of the source's files; what is not named is decoded in any case.
+        cache: the store that was built last, and will be the next time; None for none.
 
     Returns:
-        The manifest, and what a person should know but that stops nothing.
-
-    Raises:
-        DataError: at least one problem; all are in it.
+        The manifest and all findings; where one has the action `fail`, the store must not be used.
     """
-    problems = list(source.problems)
-    ids = Counter(sample.sample_id for sample in source.samples)
-    for sample_id in sorted(name for name, count in ids.items() if count > 1):
-        problems.append(Problem("id-twice", sample_id, "names two samples of the source", "Rename or remove one"))
-    groups, wrong = find_groups(source.samples, settings.group_pattern)
-    problems += wrong
-    splits, wrong = assign_splits(source.samples, groups, settings.split, settings.seed)
-    problems += wrong
+    policy = settings.policy
+    findings = [Finding(problem, policy.action_of(problem.kind)) for problem in source.problems]
 
-    def decode(index: int) -> Sample | list[Problem]:
-        raw = source.samples[index]
-        return _decode(raw, root, source.classes, groups[index], splits[index])
+    def find(problems: Sequence[Problem]) -> None:
+        findings.extend(Finding(problem, policy.action_of(problem.kind)) for problem in problems)
 
-    def good_samples() -> Iterator[Sample]:
-        for decoded in _map_ahead(decode, range(len(source.samples))):
-            if isinstance(decoded, Sample):
-                yield decoded
-            else:
-                problems.extend(decoded)
+    samples, problems = _without_twins(source.samples)
+    find(problems)
+    groups, problems = find_groups(samples, settings.group_pattern, settings.group_column)
+    find(problems)
+    splits, problems = assign_splits(samples, groups, settings.split, settings.seed)
+    find(problems)
 
-    manifest = write_store(output, source.classes, good_samples()) if source.samples else pd.DataFrame()
-    if not problems:
-        problems += _find_absent_classes(manifest, source.classes)
-        problems += _find_leaks(manifest)
-    if problems:
-        raise DataError(problems)
-    return manifest, _find_warnings(manifest, source.classes)
-
-
-def _map_ahead(function: Callable[[int], T], indices: Iterable[int]) -> Iterator[T]:
-    """Maps in threads, in order, never more than a few results ahead: memory stays flat."""
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        waiting: deque[Future[T]] = deque()
-        for index in indices:
-            waiting.append(pool.submit(function, index))
-            if len(waiting) > NUM_AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    keys = find_keys(samples, sha256, source.classes)
+    rows, found, num_decoded = _write_samples(samples, keys, root, source.classes, policy, output, cache)
+    findings += found
+    num_skipped = len(samples) - len(rows)
+    find(_find_too_many_skipped(len(samples), num_skipped, policy))
+    manifest = _make_manifest(rows, samples, groups, splits)
+    if len(manifest):
+        write_manifest(output, manifest, source.classes, source.licence)
+        if cache is not None:
+            # Who has findings is looked at again each time, so that they are named each time.
+            clean = keys.keys() - {finding.sample_id for finding in findings}
+            keyed = manifest.copy()
+            keyed[KEY] = [keys[name] if name in clean else None for name in manifest["sample_id"]]
+            keep_store(cache, output, keyed, source.classes, source.licence)
+        find(_find_absent_classes(manifest, source.classes))
+        findings += _find_leaks(Store(source.classes, "", manifest, output), policy)
+    return Built(manifest, tuple(findings), num_skipped, num_decoded)
 
 
-def _decode(raw: RawSample, root: Path, classes: ClassTable, group: str, split: str) -> Sample | list[Problem]:
-    image = mask = None
-    problems = []
-    try:
-        image = read_image(raw.image)
-    except ImageFileError as fault:
-        problems.append(Problem(fault.kind, raw.image.relative_to(root).as_posix(), fault.what, fault.mend))
-    try:
-        mask = read_mask(raw.mask, classes)
-    except ImageFileError as fault:
-        problems.append(Problem(fault.kind, raw.mask.relative_to(root).as_posix(), fault.what, fault.mend))
-    if image is not None and mask is not None and image.shape[:2] != mask.shape:
-        sizes = f"is {mask.shape[1]}x{mask.shape[0]}, its image {image.shape[1]}x{image.shape[0]}"
-        mend = "Export the mask in the image's size (nearest neighbour, never interpolated)"
-        problems.append(Problem("size-mismatch", raw.mask.relative_to(root).as_posix(), sizes, mend))
-    if problems or image is None or mask is None:
-        return problems
-    return Sample(raw.sample_id, group, split, image, mask)
+def _without_twins(samples: Sequence[RawSample]) -> tuple[list[RawSample], list[Problem]]:
+    """Sorts samples by id; of two with one id only one is looked at further, in whatever order they come."""
+    by_id = {sample.sample_id: sample for sample in sorted(samples, key=lambda sample: str(sample.image))}
+    count = Counter(sample.sample_id for sample in samples)
+    twice = sorted(name for name in by_id if count[name] > 1)
+    problems = [Problem("id-twice", name, "names two samples of the source", "Rename or remove one") for name in twice]
+    return [by_id[name] for name in sorted(by_id)], problems
+
+
+def _write_samples(
+    samples: Sequence[RawSample],
+    keys: Mapping[str, str],
+    root: Path,
+    classes: ClassTable,
+    policy: Policy,
+    output: Path,
+    cache: Path | None,
+) -> tuple[list[Row], list[Finding], int]:
+    """Fills the shards: by links to what is unchanged, and by workers."""
+    (output / SHARDS).mkdir()
+    ids = [sample.sample_id for sample in samples]
+    last = LastStore(cache, list(keys.values())) if cache is not None else None
+    rows: list[Row] = []
+    runs: list[Run] = []
+    for run in split_into_runs(ids):
+        run_keys = [keys.get(ids[i]) for i in run]
+        taken_over = last.take_over([ids[i] for i in run], run_keys, output) if last is not None else None
+        if taken_over is not None:
+            rows += taken_over
+            continue
+        places = [last.place_of(key) if last is not None else None for key in run_keys]
+        runs.append(Run([samples[i] for i in run], places, root, classes, policy, output))
+    num_decoded = sum(place is None for run in runs for place in run.places)
+    findings: list[Finding] = []
+    results = map_in_workers(build_run, [(run,) for run in runs])
+    for run_rows, found in tqdm(results, total=len(runs), unit="shard", disable=not sys.stderr.isatty()):
+        rows += run_rows
+        findings += found
+    return rows, _with_few_pictures(findings), num_decoded
+
+
+def _with_few_pictures(findings: Sequence[Finding]) -> list[Finding]:
+    """Drops the pictures beyond the first of each kind: each run has given some."""
+    few = []
+    num_pictures: Counter[str] = Counter()
+    for finding in findings:
+        kind = finding.problem.kind
+        if finding.picture is not None and num_pictures[kind] == NUM_PICTURES_OF_KIND:
+            few.append(replace(finding, picture=None))
+        else:
+            num_pictures[kind] += finding.picture is not None
+            few.append(finding)
+    return few
+
+
+def _make_manifest(
+    rows: Sequence[Row], samples: Sequence[RawSample], groups: Sequence[str], splits: Sequence[str]
+) -> pd.DataFrame:
+    """Joins what was counted with group and split, one row a sample in order of the ids."""
+    by_id = {str(row["sample_id"]): {k: v for k, v in row.items() if k != "sample_id"} for row in rows}
+    return pd.DataFrame(
+        [
+            {
+                "sample_id": sample.sample_id,
+                "group": group,
+                "split": split,
+                **by_id[sample.sample_id],
+                **{f"{ATTRIBUTE_COLUMN_PREFIX}{name}": value for name, value in sample.attributes.items()},
+            }
+            for sample, group, split in zip(samples, groups, splits, strict=True)
+            if sample.sample_id in by_id
+        ]
+    )
+
+
+def _find_too_many_skipped(num_samples: int, num_skipped: int, policy: Policy) -> list[Problem]:
+    if num_skipped <= policy.max_skipped * num_samples:
+        return []
+    what = f"{num_skipped} of {num_samples} samples are left out, more than {policy.max_skipped:.1%}"
+    mend = "Mend them, or raise preprocess.policy.max_skipped"
+    return [Problem("too-many-skipped", "all samples", what, mend)]
 
 
 def _find_absent_classes(manifest: pd.DataFrame, classes: ClassTable) -> list[Problem]:
-    num_px = num_px_of_classes(manifest[manifest["split"] == TRAIN], classes).sum(axis=0)
-    mend = "Label some, move a sequence that has it into train, or take it out of the class table"
-    all_void = [
-        Problem("split-void", f"split {split}", "has not one labelled pixel", "Label some, or choose other groups")
-        for split, rows in manifest.groupby("split")
-        if split != TRAIN and not num_px_of_classes(rows, classes).any()
-    ]
-    return all_void + [
-        Problem("class-absent", f"class {name}", "has not one pixel in the training split", mend)
-        for name, count in zip(classes.names, num_px, strict=True)
-        if count == 0
-    ]
-
-
-def _find_leaks(manifest: pd.DataFrame) -> list[Problem]:
     problems = []
-    for _, twins in manifest.groupby("image_sha256"):
-        if twins["split"].nunique() > 1:
-            names = ", ".join(f"{row.sample_id} ({row.split})" for row in twins.itertuples())
-            what = "the same image stands on both sides of a split"
-            problems.append(Problem("leak", names, what, "Remove one, or bring both into one group"))
+    for split, rows in manifest.groupby("split"):
+        num_px = num_px_of_classes(rows, classes).sum(axis=0)
+        if split != TRAIN and not num_px.any():
+            mend = "Label some, or choose other groups"
+            problems.append(Problem("split-void", f"split {split}", "has not one labelled pixel", mend))
+        for name, count in zip(classes.names, num_px, strict=True):
+            if count == 0 and split == TRAIN:
+                mend = "Label some, move a sequence that has it into train, or take it out of the class table"
+                what = "has not one pixel in the training split"
+                problems.append(Problem("class-untrained", f"class {name}", what, mend))
+            elif count == 0:
+                what = "does not occur and is not measured there"
+                problems.append(Problem("class-absent", f"split {split}, class {name}", what, "Label some"))
     return problems
 
 
-def _find_warnings(manifest: pd.DataFrame, classes: ClassTable) -> list[Problem]:
-    warnings = []
-    for group, rows in manifest.groupby("group"):
-        if rows["split"].nunique() > 1:
-            what = f"stands in {' and '.join(sorted(rows['split'].unique()))}: scores there are too good"
-            warnings.append(Problem("group-straddles", f"group {group}", what, "Split by whole groups"))
-    for split, rows in manifest.groupby("split"):
-        for name, count in zip(classes.names, num_px_of_classes(rows, classes).sum(axis=0), strict=True):
-            if count == 0:
-                what = "does not occur and is not measured there"
-                warnings.append(Problem("class-absent", f"split {split}, class {name}", what, "Label some"))
-    return warnings + _find_near_duplicates(manifest)
-
-
-def _find_near_duplicates(manifest: pd.DataFrame) -> list[Problem]:
-    """Finds pairs across splits whose perceptual hashes agree in one of four 16-bit parts and nearly in the whole."""
-    hashes = [int(text, 16) for text in manifest["perceptual_hash"]]
-    names, splits = manifest["sample_id"].tolist(), manifest["split"].tolist()
-    buckets: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
-    for index, value in enumerate(hashes):
-        for part in range(4):
-            buckets[part, value >> (16 * part) & 0xFFFF].append(index)
-    pairs = {
-        (a, b)
-        for members in buckets.values()
-        for a in members
-        for b in members
-        if a < b and splits[a] != splits[b]
-        if (hashes[a] ^ hashes[b]).bit_count() <= MAX_NEAR_DUPLICATE_BITS
-    }
-    what = "look alike and stand in different splits"
-    return [
-        Problem(
-            "near-duplicate",
-            f"{names[a]} ({splits[a]}) and {names[b]} ({splits[b]})",
-            what,
-            "Look at both; if they are one scene, bring them into one group",
-        )
-        for a, b in sorted(pairs)
-    ]
+def _find_leaks(store: Store, policy: Policy) -> list[Finding]:
+    """Asks the leak gate, and draws the first pairs of each kind."""
+    findings: list[Finding] = []
+    for leak in find_leaks(store.manifest, lambda index: store.read(index)[0]):
+        picture = None
+        if sum(finding.problem.kind == leak.kind for finding in findings) < NUM_PAIRS_DRAWN:
+            picture = encode_picture(draw_pair(store.read(leak.first)[0], store.read(leak.second)[0]))
+        findings.append(Finding(leak.problem, policy.action_of(leak.kind), picture=picture))
+    return findings

@@ -1,67 +1,76 @@
-"""Brings a source in as it is found: a folder, an archive, or the https address of an archive."""
+"""Brings a source in as it is found: a folder, an archive, an address of either, or a public set by its name."""
 
 import logging
-import lzma
 import os
 import shutil
-import stat
-import tarfile
-import urllib.error
-import urllib.request
-import zipfile
-import zlib
-from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+from segpipe.data.archive import strip_suffix, unpack
+from segpipe.data.filesystems import copy_remote_folder, no_sha256, open_remote_file
+from segpipe.data.public_sets import PublicArchive, PublicSet, find_public_set, public_set_names
+from segpipe.data.transfer import Patience, download, other_content
+from segpipe.data.web import open_web_file, redact
 from segpipe.errors import SourceError
-from segpipe.files import sha256_of_file
+from segpipe.files import sha256_of_file, whole_folder
+from segpipe.registry import nearest
 
 log = logging.getLogger(__name__)
 
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-TIMEOUT_SECONDS = 60
-BLOCK_BYTES = 1 << 20
+PUBLIC = "public:"
+PATIENCE = Patience()
 
 
 def source_name(source: str) -> str:
-    """Names a source by its folder's or archive's name, archive suffix removed; `source` where there is no name."""
-    name = PurePosixPath(urlsplit(source).path if "://" in source else source).name
-    for suffix in sorted(ARCHIVE_SUFFIXES, key=len, reverse=True):
-        if name.lower().endswith(suffix):
-            name = name[: -len(suffix)]
+    """Names a source by its folder, archive, public set or .yaml file, without the suffix; else `source`."""
+    if source.startswith(PUBLIC):
+        return source.removeprefix(PUBLIC)
+    name = strip_suffix(PurePosixPath(urlsplit(source).path if "://" in source else source).name).removesuffix(".yaml")
     return "source" if name in {"", ".."} else name
 
 
-def fetch(source: str, sha256: str | None, output: Path) -> None:
-    """Brings a source into a new folder.
+def fetch(
+    source: str,
+    sha256: str | None,
+    output: Path,
+    *,
+    cache: Path,
+    allow_http: bool = False,
+    patience: Patience = PATIENCE,
+) -> None:
+    """Brings a source into a new folder: the whole of it, or nothing.
 
     Args:
-        source: path of a folder or an archive, or https:// address of an archive.
-        sha256: what the archive must hash to; None for a folder, optional for a local archive.
+        source: path of a folder or an archive; https:// (or http://) address of an archive; address of a folder or an
+            archive that fsspec reads (s3://, gs://, ssh://, ...); or public:NAME, a set of `public_sets`.
+        sha256: what the archive must hash to; None for a folder, optional for a local archive and for a public set,
+            whose archives mostly have theirs.
         output: the folder to fill; must not exist.
+        cache: the folder in which downloaded archives stay, so that a second run needs no network.
+        allow_http: whether http:// is allowed.
+        patience: with a bad connection.
 
     Raises:
-        SourceError: missing, unreachable, of another content than the sha256, no archive, or one whose entries
-            leave the folder.
+        SourceError: missing, unreachable, of another content than the sha256, no archive, or one that could do harm.
     """
-    if "://" in source:
-        assert sha256 is not None, "the configuration asks for it"
-        archive = output.with_name(f"{output.name}.archive")
-        _download(source, archive)
-        _check_sha256(archive, sha256, source)
-        _extract(archive, output)
-        archive.unlink()
-        return
-    path = Path(source)
+    with whole_folder(output) as temporary:
+        if source.startswith(PUBLIC):
+            _fetch_public(source.removeprefix(PUBLIC), sha256, temporary, cache, patience)
+        elif "://" in source:
+            _fetch_address(source, sha256, temporary, cache, allow_http, patience)
+        else:
+            _fetch_local(Path(source), sha256, temporary)
+
+
+def _fetch_local(path: Path, sha256: str | None, output: Path) -> None:
     if path.is_dir():
         if sha256 is not None:
             raise SourceError(f"download.sha256 is of an archive, and {path} is a folder; remove one of the two")
         _copy_folder(path, output)
     elif path.is_file():
-        if sha256 is not None:
-            _check_sha256(path, sha256, source)
-        _extract(path, output)
+        if sha256 is not None and (found := sha256_of_file(path)) != sha256:
+            raise SourceError(other_content(str(path), found, sha256))
+        unpack(path, output)
     else:
         raise SourceError(f"{path}: no such folder or archive; see download.source in params.yaml")
 
@@ -78,77 +87,65 @@ def _copy_folder(path: Path, output: Path) -> None:
                 raise SourceError(f"{Path(folder, name)}: is a link to nothing; remove it") from error
 
 
-def _download(address: str, output: Path) -> None:
-    log.info("downloading %s", address)
-    try:
-        with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as response, output.open("wb") as file:
-            if not response.url.startswith("https://"):
-                raise SourceError(f"{address}: leads to {response.url}, which is not https; name another address")
-            expected = response.headers.get("Content-Length")
-            shutil.copyfileobj(response, file, BLOCK_BYTES)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise SourceError(f"{address}: cannot be downloaded: {error}; try again, or download it by hand") from error
-    if expected is not None and output.stat().st_size != int(expected):
-        got = output.stat().st_size
-        raise SourceError(f"{address}: the connection broke after {got} of {expected} bytes; try again")
+def _fetch_address(
+    address: str, sha256: str | None, output: Path, cache: Path, allow_http: bool, patience: Patience
+) -> None:
+    is_web = address.startswith(("https://", "http://"))
+    if sha256 is not None:
+        open_remote = open_web_file(address, allow_http=allow_http) if is_web else open_remote_file(address)
+        unpack(download(open_remote, redact(address), sha256, cache, patience), output, name=redact(address))
+    elif is_web:
+        raise SourceError(no_sha256(address))
+    else:
+        copy_remote_folder(address, output, patience)
 
 
-def _check_sha256(path: Path, expected: str, source: str) -> None:
-    found = sha256_of_file(path)
-    if found != expected:
-        raise SourceError(
-            f"{source}: has another content than expected: sha256 {found}, and download.sha256 says {expected}; "
-            "get the file again, or mend the sha256 if the new content is meant"
+def _fetch_public(name: str, sha256: str | None, output: Path, cache: Path, patience: Patience) -> None:
+    public = find_public_set(name)
+    if public is None:
+        raise SourceError(f"{PUBLIC}{name}: no such public set; {nearest(name, public_set_names())}")
+    _check_public(public, sha256, cache)
+    log.info("%s: licence: %s; to be cited: %s", name, public.licence, public.citation)
+    for archive in public.archives:
+        path = cache / archive.name
+        if archive.address is not None:
+            expected = archive.sha256 or sha256
+            assert expected is not None, "checked above"
+            # Where nothing but http is offered: that it is what was published is known by its sha256.
+            open_remote = open_web_file(archive.address, allow_http=archive.address.startswith("http://"))
+            path = download(open_remote, archive.name, expected, cache, patience, size_bytes=archive.size_bytes)
+        folder = output / archive.folder
+        unpack(path, folder, name=archive.name)
+        for inner in archive.inner:
+            unpack(folder / inner, (folder / inner).parent, name=f"{archive.name}: {inner}")
+            (folder / inner).unlink()
+
+
+def _check_public(public: PublicSet, sha256: str | None, cache: Path) -> None:
+    """Finds, before a byte is fetched, all that the user has to do himself."""
+    problems = []
+    unpinned = [archive for archive in public.archives if archive.address is not None and archive.sha256 is None]
+    if unpinned and sha256 is None:
+        names = ", ".join(redact(archive.address or "") for archive in unpinned)
+        problems.append(f"the sha256 of {names} is not known to segpipe; give it as download.sha256")
+    elif sha256 is not None and len(unpinned) != 1:
+        problems.append("segpipe knows the sha256 of its archives; remove download.sha256")
+    by_hand = [archive for archive in public.archives if archive.address is None]
+    if missing := [archive for archive in by_hand if not (cache / archive.name).is_file()]:
+        names = " and ".join(archive.name for archive in missing)
+        problems.append(
+            f"its licence wants a log-in: get {names} from {public.homepage} and put them into {cache}/; or unpack "
+            f"them into one folder and name that folder in download.source, with download.format: {public.format}"
         )
+    problems += [wrong for archive in by_hand if (wrong := _wrong_size(cache / archive.name, archive))]
+    if problems:
+        raise SourceError("\n".join(f"{PUBLIC}{public.name}: {problem}" for problem in problems))
 
 
-def _extract(archive: Path, output: Path) -> None:
-    log.info("unpacking %s", archive.name)
-    try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as zipped:
-                _refuse_unsafe(archive, (_describe_zip_entry(info) for info in zipped.infolist()))
-                zipped.extractall(output)
-        elif tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as tarred:
-                _refuse_unsafe(archive, ((m.name, m.isfile() or m.isdir()) for m in tarred.getmembers()))
-                tarred.extractall(output, filter="data")
-                _read_to_end(tarred)
-        else:
-            raise SourceError(f"{archive}: is neither a folder nor an archive ({', '.join(ARCHIVE_SUFFIXES)})")
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the system's: no space, no permission. gzip and bz2 raise without a number for damaged content
-        raise SourceError(f"{archive}: is damaged: {error}; get the file again") from error
-    except RuntimeError as error:
-        raise SourceError(f"{archive}: cannot be unpacked: {error}; make the archive anew, not encrypted") from error
-
-
-def _read_to_end(archive: tarfile.TarFile) -> None:
-    """Lets the decompressor see its check sum, which stands behind the last entry."""
-    assert archive.fileobj is not None
-    while archive.fileobj.read(BLOCK_BYTES):
-        pass
-
-
-def _describe_zip_entry(info: zipfile.ZipInfo) -> tuple[str, bool]:
-    # orig_filename: ZipInfo cuts the name at a NUL and rewrites separators.
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    return info.orig_filename, kind in {0, stat.S_IFREG, stat.S_IFDIR}
-
-
-def _refuse_unsafe(archive: Path, entries: Iterable[tuple[str, bool]]) -> None:
-    """Refuses an archive in which any (name, is plain file or folder) could write outside its folder."""
-    wrong = []
-    for name, is_plain in entries:
-        path = PurePosixPath(name.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or "\0" in name or (path.parts and ":" in path.parts[0]):
-            wrong.append(f"{name!r} leaves the folder")
-        elif not is_plain:
-            wrong.append(f"{name!r} is a link or a device")
-    if wrong:
-        shown = "; ".join(wrong[:10]) + (f"; and {len(wrong) - 10} more" if len(wrong) > 10 else "")
-        raise SourceError(f"{archive}: will not be unpacked: {shown}. Make the archive anew from plain files")
+def _wrong_size(path: Path, archive: PublicArchive) -> str | None:
+    if not path.is_file() or archive.size_bytes in {None, path.stat().st_size}:
+        return None
+    return f"{path} has {path.stat().st_size:,} bytes, and {archive.size_bytes:,} are expected; get it again"
 
 
 def hash_files(root: Path) -> dict[str, str]:

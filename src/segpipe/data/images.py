@@ -1,56 +1,139 @@
-"""Reads one image or mask from a file, or says exactly what is wrong with it.
+"""Reads an image file, or says exactly what is wrong with it.
 
 Pillow reads here, not OpenCV: OpenCV gives a truncated JPEG as grey, a 16-bit mask as zeros and a palette mask as
-colours, all without an error.
+colours, all without an error. But Pillow does not compare the checksums of a PNG's pixels: a flipped byte makes another
+mask, without an error. So they are compared here.
 """
 
+import errno
 import re
+import struct
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from segpipe.classes import IGNORE_INDEX, ClassTable
 from segpipe.errors import SegpipeError
+from segpipe.faults import Fault, Reading
 
-IMAGE_MODES = frozenset({"RGB", "RGBA", "L", "LA", "P", "1", "CMYK"})
-MASK_MODES = frozenset({"L", "P", "1"})
-MASK_MODES_16_BIT = frozenset({"I;16", "I;16B", "I;16L", "I"})
-MAX_VALUES_SHOWN = 8
+# What Pillow knows besides would run programs (EPS), or hold several pictures (ICO, PSD).
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
+PHOTO_WITH_EXTRAS = "MPO"  # a JPEG of a phone: further frames are previews or depth
+BEGINNINGS = {
+    b"version https://git-lfs": ("is a pointer of Git LFS, not the picture", "Run `git lfs pull`"),
+    b"<!doctype html": ("is a web page", "Its download was answered by a page; fetch it again"),
+    b"<html": ("is a web page", "Its download was answered by a page; fetch it again"),
+    b"%pdf": ("is a PDF", "Save the picture as PNG"),
+    b"%!ps": ("is a PostScript file", "Save the picture as PNG"),
+    b"8bps": ("is a Photoshop file", "Save the picture as PNG"),
+    b"pk\x03\x04": ("is an archive", "Unpack it"),
+    b"\x93numpy": ("is a NumPy array", "Save the picture as PNG"),
+    b"": ("is not an image, or its beginning is damaged", f"Replace or remove it; readable are {', '.join(FORMATS)}"),
+}
+
+IMAGE_MODES = frozenset({"RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "YCbCr"})
 BITS_OF_CHANNEL = 8
 EXIF_ORIENTATION, UPRIGHT = 0x0112, 1
 
+# Pillow's own limit stops at 0.18 Gpx and warns from 0.09. An image of ours takes 3 bytes a pixel, its mask one.
+MAX_IMAGE_PX = 400_000_000
+MAX_PX_PER_FILE_BYTE, NUM_PX_BELOW_SUSPICION = 1100, 16_000_000
+Image.MAX_IMAGE_PIXELS = None
+
+
+# None is Pillow's own; the others come from a place in the file that cannot exist.
+ERRNOS_OF_BROKEN_FILE = {None, errno.EINVAL, errno.EOVERFLOW, errno.EFBIG}
+# All that Pillow raises on files that are not what they claim.
+BROKEN_FILE = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError, TypeError, ZeroDivisionError,
+    AttributeError, RuntimeError, AssertionError, struct.error, zlib.error,
+)  # fmt: skip
+
 
 class ImageFileError(SegpipeError):
-    """A file that is no usable image or mask.
+    """A file that is no usable image.
 
     Args:
-        kind: short name of the sort of problem.
-        what: what is wrong.
-        mend: what to do.
+        fault: what is wrong with it.
     """
 
-    def __init__(self, kind: str, what: str, mend: str) -> None:
-        super().__init__(f"{what}. {mend}")
-        self.kind, self.what, self.mend = kind, what, mend
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(f"{fault.what}. {fault.mend}")
+        self.fault = fault
 
 
-def _open(path: Path) -> tuple[Image.Image, int]:
-    """Decodes a file; gives the picture and its bits a channel."""
+def decode(path: Path) -> tuple[Image.Image, int]:
+    """Decodes a file.
+
+    Returns:
+        The picture as it is stored, and its bits a channel.
+
+    Raises:
+        ImageFileError: not an image, damaged, or too large.
+    """
     try:
-        with Image.open(path) as image:
-            bits = _bits_of_channel(image)
-            orientation = image.getexif().get(EXIF_ORIENTATION, UPRIGHT)
-            image.load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow finds odd in metadata is of no concern to pixels
+            image, bits = _load(path)
     except UnidentifiedImageError as error:
-        raise ImageFileError("not-an-image", "is not an image", "Replace or remove it") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageFileError("image-damaged", f"cannot be decoded: {error}", "Replace it by an intact copy") from error
-    if orientation != UPRIGHT:
-        # Its pixels lie turned on disk, and no one knows whether its mask was drawn on the turned or the upright image.
-        raise ImageFileError("image-turned", "is turned by an EXIF entry", "Save it upright, as its mask is")
+        raise ImageFileError(_name_non_image(path)) from error
+    except (*BROKEN_FILE, MemoryError) as error:
+        if isinstance(error, OSError) and error.errno not in ERRNOS_OF_BROKEN_FILE:
+            raise  # the system's: no such file, no permission
+        what = f"cannot be decoded: {error}"
+        raise ImageFileError(Fault("image-damaged", what, "Replace it by an intact copy")) from error
     return image, bits
+
+
+def _load(path: Path) -> tuple[Image.Image, int]:
+    with Image.open(path, formats=FORMATS) as image:
+        _refuse_too_large(image, path.stat().st_size)
+        bits = _bits_of_channel(image)
+        num_pages = 1 if image.format == PHOTO_WITH_EXTRAS else getattr(image, "n_frames", 1)
+        image.load()
+        image.info["num_pages"] = num_pages
+    if image.format == "PNG":
+        with Image.open(path, formats=("PNG",)) as again:
+            again.verify()
+    return image, bits
+
+
+def num_pages_of(image: Image.Image) -> int:
+    """Tells how many pictures the file of a decoded picture holds; only the first was read."""
+    return int(image.info.get("num_pages", 1))
+
+
+def is_lossy(image: Image.Image, path: Path) -> bool:
+    """Tells whether the file of a decoded picture was compressed in a way that changes values."""
+    if image.format == "TIFF":
+        return image.info.get("compression") in {"jpeg", "webp"}
+    if image.format == "WEBP":
+        with path.open("rb") as file:
+            return b"VP8 " in file.read(64)  # without loss it is VP8L
+    return image.format in {"JPEG", PHOTO_WITH_EXTRAS}
+
+
+def _name_non_image(path: Path) -> Fault:
+    with path.open("rb") as file:
+        beginning = file.read(32).lower()
+    if not beginning:
+        return Fault("not-an-image", "is empty", "Replace or remove it")
+    what, mend = next(told for start, told in BEGINNINGS.items() if beginning.startswith(start))
+    return Fault("not-an-image", what, mend)
+
+
+def _refuse_too_large(image: ImageFile.ImageFile, num_bytes: int) -> None:
+    num_px = image.width * image.height
+    if num_px > MAX_IMAGE_PX:
+        what = f"has {image.width}x{image.height} px, more than {MAX_IMAGE_PX // 10**6} million"
+        raise ImageFileError(Fault("image-too-large", what, "Cut it into parts"))
+    # deflate packs at most 1032 : 1. Memory for a header's false claim must not be asked for.
+    if num_px > max(NUM_PX_BELOW_SUSPICION, MAX_PX_PER_FILE_BYTE * num_bytes):
+        what = f"claims {image.width}x{image.height} px, which its {num_bytes} bytes cannot hold"
+        raise ImageFileError(Fault("image-too-large", what, "Replace it by an intact copy"))
 
 
 def _bits_of_channel(image: ImageFile.ImageFile) -> int:
@@ -60,52 +143,75 @@ def _bits_of_channel(image: ImageFile.ImageFile) -> int:
     return max((int(depth.group(1)) for depth in depths if depth), default=BITS_OF_CHANNEL)
 
 
-def read_image(path: Path) -> npt.NDArray[np.uint8]:
-    """Reads a photograph.
+def size_of_image(path: Path) -> tuple[int, int] | None:
+    """Reads height and width in px from a file's header, as the pixels are stored; None where there is no header."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                return image.height, image.width
+    except BROKEN_FILE:
+        return None
+
+
+def read_image(path: Path, mask_size_hw: tuple[int, int] | None = None) -> Reading:
+    """Reads a photograph; grey becomes RGB.
+
+    Args:
+        path: of the file.
+        mask_size_hw: of its mask, in px. Where an EXIF entry turns the image by a quarter, this tells whether the mask
+            was drawn on the upright or on the stored image, and the image is given accordingly; else no one knows.
 
     Returns:
-        (height, width, 3) uint8, RGB.
-
-    Raises:
-        ImageFileError: no image, truncated, or more than 8 bits a channel.
+        (height, width, 3) uint8 RGB.
     """
-    image, bits = _open(path)
+    try:
+        image, bits = decode(path)
+    except ImageFileError as error:
+        return Reading(None, (error.fault,))
+    if num_pages_of(image) > 1:
+        what = f"holds {num_pages_of(image)} pages"
+        return Reading(None, (Fault("image-mode", what, "Save the one that belongs to the mask as a file of its own"),))
     # Pillow would halve the depth of a 16-bit colour image without a word.
     if image.mode not in IMAGE_MODES or bits > BITS_OF_CHANNEL:
         what = f"has pixels of mode {image.mode}, {bits} bits a channel"
-        raise ImageFileError("image-mode", what, "Convert it to 8 bits a channel")
+        return Reading(None, (Fault("image-mode", what, "Convert it to 8 bits a channel"),))
+    orientation = orientation_of(image)
+    if orientation == UPRIGHT:
+        return Reading(_rgb(image))
+    upright = ImageOps.exif_transpose(image)
+    stored_hw, upright_hw = (image.height, image.width), (upright.height, upright.width)
+    what = f"is turned by an EXIF entry (orientation {orientation}), its mask is not"
+    if stored_hw == upright_hw or mask_size_hw not in {stored_hw, upright_hw}:
+        return Reading(None, (Fault("image-turned", what, "Save it upright, as its mask is"),))
+    is_upright = mask_size_hw == upright_hw
+    mend = f"Save it as its mask is, {'upright' if is_upright else 'with the entry removed'}"
+    return Reading(_rgb(upright if is_upright else image), (Fault("image-turned", what, mend, is_mended=True),))
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Reads how an EXIF entry turns a decoded picture, 1 (not at all) to 8."""
+    try:
+        orientation = int(image.getexif().get(EXIF_ORIENTATION, UPRIGHT))
+    except BROKEN_FILE:
+        return UPRIGHT  # a broken entry turns nothing
+    return orientation if orientation in range(1, 9) else UPRIGHT
+
+
+def _rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
     return np.asarray(image.convert("RGB"))
 
 
-def read_mask(path: Path, classes: ClassTable) -> npt.NDArray[np.uint8]:
-    """Reads a mask and maps the source's values to class indices.
+def load_image(path: Path) -> npt.NDArray[np.uint8]:
+    """Reads a photograph that must be usable.
 
     Returns:
-        (height, width) uint8: class indices, void = `IGNORE_INDEX`.
+        (height, width, 3) uint8 RGB.
 
     Raises:
-        ImageFileError: no image, truncated, colours instead of indices, or values outside the class table.
+        ImageFileError: it is not.
     """
-    image, bits = _open(path)
-    if image.mode in MASK_MODES_16_BIT:
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > IGNORE_INDEX:
-            what = f"holds 16-bit values {values.min()}..{values.max()}"
-            raise ImageFileError("mask-values", what, f"A mask's values are 0..{IGNORE_INDEX}")
-        values = values.astype(np.uint8)
-    elif image.mode in MASK_MODES:
-        values = np.asarray(image, np.uint8)
-        if image.mode == "L" and bits < BITS_OF_CHANNEL:
-            values = values // (255 // (2**bits - 1))  # Pillow spreads the values of 2 and 4 bits over 0..255
-    else:
-        what = f"holds colours (mode {image.mode}), not class indices"
-        raise ImageFileError("mask-mode", what, "Save one channel of class indices (a palette is welcome)")
-    indices = classes.index_lookup()[values]
-    if (indices < 0).any():
-        wrong = np.unique(values[indices < 0])
-        shown = ", ".join(map(str, wrong[:MAX_VALUES_SHOWN])) + (", ..." if len(wrong) > MAX_VALUES_SHOWN else "")
-        num_px = int((indices < 0).sum())
-        void = ", ".join(map(str, classes.void_values))
-        what = f"holds values outside the class table: {shown} ({num_px} px)"
-        raise ImageFileError("mask-values", what, f"Known are 0..{classes.num_classes - 1} and void {void}")
-    return np.asarray(indices, np.uint8)
+    reading = read_image(path)
+    if reading.pixels is None:
+        raise ImageFileError(reading.faults[0])
+    return reading.pixels

@@ -4,6 +4,7 @@ A sample's augmentation depends on (seed, epoch, index) alone. So the stream of 
 threads, and can begin at any step: a resumed training sees what an uninterrupted one would have seen.
 """
 
+import functools
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.config import Augment
-from segpipe.data.augment import ColorJitterTransform, augment_sample
+from segpipe.data.augment import Augmenter
 from segpipe.data.store import Store
 
 NUM_THREADS = 2
@@ -32,12 +33,23 @@ class TrainLoader:
         augment: how they are varied.
         batch_size: samples a step; a split smaller than that is one step.
         seed: of order and augmentation.
+
+    Raises:
+        ConfigError: an augmentation cannot work; each is tried once.
     """
 
     store: Store
     augment: Augment
     batch_size: int
     seed: int
+
+    def __post_init__(self) -> None:
+        self.augmenter.rehearse()
+
+    @functools.cached_property
+    def augmenter(self) -> Augmenter:
+        """Makes the samples."""
+        return Augmenter(self.store, self.augment)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -52,27 +64,46 @@ class TrainLoader:
         """
         cv2.setNumThreads(0)
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.store))
-        color_jitter = ColorJitterTransform(self.augment.color_jitter)
-
-        def make_sample(index: int) -> Batch:
-            # + 1: numpy fills with zeros, so index 0 would draw what the order was drawn from.
-            rng = np.random.default_rng([self.seed, epoch, index + 1])
-            return augment_sample(*self.store.read(index), self.augment, color_jitter, rng)
-
         with ThreadPoolExecutor(NUM_THREADS) as pool:
-            ahead: deque[list[Future[Batch]]] = deque()
+            ahead: deque[tuple[Batch, list[Future[None]]]] = deque()
             for step in range(first_step, self.steps_per_epoch):
-                indices = order[step * self.batch_size : (step + 1) * self.batch_size]
-                ahead.append([pool.submit(make_sample, int(index)) for index in indices])
+                indices = order[step * self.batch_size : (step + 1) * self.batch_size].tolist()
+                batch = self._empty(len(indices))
+                # A few samples a task: handing over each by itself costs as much as a tenth of making it.
+                work = [pool.submit(self._fill, batch, indices, epoch, n) for n in range(NUM_THREADS)]
+                ahead.append((batch, work))
                 if len(ahead) > NUM_BATCHES_AHEAD:
-                    yield _stack(ahead.popleft())
+                    yield _finished(*ahead.popleft())
             while ahead:
-                yield _stack(ahead.popleft())
+                yield _finished(*ahead.popleft())
+
+    def make_sample(self, index: int, epoch: int, image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> None:
+        """Writes what an epoch shows of one sample.
+
+        Args:
+            index: of the sample in the store.
+            epoch: counted from 0.
+            image: (*crop, 3) uint8 RGB; is overwritten.
+            mask: crop, uint8; is overwritten.
+        """
+        # + 1: numpy fills with zeros, so index 0 would draw what the order was drawn from.
+        rng = np.random.default_rng([self.seed, epoch, index + 1])
+        self.augmenter.make_sample(index, rng, image, mask)
+
+    def _empty(self, num_samples: int) -> Batch:
+        shape = (num_samples, *self.augment.crop)
+        return np.empty((*shape, 3), np.uint8), np.empty(shape, np.uint8)
+
+    def _fill(self, batch: Batch, indices: list[int], epoch: int, number: int) -> None:
+        """Makes every NUM_THREADS-th sample of a batch, from `number` on."""
+        for position in range(number, len(indices), NUM_THREADS):
+            self.make_sample(indices[position], epoch, batch[0][position], batch[1][position])
 
 
-def _stack(samples: list[Future[Batch]]) -> Batch:
-    images, masks = zip(*(sample.result() for sample in samples), strict=True)
-    return np.stack(images), np.stack(masks)
+def _finished(batch: Batch, work: list[Future[None]]) -> Batch:
+    for part in work:
+        part.result()
+    return batch
 
 
 def whole_batches(store: Store, batch_size: int) -> Iterator[tuple[list[int], Batch]]:

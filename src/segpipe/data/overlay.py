@@ -1,13 +1,21 @@
 """Pictures of what a network sees: image, truth and prediction side by side."""
 
+import math
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from segpipe.classes import IGNORE_INDEX, ClassTable
 
 OPACITY = 0.6
+
+# Of a larger image, a report shows a reduced one.
+MAX_PANEL_PX = 2048 * 2048
+
+# Mixing colours takes 48 bytes a pixel: rows of a huge image are mixed in bands of about so many pixels.
+BAND_PX = 1 << 20
 
 
 def colorize(mask: npt.NDArray[np.uint8], classes: ClassTable) -> npt.NDArray[np.uint8]:
@@ -23,14 +31,37 @@ def overlay(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], classes: 
         mask: (height, width) uint8.
         classes: gives the colours.
     """
-    mixed = (1 - OPACITY) * image + OPACITY * colorize(mask, classes)
-    return np.where((mask == IGNORE_INDEX)[..., None], image, mixed.round()).astype(np.uint8)
+    result = np.empty(image.shape, np.uint8)
+    num_rows = max(1, BAND_PX // image.shape[1])
+    for start in range(0, len(image), num_rows):
+        rows = slice(start, start + num_rows)
+        mixed = (1 - OPACITY) * image[rows] + OPACITY * colorize(mask[rows], classes)
+        result[rows] = np.where((mask[rows] == IGNORE_INDEX)[..., None], image[rows], mixed.round())
+    return result
 
 
 def side_by_side(
     image: npt.NDArray[np.uint8], masks: Sequence[npt.NDArray[np.uint8]], classes: ClassTable
 ) -> npt.NDArray[np.uint8]:
-    """Gives the image and each mask in colours in one row, (height, (1 + num_masks) * width, 3) uint8."""
+    """Gives the image and each mask in colours in one row.
+
+    Args:
+        image: (height, width, 3) uint8 RGB.
+        masks: (height, width) uint8 each.
+        classes: gives the colours.
+
+    Returns:
+        (height, (1 + num_masks) * width, 3) uint8; where the image has more than `MAX_PANEL_PX`, height and width are
+        divided by the smallest whole number that brings it below: a panel's pixel is the mean of the image's, and the
+        middle one of the mask's.
+    """
+    step = math.ceil(math.sqrt(image.shape[0] * image.shape[1] / MAX_PANEL_PX))
+    if step > 1:
+        size_wh = -(-image.shape[1] // step), -(-image.shape[0] // step)
+        image = np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+        # Classes have no mean; this takes the middle pixel, and the plain nearest one the corner's.
+        nearest = cv2.INTER_NEAREST_EXACT
+        masks = [np.asarray(cv2.resize(mask, size_wh, interpolation=nearest), np.uint8) for mask in masks]
     return np.concatenate([image, *(colorize(mask, classes) for mask in masks)], axis=1)
 
 

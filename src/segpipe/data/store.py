@@ -1,115 +1,71 @@
 """The training-ready store: every sample decoded once, checked once, counted once.
 
-    images.bin          uint8 RGB pixels of all samples, one after another, each (height, width, 3)
-    masks.bin           uint8 class indices, void = 255, each (height, width)
-    manifest.parquet    one row a sample: where its pixels lie, split, group, hashes, pixels of each class
-    dataset.json        class table, digest of the whole, sha256 of the files above
+    shards/NAME.bin     uint8 pixels of some samples one after another: of each the image (height, width, 3) RGB, then
+                        the mask (height, width) of class indices, void = 255; named by its content
+    manifest.parquet    one row a sample: where its pixels lie, split, group, hashes, pixels of each class, statistics
+    dataset.json        class table, licence, mean and deviation of the training images, digest of the whole, sha256 of
+                        the manifest
 
-The pixel files are memory-mapped: a crop reads only its own pages, threads share them, and memory stays flat.
+Shards are memory-mapped: a crop reads only its own pages, threads share them, and memory stays flat. Which samples
+share a shard follows from their names alone (`segpipe.data.shards`), so new samples leave most files as they are.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+import mmap
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from segpipe.classes import IGNORE_INDEX, ClassTable
+from segpipe.classes import ClassTable
+from segpipe.data.shards import CHANNELS, CLASS_COLUMN_PREFIX, SHARDS
 from segpipe.errors import StoreError
 from segpipe.files import sha256_of_file
 
-IMAGES, MASKS, MANIFEST, DESCRIPTION = "images.bin", "masks.bin", "manifest.parquet", "dataset.json"
-CLASS_COLUMN_PREFIX, VOID_COLUMN = "num_px_", "num_void_px"
-SAMPLE_COLUMNS = (
-    "sample_id", "group", "split", "height", "width", "image_offset", "mask_offset",
-    "image_sha256", "mask_sha256", "perceptual_hash",
-)  # fmt: skip
+MANIFEST, DESCRIPTION = "manifest.parquet", "dataset.json"
+TRAIN = "train"
+MAX_NUM_MAPS = 256  # each holds a file open
+NUM_THREADS = 4
+BLOCK_BYTES = 1 << 24
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A decoded sample on its way into the store.
+def write_manifest(folder: Path, manifest: pd.DataFrame, classes: ClassTable, licence: str) -> None:
+    """Makes a folder that holds the shards a store.
 
     Args:
-        sample_id: its name.
-        group: the sequence it belongs to.
-        split: 'train', 'val' or 'test'.
-        image: (height, width, 3) uint8 RGB.
-        mask: (height, width) uint8 class indices, void = 255.
+        folder: the store's.
+        manifest: one row a sample: what `write_shards` gave, `group` and `split`.
+        classes: the class table.
+        licence: the terms under which the images may be used.
     """
-
-    sample_id: str
-    group: str
-    split: str
-    image: npt.NDArray[np.uint8]
-    mask: npt.NDArray[np.uint8]
-
-
-def difference_hash(image: npt.NDArray[np.uint8]) -> int:
-    """Gives a 64-bit perceptual hash: which of 8x8 coarse cells is darker than its right neighbour.
-
-    Source: N. Krawetz's dHash, 2013. Two hashes that differ in a few bits only are of images that look alike.
-
-    Args:
-        image: (height, width, 3) uint8 RGB.
-    """
-    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (9, 8), interpolation=cv2.INTER_AREA)
-    bits = np.packbits(grey[:, 1:] > grey[:, :-1])
-    return int.from_bytes(bits.tobytes(), "big")
-
-
-def write_store(folder: Path, classes: ClassTable, samples: Iterable[Sample]) -> pd.DataFrame:
-    """Writes samples into an existing empty folder, one at a time.
-
-    Returns:
-        The manifest.
-    """
-    rows: list[dict[str, Any]] = []
-    image_offset = mask_offset = 0
-    with (folder / IMAGES).open("wb") as image_file, (folder / MASKS).open("wb") as mask_file:
-        for sample in samples:
-            height, width = sample.mask.shape
-            image_bytes, mask_bytes = sample.image.tobytes(), sample.mask.tobytes()
-            num_px = np.bincount(sample.mask.ravel(), minlength=256)
-            rows.append(
-                {
-                    "sample_id": sample.sample_id,
-                    "group": sample.group,
-                    "split": sample.split,
-                    "height": height,
-                    "width": width,
-                    "image_offset": image_offset,
-                    "mask_offset": mask_offset,
-                    "image_sha256": hashlib.sha256(image_bytes).hexdigest(),
-                    "mask_sha256": hashlib.sha256(mask_bytes).hexdigest(),
-                    "perceptual_hash": f"{difference_hash(sample.image):016x}",
-                    **{f"{CLASS_COLUMN_PREFIX}{name}": num_px[i] for i, name in enumerate(classes.names)},
-                    VOID_COLUMN: num_px[IGNORE_INDEX],
-                }
-            )
-            image_file.write(image_bytes)
-            mask_file.write(mask_bytes)
-            image_offset += len(image_bytes)
-            mask_offset += len(mask_bytes)
-    manifest = pd.DataFrame(rows, columns=_columns(classes))
     manifest.to_parquet(folder / MANIFEST, index=False)
     description = {
         "classes": classes.to_json(),
+        "licence": licence,
+        "train_statistics": _statistics(manifest[manifest["split"] == TRAIN]),
         "digest": digest_of(manifest, classes),
-        "sha256": {name: sha256_of_file(folder / name) for name in (IMAGES, MASKS, MANIFEST)},
+        "sha256": {MANIFEST: sha256_of_file(folder / MANIFEST)},
     }
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    return manifest
 
 
-def _columns(classes: ClassTable) -> list[str]:
-    return [*SAMPLE_COLUMNS, *(f"{CLASS_COLUMN_PREFIX}{name}" for name in classes.names), VOID_COLUMN]
+def _statistics(manifest: pd.DataFrame) -> dict[str, list[float]] | None:
+    """Mean and deviation of each channel over all pixels, from those of the samples; None where there are none."""
+    if manifest.empty:
+        return None
+    num_px = (manifest["height"] * manifest["width"]).to_numpy(np.float64)[:, None]
+    means = manifest[[f"mean_{channel}" for channel in CHANNELS]].to_numpy(np.float64)
+    deviations = manifest[[f"deviation_{channel}" for channel in CHANNELS]].to_numpy(np.float64)
+    mean = (num_px * means).sum(axis=0) / num_px.sum()
+    variance = (num_px * (deviations**2 + (means - mean) ** 2)).sum(axis=0) / num_px.sum()
+    return {"mean_rgb": mean.round(4).tolist(), "deviation_rgb": np.sqrt(variance).round(4).tolist()}
 
 
 def digest_of(manifest: pd.DataFrame, classes: ClassTable) -> str:
@@ -122,6 +78,72 @@ def digest_of(manifest: pd.DataFrame, classes: ClassTable) -> str:
     return hashlib.sha256("\n".join([classes.digest, *lines]).encode()).hexdigest()[:32]
 
 
+def read_manifest(folder: Path) -> tuple[pd.DataFrame, ClassTable]:
+    """Reads and verifies what a store says of its samples, without a look at their pixels.
+
+    Raises:
+        StoreError: a file is missing or has another content than was written.
+    """
+    manifest, description = _read_description(folder)
+    return manifest, ClassTable.from_json(description["classes"])
+
+
+def _read_description(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    try:
+        description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        if sha256_of_file(folder / MANIFEST) != description["sha256"][MANIFEST]:
+            _refuse_changed(folder, [MANIFEST])
+        manifest = pd.read_parquet(folder / MANIFEST)
+        if digest_of(manifest, ClassTable.from_json(description["classes"])) != description["digest"]:
+            _refuse_changed(folder, [DESCRIPTION])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{folder}: is no data set: {error}; run `dvc repro preprocess`") from error
+    return manifest, description
+
+
+def _refuse_changed(folder: Path, wrong: Sequence[str]) -> None:
+    if wrong:
+        mend = f"delete {folder} and its entry in the cache, then run `dvc repro --force preprocess`"
+        raise StoreError(f"{folder}: {', '.join(wrong)} changed since preprocess wrote it; {mend}")
+
+
+def changed_shards(folder: Path, manifest: pd.DataFrame) -> list[str]:
+    """Finds the shards that are missing or whose pixels are not those that the manifest tells of.
+
+    Args:
+        folder: holds the shards.
+        manifest: with the columns shard, offset, height, width, image_sha256, mask_sha256.
+
+    Returns:
+        Their names, sorted.
+    """
+
+    def is_changed(rows: pd.DataFrame) -> bool:
+        try:
+            with (folder / f"{rows['shard'].iat[0]}.bin").open("rb") as file:
+                return not all(_is_as_written(file, row) for row in rows.itertuples())
+        except OSError:  # not there, or the system cannot read it
+            return True
+
+    shards = [rows for _, rows in manifest.groupby("shard")]
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        is_wrong = list(pool.map(is_changed, shards))
+    return [str(rows["shard"].iat[0]) for rows, wrong in zip(shards, is_wrong, strict=True) if wrong]
+
+
+def _is_as_written(file: Any, row: Any) -> bool:
+    file.seek(row.offset)
+    num_px = int(row.height) * int(row.width)
+    for num_bytes, expected in ((3 * num_px, row.image_sha256), (num_px, row.mask_sha256)):
+        digest = hashlib.sha256()
+        while num_bytes and (block := file.read(min(num_bytes, BLOCK_BYTES))):
+            digest.update(block)
+            num_bytes -= len(block)
+        if digest.hexdigest() != expected:
+            return False
+    return True
+
+
 @dataclass(frozen=True)
 class Store:
     """A store opened for reading.
@@ -130,15 +152,20 @@ class Store:
         classes: the class table.
         digest: of all samples.
         manifest: one row a sample.
-        image_bytes: memory map of the images' file.
-        mask_bytes: memory map of the masks' file.
+        folder: holds the shards.
     """
 
     classes: ClassTable
     digest: str
     manifest: pd.DataFrame
-    image_bytes: npt.NDArray[np.uint8]
-    mask_bytes: npt.NDArray[np.uint8]
+    folder: Path
+    _places: tuple[tuple[str, int, int, int], ...] = field(init=False, repr=False, compare=False)
+    _map: Any = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        columns = [self.manifest[name].tolist() for name in ("shard", "offset", "height", "width")]
+        object.__setattr__(self, "_places", tuple(zip(*columns, strict=True)))
+        object.__setattr__(self, "_map", lru_cache(MAX_NUM_MAPS)(self._map_shard))
 
     @staticmethod
     def open(folder: Path) -> "Store":
@@ -147,42 +174,31 @@ class Store:
         Raises:
             StoreError: a file is missing or has another content.
         """
-        try:
-            description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-            wrong = [name for name, sha in description["sha256"].items() if sha256_of_file(folder / name) != sha]
-            classes = ClassTable.from_json(description["classes"])
-            manifest = pd.read_parquet(folder / MANIFEST)
-            if not wrong and digest_of(manifest, classes) != description["digest"]:
-                wrong = [DESCRIPTION]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{folder}: is no data set: {error}; run `dvc repro preprocess`") from error
-        if wrong:
-            mend = f"delete {folder} and its entry in the cache, then run `dvc repro --force preprocess`"
-            raise StoreError(f"{folder}: {', '.join(wrong)} changed since preprocess wrote it; {mend}")
-        return Store(
-            classes=classes,
-            digest=description["digest"],
-            manifest=manifest,
-            image_bytes=np.memmap(folder / IMAGES, np.uint8, mode="r"),
-            mask_bytes=np.memmap(folder / MASKS, np.uint8, mode="r"),
-        )
+        manifest, description = _read_description(folder)
+        wrong = [f"{SHARDS}/{name}.bin" for name in changed_shards(folder / SHARDS, manifest)]
+        _refuse_changed(folder, wrong)
+        return Store(ClassTable.from_json(description["classes"]), description["digest"], manifest, folder)
 
     def of_split(self, split: str) -> "Store":
         """The same store with the samples of one split only, and the digest of these."""
         manifest = self.manifest[self.manifest["split"] == split].reset_index(drop=True)
-        return Store(self.classes, digest_of(manifest, self.classes), manifest, self.image_bytes, self.mask_bytes)
+        return Store(self.classes, digest_of(manifest, self.classes), manifest, self.folder)
 
     def __len__(self) -> int:
         """How many samples there are."""
         return len(self.manifest)
 
+    def _map_shard(self, name: str) -> npt.NDArray[np.uint8]:
+        with (self.folder / SHARDS / f"{name}.bin").open("rb") as file:
+            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+
     def read(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Gives views of a sample's (height, width, 3) image and (height, width) mask."""
-        columns = ("height", "width", "image_offset", "mask_offset")
-        height, width, image_start, mask_start = (int(self.manifest[name].to_numpy()[index]) for name in columns)
-        num_px = height * width
-        image = self.image_bytes[image_start : image_start + 3 * num_px].reshape(height, width, 3)
-        return image, self.mask_bytes[mask_start : mask_start + num_px].reshape(height, width)
+        """Gives views of a sample's (height, width, 3) image and (height, width) mask; they cannot be written to."""
+        shard, start, height, width = self._places[index]
+        data = self._map(shard)
+        end = start + 3 * height * width
+        image = data[start:end].reshape(height, width, 3)
+        return image, data[end : end + height * width].reshape(height, width)
 
     def num_px(self) -> npt.NDArray[np.int64]:
         """Gives the labelled pixels of each class in each sample, (num_samples, num_classes)."""

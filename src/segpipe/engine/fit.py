@@ -23,13 +23,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from segpipe.config import Train
-from segpipe.data.loader import Batch, TrainLoader
+from segpipe.data.loader import TrainLoader
 from segpipe.data.overlay import evenly_spread, side_by_side
 from segpipe.data.store import Store
 from segpipe.engine.checkpoint import Progress, load_checkpoint, save_checkpoint
 from segpipe.engine.evaluate import Loss, evaluate
-from segpipe.engine.network import to_input
+from segpipe.engine.network import normalize, predict_masks
 from segpipe.engine.optim import make_optimizer, make_schedule
+from segpipe.engine.prefetch import DeviceBatch, send_ahead
 from segpipe.errors import TrainingError
 from segpipe.files import whole_file
 from segpipe.metrics.confusion import confusion_matrices
@@ -123,7 +124,7 @@ def train_one_epoch(job: Fit, parts: dict[str, Any], progress: Progress) -> None
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=job.device)
     if progress.step:
         confusion += torch.tensor(progress.train_confusion, device=job.device)
-    batches = job.train_loader.batches(progress.epoch, first_step=progress.step)
+    batches = send_ahead(job.train_loader.batches(progress.epoch, first_step=progress.step), job.device)
     bar = tqdm(
         batches,
         desc=f"epoch {progress.epoch + 1}/{job.settings.epochs}",
@@ -148,15 +149,14 @@ def train_one_epoch(job: Fit, parts: dict[str, Any], progress: Progress) -> None
     progress.train_confusion = confusion.tolist()
 
 
-def train_step(job: Fit, parts: dict[str, Any], batch: Batch, is_half: bool) -> tuple[float, torch.Tensor]:
+def train_step(job: Fit, parts: dict[str, Any], batch: DeviceBatch, is_half: bool) -> tuple[float, torch.Tensor]:
     """Takes one optimiser step.
 
     Returns:
         The loss, and the (num_classes, num_classes) confusion matrix of the batch as it was augmented.
     """
-    images_NHWC, masks_NHW = batch
-    images_NCHW = to_input(images_NHWC, job.device)
-    target_NHW = torch.from_numpy(masks_NHW).to(job.device).long()
+    images_NCHW = normalize(batch.images_NHWC)
+    target_NHW = batch.masks_NHW.long()
     if is_half:
         images_NCHW = F.avg_pool2d(images_NCHW, 2)
         target_NHW = target_NHW[:, : target_NHW.shape[1] // 2 * 2 : 2, : target_NHW.shape[2] // 2 * 2 : 2]
@@ -244,7 +244,6 @@ def _epochs_between_overlays(settings: Train) -> int:
 def _report_overlays(job: Fit, network: nn.Module, epoch: int) -> None:
     for index in evenly_spread(len(job.val_store), job.settings.num_overlays):
         image, mask = job.val_store.read(index)
-        logits_NCHW = network(to_input(image[None], job.device))
-        prediction = logits_NCHW[0].max(dim=0).indices.to(torch.uint8).cpu().numpy()
+        prediction = predict_masks(network, image[None], job.device)[0]
         picture = side_by_side(image, [mask, prediction], job.val_store.classes)
         job.sink.log_image(str(job.val_store.manifest["sample_id"].iat[index]), picture, epoch)

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from segpipe.classes import ClassTable
+from segpipe.engine.tiles import Tile, is_huge, plan_tiles
 from segpipe.errors import StoreError
 from segpipe.files import sha256_of_file
 from segpipe.registry import MODELS
@@ -49,10 +50,65 @@ def to_input(images_NHWC: npt.NDArray[np.uint8], device: torch.device) -> torch.
     Returns:
         (N, 3, H, W) float32 in channels-last layout, which is how the images already lie in memory.
     """
-    images_NCHW = torch.tensor(images_NHWC).to(device, non_blocking=True).permute(0, 3, 1, 2).float()
-    mean = torch.tensor(MEAN_RGB, device=device).view(1, 3, 1, 1)
-    std = torch.tensor(STD_RGB, device=device).view(1, 3, 1, 1)
-    return images_NCHW.sub_(mean).div_(std)
+    return normalize(torch.tensor(images_NHWC).to(device, non_blocking=True))
+
+
+def normalize(images_NHWC: torch.Tensor) -> torch.Tensor:
+    """Normalises images where they are.
+
+    Args:
+        images_NHWC: (N, H, W, 3) uint8 RGB; not changed.
+
+    Returns:
+        (N, 3, H, W) float32 in channels-last layout.
+    """
+    num_images, height, width, num_channels = images_NHWC.shape
+    # A whole row at once: to repeat three numbers along the innermost axis takes ten times as long on a CPU.
+    mean, std = (torch.tensor(values, device=images_NHWC.device).repeat(width) for values in (MEAN_RGB, STD_RGB))
+    rows = images_NHWC.reshape(num_images * height, width * num_channels).float().sub_(mean).div_(std)
+    return rows.view(images_NHWC.shape).permute(0, 3, 1, 2)
+
+
+def logits_of_tile(module: nn.Module, image: npt.NDArray[np.uint8], tile: Tile, device: torch.device) -> torch.Tensor:
+    """Runs a network over one piece of a huge image.
+
+    Args:
+        module: in evaluation mode.
+        image: (height, width, 3) uint8 RGB; of a memory map only the tile's window is read.
+        tile: which piece.
+        device: where the module is.
+
+    Returns:
+        (1, num_classes, height, width) logits of the tile's core.
+    """
+    logits_NCHW: torch.Tensor = module(to_input(image[tile.window][None], device))
+    return logits_NCHW[:, :, *tile.core_in_window]
+
+
+def predict_masks(module: nn.Module, images_NHWC: npt.NDArray[np.uint8], device: torch.device) -> npt.NDArray[np.uint8]:
+    """Predicts masks: of images of up to `MAX_WHOLE_PX` whole and in one batch, of huge ones tile by tile.
+
+    Args:
+        module: in evaluation mode.
+        images_NHWC: (N, H, W, 3) uint8 RGB, any H and W.
+        device: where the module is.
+
+    Returns:
+        (N, H, W) uint8 class indices.
+    """
+    if not is_huge(*images_NHWC.shape[1:3]):
+        return _most_likely(module(to_input(images_NHWC, device)))
+    masks_NHW = np.empty(images_NHWC.shape[:3], np.uint8)
+    for image, mask in zip(images_NHWC, masks_NHW, strict=True):
+        for tile in plan_tiles(*mask.shape):
+            mask[tile.core] = _most_likely(logits_of_tile(module, image, tile, device))[0]
+    return masks_NHW
+
+
+def _most_likely(logits_NCHW: torch.Tensor) -> npt.NDArray[np.uint8]:
+    # max, not argmax: ten times as fast on the CPU, and the same.
+    masks_NHW: npt.NDArray[np.uint8] = logits_NCHW.max(dim=1).indices.to(torch.uint8).cpu().numpy()
+    return masks_NHW
 
 
 @dataclass(frozen=True)
@@ -102,6 +158,4 @@ class Network:
         Returns:
             (N, H, W) uint8 class indices.
         """
-        logits_NCHW = self.module(to_input(images_NHWC, self.device))
-        masks_NHW: npt.NDArray[np.uint8] = logits_NCHW.max(dim=1).indices.to(torch.uint8).cpu().numpy()
-        return masks_NHW
+        return predict_masks(self.module, images_NHWC, self.device)

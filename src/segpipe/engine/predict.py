@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from segpipe.data.images import ImageFileError, read_image
+from segpipe.data.images import ImageFileError, load_image
 from segpipe.data.overlay import colorize, overlay
 from segpipe.data.source import IMAGE_SUFFIXES
 from segpipe.engine.network import Network
@@ -66,17 +66,23 @@ def predict_images(network: Network, source: Path, output: Path) -> Iterator[Pre
     faults = []
     for name, path in find_images(source).items():
         try:
-            image = read_image(path)
+            mask = _predict_file(network, path, name, output)
         except ImageFileError as fault:
             faults.append(f"{path}: {fault}")
             continue
-        mask = network.predict(image[None])[0]
-        _write_png(output / MASKS / f"{name}.png", Image.fromarray(mask))
-        _write_png(output / COLORS / f"{name}.png", Image.fromarray(colorize(mask, network.classes)))
-        _write_png(output / OVERLAYS / f"{name}.png", Image.fromarray(overlay(image, mask, network.classes)))
         yield Prediction(name, mask)
     if faults:
         raise PredictionError("\n".join([f"{len(faults)} images could not be predicted:", *faults]))
+
+
+def _predict_file(network: Network, path: Path, name: str, output: Path) -> npt.NDArray[np.uint8]:
+    """Predicts one image and writes its pictures; of a huge one, no more than one picture is in memory."""
+    image = load_image(path)
+    mask: npt.NDArray[np.uint8] = network.predict(image[None])[0]
+    _write_png(output / MASKS / f"{name}.png", Image.fromarray(mask))
+    _write_png(output / COLORS / f"{name}.png", Image.fromarray(colorize(mask, network.classes)))
+    _write_png(output / OVERLAYS / f"{name}.png", Image.fromarray(overlay(image, mask, network.classes)))
+    return mask
 
 
 def _write_png(path: Path, picture: Image.Image) -> None:

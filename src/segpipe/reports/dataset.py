@@ -1,22 +1,28 @@
 """The report of `preprocess`: splits, shares of the classes, and what a person should know."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
 from segpipe.classes import ClassTable
+from segpipe.data.decoding import Finding
 from segpipe.data.store import num_px_of_classes
-from segpipe.errors import Problem
 from segpipe.files import write_json
 from segpipe.reports.page import write_page
+from segpipe.reports.problems import problems_of, write_pictures
 
 
 def write_dataset_report(
-    folder: Path, manifest: pd.DataFrame, classes: ClassTable, digest: str, licence: str, warnings: Sequence[Problem]
+    folder: Path,
+    manifest: pd.DataFrame,
+    classes: ClassTable,
+    digest: str,
+    licence: str,
+    findings: Sequence[Finding],
+    num_skipped: int,
 ) -> None:
-    """Writes `report.json` and `report.html`.
+    """Writes `report.json` and `report.html`, and the pictures beside it.
 
     Args:
         folder: the store's.
@@ -24,7 +30,8 @@ def write_dataset_report(
         classes: the class table.
         digest: of the data set.
         licence: of the source.
-        warnings: what was found and stops nothing.
+        findings: what was found and stops nothing: warnings, and the samples that were left out with the reasons.
+        num_skipped: how many were left out.
     """
     splits = []
     for split, rows in manifest.groupby("split", sort=False):
@@ -33,7 +40,9 @@ def write_dataset_report(
         groups = sorted(rows["group"].unique())
         splits.append({"split": split, "num_samples": len(rows), "groups": groups, "shares": shares})
     splits.sort(key=lambda row: ("train", "val", "test").index(row["split"]))
-    write_json(folder / "report.json", {"splits": splits, "warnings": [asdict(warning) for warning in warnings]})
+    # What was left out is a warning to those who decide on a promotion.
+    warnings = problems_of(findings, "warn", "skip")
+    write_json(folder / "report.json", {"splits": splits, "num_skipped": num_skipped, "warnings": warnings})
     write_page(
         folder / "report.html",
         "dataset.html.j2",
@@ -44,5 +53,6 @@ def write_dataset_report(
         digest=digest,
         splits=splits,
         classes=list(zip(classes.names, classes.colors, strict=True)),
-        warnings=warnings,
+        groups=write_pictures(folder, findings),
+        num_skipped=num_skipped,
     )

@@ -2,7 +2,7 @@
 
 from segpipe.config import Config
 from segpipe.data.class_weights import compute_class_weights
-from segpipe.data.store import Store
+from segpipe.data.store import TRAIN, num_px_of_classes, read_manifest
 from segpipe.files import write_json
 from segpipe.stages.stage import CLASS_WEIGHTS, DATASET, run_stage
 
@@ -10,11 +10,11 @@ from segpipe.stages.stage import CLASS_WEIGHTS, DATASET, run_stage
 def main(config: Config) -> None:
     """Writes `class_weights.json`."""
     settings = config.class_weights
-    store = Store.open(DATASET).of_split("train")
-    num_px = store.num_px()
+    manifest, classes = read_manifest(DATASET)
+    num_px = num_px_of_classes(manifest[manifest["split"] == TRAIN], classes)
     weights = compute_class_weights(settings.scheme, num_px, settings.cap, settings.options)
     share = num_px.sum(axis=0) / num_px.sum()
-    names = store.classes.names
+    names = classes.names
     document = {
         **settings.model_dump(),
         "share": dict(zip(names, share.tolist(), strict=True)),

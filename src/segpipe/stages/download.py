@@ -1,33 +1,69 @@
 """Brings the labelled images in as they are found, and notes what was brought."""
 
-from segpipe.config import Config
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from segpipe.config import Config, SourceChoice, load_remote
 from segpipe.data.fetch import fetch, hash_files, source_name
 from segpipe.data.source import Source
 from segpipe.errors import SourceError
 from segpipe.files import whole_folder, write_json
 from segpipe.registry import READERS
-from segpipe.stages.stage import RAW, run_stage
+from segpipe.stages.stage import DOWNLOADS, RAW, run_stage
 
 
 def main(config: Config) -> None:
-    """Writes `raw/<source>/` and `raw/source.json`."""
+    """Writes `raw/<source>/` for each source, and `raw/source.json`."""
     settings = config.download
     name = source_name(settings.source)
+    if name in settings.join:
+        raise SourceError(f"params.yaml: download.join.{name}: is the name of download.source too; rename it")
     with whole_folder(RAW) as output:
-        fetch(settings.source, settings.sha256, output / name)
-        try:
-            source: Source = READERS.call(settings.format, root=output / name)
-        except SourceError as error:
-            # The user knows the source by its own name, not by the folder it was being copied to.
-            raise SourceError(str(error).replace(str(output / name), settings.source)) from error
-        description = {
-            "name": name,
-            "format": settings.format,
-            "licence": source.licence,
-            "classes": source.classes.to_json(),
-            "sha256": hash_files(output / name),
-        }
+        sources = {name: _bring(_look_up(settings), output / name)}
+        for joined_name, joined in settings.join.items():
+            sources[joined_name] = _bring_pinned(joined_name, joined, output / joined_name)
+        description = {"name": name, **sources[name], "sources": sources, "sha256": hash_files(output)}
         write_json(output / "source.json", description)
+
+
+def _look_up(choice: SourceChoice) -> SourceChoice:
+    """Reads where the source lies, if it is a file that says so."""
+    if Path(choice.source).suffix != ".yaml":
+        return choice
+    return choice.model_copy(update=dict(load_remote(Path(choice.source))))
+
+
+def _bring(choice: SourceChoice, output: Path) -> dict[str, Any]:
+    """Fetches one source and looks at it as its reader does."""
+    fetch(choice.source, choice.sha256, output, cache=DOWNLOADS, allow_http=choice.allow_http)
+    try:
+        source: Source = READERS.call(choice.format, choice.options, root=output)
+    except SourceError as error:
+        # The user knows the source by its own name, not by the folder it was being copied to.
+        raise SourceError(str(error).replace(str(output), choice.source)) from error
+    return {
+        "format": choice.format,
+        "options": choice.options,
+        "licence": source.licence,
+        "classes": source.classes.to_json(),
+    }
+
+
+def _bring_pinned(name: str, choice: SourceChoice, output: Path) -> dict[str, Any]:
+    """Fetches a joined source, which DVC does not watch: so its content must be the one that was agreed on."""
+    if not Path(choice.source).is_dir():
+        return _bring(choice, output)
+    description = _bring(choice.model_copy(update={"sha256": None}), output)
+    found = hashlib.sha256(json.dumps(hash_files(output)).encode()).hexdigest()
+    if found != choice.sha256:
+        told = "is not given" if choice.sha256 is None else f"says {choice.sha256}"
+        raise SourceError(
+            f"params.yaml: download.join.{name}.sha256: {told}, and the content of {choice.source} is {found}; "
+            "a joined folder is pinned by its content: write this value if it is what you mean"
+        )
+    return description
 
 
 if __name__ == "__main__":

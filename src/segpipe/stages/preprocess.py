@@ -3,51 +3,79 @@
 import json
 import logging
 import shutil
-from dataclasses import asdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from segpipe.config import Config
-from segpipe.data.build import build_store
+from segpipe.data.build import Built, build_store
+from segpipe.data.joining import join_sources
 from segpipe.data.source import Source
-from segpipe.data.store import Store
+from segpipe.data.store import digest_of
 from segpipe.errors import MAX_PROBLEMS_SHOWN, DataError, StoreError
-from segpipe.files import whole_folder, write_json
+from segpipe.files import whole_folder
 from segpipe.registry import READERS
 from segpipe.reports.dataset import write_dataset_report
-from segpipe.stages.stage import DATASET, RAW, run_stage
+from segpipe.reports.problems import write_check_report
+from segpipe.stages.stage import DATASET, LAST_DATASET, RAW, run_stage
 
 SOURCE = "source.json"  # what `download` has noted
-PROBLEMS = DATASET.with_name("problems.json")  # where there are too many for a message
+PROBLEMS = DATASET.with_name("problems")  # why there is no data set
 
 log = logging.getLogger(__name__)
 
 
 def main(config: Config) -> None:
-    """Writes `dataset/`: pixels, manifest, report."""
+    """Writes `dataset/`: pixels, manifest, report; or `problems/`, where the samples cannot be used."""
+    settings = config.preprocess
     try:
         description = json.loads((RAW / SOURCE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StoreError(f"{RAW}: holds no source: {error}; run `dvc repro download`") from error
     root = RAW / description["name"]
-    source: Source = READERS.call(description["format"], root=root)
+    sha256 = {RAW / name: content for name, content in description["sha256"].items()}
+    source = join_sources(_read_sources(description), settings.classes, settings.ignore)
     with whole_folder(DATASET) as output:
-        try:
-            manifest, warnings = build_store(source, root, config.preprocess, output)
-        except DataError as error:
-            if len(error.problems) > MAX_PROBLEMS_SHOWN:
-                write_json(PROBLEMS, [asdict(problem) for problem in error.problems])
-                log.error("all %d problems: %s", len(error.problems), PROBLEMS)
-            raise
-        digest = Store.open(output).digest
+        built = build_store(source, root, settings, output, sha256, LAST_DATASET)
+        _refuse_problems(built, source, description["name"])
         # The later stages know the data set alone, and their runs say which files it was made from.
         shutil.copyfile(RAW / SOURCE, output / SOURCE)
-        write_dataset_report(output, manifest, source.classes, digest, source.licence, warnings)
-    PROBLEMS.unlink(missing_ok=True)
-    counts = ", ".join(f"{count} {split}" for split, count in manifest["split"].value_counts().items())
-    log.info("%d samples: %s", len(manifest), counts)
-    for warning in warnings[:MAX_PROBLEMS_SHOWN]:
-        log.warning("warning: %s", warning)
-    if len(warnings) > MAX_PROBLEMS_SHOWN:
-        log.warning("and %d more warnings: %s", len(warnings) - MAX_PROBLEMS_SHOWN, DATASET / "report.html")
+        digest = digest_of(built.manifest, source.classes)
+        write_dataset_report(
+            output, built.manifest, source.classes, digest, source.licence, built.findings, built.num_skipped
+        )
+    shutil.rmtree(PROBLEMS, ignore_errors=True)
+    _tell(built)
+
+
+def _read_sources(description: Mapping[str, Any]) -> dict[str, tuple[Path, Source]]:
+    """Reads the sources that `download` brought, the main one first and without a name."""
+    sources = {}
+    for name, choice in description["sources"].items():
+        source: Source = READERS.call(choice["format"], choice["options"], root=RAW / name)
+        sources["" if name == description["name"] else name] = (RAW / name, source)
+    return sources
+
+
+def _refuse_problems(built: Built, source: Source, name: str) -> None:
+    """Ends the stage where something stands against a training, and leaves a page with pictures that shows it."""
+    if problems := built.of_action("fail"):
+        with whole_folder(PROBLEMS) as output:
+            write_check_report(output, name, built.findings, len(source.samples), len(built.manifest))
+        log.error("all that was found, with pictures: %s", PROBLEMS / "report.html")
+        raise DataError(problems)
+
+
+def _tell(built: Built) -> None:
+    counts = ", ".join(f"{count} {split}" for split, count in built.manifest["split"].value_counts().items())
+    log.info("%d samples: %s; %d of them decoded anew", len(built.manifest), counts, built.num_decoded)
+    for action, title in (("skip", "left out"), ("warn", "warning")):
+        problems = built.of_action(action)
+        for problem in problems[:MAX_PROBLEMS_SHOWN]:
+            log.warning("%s: %s", title, problem)
+        if len(problems) > MAX_PROBLEMS_SHOWN:
+            rest = len(problems) - MAX_PROBLEMS_SHOWN
+            log.warning("%s: and %d more: %s", title, rest, DATASET / "report.html")
 
 
 if __name__ == "__main__":

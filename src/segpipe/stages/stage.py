@@ -24,6 +24,9 @@ MODEL = BUILD / "model"
 EVALUATION = BUILD / "evaluation"
 REGISTRATION = BUILD / "registration.json"
 CHECKPOINTS = Path("checkpoints")
+CACHE = Path(".cache")  # what makes the next run cheaper, and is missed by nobody
+DOWNLOADS = CACHE / "downloads"
+LAST_DATASET = CACHE / "dataset"
 LOCKS = Path(".locks")
 
 EXIT_BAD_INPUT = 1

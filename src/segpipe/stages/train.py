@@ -43,13 +43,13 @@ def main(config: Config) -> None:
     module = build_network(settings.model.name, settings.model.options, store.classes.num_classes).to(device)
     loss = LOSSES.call(settings.loss.name, settings.loss.options, class_weights=weights.to(device))
     train_store, val_store = store.of_split("train"), store.of_split("val")
+    loader = TrainLoader(train_store, settings.augment, settings.batch_size, settings.seed)
     description = _describe(settings, store, weighting, describe_environment(device))
     folder = CHECKPOINTS / description["signature"]
     journal = Journal(folder)
     journal.begin()
 
     def work(sink: MetricSink) -> Progress:
-        loader = TrainLoader(train_store, settings.augment, settings.batch_size, settings.seed)
         return fit(Fit(module, loss, loader, val_store, settings, device, folder, sink, lambda: bool(is_stop_asked)))
 
     end_tags: dict[str, str] = {}

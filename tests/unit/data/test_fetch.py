@@ -1,60 +1,63 @@
-"""Sources as they come in: folders, archives, addresses, and archives that mean harm. No test uses the network."""
+"""Sources as they come in: folders, archives, addresses, public sets."""
 
 from __future__ import annotations
 
-import email.message
 import hashlib
 import io
-import random
-import stat
-import tarfile
-import urllib.error
-import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from web_server import Served, breaks_after, says, serve
 
+from segpipe.data import fetch as fetch_module
 from segpipe.data.fetch import fetch, hash_files, source_name
+from segpipe.data.public_sets import PublicArchive, PublicSet, find_public_set
+from segpipe.data.transfer import Patience
 from segpipe.errors import SourceError
 
 FILES = {"images/a.txt": b"image", "dataset.yaml": b"classes"}
-ADDRESS = "https://example.org/streets.zip"
 
 
-def _write_zip(path: Path, entries: dict[str, bytes], links: dict[str, str] | None = None) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in entries.items():
-            archive.writestr(zipfile.ZipInfo(name), content)
-        for name, target in (links or {}).items():
-            info = zipfile.ZipInfo(name)
-            info.external_attr = (stat.S_IFLNK | 0o777) << 16
-            archive.writestr(info, target)
-    return path
+def _zip(files: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
 
 
-def _write_tar(
-    path: Path, entries: dict[str, bytes], links: dict[str, str] | None = None, kind: bytes = tarfile.SYMTYPE
-) -> Path:
-    with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as archive:
-        for name, content in entries.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-        for name, target in (links or {}).items():
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname = kind, target
-            archive.addfile(info)
-    return path
-
-
-WRITERS = {"a.zip": _write_zip, "a.tar": _write_tar, "a.tar.gz": _write_tar}
-each_archive = pytest.mark.parametrize("name", WRITERS)
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+ARCHIVE = _zip(FILES)
+
+
+@pytest.fixture
+def server() -> Iterator[Served]:
+    with serve(Served(ARCHIVE)) as served:
+        yield served
+
+
+@pytest.fixture
+def bring(tmp_path: Path) -> Callable[..., dict[str, bytes]]:
+    """Fetches a source and gives the files that came; nothing is waited for."""
+
+    def bring(source: str, sha256: str | None = None, allow_http: bool = True) -> dict[str, bytes]:
+        output = tmp_path / "raw" / source_name(source)
+        patience = Patience(num_tries=3, sleep=lambda _: None)
+        fetch(source, sha256, output, cache=tmp_path / "cache", allow_http=allow_http, patience=patience)
+        return _contents(output)
+
+    return bring
 
 
 @pytest.mark.parametrize(
@@ -64,191 +67,226 @@ def _contents(folder: Path) -> dict[str, bytes]:
         ("some/folder/", "folder"),
         ("a/streets.tar.gz", "streets"),
         ("streets.v2.zip", "streets.v2"),
-        (ADDRESS, "streets"),
+        ("https://example.org/streets.zip", "streets"),
+        ("https://example.org/streets.zip?token=secret", "streets"),
+        ("https://example.org", "source"),
+        ("s3://bucket/sets/streets", "streets"),
+        ("public:voc2012", "voc2012"),
+        ("sources/streets.yaml", "streets"),
+        ("..", "source"),
     ],
 )
 def test_source_name(source: str, name: str) -> None:
     assert source_name(source) == name
 
 
-def test_a_folder_is_copied(tmp_path: Path) -> None:
+def test_a_folder_is_copied(tmp_path: Path, bring: Callable[..., dict[str, bytes]]) -> None:
     (tmp_path / "in" / "images").mkdir(parents=True)
     for name, content in FILES.items():
         (tmp_path / "in" / name).write_bytes(content)
-    fetch(str(tmp_path / "in"), None, tmp_path / "out")
-    assert _contents(tmp_path / "out") == FILES
-    assert hash_files(tmp_path / "out") == {name: hashlib.sha256(FILES[name]).hexdigest() for name in sorted(FILES)}
+    assert bring(str(tmp_path / "in")) == FILES
+    assert hash_files(tmp_path / "raw/in") == {name: _sha256(FILES[name]) for name in sorted(FILES)}
 
 
-def test_a_folder_has_no_sha256(tmp_path: Path) -> None:
+def test_a_folder_has_no_sha256(tmp_path: Path, bring: Callable[..., dict[str, bytes]]) -> None:
     (tmp_path / "in").mkdir()
     with pytest.raises(SourceError, match=r"download.sha256 is of an archive, and .*in is a folder"):
-        fetch(str(tmp_path / "in"), "0" * 64, tmp_path / "out")
+        bring(str(tmp_path / "in"), "0" * 64)
 
 
-@each_archive
-def test_an_archive_is_unpacked(tmp_path: Path, name: str) -> None:
-    path = WRITERS[name](tmp_path / name, FILES)
-    for number, sha256 in enumerate([None, hashlib.sha256(path.read_bytes()).hexdigest()]):
-        fetch(str(path), sha256, tmp_path / f"out{number}")
-        assert _contents(tmp_path / f"out{number}") == FILES
+def test_a_link_to_nothing_is_named(tmp_path: Path, bring: Callable[..., dict[str, bytes]]) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/link").symlink_to("nothing")
+    with pytest.raises(SourceError, match=r"in/link: is a link to nothing"):
+        bring(str(tmp_path / "in"))
+    assert list((tmp_path / "raw").iterdir()) == []
 
 
-@each_archive
-def test_another_content_than_the_sha256_is_refused(tmp_path: Path, name: str) -> None:
-    path = WRITERS[name](tmp_path / name, FILES)
-    with pytest.raises(SourceError, match=r"has another content than expected: sha256 .* get the file again"):
-        fetch(str(path), "0" * 64, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+@pytest.mark.parametrize("sha256", [None, _sha256(ARCHIVE)])
+def test_an_archive_is_unpacked(tmp_path: Path, bring: Callable[..., dict[str, bytes]], sha256: str | None) -> None:
+    (tmp_path / "a.zip").write_bytes(ARCHIVE)
+    assert bring(str(tmp_path / "a.zip"), sha256) == FILES
+    assert not (tmp_path / "cache").exists()
 
 
-@each_archive
-@pytest.mark.parametrize("entry", ["../x", "a/../../x", "/x", "..\\x", "\\x", "C:/x", "C:\\x", "a/.."])
-def test_an_entry_that_leaves_the_folder_is_refused_before_anything_is_written(
-    tmp_path: Path, name: str, entry: str
-) -> None:
-    (tmp_path / "inside").mkdir()
-    path = WRITERS[name](tmp_path / "inside" / name, {"first.txt": b"x", entry: b"x"})
-    with pytest.raises(SourceError, match=r"will not be unpacked: .* leaves the folder"):
-        fetch(str(path), None, tmp_path / "inside" / "out")
-    assert [p.name for p in tmp_path.rglob("*")] == ["inside", name]
+def test_another_content_than_the_sha256_is_refused(tmp_path: Path, bring: Callable[..., dict[str, bytes]]) -> None:
+    (tmp_path / "a.zip").write_bytes(ARCHIVE)
+    with pytest.raises(SourceError, match=r"a\.zip: has another content than expected: sha256 .* get the file again"):
+        bring(str(tmp_path / "a.zip"), "0" * 64)
+    assert list((tmp_path / "raw").iterdir()) == []
 
 
-def test_a_name_with_a_nul_is_refused(tmp_path: Path) -> None:
-    """What follows the NUL would be cut off: the name that was checked is not the one that is written."""
-    path = _write_zip(tmp_path / "a.zip", {"a?b": b"x"})
-    path.write_bytes(path.read_bytes().replace(b"a?b", b"a\0b"))
-    with pytest.raises(SourceError, match="leaves the folder"):
-        fetch(str(path), None, tmp_path / "out")
+def test_nothing_is_left_of_what_could_not_be_unpacked(tmp_path: Path, bring: Callable[..., dict[str, bytes]]) -> None:
+    (tmp_path / "a.zip").write_bytes(ARCHIVE.replace(b"image", b"imagE", 2).replace(b"classes", b"clasSes"))
+    with pytest.raises(SourceError, match="is damaged"):
+        bring(str(tmp_path / "a.zip"))
+    assert list((tmp_path / "raw").iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "write",
-    [
-        lambda path: _write_zip(path, FILES, links={"link": "/etc/passwd"}),
-        lambda path: _write_tar(path, FILES, links={"link": "/etc/passwd"}),
-        lambda path: _write_tar(path, FILES, links={"link": "images/a.txt"}),
-        lambda path: _write_tar(path, FILES, links={"link": "/etc/passwd"}, kind=tarfile.LNKTYPE),
-        lambda path: _write_tar(path, FILES, links={"pipe": ""}, kind=tarfile.FIFOTYPE),
-        lambda path: _write_tar(path, FILES, links={"device": ""}, kind=tarfile.CHRTYPE),
-    ],
-    ids=["zip symlink", "tar symlink", "tar inner symlink", "tar hard link", "tar pipe", "tar device"],
-)
-def test_links_and_devices_are_refused(tmp_path: Path, write: Callable[[Path], Path]) -> None:
-    path = write(tmp_path / "a")
-    with pytest.raises(SourceError, match="is a link or a device"):
-        fetch(str(path), None, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_of_many_unsafe_entries_ten_are_named(tmp_path: Path) -> None:
-    path = _write_tar(tmp_path / "a.tar", {f"../{i}": b"" for i in range(13)})
-    with pytest.raises(SourceError, match=r"'\.\./9' leaves the folder; and 3 more\. Make the archive anew"):
-        fetch(str(path), None, tmp_path / "out")
-
-
-def _damage(path: Path, at: float, num_bytes: int = 8) -> None:
-    content = bytearray(path.read_bytes())
-    start = int(len(content) * at)
-    content[start : start + num_bytes] = bytes(byte ^ 0xFF for byte in content[start : start + num_bytes])
-    path.write_bytes(content)
-
-
-NOISE = {f"{i}.bin": random.Random(i).randbytes(20_000) for i in range(3)}
-
-
-@pytest.mark.parametrize("at", [0.05, 0.3, 0.6, 0.9])
-@pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
-def test_a_damaged_archive_is_named(tmp_path: Path, name: str, at: float) -> None:
-    path = WRITERS[name](tmp_path / name, NOISE)
-    _damage(path, at)
-    with pytest.raises(SourceError, match=r"a\.\S+ is (damaged|neither)"):
-        fetch(str(path), None, tmp_path / "out")
-
-
-@pytest.mark.parametrize("share", [0.3, 0.99])
-@each_archive
-def test_a_truncated_archive_is_named(tmp_path: Path, name: str, share: float) -> None:
-    path = WRITERS[name](tmp_path / name, NOISE)
-    content = path.read_bytes()
-    # A tar ends with empty blocks, without which it is whole too.
-    end = len(content) - 12_000 if name == "a.tar" else len(content)
-    path.write_bytes(content[: int(end * share)])
-    with pytest.raises(SourceError, match=r"is (damaged|neither)"):
-        fetch(str(path), None, tmp_path / "out")
-
-
-def test_an_encrypted_archive_is_named(tmp_path: Path) -> None:
-    path = _write_zip(tmp_path / "a.zip", {"a": b"x"})
-    content = bytearray(path.read_bytes())
-    content[6] |= 1  # 'encrypted' in the local header ...
-    content[content.index(b"PK\x01\x02") + 8] |= 1  # ... and in the directory
-    path.write_bytes(content)
-    with pytest.raises(SourceError, match=r"a\.zip"):
-        fetch(str(path), None, tmp_path / "out")
-
-
-def test_neither_folder_nor_archive(tmp_path: Path) -> None:
+def test_neither_folder_nor_archive(tmp_path: Path, bring: Callable[..., dict[str, bytes]]) -> None:
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(SourceError, match="is neither a folder nor an archive"):
-        fetch(str(tmp_path / "a.txt"), None, tmp_path / "out")
+        bring(str(tmp_path / "a.txt"))
     with pytest.raises(SourceError, match=r"no such folder or archive; see download\.source in params\.yaml"):
-        fetch(str(tmp_path / "nothing"), None, tmp_path / "out")
+        bring(str(tmp_path / "nothing"))
 
 
-class _Response(io.BytesIO):
-    def __init__(self, content: bytes, url: str, length: int | None) -> None:
-        super().__init__(content)
-        self.url = url
-        self.headers = email.message.Message()
-        if length is not None:
-            self.headers["Content-Length"] = str(length)
+def test_an_address_is_fetched_once(tmp_path: Path, bring: Callable[..., dict[str, bytes]], server: Served) -> None:
+    server.script = [breaks_after(20)]
+    source = f"{server.address}/streets.zip?token=secret"
+    assert bring(source, _sha256(ARCHIVE)) == FILES
+    assert bring(source, _sha256(ARCHIVE)) == FILES
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["streets"]
+    assert server.ranges() == [None, "bytes=20-"]
+
+
+def test_an_address_needs_a_sha256(bring: Callable[..., dict[str, bytes]], server: Served) -> None:
+    with pytest.raises(SourceError, match=r"an archive's address needs download\.sha256"):
+        bring(f"{server.address}/streets.zip")
+    assert server.requests == []
+
+
+def test_plain_http_is_refused_unless_allowed(bring: Callable[..., dict[str, bytes]], server: Served) -> None:
+    with pytest.raises(SourceError, match="is not encrypted"):
+        bring(f"{server.address}/streets.zip", _sha256(ARCHIVE), allow_http=False)
+
+
+def test_an_address_that_fails_leaves_nothing(
+    tmp_path: Path, bring: Callable[..., dict[str, bytes]], server: Served
+) -> None:
+    server.script = [says(404)]
+    with pytest.raises(SourceError, match=r"streets\.zip\?\.\.\.: cannot be downloaded: the server says 404"):
+        bring(f"{server.address}/streets.zip?token=secret", "0" * 64)
+    assert list((tmp_path / "raw").iterdir()) == []
+
+
+def test_an_archive_and_a_folder_by_fsspec(bring: Callable[..., dict[str, bytes]]) -> None:
+    memory = MemoryFileSystem()
+    memory.store.clear()
+    memory.pipe_file("/sets/a.zip", ARCHIVE)
+    for name, content in FILES.items():
+        memory.pipe_file(f"/sets/streets/{name}", content)
+    try:
+        assert bring("memory://sets/a.zip", _sha256(ARCHIVE)) == FILES
+        assert bring("memory://sets/streets") == FILES
+    finally:
+        memory.store.clear()
+    # From the cache, although it is gone.
+    assert bring("memory://sets/a.zip", _sha256(ARCHIVE)) == FILES
+
+
+IMAGES = _zip({"a.png": b"image"})
+LABELS = _zip({"labels/a.txt": b"label", "labels/inner.zip": _zip({"b.txt": b"inner"})})
 
 
 @pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Answers the next request."""
+def publish(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Declares a public set."""
 
-    def serve(content: bytes, url: str = ADDRESS, length: int | None = None) -> None:
-        monkeypatch.setattr(urllib.request, "urlopen", lambda address, timeout: _Response(content, url, length))
+    def publish(*archives: PublicArchive) -> None:
+        public = PublicSet("pictures", "folder", archives, "free", "Somebody, 2026", "https://example.org/get")
+        monkeypatch.setattr(fetch_module, "find_public_set", {"pictures": public}.get)
+        monkeypatch.setattr(fetch_module, "public_set_names", lambda: ["pictures"])
 
-    return serve
+    return publish
 
 
-@pytest.mark.parametrize("has_length", [True, False])
-def test_an_address_is_downloaded_checked_and_unpacked(
-    tmp_path: Path, serve: Callable[..., None], has_length: bool
+def test_a_public_set_is_brought_into_one_folder(
+    tmp_path: Path,
+    bring: Callable[..., dict[str, bytes]],
+    publish: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    content = _write_zip(tmp_path / "a.zip", FILES).read_bytes()
-    serve(content, length=len(content) if has_length else None)
-    (tmp_path / "raw").mkdir()
-    fetch(ADDRESS, hashlib.sha256(content).hexdigest(), tmp_path / "raw" / "streets")
-    assert _contents(tmp_path / "raw" / "streets") == FILES
-    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["streets"]
+    expected = {"images/a.png": b"image", "labels/a.txt": b"label", "labels/b.txt": b"inner"}
+    with serve(Served(IMAGES)) as images, serve(Served(LABELS)) as labels:
+        publish(
+            PublicArchive(f"{images.address}/images.zip", len(IMAGES), _sha256(IMAGES), folder="images"),
+            PublicArchive(f"{labels.address}/labels.zip", None, _sha256(LABELS), inner=("labels/inner.zip",)),
+        )
+        with caplog.at_level("INFO"):
+            assert bring("public:pictures", allow_http=False) == expected
+    assert "pictures: licence: free; to be cited: Somebody, 2026" in caplog.text
+    assert bring("public:pictures") == expected, "from the cache"
 
 
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        ({}, "has another content than expected"),
-        ({"length": 100}, "the connection broke after 7 of 100 bytes; try again"),
-        ({"url": "http://example.org/a.zip"}, "leads to http://example.org/a.zip, which is not https"),
-    ],
-)
-def test_a_bad_answer(tmp_path: Path, serve: Callable[..., None], answer: dict[str, object], message: str) -> None:
-    serve(b"content", **answer)
-    with pytest.raises(SourceError, match=message):
-        fetch(ADDRESS, "0" * 64, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+def test_a_public_set_of_another_size_is_refused(
+    bring: Callable[..., dict[str, bytes]], publish: Callable[..., None], server: Served
+) -> None:
+    publish(PublicArchive(f"{server.address}/a.zip", 7, _sha256(ARCHIVE)))
+    with pytest.raises(SourceError, match="bytes, and 7 are expected"):
+        bring("public:pictures")
 
 
-@pytest.mark.parametrize(
-    "error", [urllib.error.URLError("no route"), TimeoutError("slow"), ConnectionResetError("cut")]
-)
-def test_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def fail(address: str, timeout: float) -> None:
-        raise error
+def test_an_archive_whose_sha256_nobody_knows_needs_the_users(
+    bring: Callable[..., dict[str, bytes]], publish: Callable[..., None], server: Served
+) -> None:
+    publish(PublicArchive(f"{server.address}/a.zip", None, None))
+    with pytest.raises(SourceError, match=r"the sha256 of http.*/a\.zip is not known to segpipe; give it as download"):
+        bring("public:pictures")
+    assert server.requests == []
+    assert bring("public:pictures", _sha256(ARCHIVE)) == FILES
 
-    monkeypatch.setattr(urllib.request, "urlopen", fail)
-    with pytest.raises(SourceError, match=r"cannot be downloaded: .*; try again"):
-        fetch(ADDRESS, "0" * 64, tmp_path / "out")
+
+def test_a_public_set_has_its_own_sha256(
+    bring: Callable[..., dict[str, bytes]], publish: Callable[..., None], server: Served
+) -> None:
+    publish(PublicArchive(f"{server.address}/a.zip", None, _sha256(ARCHIVE)))
+    with pytest.raises(SourceError, match=r"segpipe knows the sha256 of its archives; remove download\.sha256"):
+        bring("public:pictures", "0" * 64)
+
+
+def test_archives_behind_a_log_in_are_taken_from_the_cache(
+    tmp_path: Path, bring: Callable[..., dict[str, bytes]], publish: Callable[..., None]
+) -> None:
+    images = PublicArchive(None, len(IMAGES), None, folder="images", file_name="images.zip")
+    labels = PublicArchive(None, None, None, file_name="labels.zip")
+    publish(images, labels)
+    with pytest.raises(
+        SourceError, match=r"get images\.zip and labels\.zip from https://example\.org/get and put them"
+    ):
+        bring("public:pictures")
+
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache/labels.zip").write_bytes(LABELS)
+    (tmp_path / "cache/images.zip").write_bytes(IMAGES[:-1])
+    with pytest.raises(SourceError, match=rf"images\.zip has {len(IMAGES) - 1} bytes, and {len(IMAGES)} are expected"):
+        bring("public:pictures")
+
+    (tmp_path / "cache/images.zip").write_bytes(IMAGES)
+    assert bring("public:pictures").keys() == {"images/a.png", "labels/a.txt", "labels/inner.zip"}
+
+
+def test_cityscapes_says_what_to_get_and_where(bring: Callable[..., dict[str, bytes]]) -> None:
+    with pytest.raises(SourceError) as caught:
+        bring("public:cityscapes")
+    for part in (
+        "leftImg8bit_trainvaltest.zip",
+        "gtFine_trainvaltest.zip",
+        "cityscapes-dataset.com/downloads",
+        "format",
+    ):
+        assert part in str(caught.value)
+
+
+def test_a_set_that_there_is_not(bring: Callable[..., dict[str, bytes]]) -> None:
+    with pytest.raises(SourceError, match=r"public:voc2021: no such public set; did you mean 'voc2012'\?"):
+        bring("public:voc2021")
+
+
+def test_http_is_allowed_for_the_one_archive_that_has_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, bring: Callable[..., dict[str, bytes]], publish: Callable[..., None]
+) -> None:
+    allowed = {}
+
+    def note(address: str, *, allow_http: bool) -> None:
+        allowed[address] = allow_http
+        raise SourceError("noted")
+
+    monkeypatch.setattr(fetch_module, "open_web_file", note)
+    voc = find_public_set("voc2012")
+    assert voc is not None
+    for address in ("https://example.org/a.zip", "http://example.org/a.zip"):
+        publish(replace(voc.archives[0], address=address))
+        with pytest.raises(SourceError, match="noted"):
+            bring("public:pictures")
+    assert allowed == {"https://example.org/a.zip": False, "http://example.org/a.zip": True}

@@ -8,14 +8,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+from samples import Sample
 
 from segpipe.config import Augment
-from segpipe.data import loader
+from segpipe.data import augment, loader
 from segpipe.data.loader import Batch, TrainLoader, whole_batches
-from segpipe.data.store import Sample, Store
+from segpipe.data.store import Store
+from segpipe.errors import ConfigError
 
 MakeSample = Callable[..., Sample]
-AUGMENT = {"crop": [24, 16], "scale": [0.8, 1.5], "color_jitter": {"brightness": 0.3, "hue": 0.1}}
+AUGMENT = {
+    "crop": [24, 16],
+    "scale": [0.8, 1.5],
+    "rare_class_crop": {"probability": 0.3},
+    "transforms": [
+        {"name": "flip", "probability": 0.5},
+        {"name": "color_jitter", "options": {"brightness": 0.3, "hue": 0.1}},
+        {"name": "cutmix", "probability": 0.3},
+        {"name": "noise"},
+    ],
+}
 
 
 @pytest.fixture
@@ -56,6 +68,29 @@ def test_the_stream_is_the_same_for_any_number_of_threads(
     _assert_same(_batches(store), expected)
 
 
+def test_a_mistake_in_the_options_of_a_library_is_said_before_the_first_batch(store: Store) -> None:
+    transforms = [{"name": "albumentations", "probability": 0.0, "options": {"transform": "RandomGama"}}]
+    with pytest.raises(ConfigError, match="did you mean 'RandomGamma'"):
+        TrainLoader(store, Augment.model_validate({"crop": [8, 8], "transforms": transforms}), 2, 0)
+
+
+def test_a_batch_stays_as_it_is_when_the_next_is_made(store: Store) -> None:
+    """A prefetch holds one while it asks for the next."""
+    loader = TrainLoader(store, Augment.model_validate(AUGMENT), 2, 5)
+    held, copies = [], []
+    for batch in loader.batches(0):
+        held.append(batch)
+        copies.append((batch[0].copy(), batch[1].copy()))
+    _assert_same(held, copies)
+
+
+def test_a_defect_in_a_thread_is_not_lost(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = TrainLoader(store, Augment.model_validate(AUGMENT), 2, 0).batches(0)
+    monkeypatch.setattr(augment, "cut_and_resize", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        next(stream)
+
+
 @pytest.mark.parametrize("first_step", range(6))
 def test_the_stream_begins_at_any_step(store: Store, first_step: int) -> None:
     _assert_same(_batches(store, first_step=first_step), _batches(store)[first_step:])
@@ -83,7 +118,7 @@ def test_an_epoch_shows_each_sample_at_most_once_and_all_have_their_turn(
         sample.image[:] = i
         samples.append(sample)
     store = make_store(samples)
-    plain = Augment.model_validate({"crop": [32, 32], "flip": 0.0})
+    plain = Augment.model_validate({"crop": [32, 32]})
     seen = set()
     for epoch in range(12):
         shown = [int(image[0, 0, 0]) for images, _ in _batches(store, epoch, augment=plain) for image in images]

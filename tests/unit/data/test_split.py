@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 
 from segpipe.config import Split
+from segpipe.data.labels import IndexMask
 from segpipe.data.source import RawSample
-from segpipe.data.split import assign_splits, find_groups
+from segpipe.data.split import assign_splits, find_groups, order_naturally
 
 FILE = Path("x.png")
+LABEL = IndexMask(FILE, {0: 0})
 
 
 def _samples(**counts: int) -> list[RawSample]:
-    return [RawSample(f"{group}_{i}", FILE, FILE) for group, count in counts.items() for i in range(count)]
+    return [RawSample(f"{group}_{i}", FILE, LABEL) for group, count in counts.items() for i in range(count)]
 
 
 def _assign(samples: list[RawSample], seed: int = 0, **rules: object) -> tuple[dict[str, str], list[str]]:
@@ -33,8 +35,49 @@ def test_groups_are_found_in_the_id() -> None:
 
 
 def test_an_id_without_the_pattern_is_a_problem() -> None:
-    _, (problem,) = find_groups([RawSample("nothing", FILE, FILE)], "^([^_]+)_")
+    _, (problem,) = find_groups([RawSample("nothing", FILE, LABEL)], "^([^_]+)_")
     assert (problem.kind, problem.where) == ("group-missing", "nothing")
+
+
+def test_a_pattern_whose_group_takes_no_part_is_a_problem() -> None:
+    groups, (problem,) = find_groups([RawSample("b_1", FILE, LABEL)], "(a)?b")
+    assert groups == [""]
+    assert problem.kind == "group-missing"
+
+
+def test_groups_are_found_in_a_column() -> None:
+    samples = [RawSample(f"s{i}", FILE, LABEL, attributes={"patient": name}) for i, name in enumerate("xyx")]
+    assert find_groups(samples, None, "patient") == (["x", "y", "x"], [])
+
+
+def test_an_empty_cell_is_a_problem() -> None:
+    samples = [RawSample("a", FILE, LABEL, attributes={"patient": "x"}), RawSample("b", FILE, LABEL)]
+    _, (problem,) = find_groups(samples, None, "patient")
+    assert (problem.kind, problem.where) == ("group-missing", "b")
+    assert problem.mend == "Fill in the column 'patient' of the source's table"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "mend"),
+    [
+        ({"patient": "x", "age": "3"}, "There are: age, patient"),
+        ({}, "The source has no table: give group_pattern instead"),
+    ],
+)
+def test_an_unknown_column_is_one_problem(attributes: dict[str, str], mend: str) -> None:
+    samples = [RawSample(f"s{i}", FILE, LABEL, attributes=attributes) for i in range(3)]
+    _, (problem,) = find_groups(samples, None, "pateint")
+    assert (problem.kind, problem.where, problem.mend) == ("group-missing", "preprocess.group_column", mend)
+
+
+def test_without_pattern_and_column_the_source_knows_or_each_sample_is_alone() -> None:
+    samples = [RawSample("a", FILE, LABEL, group="g"), RawSample("b", FILE, LABEL)]
+    assert find_groups(samples, None) == (["g", "b"], [])
+
+
+def test_the_natural_order_counts() -> None:
+    names = ["a10", "a9", "a", "b1_2", "10", "9", "a09", "", "b1_10"]
+    assert sorted(names, key=order_naturally) == ["", "9", "10", "a", "a09", "a9", "a10", "b1_2", "b1_10"]
 
 
 def test_named_groups_are_kept_out_and_the_rest_trains() -> None:
@@ -63,7 +106,7 @@ def test_an_empty_split_is_a_problem(rules: dict[str, object], empty: str) -> No
 
 def test_the_source_may_say_it_itself() -> None:
     official = ["train", "val", "test", None]
-    samples = [RawSample(f"a_{i}", FILE, FILE, split) for i, split in enumerate(official)]
+    samples = [RawSample(f"a_{i}", FILE, LABEL, split) for i, split in enumerate(official)]
     rules = Split.model_validate({"val": "source", "test": "source"})
     splits, problems = assign_splits(samples, ["a"] * 4, rules, 0)
     assert splits == ["train", "val", "test", "train"]

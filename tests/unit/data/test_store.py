@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from samples import Sample, content_of
 
 from segpipe.classes import ClassTable
+from segpipe.data import shards, store
 from segpipe.data.store import (
     DESCRIPTION,
-    IMAGES,
     MANIFEST,
-    MASKS,
-    Sample,
     Store,
-    difference_hash,
+    changed_shards,
     digest_of,
-    write_store,
+    num_px_of_classes,
+    read_manifest,
 )
 from segpipe.errors import StoreError
 
 MakeStore = Callable[..., Store]
+SHARD = "shards/*.bin"
 
 
 @pytest.fixture
@@ -38,39 +40,93 @@ def samples(make_sample: Callable[..., Sample]) -> list[Sample]:
     ]
 
 
-def test_round_trip(make_store: MakeStore, samples: list[Sample], classes: ClassTable) -> None:
-    store = make_store(samples)
-    assert store.classes == classes
-    assert len(store) == 4
+@pytest.fixture
+def _a_shard_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "MAX_SHARD_BYTES", 1)
+
+
+def _assert_holds(opened: Store, samples: list[Sample]) -> None:
+    assert len(opened) == len(samples)
     for index, sample in enumerate(samples):
-        image, mask = store.read(index)
+        image, mask = opened.read(index)
         np.testing.assert_array_equal(image, sample.image)
         np.testing.assert_array_equal(mask, sample.mask)
-        row = store.manifest.iloc[index]
+
+
+@pytest.mark.parametrize("max_shard_bytes", [1, 10_000, 64 << 20])
+def test_round_trip(
+    monkeypatch: pytest.MonkeyPatch,
+    make_store: MakeStore,
+    samples: list[Sample],
+    classes: ClassTable,
+    max_shard_bytes: int,
+) -> None:
+    monkeypatch.setattr(shards, "MAX_SHARD_BYTES", max_shard_bytes)
+    opened = make_store(samples)
+    assert opened.classes == classes
+    _assert_holds(opened, samples)
+    for index, sample in enumerate(samples):
+        row = opened.manifest.iloc[index]
         assert (row["sample_id"], row["group"], row["split"]) == (sample.sample_id, sample.group, sample.split)
         assert row["num_void_px"] == (sample.mask == 255).sum()
-        assert store.num_px()[index].tolist() == [(sample.mask == i).sum() for i in range(3)]
+        assert opened.num_px()[index].tolist() == [(sample.mask == i).sum() for i in range(3)]
 
 
 def test_what_is_read_cannot_be_changed(make_store: MakeStore, samples: list[Sample]) -> None:
     image, mask = make_store(samples).read(0)
-    assert not image.flags.writeable
-    assert not mask.flags.writeable
+    for view in (image, mask):
+        assert not view.flags.writeable
+        assert not view.flags.owndata
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            view.flags.writeable = True
+
+
+@pytest.mark.usefixtures("_a_shard_a_sample")
+def test_only_so_many_files_are_held_open(
+    monkeypatch: pytest.MonkeyPatch, make_store: MakeStore, make_sample: Callable[..., Sample]
+) -> None:
+    monkeypatch.setattr(store, "MAX_NUM_MAPS", 5)
+    samples = [make_sample(f"a_{i:02d}", "train", 8, 8) for i in range(40)]
+    opened = make_store(samples)
+    gc.collect()
+    num_open = _num_open_files()
+    for _ in range(2):
+        _assert_holds(opened, samples)
+        assert _num_open_files() <= num_open + 5
+    # What is still looked at stays, though its map has been given up.
+    image, _ = opened.read(0)
+    _assert_holds(opened, samples)
+    np.testing.assert_array_equal(image, samples[0].image)
+
+
+def _num_open_files() -> int:
+    folder = Path("/proc/self/fd")
+    if not folder.is_dir():
+        pytest.skip("only Linux tells")
+    return len(list(folder.iterdir()))
+
+
+def test_a_shard_is_mapped_once(make_store: MakeStore, samples: list[Sample]) -> None:
+    opened = make_store(samples)
+    assert opened.read(0)[0].base.base is opened.read(1)[0].base.base
 
 
 def test_the_same_samples_give_the_same_bytes(make_store: MakeStore, samples: list[Sample], tmp_path: Path) -> None:
     make_store(samples, "one")
     make_store(samples, "two")
-    for name in (IMAGES, MASKS, MANIFEST, DESCRIPTION):
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+    assert content_of(tmp_path / "one") == content_of(tmp_path / "two")
 
 
-def test_the_digest_is_of_the_content_alone(make_store: MakeStore, samples: list[Sample]) -> None:
+def test_the_digest_is_of_the_content_alone(
+    monkeypatch: pytest.MonkeyPatch, make_store: MakeStore, samples: list[Sample]
+) -> None:
     digest = make_store(samples, "one").digest
     assert len(digest) == 32
     assert make_store(samples[::-1], "reversed").digest == digest
     renamed = [dataclasses.replace(sample, sample_id=f"x{i}", group="g") for i, sample in enumerate(samples)]
     assert make_store(renamed, "renamed").digest == digest
+    monkeypatch.setattr(shards, "MAX_SHARD_BYTES", 1)
+    assert make_store(samples, "other shards").digest == digest
 
 
 @pytest.mark.parametrize("change", ["image", "mask", "split", "classes", "fewer"])
@@ -91,15 +147,42 @@ def test_the_digest_notices_every_change_of_content(
     assert make_store(changed, "after", table).digest != digest
 
 
-@pytest.mark.parametrize("name", [IMAGES, MASKS, MANIFEST])
-def test_a_flipped_bit_is_noticed(make_store: MakeStore, samples: list[Sample], tmp_path: Path, name: str) -> None:
+@pytest.mark.usefixtures("_a_shard_a_sample")
+@pytest.mark.parametrize("part", ["begin", "middle", "end"])
+@pytest.mark.parametrize("pattern", [SHARD, MANIFEST])
+def test_a_flipped_bit_is_noticed(
+    make_store: MakeStore, samples: list[Sample], tmp_path: Path, pattern: str, part: str
+) -> None:
     make_store(samples)
-    path = tmp_path / "dataset" / name
+    folder = tmp_path / "dataset"
+    path = sorted(folder.glob(pattern))[-1]
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[{"begin": 0, "middle": len(content) // 2, "end": -1}[part]] ^= 1
     path.write_bytes(content)
-    with pytest.raises(StoreError, match=f"{name} changed since preprocess wrote it; delete .*dvc repro --force"):
-        Store.open(path.parent)
+    name = path.relative_to(folder).as_posix()
+    with pytest.raises(StoreError, match=f": {name} changed since preprocess wrote it; delete .*dvc repro --force"):
+        Store.open(folder)
+
+
+@pytest.mark.usefixtures("_a_shard_a_sample")
+def test_all_damaged_shards_are_named(make_store: MakeStore, samples: list[Sample], tmp_path: Path) -> None:
+    opened = make_store(samples)
+    shorter, gone, unreadable, whole = (tmp_path / f"dataset/shards/{name}.bin" for name in opened.manifest["shard"])
+    shorter.write_bytes(shorter.read_bytes()[:-1])
+    gone.unlink()
+    unreadable.unlink()
+    unreadable.mkdir()
+    wrong = sorted(path.stem for path in (shorter, gone, unreadable))
+    assert changed_shards(whole.parent, opened.manifest) == wrong
+    with pytest.raises(StoreError, match=", ".join(f"shards/{name}.bin" for name in wrong)):
+        Store.open(tmp_path / "dataset")
+
+
+def test_pixels_are_verified_to_the_end_of_blocks(
+    monkeypatch: pytest.MonkeyPatch, make_store: MakeStore, samples: list[Sample], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(store, "BLOCK_BYTES", 100)
+    _assert_holds(make_store(samples), samples)
 
 
 def test_another_class_table_is_noticed(make_store: MakeStore, samples: list[Sample], tmp_path: Path) -> None:
@@ -108,11 +191,11 @@ def test_another_class_table_is_noticed(make_store: MakeStore, samples: list[Sam
     description = json.loads(path.read_text())
     description["classes"]["names"].reverse()
     path.write_text(json.dumps(description))
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreError, match=f"{DESCRIPTION} changed"):
         Store.open(path.parent)
 
 
-@pytest.mark.parametrize("name", [IMAGES, MASKS, MANIFEST, DESCRIPTION])
+@pytest.mark.parametrize("name", [MANIFEST, DESCRIPTION])
 def test_a_missing_file_is_noticed(make_store: MakeStore, samples: list[Sample], tmp_path: Path, name: str) -> None:
     make_store(samples)
     (tmp_path / "dataset" / name).unlink()
@@ -120,46 +203,63 @@ def test_a_missing_file_is_noticed(make_store: MakeStore, samples: list[Sample],
         Store.open(tmp_path / "dataset")
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", "null"])
+@pytest.mark.parametrize("content", ["", "{}", "[]", "null", '{"sha256": {}}', "\udcff"])
 def test_a_description_that_is_none_is_noticed(
     make_store: MakeStore, samples: list[Sample], tmp_path: Path, content: str
 ) -> None:
     make_store(samples)
-    (tmp_path / "dataset" / DESCRIPTION).write_text(content)
+    (tmp_path / "dataset" / DESCRIPTION).write_text(content, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(StoreError, match="is no data set"):
         Store.open(tmp_path / "dataset")
 
 
 def test_of_split(make_store: MakeStore, samples: list[Sample]) -> None:
-    store = make_store(samples)
-    val = store.of_split("val")
+    opened = make_store(samples)
+    val = opened.of_split("val")
     assert val.manifest["sample_id"].tolist() == ["b_0"]
     np.testing.assert_array_equal(val.read(0)[0], samples[2].image)
     assert val.digest == make_store([samples[2]], "val").digest == digest_of(val.manifest, val.classes)
-    assert len({store.digest, val.digest, store.of_split("train").digest}) == 3
+    assert len({opened.digest, val.digest, opened.of_split("train").digest}) == 3
+
+
+def test_a_split_without_samples_is_an_empty_store(make_store: MakeStore, samples: list[Sample]) -> None:
+    empty = make_store(samples[:2]).of_split("test")
+    assert len(empty) == 0
+    assert empty.num_px().shape == (0, 3)
+
+
+def test_the_manifest_is_read_without_a_look_at_the_pixels(
+    make_store: MakeStore, samples: list[Sample], classes: ClassTable, tmp_path: Path
+) -> None:
+    opened = make_store(samples)
+    shutil.rmtree(tmp_path / "dataset" / "shards")
+    manifest, table = read_manifest(tmp_path / "dataset")
+    assert table == classes
+    np.testing.assert_array_equal(num_px_of_classes(manifest, table), opened.num_px())
 
 
 def test_a_class_may_be_called_void(make_store: MakeStore, make_sample: Callable[..., Sample]) -> None:
     sample = make_sample("a_0")
-    store = make_store([sample], table=ClassTable(("road", "void", "sky"), ((1, 1, 1), (2, 2, 2), (3, 3, 3))))
-    assert store.num_px().tolist() == [[(sample.mask == i).sum() for i in range(3)]]
+    opened = make_store([sample], table=ClassTable(("road", "void", "sky"), ((1, 1, 1), (2, 2, 2), (3, 3, 3))))
+    assert opened.num_px().tolist() == [[(sample.mask == i).sum() for i in range(3)]]
 
 
-def test_no_samples_write_an_empty_manifest(classes: ClassTable, tmp_path: Path) -> None:
-    assert len(write_store(tmp_path, classes, [])) == 0
-
-
-def test_difference_hash_by_hand() -> None:
-    # Brightness rises from left to right: every cell is darker than its right neighbour.
-    rising = np.tile(np.arange(0, 180, 20, dtype=np.uint8).repeat(8), (64, 1))
-    assert difference_hash(np.stack([rising] * 3, axis=-1)) == 2**64 - 1
-    assert difference_hash(np.stack([rising[:, ::-1]] * 3, axis=-1)) == 0
-
-
-def test_difference_hash_knows_an_image_in_another_size_and_not_another_image(
-    make_sample: Callable[..., Sample],
+def test_mean_and_deviation_are_over_all_pixels_of_train(
+    make_store: MakeStore, make_sample: Callable[..., Sample], tmp_path: Path
 ) -> None:
-    image, other = (cv2.GaussianBlur(make_sample(name, height=64, width=96).image, (9, 9), 0) for name in "ab")
-    smaller = cv2.resize(image, (64, 48), interpolation=cv2.INTER_AREA)
-    assert (difference_hash(image) ^ difference_hash(smaller)).bit_count() <= 4
-    assert (difference_hash(image) ^ difference_hash(other)).bit_count() > 12
+    """A large image counts for more than a small one, and one that is evenly grey still differs from the others."""
+    flat = make_sample("a_2", "train", 16, 16)
+    flat = dataclasses.replace(flat, image=np.full_like(flat.image, 250))
+    samples = [make_sample("a_0", "train", 8, 8), make_sample("a_1", "train", 64, 96), flat, make_sample("b_0", "val")]
+    make_store(samples)
+    statistics = json.loads((tmp_path / "dataset" / DESCRIPTION).read_text())["train_statistics"]
+    pixels = np.concatenate([sample.image.reshape(-1, 3) for sample in samples[:3]])
+    np.testing.assert_allclose(statistics["mean_rgb"], pixels.mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(statistics["deviation_rgb"], pixels.std(axis=0), atol=1e-4)
+
+
+def test_without_training_samples_there_are_no_statistics(
+    make_store: MakeStore, make_sample: Callable[..., Sample], tmp_path: Path
+) -> None:
+    make_store([make_sample("b_0", "val")])
+    assert json.loads((tmp_path / "dataset" / DESCRIPTION).read_text())["train_statistics"] is None

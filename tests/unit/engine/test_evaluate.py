@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from samples import Sample
 from torch import nn
 
 from segpipe.classes import IGNORE_INDEX
-from segpipe.data.store import Sample, Store
+from segpipe.data.store import Store
 from segpipe.engine import evaluate as evaluate_module
+from segpipe.engine import tiles
 from segpipe.engine.evaluate import evaluate
 from segpipe.engine.network import MEAN_RGB, STD_RGB
+from segpipe.losses.cross_entropy import build_loss
 
 CPU = torch.device("cpu")
 
@@ -34,6 +37,11 @@ def module() -> nn.Conv2d:
 
 def _loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(logits, target, ignore_index=IGNORE_INDEX)
+
+
+def _mean_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """The project's own loss, which is zero where nothing is labelled."""
+    return build_loss(class_weights=torch.ones(3))(logits, target)
 
 
 def test_equals_a_slow_loop(store: Store, module: nn.Conv2d) -> None:
@@ -73,3 +81,76 @@ def test_the_network_evaluates_and_does_not_learn(store: Store, module: nn.Conv2
     assert not network.training
     assert norm.num_batches_tracked == 0
     assert module.weight.grad is None
+
+
+@pytest.fixture
+def cut_above(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Lets images of more than so many px be cut into windows of 16 px."""
+
+    def cut(max_whole_px: int) -> None:
+        monkeypatch.setattr(tiles, "MAX_WHOLE_PX", max_whole_px)
+        monkeypatch.setattr(tiles, "WINDOW_PX", 16)
+        monkeypatch.setattr(tiles, "MARGIN_PX", 4)
+        monkeypatch.setattr(tiles, "ALIGNMENT_PX", 4)
+
+    return cut
+
+
+def test_tiles_count_what_the_whole_counts(
+    make_store: Callable[..., Store],
+    make_sample: Callable[..., Sample],
+    module: nn.Conv2d,
+    cut_above: Callable[[int], None],
+) -> None:
+    sizes = [(12, 16), (40, 52), (40, 52), (12, 16)]
+    store = make_store([make_sample(f"v_{i}", "val", *size) for i, size in enumerate(sizes)])
+    whole = evaluate(module, store, _loss, CPU)
+    cut_above(12 * 16)
+    tiled = evaluate(module, store, _loss, CPU)
+    np.testing.assert_array_equal(tiled.confusions, whole.confusions)
+
+
+def test_the_loss_of_tiles_is_the_loss_of_the_whole_image(
+    make_store: Callable[..., Store],
+    make_sample: Callable[..., Sample],
+    module: nn.Conv2d,
+    cut_above: Callable[[int], None],
+) -> None:
+    sample = make_sample("v_0", "val", 40, 52)
+    sample.mask[:20, :20] = IGNORE_INDEX  # a tile of nothing else, and some of little else
+    store = make_store([sample], "one")
+    whole = evaluate(module, store, _mean_loss, CPU).loss
+    cut_above(1)
+    assert evaluate(module, store, _mean_loss, CPU).loss == pytest.approx(whole, rel=1e-6)
+
+
+def test_an_image_of_void_has_no_loss(
+    make_store: Callable[..., Store],
+    make_sample: Callable[..., Sample],
+    module: nn.Conv2d,
+    cut_above: Callable[[int], None],
+) -> None:
+    sample = make_sample("v_0", "val", 40, 52)
+    sample.mask[:] = IGNORE_INDEX
+    cut_above(1)
+    evaluation = evaluate(module, make_store([sample]), _mean_loss, CPU)
+    assert evaluation.loss == 0
+    assert not evaluation.confusions.any()
+
+
+def test_a_huge_image_takes_no_more_than_a_window_and_leaves_the_batches_of_others_alone(
+    make_store: Callable[..., Store], make_sample: Callable[..., Sample], cut_above: Callable[[int], None]
+) -> None:
+    sizes = [(12, 16), (12, 16), (40, 52), (12, 16), (12, 16), (12, 16)]
+    store = make_store([make_sample(f"v_{i}", "val", *size) for i, size in enumerate(sizes)])
+    seen = []
+
+    class Recorder(nn.Module):
+        def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+            seen.append((len(images_NCHW), *images_NCHW.shape[2:]))
+            return images_NCHW
+
+    cut_above(12 * 16)
+    evaluate(Recorder(), store, _mean_loss, CPU)
+    assert (seen[0], seen[-1]) == ((2, 12, 16), (3, 12, 16))
+    assert all(number == 1 and max(sides) < 16 + 4 for number, *sides in seen[1:-1])

@@ -13,10 +13,11 @@ import numpy.typing as npt
 import pytest
 import torch
 from safetensors.torch import load_file
+from samples import Sample
 
 from segpipe.config import Train
 from segpipe.data.loader import TrainLoader
-from segpipe.data.store import Sample, Store
+from segpipe.data.store import Store
 from segpipe.engine import fit as fit_module
 from segpipe.engine.checkpoint import CHECKPOINT, Progress
 from segpipe.engine.evaluate import evaluate
@@ -126,7 +127,16 @@ def test_the_kept_weights_score_what_the_history_says(make_job: Callable[..., Fi
             "ema_decay": 0.9,
             "schedule": {"name": "one_cycle", "warmup_share": 0.3},
             "half_resolution_share": 0.5,
-            "augment": {"crop": [32, 32], "scale": [0.8, 1.5], "color_jitter": {"brightness": 0.3}},
+            "augment": {
+                "crop": [32, 32],
+                "scale": [0.8, 1.5],
+                "rare_class_crop": {"probability": 0.5},
+                "transforms": [
+                    {"name": "flip", "probability": 0.5},
+                    {"name": "color_jitter", "options": {"brightness": 0.3}},
+                    {"name": "classmix", "probability": 0.5},
+                ],
+            },
         },
         {"optimizer": "sgd", "schedule": {"name": "poly"}, "batch_size": 4, "epochs": 6},
     ],

@@ -12,6 +12,7 @@ from torch import nn
 
 from segpipe.classes import ClassTable
 from segpipe.data.overlay import colorize, overlay
+from segpipe.engine import tiles
 from segpipe.engine.network import Network
 from segpipe.engine.predict import find_images, predict_images
 from segpipe.errors import PredictionError
@@ -89,3 +90,11 @@ def test_two_images_of_one_name_are_refused_before_any_is_predicted(tmp_path: Pa
     with pytest.raises(PredictionError, match=r"the same name twice, .*a\.jpg and .*a\.png"):
         next(predict_images(network, tmp_path / "in", tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_huge_image_is_predicted_in_tiles(tmp_path: Path, network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = _write_image(tmp_path / "a.png", 50, 70)
+    for name, value in {"MAX_WHOLE_PX": 1, "WINDOW_PX": 16, "MARGIN_PX": 4, "ALIGNMENT_PX": 4}.items():
+        monkeypatch.setattr(tiles, name, value)
+    (prediction,) = predict_images(network, tmp_path / "a.png", tmp_path / "out")
+    np.testing.assert_array_equal(prediction.mask, image.argmax(axis=-1))

@@ -14,8 +14,9 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+from samples import Sample
 
-from segpipe.data.store import Sample, Store
+from segpipe.data.store import Store
 from segpipe.errors import IncomparableError, TrackingError
 from segpipe.tracking.measure import classes_of_served, confusions_of_served, latency_ms_of_served, predict_served
 

@@ -12,7 +12,8 @@ eleven classes: Badrinarayanan, Kendall, Cipolla, "SegNet", TPAMI 39(12), 2017. 
 from pathlib import Path, PurePosixPath
 
 from segpipe.classes import ClassTable, Color
-from segpipe.data.source import RawSample, Source
+from segpipe.data.labels import IndexMask, plain_indices
+from segpipe.data.source import RawSample, Source, find_folder, find_listed, read_lines, sorted_by_id
 from segpipe.errors import Problem, SourceError
 
 LICENCE = "CC BY-NC 4.0"
@@ -33,12 +34,12 @@ CLASSES: dict[str, Color] = {
     "bicyclist": (0, 128, 192),
 }
 VOID_VALUE = 11
+INDICES = plain_indices(len(CLASSES), [VOID_VALUE])
 
 
 def _find_layout(root: Path) -> Path:
-    for pattern in ("train.txt", "*/train.txt", "*/*/train.txt"):
-        for path in sorted(root.glob(pattern)):
-            return path.parent
+    if layout := find_folder(root, "train.txt"):
+        return layout
     raise SourceError(f"{root}: is not CamVid as SegNet lays it out: no train.txt in it or in the two folders below")
 
 
@@ -47,20 +48,15 @@ def _read_list(layout: Path, split: str) -> tuple[list[RawSample], list[Problem]
     if not list_file.is_file():
         return [], [Problem("list-missing", list_file.name, "no such list file", "Take the complete archive")]
     samples, problems = [], []
-    for number, line in enumerate(list_file.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        where = f"{list_file.name}:{number}"
+    for where, line in read_lines(list_file, layout):
         if len(parts := line.split()) != 2:
             problems.append(Problem("list-line", where, f"not an image and a mask: {line!r}", "Mend the line"))
             continue
         image, mask = (layout / _below_layout(part) for part in parts)
-        missing = [path for path in (image, mask) if not path.is_file()]
-        for path in missing:
-            name = path.relative_to(layout).as_posix()
-            problems.append(Problem("listed-missing", where, f"names {name}, no such file", "Add it or cut the line"))
+        missing = find_listed(where, (image, mask), layout)
+        problems += missing
         if not missing:
-            samples.append(RawSample(image.stem, image, mask, official_split=split))
+            samples.append(RawSample(image.stem, image, IndexMask(mask, INDICES), official_split=split))
     return samples, problems
 
 
@@ -87,5 +83,5 @@ def read_source(*, root: Path) -> Source:
         found, wrong = _read_list(layout, split)
         samples += found
         problems += wrong
-    classes = ClassTable(tuple(CLASSES), tuple(CLASSES.values()), void_values=(VOID_VALUE,))
-    return Source(classes, tuple(sorted(samples, key=lambda s: s.sample_id)), tuple(problems), LICENCE)
+    classes = ClassTable(tuple(CLASSES), tuple(CLASSES.values()))
+    return Source(classes, sorted_by_id(samples), tuple(problems), LICENCE)

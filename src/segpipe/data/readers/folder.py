@@ -1,83 +1,149 @@
 """A folder of a team's own: `images/`, `masks/` and `dataset.yaml`.
 
 images/NAME.jpg      any common format, 8 bits a channel
-masks/NAME.png       one channel (or a palette's indices): class indices, and the void values
+masks/NAME.png       one channel (or a palette's indices): class indices and the void values; or colours
+samples.csv          optional: sample_id (NAME), and as columns split, group and whatever else is known
 dataset.yaml         classes: [{name: road, color: [128, 64, 128]}, ...]
-void: [255]            # optional
+masks: indices         # optional; or colors: a mask has the classes' colours
+void: [255]            # optional: values that are not labelled, where masks hold indices
+void_colors: []        # optional: the same where masks hold colours
 licence: our own       # optional
+
+A class may have a `value`: what its pixels hold in masks of indices, where that is not its place in the list. The four
+may lie in the root or one or two folders below it, as an archive wraps them.
 """
 
+import csv
+import io
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from segpipe.classes import IGNORE_INDEX, MAX_NUM_CLASSES, ClassTable
-from segpipe.data.source import RawSample, Source, files_by_stem
+from segpipe.data.mask_coding import Byte, ClassEntries, ClassEntry, MaskCoding, MasksAre, Rgb
+from segpipe.data.source import SPLIT_WORDS, RawSample, Source, files_by_stem, find_folder, pair_files
 from segpipe.errors import Problem, SourceError
-from segpipe.registry import describe_validation_error
+from segpipe.registry import describe_validation_error, nearest
 
-Byte = Annotated[int, Field(ge=0, le=255)]
-
-
-class _Class(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    name: Annotated[str, Field(min_length=1)]
-    color: tuple[Byte, Byte, Byte]
+DOCUMENT, TABLE = "dataset.yaml", "samples.csv"
 
 
 class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    classes: Annotated[list[_Class], Field(min_length=2, max_length=MAX_NUM_CLASSES)]
-    void: list[Byte] = [IGNORE_INDEX]
+    classes: ClassEntries
+    masks: MasksAre = "indices"
+    void: list[Byte] | None = None
+    void_colors: list[Rgb] | None = None
     licence: str = "not stated"
 
 
-def _read_document(path: Path) -> _Document:
+def _read_document(path: Path) -> tuple[MaskCoding, str]:
+    """Gives what masks mean, and the licence."""
     try:
-        document = _Document.model_validate(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")))
+        document = _Document.model_validate(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8-sig")))
     except FileNotFoundError as error:
         raise SourceError(f"{path}: no such file; it must hold the class table (README: your own images)") from error
     except (YAMLError, UnicodeDecodeError) as error:
         raise SourceError(f"{path}: is not YAML: {error}") from error
     except ValidationError as error:
-        lines = describe_validation_error(error, lambda keys: sorted((_Class if keys else _Document).model_fields))
+        lines = describe_validation_error(error, _keys_at)
         raise SourceError("\n".join(f"{path}: {line}" for line in lines)) from error
-    names = [entry.name for entry in document.classes]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise SourceError(f"{path}: classes: named twice: {', '.join(twice)}")
-    if wrong := [value for value in document.void if value < len(names)]:
-        raise SourceError(f"{path}: void: {wrong} are indices of classes; 0..{len(names) - 1} are taken")
-    return document
+    coding = MaskCoding(document.classes, document.masks, document.void, document.void_colors)
+    if wrong := coding.find_contradictions():
+        raise SourceError("\n".join(f"{path}: {line}" for line in wrong))
+    return coding, document.licence
+
+
+def _keys_at(data_path: list[str]) -> list[str]:
+    return sorted((ClassEntry if data_path else _Document).model_fields)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What `samples.csv` says of a sample, and in which line."""
+
+    where: str = ""
+    split: str | None = None
+    group: str | None = None
+    attributes: tuple[tuple[str, str], ...] = ()
+
+
+def _read_table(path: Path, root: Path) -> tuple[dict[str, _Row], list[Problem]]:
+    if not path.is_file():
+        return {}, []
+    where = path.relative_to(root).as_posix()
+    try:
+        reader = csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig")), skipinitialspace=True)
+        lines = [(f"{where}:{reader.line_num}", cells) for cells in reader if any(cells)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(f"{where}: is not a table in UTF-8: {error}") from error
+    header = [name.strip() for name in lines[0][1]] if lines else []
+    if "sample_id" not in header or len(set(header)) < len(header):
+        raise SourceError(f"{where}: the head line must name each column once, sample_id among them (got {header})")
+    rows: dict[str, _Row] = {}
+    problems = []
+    for place, cells in lines[1:]:
+        name, row = _read_row(place, dict(zip(header, map(str.strip, cells), strict=False)), len(header) - len(cells))
+        if isinstance(row, Problem):
+            problems.append(row)
+        elif name in rows:
+            problems.append(Problem("list-line", place, f"{name} stands in {rows[name].where} too", "Cut one line"))
+        else:
+            rows[name] = row
+    return rows, problems
+
+
+def _read_row(where: str, cells: dict[str, str], num_lacking: int) -> tuple[str, _Row | Problem]:
+    """Gives the sample's name and what the line says, or what is wrong with the line."""
+    word = cells.get("split", "").lower()
+    name = cells.get("sample_id", "")
+    what = None
+    if num_lacking:
+        what = f"has {abs(num_lacking)} columns too {'few' if num_lacking > 0 else 'many'}"
+    elif not name:
+        what = "names no sample"
+    elif word and word not in SPLIT_WORDS:
+        what = f"unknown split {word!r}; {nearest(word, list(SPLIT_WORDS))}"
+    if what:
+        return name, Problem("list-line", where, what, "Mend the line")
+    known = {"sample_id", "split", "group"}
+    attributes = tuple((column, value) for column, value in cells.items() if column not in known and value)
+    return name, _Row(where, SPLIT_WORDS.get(word), cells.get("group") or None, attributes)
+
+
+def _find_unknown(rows: dict[str, _Row], names: set[str]) -> list[Problem]:
+    """Finds lines about samples that are not there."""
+    return [
+        Problem("listed-missing", row.where, f"names {name}, of which there is no image", "Mend or cut the line")
+        for name, row in rows.items()
+        if name not in names
+    ]
 
 
 def read_source(*, root: Path) -> Source:
     """Reads the layout above.
 
     Args:
-        root: the folder that holds `dataset.yaml`.
+        root: the folder in which, or up to two folders below which, `dataset.yaml` lies.
 
     Raises:
-        SourceError: the class table is missing or wrong.
+        SourceError: the class table is missing or wrong, or `samples.csv` is no table of samples.
     """
-    document = _read_document(root / "dataset.yaml")
-    images, problems = files_by_stem(root / "images", root)
-    masks, mask_problems = files_by_stem(root / "masks", root)
-    problems += mask_problems
-    for stem in sorted(images.keys() - masks.keys()):
-        where = images[stem].relative_to(root).as_posix()
-        problems.append(Problem("mask-missing", where, f"no masks/{stem}.png", "Add the mask or remove the image"))
-    for stem in sorted(masks.keys() - images.keys()):
-        where = masks[stem].relative_to(root).as_posix()
-        problems.append(Problem("image-missing", where, f"no image images/{stem}.*", "Add it or remove the mask"))
-    samples = tuple(RawSample(stem, images[stem], masks[stem]) for stem in sorted(images.keys() & masks.keys()))
+    folder = find_folder(root, DOCUMENT) or root
+    coding, licence = _read_document(folder / DOCUMENT)
+    images, problems = files_by_stem(folder / "images", root)
+    masks, mask_problems = files_by_stem(folder / "masks", root)
+    names, unpaired = pair_files(images, masks, root, "images/{}.*".format, "masks/{}.png".format)
+    rows, wrong_rows = _read_table(folder / TABLE, root)
+    problems += [*mask_problems, *unpaired, *wrong_rows, *_find_unknown(rows, images.keys() | masks.keys())]
+    label_of = coding.label_type()
+    samples = []
+    for name in names:
+        row = rows.get(name, _Row())
+        label = label_of(masks[name])
+        samples.append(RawSample(name, images[name], label, row.split, row.group, dict(row.attributes)))
     if not samples and not problems:
         problems.append(Problem("empty", str(root), "holds no image", "Put images into images/ and masks/"))
-    classes = ClassTable(
-        names=tuple(entry.name for entry in document.classes),
-        colors=tuple(entry.color for entry in document.classes),
-        void_values=tuple(document.void),
-    )
-    return Source(classes, samples, tuple(problems), document.licence)
+    return Source(coding.classes, tuple(samples), tuple(problems), licence)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from segpipe.classes import IGNORE_INDEX
 from segpipe.data.readers.camvid import read_source
 from segpipe.errors import SourceError
 
@@ -44,14 +45,14 @@ def test_the_layout_is_found(make_tree: Callable[..., Path], below: str) -> None
         ("Seq05VD_f00000", "test"),
     ]
     assert source.samples[0].image == root / below / "train" / "0001TP_006690.png"
-    assert source.samples[0].mask == root / below / "trainannot" / "0001TP_006690.png"
+    assert source.samples[0].label.files == (root / below / "trainannot" / "0001TP_006690.png",)
 
 
 def test_the_class_table(make_tree: Callable[..., Path]) -> None:
     source = read_source(root=make_tree())
     assert source.classes.num_classes == 11
     assert source.classes.names[:4] == ("sky", "building", "pole", "road")
-    assert source.classes.void_values == (11,)
+    assert source.samples[0].label.indices == {**{index: index for index in range(11)}, 11: IGNORE_INDEX}
     assert source.licence == "CC BY-NC 4.0"
 
 

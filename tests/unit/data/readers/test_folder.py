@@ -24,7 +24,7 @@ def test_pairs_are_found_by_name(make_folder_source: Callable[..., Path], classe
     assert source.licence == "not stated"
     assert [sample.sample_id for sample in source.samples] == ["a_0", "b_0"]
     assert source.samples[0].image == root / "images" / "a_0.png"
-    assert source.samples[0].mask == root / "masks" / "a_0.png"
+    assert source.samples[0].label.files == (root / "masks" / "a_0.png",)
     assert source.samples[0].official_split is None
 
 
@@ -37,9 +37,84 @@ def test_folders_below_are_part_of_the_name(make_folder_source: Callable[..., Pa
 
 
 def test_void_and_licence_may_be_given(make_folder_source: Callable[..., Path]) -> None:
-    source = read_source(root=make_folder_source({}, TABLE + "void: [0x64, 255]\nlicence: CC0\n"))
-    assert source.classes.void_values == (100, 255)
+    root = make_folder_source({"a": (PIXELS, PIXELS)}, TABLE + "void: [0x64, 255]\nlicence: CC0\n")
+    source = read_source(root=root)
+    assert source.samples[0].label.indices == {0: 0, 1: 1, 100: 255, 255: 255}
     assert source.licence == "CC0"
+
+
+def test_the_folder_may_be_wrapped_in_others(make_folder_source: Callable[..., Path], tmp_path: Path) -> None:
+    make_folder_source({"a": (PIXELS, PIXELS)}, name="source/ours-main/data")
+    source = read_source(root=tmp_path / "source")
+    assert source.problems == ()
+    assert source.samples[0].image == tmp_path / "source/ours-main/data/images/a.png"
+
+
+def test_masks_may_hold_colours(make_folder_source: Callable[..., Path]) -> None:
+    colors = np.array([[[1, 2, 3], [4, 5, 6], [0, 0, 0]]], np.uint8)
+    root = make_folder_source({"a": (PIXELS, colors)}, TABLE + "masks: colors\nvoid_colors: [[0, 0, 0]]\n")
+    (sample,) = read_source(root=root).samples
+    np.testing.assert_array_equal(sample.label.read((1, 3)).pixels, [[0, 1, 255]])
+
+
+def test_classes_may_have_values_of_their_own(make_folder_source: Callable[..., Path]) -> None:
+    table = "classes: [{name: a, color: [1, 2, 3], value: 0}, {name: b, color: [4, 5, 6], value: 255}]\n"
+    mask = np.array([[0, 255]], np.uint8)
+    (sample,) = read_source(root=make_folder_source({"a": (PIXELS, mask)}, table)).samples
+    np.testing.assert_array_equal(sample.label.read((1, 2)).pixels, [[0, 1]])
+
+
+def test_the_table_of_samples_says_split_group_and_more(make_folder_source: Callable[..., Path]) -> None:
+    root = make_folder_source(dict.fromkeys(("a", "b", "c", "d"), (PIXELS, PIXELS)))
+    lines = ["sample_id, split,group,weather", "a,train,s1,rain", 'b,Validation,,"dry, warm"', "", "c,,s2,"]
+    (root / "samples.csv").write_text("\ufeff" + "\n".join(lines) + "\n", encoding="utf-8")
+    source = read_source(root=root)
+    assert source.problems == ()
+    found = [(sample.official_split, sample.group, dict(sample.attributes)) for sample in source.samples]
+    assert found == [
+        ("train", "s1", {"weather": "rain"}),
+        ("val", None, {"weather": "dry, warm"}),
+        (None, "s2", {}),
+        (None, None, {}),
+    ]
+
+
+def test_all_wrong_lines_of_the_table_are_named(make_folder_source: Callable[..., Path]) -> None:
+    root = make_folder_source({"a": (PIXELS, PIXELS)})
+    lines = ["sample_id,split", "a,trian", "a", "a,train,x", ",val", "a,train", "a,val", "b,val"]
+    (root / "samples.csv").write_text("\n".join(lines), encoding="utf-8")
+    source = read_source(root=root)
+    assert [(problem.kind, problem.where) for problem in source.problems] == [
+        ("list-line", "samples.csv:2"),
+        ("list-line", "samples.csv:3"),
+        ("list-line", "samples.csv:4"),
+        ("list-line", "samples.csv:5"),
+        ("list-line", "samples.csv:7"),
+        ("listed-missing", "samples.csv:8"),
+    ]
+    assert [problem.what for problem in source.problems[:5]] == [
+        "unknown split 'trian'; did you mean 'train'? known: train, training, val, valid, validation, test, testing",
+        "has 1 columns too few",
+        "has 1 columns too many",
+        "names no sample",
+        "a stands in samples.csv:6 too",
+    ]
+    assert source.samples[0].official_split == "train"
+
+
+@pytest.mark.parametrize("text", ["", "id,split\na,val\n", "sample_id,sample_id\n"])
+def test_a_table_without_the_column_of_samples_is_refused(make_folder_source: Callable[..., Path], text: str) -> None:
+    root = make_folder_source({"a": (PIXELS, PIXELS)})
+    (root / "samples.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(SourceError, match=r"samples\.csv: the head line must name each column once, sample_id among"):
+        read_source(root=root)
+
+
+def test_a_table_in_another_encoding_is_refused(make_folder_source: Callable[..., Path]) -> None:
+    root = make_folder_source({"a": (PIXELS, PIXELS)})
+    (root / "samples.csv").write_bytes(b"sample_id\n\xff\n")
+    with pytest.raises(SourceError, match=r"samples\.csv: is not a table in UTF-8"):
+        read_source(root=root)
 
 
 def test_what_has_no_partner_is_a_problem(make_folder_source: Callable[..., Path]) -> None:
@@ -81,7 +156,10 @@ def test_no_class_table(tmp_path: Path) -> None:
         ("void: [1]", "dataset.yaml: classes: is missing"),
         ("classes: []", "dataset.yaml: classes: "),
         (TABLE + "voidd: [7]", "dataset.yaml: voidd: unknown key; did you mean 'void'?"),
-        (TABLE + "void: [1]", "dataset.yaml: void: [1] are indices of classes; 0..1 are taken"),
+        (TABLE + "void: [1]", "dataset.yaml: void: [1] are values of classes"),
+        (TABLE + "void_colors: [[0, 0, 0]]", "dataset.yaml: void_colors: has a meaning only where masks hold colors"),
+        (TABLE + "masks: colors\nvoid: [7]", "dataset.yaml: void: has a meaning only where masks hold indices"),
+        (TABLE + "masks: colours", "dataset.yaml: masks: must be 'indices' or 'colors' (got 'colours')"),
         (TABLE + "void: [256]", "dataset.yaml: void.0: must be less than or equal to 255 (got 256)"),
         (TABLE.replace("name: b", "name: a"), "dataset.yaml: classes: named twice: a"),
         (

@@ -1,0 +1,62 @@
+"""`segpipe data`: labelled images, from rendering some to what is wrong with them."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from segpipe.cli.arguments import natural, positive
+from segpipe.cli.data_check import add_command as add_check
+from segpipe.cli.data_show import add_command as add_show
+from segpipe.cli.data_split import add_command as add_split
+from segpipe.cli.table import table
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `data` and what belongs to it."""
+    data = commands.add_parser("data", help="labelled images").add_subparsers(required=True, metavar="COMMAND")
+    add_check(data)
+    add_split(data)
+    add_show(data)
+
+    sources = data.add_parser("sources", help="list the formats that are read, and the sets that others publish")
+    sources.set_defaults(run=_list_sources)
+
+    render = data.add_parser("render", help="draw street scenes with their masks")
+    render.add_argument("--output", type=Path, required=True, help="folder for images/, masks/ and dataset.yaml")
+    render.add_argument("--sequences", type=positive, default=10, help="number of streets (default 10)")
+    render.add_argument("--frames", type=positive, default=10, help="frames of each (default 10)")
+    render.add_argument("--every", type=positive, default=6, help="metres between two frames, about (default 6)")
+    render.add_argument("--height", type=positive, default=192, help="pixels (default 192)")
+    render.add_argument("--width", type=positive, default=256, help="pixels (default 256)")
+    render.add_argument("--seed", type=natural, default=0, help="another seed draws other streets (default 0)")
+    render.set_defaults(run=_render)
+
+
+def _list_sources(options: argparse.Namespace) -> None:
+    from segpipe.data.public_sets import find_public_set, public_set_names
+    from segpipe.registry import READERS
+
+    print("Formats (download.format):\n")
+    for name in READERS.names():
+        about = (READERS.function_of(name).__globals__["__doc__"] or "").partition("\n")[0]
+        print(f"  {name:16}{about}")
+    print("\nSets that others publish (source: public:NAME in a .yaml file that download.source names):\n")
+    rows = [("name", "format", "size", "licence")]
+    for name in public_set_names():
+        public = find_public_set(name)
+        assert public is not None
+        sizes = [archive.size_bytes for archive in public.archives]
+        size = f"{sum(s or 0 for s in sizes) / 1e9:.1f} GB" if all(sizes) else ""
+        rows.append((name, public.format, size, public.licence))
+    print("\n".join(f"  {line}" for line in table(rows)))
+
+
+def _render(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from segpipe.data.rendered_set import write_rendered_set
+
+    o = options
+    files = write_rendered_set(o.output, o.seed, o.sequences, o.frames, o.every, o.height, o.width)
+    count = sum(1 for _ in tqdm(files, total=o.sequences * o.frames, disable=not sys.stderr.isatty()))
+    print(f"{count} images with masks in {o.output}")

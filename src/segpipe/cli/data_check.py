@@ -1,0 +1,148 @@
+"""`segpipe data check` and `segpipe data kinds`: what is wrong with labelled images, before anything is trained."""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segpipe.cli.table import table
+from segpipe.config import PARAMS_FILE, Config, Download, Policy, Preprocess, SourceChoice, Split, load_config
+from segpipe.errors import MAX_PROBLEMS_SHOWN, SourceError
+from segpipe.faults import KINDS
+from segpipe.registry import READERS
+from segpipe.stages.stage import DOWNLOADS
+
+if TYPE_CHECKING:
+    from segpipe.data.build import Built
+    from segpipe.data.source import Source
+    from segpipe.reports.problems import ProblemGroup
+
+OUTPUT = Path("pages/check")
+DEFAULT_FORMAT = "folder"
+WITHOUT_SPLITS = frozenset({"split-empty"})
+
+
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `check` and `kinds` to the commands of `segpipe data`."""
+    about = "look for wrong labels and images in a source; exit code 1 if something would stop a training"
+    check = commands.add_parser("check", help=about, description=about.capitalize() + ".")
+    check.add_argument("source", nargs="?", metavar="SOURCE", help="folder or archive (default: those of params.yaml)")
+    check.add_argument("--format", help=f"a file of segpipe/data/readers (default {DEFAULT_FORMAT}); with SOURCE")
+    check.add_argument(
+        "--option", action="append", default=[], type=_option, help="KEY=VALUE of the format; repeatable"
+    )
+    check.add_argument("--output", type=Path, default=OUTPUT, help=f"folder of the page (default {OUTPUT})")
+    check.add_argument("--fix", action="store_true", help="as with preprocess.policy.fix: mend what is safe to mend")
+    check.add_argument("--params", type=Path, default=PARAMS_FILE, help=f"a parameter file (default {PARAMS_FILE})")
+    check.set_defaults(run=_check)
+    kinds = commands.add_parser("kinds", help="list the kinds of faults: meaning, what is done, whether it is mended")
+    kinds.set_defaults(run=_list_kinds)
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """Reads KEY=VALUE, the value as JSON where it is, else as text."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"must be KEY=VALUE (got {text!r})")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+def _check(options: argparse.Namespace) -> None:
+    from segpipe.data.build import build_store
+    from segpipe.data.joining import join_sources
+    from segpipe.files import whole_folder
+    from segpipe.reports.problems import write_check_report
+
+    choice, settings = _choose(options)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".check.", dir=options.output.parent) as scratch:
+        sources = _read_sources(choice, Path(scratch))
+        source = join_sources(sources, settings.classes, settings.ignore)
+        store = Path(scratch, "store")
+        store.mkdir()
+        built = build_store(source, sources[""][0], settings, store, {}, None)
+        if options.source is not None and all(sample.official_split is None for sample in source.samples):
+            built = _without_splits(built)
+        with whole_folder(options.output) as folder:
+            num_samples, num_used = len(source.samples), len(built.manifest)
+            groups = write_check_report(folder, choice.source, built.findings, num_samples, num_used)
+    _tell(groups, source, built, options)
+    if problems := built.of_action("fail"):
+        noun = "problem" if len(problems) == 1 else "problems"
+        raise SourceError(f"{choice.source}: {len(problems)} {noun} would stop a training; see above, or the page")
+
+
+def _choose(options: argparse.Namespace) -> tuple[SourceChoice, Preprocess]:
+    """Decides what is checked, and by which settings."""
+    has_params = options.source is None or options.params.exists()
+    config: Config | None = load_config(options.params) if has_params else None
+    if options.source is None:
+        if options.format is not None or options.option:
+            raise SourceError("--format and --option are of SOURCE; without one, params.yaml says them")
+        assert config is not None
+        choice: SourceChoice = config.download
+        settings = config.preprocess
+    else:
+        if not Path(options.source).exists():
+            raise SourceError(f"{options.source}: no such folder or archive; addresses are fetched by `download` only")
+        name = READERS.check(options.format or DEFAULT_FORMAT)
+        choice = SourceChoice(source=options.source, format=name, options=dict(options.option))
+        policy = Policy() if config is None else config.preprocess.policy
+        settings = Preprocess(split=Split(val="source"), policy=policy)
+    if options.fix:
+        settings = settings.model_copy(update={"policy": settings.policy.model_copy(update={"fix": True})})
+    return choice, settings
+
+
+def _read_sources(choice: SourceChoice, scratch: Path) -> "dict[str, tuple[Path, Source]]":
+    """Reads the sources, the main one first and without a name: a folder where it is, all else unpacked."""
+    from segpipe.data.fetch import fetch
+
+    sources = {}
+    joined = choice.join if isinstance(choice, Download) else {}
+    for number, (name, one) in enumerate({"": choice, **joined}.items()):
+        root = Path(one.source)
+        if not root.is_dir():
+            root = scratch / f"source{number}"
+            fetch(one.source, one.sha256, root, cache=DOWNLOADS, allow_http=one.allow_http)
+        try:
+            sources[name] = (root, READERS.call(one.format, one.options, root=root))
+        except SourceError as error:
+            raise SourceError(str(error).replace(str(root), one.source)) from error
+    return sources
+
+
+def _without_splits(built: "Built") -> "Built":
+    """Forgets that the source puts nothing aside: which samples do is said in params.yaml."""
+    from dataclasses import replace
+
+    return replace(built, findings=tuple(f for f in built.findings if f.problem.kind not in WITHOUT_SPLITS))
+
+
+def _tell(groups: "Sequence[ProblemGroup]", source: "Source", built: "Built", options: argparse.Namespace) -> None:
+    for group in groups:
+        print(f"\n{group.name}: {group.kind.meaning} ({len(group.shown)}, {group.consequence})")
+        for one in group.shown[:MAX_PROBLEMS_SHOWN]:
+            print(f"  {one.problem}")
+        if len(group.shown) > MAX_PROBLEMS_SHOWN:
+            print(f"  and {len(group.shown) - MAX_PROBLEMS_SHOWN} more in the page")
+    print(
+        f"\n{len(built.manifest)} of {len(source.samples)} samples can be used. Page: {options.output / 'report.html'}"
+    )
+    if options.fix:
+        print(
+            "To mend in the store what is said to be mended, put into params.yaml:  preprocess: {policy: {fix: true}}"
+        )
+
+
+def _list_kinds(options: argparse.Namespace) -> None:
+    rows = [("kind", "meaning", "by default", "or", "with policy.fix")]
+    for name, kind in KINDS.items():
+        others = ", ".join(action for action in kind.allowed if action != kind.action)
+        rows.append((name, kind.meaning, kind.action, others, kind.safe_mend or "-"))
+    print("\n".join(table(rows)))

@@ -1,0 +1,60 @@
+"""`segpipe data show`: a picture of what training sees."""
+
+import argparse
+from pathlib import Path
+
+from segpipe.cli.arguments import natural, png_file, positive
+from segpipe.config import PARAMS_FILE, load_config
+from segpipe.errors import StoreError
+from segpipe.stages.stage import DATASET
+
+OUTPUT = Path("pages/augmentations.png")
+NUM_SAMPLES, NUM_EPOCHS = 4, 4
+
+
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `show` to the commands of `segpipe data`."""
+    show = commands.add_parser("show", help="draw training samples as they are varied, with their masks")
+    show.add_argument("--output", type=png_file, default=OUTPUT, help=f"the picture, .png (default {OUTPUT})")
+    show.add_argument("--count", type=positive, default=NUM_SAMPLES, help=f"samples (default {NUM_SAMPLES})")
+    show.add_argument("--epochs", type=positive, default=NUM_EPOCHS, help=f"epochs of each (default {NUM_EPOCHS})")
+    show.add_argument("--seed", type=natural, help="of the variations (default train.seed: what training will see)")
+    show.add_argument("--params", type=Path, default=PARAMS_FILE, help=f"a parameter file (default {PARAMS_FILE})")
+    show.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Draws the grid.
+
+    Raises:
+        ConfigError: an augmentation cannot work.
+        StoreError: there is no data set, or it has no training samples.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from segpipe.data.loader import TrainLoader
+    from segpipe.data.overlay import evenly_spread
+    from segpipe.data.store import Store
+    from segpipe.files import whole_file
+    from segpipe.reports.pictures import GridRow, draw_grid
+
+    settings = load_config(options.params).train
+    store = Store.open(DATASET).of_split("train")
+    if len(store) == 0:
+        raise StoreError(f"{DATASET}: holds no training samples; see preprocess.split in {options.params}")
+    seed = settings.seed if options.seed is None else options.seed
+    loader = TrainLoader(store, settings.augment, settings.batch_size, seed)
+    rows = []
+    for index in evenly_spread(len(store), options.count):
+        samples = [store.read(index)]
+        for epoch in range(options.epochs):
+            image, mask = np.empty((*settings.augment.crop, 3), np.uint8), np.empty(settings.augment.crop, np.uint8)
+            loader.make_sample(index, epoch, image, mask)
+            samples.append((image, mask))
+        rows.append(GridRow(str(store.manifest["sample_id"].iat[index]), samples))
+    titles = ["as it is", *(f"epoch {epoch + 1}" for epoch in range(options.epochs))]
+    picture = draw_grid(titles, rows, store.classes)
+    with whole_file(options.output) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")
+    print(f"{len(rows)} samples in {options.output}")

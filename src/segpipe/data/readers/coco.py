@@ -1,0 +1,356 @@
+"""COCO's instance annotations, as COCO has them and as annotation tools export them.
+
+    annotations/instances_{train,val}2017.json, {train,val}2017/ or images/{train,val}2017/     COCO
+    {train,valid,test}/_annotations.coco.json, the images beside it                             Roboflow
+    result.json, images/                                                                        Label Studio
+    annotations/instances_SUBSET.json, images/ or images/SUBSET/                                CVAT
+
+at the root or one or two folders below it. Objects are polygons or run lengths. Where they overlap, the one with fewer
+pixels is on top (`segpipe.data.drawing.RegionMask`). The file's name, or else its folder's, says the split.
+An image that no file lists is not looked at; one that is listed without an annotation is background as a whole.
+
+A polygon of fewer than three corners beside others of its object encloses nothing and is left out. A category that no
+annotation uses and that is only the `supercategory` of others, as Roboflow puts first, is no class.
+
+Source: Lin et al., "Microsoft COCO: common objects in context", ECCV 2014; cocodataset.org/#format-data.
+"""
+
+from array import array
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from segpipe.classes import IGNORE_INDEX, MAX_NUM_CLASSES, ClassTable
+from segpipe.data.annotation_files import AnnotationFileError, ImageTree, check_below_root, read_json, split_of
+from segpipe.data.drawing import NUM_COORDINATES_OF_TRIANGLE, Polygons, RegionMask, RunLengths
+from segpipe.data.palette import spread_colors
+from segpipe.data.source import RawSample, Source, is_hidden, sorted_by_id
+from segpipe.errors import Problem, SourceError
+from segpipe.faults import shown
+
+# The first that matches anything is taken: COCO's own folder holds captions and keypoints as well.
+PATTERNS = ("annotations/instances_*.json", "*/_annotations.coco.json", "_annotations.coco.json", "result.json")
+BACKGROUND = "background"
+MEND_ENTRY = "Mend or remove it, or export again"
+
+
+@dataclass(frozen=True, slots=True)
+class _Annotation:
+    """An annotation as little as is needed of it, made while the file is read.
+
+    Args:
+        drawing: rings of a polygon, or run lengths with whether they are packed and of which height and width.
+        problem: why it cannot be drawn; '' if it can.
+    """
+
+    annotation_id: Any
+    image_id: Any
+    category_id: Any
+    is_crowd: bool
+    drawing: tuple[bytes, ...] | tuple[bytes, bool, tuple[int, int]] = ()
+    problem: str = ""
+
+
+@dataclass
+class _Findings:
+    """What has been found so far in all files."""
+
+    samples: list[RawSample] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    where_of_image: dict[Path, str] = field(default_factory=dict)
+
+
+def _parse_annotation(entry: dict[str, Any], boxes: str) -> Any:
+    """Makes a small object of an annotation; leaves every other object of the file as it is."""
+    if "image_id" not in entry or "category_id" not in entry:
+        return entry
+    drawing, problem = _parse_segmentation(entry.get("segmentation"))
+    if not drawing and not problem:
+        problem = "has no polygon"
+        if boxes == "draw" and (ring := _ring_of_box(entry.get("bbox"))):
+            drawing, problem = (ring,), ""
+    return _Annotation(
+        entry.get("id"), entry["image_id"], entry["category_id"], entry.get("iscrowd") in (1, True), drawing, problem
+    )
+
+
+def _parse_segmentation(segmentation: Any) -> tuple[Any, str]:
+    """Gives what is to be drawn, or what is wrong with it."""
+    if isinstance(segmentation, dict):
+        return _parse_run_lengths(segmentation)
+    if segmentation is None or segmentation == []:
+        return (), ""
+    if not isinstance(segmentation, list):
+        return (), f"has a segmentation that is no list: {segmentation!r:.40}"
+    rings = segmentation if isinstance(segmentation[0], list) else [segmentation]
+    try:
+        packed = [array("d", ring) for ring in rings]
+    except (TypeError, OverflowError):
+        return (), "has a polygon with something that is no number"
+    if odd := [len(ring) for ring in packed if len(ring) % 2]:
+        return (), f"has a polygon with {odd[0]} coordinates, one without its partner"
+    return tuple(ring.tobytes() for ring in packed if len(ring) >= NUM_COORDINATES_OF_TRIANGLE), ""
+
+
+def _parse_run_lengths(segmentation: dict[str, Any]) -> tuple[Any, str]:
+    counts, size = segmentation.get("counts"), segmentation.get("size")
+    if not (isinstance(size, list) and len(size) == 2 and all(type(length) is int and length > 0 for length in size)):
+        return (), f"has run lengths without a size: {size!r:.40}"
+    try:
+        if isinstance(counts, str):
+            return (counts.encode("ascii"), True, tuple(size)), ""
+        return (array("q", counts).tobytes(), False, tuple(size)), ""  # type: ignore[arg-type]
+    except (TypeError, OverflowError, UnicodeEncodeError):
+        return (), f"has run lengths that cannot be understood: {counts!r:.40}"
+
+
+def _ring_of_box(box: Any) -> bytes | None:
+    try:
+        x, y, width, height = box
+        return array("d", [x, y, x + width, y, x + width, y + height, x, y + height]).tobytes()
+    except (TypeError, ValueError):
+        return None
+
+
+def _find_files(root: Path, annotations: Sequence[str] | None) -> list[Path]:
+    if annotations is not None:
+        found = {path for pattern in annotations for path in root.glob(pattern)}
+        files = sorted(path for path in found if path.suffix == ".json" and not is_hidden(path.name))
+        if not files:
+            raise SourceError(f"{root}: no JSON file fits the option annotations: {', '.join(annotations)}")
+        return files
+    for lead in ("", "*/", "*/*/"):
+        for pattern in PATTERNS:
+            if files := sorted(root.glob(lead + pattern)):
+                return files
+    mend = "name them in the option annotations"
+    raise SourceError(f"{root}: no annotations: neither {', '.join(PATTERNS)} in it or in two folders below; {mend}")
+
+
+def _read_document(path: Path, boxes: str) -> dict[str, Any]:
+    document = read_json(path, lambda entry: _parse_annotation(entry, boxes))
+    if isinstance(document, list) and any(isinstance(task, dict) and "annotations" in task for task in document[:1]):
+        raise AnnotationFileError(path, "is Label Studio's own JSON; export the project as COCO")
+    if not isinstance(document, dict):
+        raise AnnotationFileError(path, "is not COCO's JSON: holds no object")
+    for name in ("images", "annotations", "categories"):
+        if not isinstance(document.get(name), list):
+            raise AnnotationFileError(path, f"is not COCO's JSON: has no list {name!r}")
+    return document
+
+
+def _read_categories(path: Path, document: dict[str, Any]) -> dict[int, tuple[str, str]]:
+    """Gives name and super-category by id."""
+    categories: dict[int, tuple[str, str]] = {}
+    for position, entry in enumerate(document["categories"]):
+        if not isinstance(entry, dict) or type(entry.get("id")) is not int or not isinstance(entry.get("name"), str):
+            raise AnnotationFileError(path, f"categories[{position}]: has no whole number id and text name: {entry!r}")
+        if entry["id"] in categories:
+            raise AnnotationFileError(path, f"categories[{position}]: id {entry['id']} stands there twice")
+        categories[entry["id"]] = entry["name"].strip(), str(entry.get("supercategory") or "")
+    return categories
+
+
+def _join_categories(documents: dict[Path, dict[str, Any]]) -> dict[int, str]:
+    """Gives the name of each category that is a class, by ids in ascending order.
+
+    Raises:
+        AnnotationFileError: two files differ, or two categories have one name.
+    """
+    all_categories = {path: _read_categories(path, document) for path, document in documents.items()}
+    first, *others = documents
+    for path in others:
+        if all_categories[path] != all_categories[first]:
+            raise AnnotationFileError(path, f"has other categories than {first.name} in {first.parent.name}")
+    categories = all_categories[first]
+    used = {_hashable(entry.category_id) for entry in _all_annotations(documents)}
+    # COCO's own 'person' is its own super-category.
+    parents = {parent for name, parent in categories.values() if parent != name}
+    names = {i: name for i, (name, _) in sorted(categories.items()) if i in used or name not in parents}
+    if twice := sorted({name for name in names.values() if list(names.values()).count(name) > 1}):
+        raise AnnotationFileError(first, f"categories: named twice: {', '.join(twice)}")
+    if not names:
+        raise AnnotationFileError(first, "categories: there is none")
+    return names
+
+
+def _all_annotations(documents: dict[Path, dict[str, Any]]) -> Iterator[_Annotation]:
+    for document in documents.values():
+        yield from (entry for entry in document["annotations"] if isinstance(entry, _Annotation))
+
+
+def _region_of(entry: _Annotation, index: int, name: str) -> Polygons | RunLengths:
+    match entry.drawing:
+        case (bytes() as counts, bool() as is_packed, (int() as height, int() as width)):
+            return RunLengths(index, counts, is_packed, (height, width), name)
+        case rings:
+            return Polygons(index, tuple(ring for ring in rings if isinstance(ring, bytes)), name)
+
+
+def _group_annotations(
+    where: str, document: dict[str, Any], index_of_category: dict[int, int], crowd: str
+) -> tuple[dict[Any, list[Polygons | RunLengths]], dict[Any, list[Problem]]]:
+    """Gives what is to be drawn on each image, and what is wrong with its annotations, by the image's id."""
+    regions: dict[Any, list[Polygons | RunLengths]] = defaultdict(list)
+    problems: dict[Any, list[Problem]] = defaultdict(list)
+    for position, entry in enumerate(document["annotations"]):
+        if not isinstance(entry, _Annotation):
+            what = f"annotations[{position}] has no image_id and category_id"
+            problems[None].append(Problem("annotation", where, what, MEND_ENTRY))
+            continue
+        name = f"annotation {entry.annotation_id}"
+        image_id = _hashable(entry.image_id)
+        what = entry.problem
+        if _hashable(entry.category_id) not in index_of_category:
+            known = shown(sorted(index_of_category), 12)
+            what = f"is of category {entry.category_id}, which is not listed; known: {known}"
+        if what:
+            mend = "Draw its outline, or set the option boxes: draw" if what == "has no polygon" else MEND_ENTRY
+            problems[image_id].append(Problem("annotation", where, f"{name} {what}", mend))
+            continue
+        is_void = entry.is_crowd and crowd == "void"
+        index = IGNORE_INDEX if is_void else index_of_category[entry.category_id]
+        regions[image_id].append(_region_of(entry, index, f"{name} of {where}"))
+    return regions, problems
+
+
+def _hashable(identifier: Any) -> Any:
+    return identifier if isinstance(identifier, int | str) else repr(identifier)
+
+
+def _parse_size(entry: dict[str, Any]) -> tuple[int, int] | None:
+    height, width = entry.get("height"), entry.get("width")
+    return (height, width) if type(height) is int and type(width) is int and height > 0 and width > 0 else None
+
+
+def _folders_to_look_in(path: Path, root: Path, images: str | None) -> tuple[list[str], str]:
+    """Gives where a file's images may lie, and the folder below which they must: paths within the root."""
+    if images is not None:
+        return [images.strip("/")], images.strip("/")
+    base = path.parent.parent if path.parent.name == "annotations" and path.parent != root else path.parent
+    subset = path.stem.removeprefix("instances_").removeprefix("panoptic_")
+    inside = [base, base / "images", base / "images" / subset, base / subset, path.parent]
+    return [_within(folder, root) for folder in inside], _within(base, root)
+
+
+def _within(path: Path, root: Path) -> str:
+    name = path.relative_to(root).as_posix()
+    return "" if name == "." else name
+
+
+def _find_images(
+    path: Path, document: dict[str, Any], tree: ImageTree, images: str | None, found: _Findings
+) -> dict[Any, tuple[Path, dict[str, Any]]]:
+    """Gives the image and the entry of each image's id."""
+    where = _within(path, tree.root)
+    folders, within = _folders_to_look_in(path, tree.root, images)
+    images_of_id: dict[Any, tuple[Path, dict[str, Any]]] = {}
+    listed = set()
+    for position, entry in enumerate(document["images"]):
+        if not isinstance(entry, dict) or not isinstance(entry.get("file_name"), str) or "id" not in entry:
+            what = f"images[{position}] has no id and file_name"
+            found.problems.append(Problem("annotation", where, what, MEND_ENTRY))
+            continue
+        image_id = _hashable(entry["id"])
+        image = tree.find(entry["file_name"], folders, within)
+        if image_id in listed:
+            what = f"lists the image id {image_id} twice"
+            found.problems.append(Problem("name-twice", where, what, MEND_ENTRY))
+        elif isinstance(image, str):
+            mend = "Put it there, or say where the images lie in the option images"
+            found.problems.append(Problem("listed-missing", where, image, mend))
+        elif image in found.where_of_image:
+            what = f"lists {_within(image, tree.root)}, which {found.where_of_image[image]} has listed already"
+            found.problems.append(Problem("name-twice", where, what, MEND_ENTRY))
+            images_of_id.pop(image_id, None)
+        else:
+            found.where_of_image[image] = where
+            images_of_id[image_id] = image, entry
+        listed.add(image_id)
+    return images_of_id
+
+
+def _collect(
+    path: Path,
+    document: dict[str, Any],
+    tree: ImageTree,
+    index_of_category: dict[int, int],
+    options: tuple[str | None, int, str],
+    found: _Findings,
+) -> None:
+    """Adds a file's samples and problems to what has been found."""
+    images, background, crowd = options
+    where = _within(path, tree.root)
+    images_of_id = _find_images(path, document, tree, images, found)
+    regions, problems = _group_annotations(where, document, index_of_category, crowd)
+    listed = {_hashable(entry["id"]) for entry in document["images"] if isinstance(entry, dict) and "id" in entry}
+    for image_id in regions.keys() - listed:
+        what = f"lists no image {image_id!r}, of which it has annotations: {len(regions[image_id])}"
+        problems[image_id].append(Problem("annotation", where, what, MEND_ENTRY))
+    for of_image in problems.values():
+        found.problems += of_image
+    split = split_of(path.stem, path.parent.name)
+    for image_id, (image, entry) in images_of_id.items():
+        if image_id in problems:
+            continue
+        label = RegionMask(image, tuple(regions.get(image_id, ())), background, _parse_size(entry))
+        sample_id = image.relative_to(tree.root).with_suffix("").as_posix()
+        found.samples.append(RawSample(sample_id, image, label, official_split=split))
+
+
+def _name_licence(documents: dict[Path, dict[str, Any]]) -> str:
+    entries = [entry for document in documents.values() for entry in document.get("licenses") or []]
+    names = dict.fromkeys(str(entry["name"]) for entry in entries if isinstance(entry, dict) and entry.get("name"))
+    return "; ".join(names) or "not stated"
+
+
+def read_source(
+    *,
+    root: Path,
+    annotations: list[str] | None = None,
+    images: str | None = None,
+    background: Literal["class", "void"] = "class",
+    crowd: Literal["void", "class"] = "void",
+    boxes: Literal["refuse", "draw"] = "refuse",
+) -> Source:
+    """Reads one of the layouts above.
+
+    Args:
+        root: the folder in which, or up to two folders below which, the JSON files lie.
+        annotations: the JSON files as paths within the root, with `*` for any name; null finds those above.
+        images: the folder of the images as a path within the root; null finds them. An image that is not where the file
+            says is looked for by its name alone, also without the prefix that an upload to Label Studio puts before it.
+        background: pixels of no object are a class of their own, called background, the first; or void. A category of
+            that name takes them where there is one.
+        crowd: regions of many objects (`iscrowd`) are void, or their class.
+        boxes: an annotation with a box and no outline is refused, or its box is drawn.
+
+    Raises:
+        SourceError: no annotations are found, a file is not COCO's JSON, or its categories cannot be understood.
+        ConfigError: an option's path leads out of the root.
+    """
+    check_below_root("annotations", annotations or [])
+    check_below_root("images", [images] if images else [])
+    if images is not None and not (root / images).is_dir():
+        raise SourceError(f"{root}: has no folder {images}, which the option images names")
+    documents = {path: _read_document(path, boxes) for path in _find_files(root, annotations)}
+    name_of_category = _join_categories(documents)
+    names = list(name_of_category.values())
+    index_of_category = {category: index for index, category in enumerate(name_of_category)}
+    fill = IGNORE_INDEX
+    if background == "class" and BACKGROUND in names:
+        fill = names.index(BACKGROUND)
+    elif background == "class":
+        names.insert(0, BACKGROUND)
+        fill = 0
+        index_of_category = {category: index + 1 for category, index in index_of_category.items()}
+    if len(names) > MAX_NUM_CLASSES:
+        raise SourceError(f"{root}: {len(names)} classes; there may be {MAX_NUM_CLASSES}")
+    tree = ImageTree.of_folder(root)
+    found = _Findings()
+    for path, document in documents.items():
+        _collect(path, document, tree, index_of_category, (images, fill, crowd), found)
+    classes = ClassTable(tuple(names), spread_colors(len(names)))
+    return Source(classes, sorted_by_id(found.samples), tuple(found.problems), _name_licence(documents))

@@ -1,0 +1,90 @@
+"""Where the work of `preprocess` is done: in processes of this machine, or on a cluster, by one setting.
+
+    SEGPIPE_WORKERS=4                       so many processes; by default one for each core
+    SEGPIPE_WORKERS=dask:tcp://HOST:8786    the workers of a Dask scheduler
+    SEGPIPE_WORKERS=ray                     the workers of a Ray cluster (ray:ADDRESS names one)
+
+It is no parameter: the result is the same wherever it is made. Workers of a cluster have segpipe installed and see the
+project's folder under the same path.
+"""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from joblib import Parallel, cpu_count, delayed, parallel_config
+
+from segpipe.errors import ConfigError
+
+VARIABLE = "SEGPIPE_WORKERS"
+MAX_WAIT_SECONDS = 10
+WATCH_SECONDS = 0.5
+
+T = TypeVar("T")
+
+
+def map_in_workers(function: Callable[..., T], calls: Sequence[tuple[Any, ...]]) -> Iterator[T]:
+    """Calls a function with each tuple of arguments, in workers.
+
+    Args:
+        function: of a module's top level; arguments and results are pickled.
+        calls: the arguments of each call.
+
+    Yields:
+        The results in order of the calls.
+
+    Raises:
+        ConfigError: SEGPIPE_WORKERS is wrong, the library it asks for is missing, or the cluster does not answer.
+    """
+    setting = os.environ.get(VARIABLE) or str(cpu_count())
+    if setting.isdecimal():
+        num_processes = min(int(setting), len(calls))
+        if num_processes <= 1:  # starting one would cost more than it gives
+            yield from (function(*call) for call in calls)
+        else:
+            processes = Parallel(
+                num_processes, "loky", return_as="generator", initializer=_end_with, initargs=(os.getpid(),)
+            )
+            yield from processes(delayed(function)(*call) for call in calls)
+        return
+    with contextlib.ExitStack() as cluster:
+        _enter_cluster(setting, cluster)
+        yield from Parallel(n_jobs=-1, return_as="generator")(delayed(function)(*call) for call in calls)
+
+
+def _end_with(parent: int) -> None:
+    """Ends this worker soon after its parent, however that ends; of itself it would wait for more work for minutes."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _enter_cluster(setting: str, stack: contextlib.ExitStack) -> None:
+    kind, _, address = setting.partition(":")
+    try:
+        if kind == "dask" and address:
+            from distributed import Client
+
+            client = stack.enter_context(Client(address, timeout=MAX_WAIT_SECONDS))
+            client.wait_for_workers(1, timeout=MAX_WAIT_SECONDS)
+        elif kind == "ray":
+            import ray
+            from ray.util.joblib import register_ray
+
+            ray.init(address=address or "auto", ignore_reinit_error=True)
+            register_ray()
+        else:
+            raise ConfigError(f"{VARIABLE}={setting}: must be a number, dask:ADDRESS, ray or ray:ADDRESS")
+    except ImportError as error:
+        mend = "install it beside segpipe, here and on the workers"
+        raise ConfigError(f"{VARIABLE}={setting}: {error}; {mend}") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{VARIABLE}={setting}: the cluster does not answer: {error}") from error
+    stack.enter_context(parallel_config(backend=kind))

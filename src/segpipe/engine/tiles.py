@@ -1,0 +1,78 @@
+"""How a huge image is cut, so that a network sees it piece by piece in a bounded memory.
+
+Source: the overlap-tile strategy of Ronneberger, Fischer, Brox, "U-Net", MICCAI 2015, figure 2. A network sees a window
+and decides its core alone; around the core lies a margin of context that other windows decide.
+Deviation: at the image's border there is no mirrored margin. Windows lie inside the image, and the border of the image
+is the border of a window: the network pads it as it does when it sees the image whole.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+# A larger image is cut; a window has this size too, so that all windows take what the largest whole image takes.
+MAX_WHOLE_PX = 2048 * 2048
+
+# Measured, networks of the starter trained for a minute, on 6.8 Mpx of its scenes: tiles are the whole's equal in each
+# pixel for a network without image-level context, on sizes that its halvings divide (with 128 px of margin 0.008% of
+# the pixels differ). Image-level context is taken over a window instead of the image: 1.5-3.6% differ in CompactFPN,
+# 0.5-1.2% in LRASPP, with the same accuracy.
+WINDOW_PX, MARGIN_PX = 2048, 256
+
+# The cells of a network's coarsest features lie as in the whole image only where windows begin at a multiple of their
+# size: 32 px in most networks, 64 px in the deepest U-Net.
+ALIGNMENT_PX = 64
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One piece of an image; slices are of the image's rows and columns.
+
+    Args:
+        window: what the network sees.
+        core: what it decides; the cores of all tiles cover each pixel once.
+    """
+
+    window: tuple[slice, slice]
+    core: tuple[slice, slice]
+
+    @property
+    def core_in_window(self) -> tuple[slice, slice]:
+        """The core's rows and columns counted from the window's corner."""
+        (rows, columns), (core_rows, core_columns) = self.window, self.core
+        return (
+            slice(core_rows.start - rows.start, core_rows.stop - rows.start),
+            slice(core_columns.start - columns.start, core_columns.stop - columns.start),
+        )
+
+
+def is_huge(height_px: int, width_px: int) -> bool:
+    """Whether an image of this size is cut."""
+    return height_px * width_px > MAX_WHOLE_PX
+
+
+def plan_tiles(height_px: int, width_px: int) -> list[Tile]:
+    """Covers an image with tiles, row by row.
+
+    A side of an image is cut into windows of `WINDOW_PX`, the last of them up to `ALIGNMENT_PX` longer, evenly spread
+    from end to end: there are no small pieces. A core has at least `MARGIN_PX` around it wherever the image goes on.
+    """
+    return [
+        Tile((window_rows, window_columns), (core_rows, core_columns))
+        for window_rows, core_rows in _cut_side(height_px)
+        for window_columns, core_columns in _cut_side(width_px)
+    ]
+
+
+def _cut_side(length_px: int) -> list[tuple[slice, slice]]:
+    """Gives windows and their cores along one side of an image."""
+    last_start = (length_px - WINDOW_PX) // ALIGNMENT_PX * ALIGNMENT_PX
+    if last_start <= 0:
+        return [(slice(0, length_px), slice(0, length_px))]
+    # The largest step that leaves two margins of overlap; a multiple of the alignment, as rounding adds up to that.
+    max_step = (WINDOW_PX - 2 * MARGIN_PX) // ALIGNMENT_PX * ALIGNMENT_PX
+    num_steps = -(-last_start // max_step)
+    starts = [i * last_start // num_steps // ALIGNMENT_PX * ALIGNMENT_PX for i in range(num_steps + 1)]
+    stops = [start + WINDOW_PX for start in starts[:-1]] + [length_px]
+    borders = [0, *((start + stop) // 2 for stop, start in zip(stops[:-1], starts[1:], strict=True)), length_px]
+    cores = [slice(first, end) for first, end in pairwise(borders)]
+    return [(slice(start, stop), core) for start, stop, core in zip(starts, stops, cores, strict=True)]

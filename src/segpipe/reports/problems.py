@@ -1,0 +1,103 @@
+"""The part of a report that shows what is wrong with a data set, and the page of `segpipe data check`."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from segpipe.data.decoding import Finding
+from segpipe.errors import Problem
+from segpipe.faults import KINDS, Action, Kind
+from segpipe.files import write_json
+from segpipe.reports.page import write_page
+
+PICTURES = "pictures"
+ACTIONS: tuple[Action, ...] = ("fail", "skip", "warn")
+CONSEQUENCES: dict[Action, str] = {"fail": "stops a training", "skip": "left out", "warn": "warning"}
+
+
+@dataclass(frozen=True)
+class ShownProblem:
+    """A problem on a page.
+
+    Args:
+        problem: what is wrong, where, and how to mend it.
+        picture: path of a picture beside the page; None for none.
+    """
+
+    problem: Problem
+    picture: str | None
+
+
+@dataclass(frozen=True)
+class ProblemGroup:
+    """All problems of one kind that have one consequence.
+
+    Args:
+        name: of the kind.
+        kind: its meaning.
+        action: what follows.
+        shown: the problems, those with a picture first.
+    """
+
+    name: str
+    kind: Kind
+    action: Action
+    shown: tuple[ShownProblem, ...]
+
+    @property
+    def consequence(self) -> str:
+        """What follows, in words."""
+        return CONSEQUENCES[self.action]
+
+
+def write_pictures(folder: Path, findings: Sequence[Finding]) -> list[ProblemGroup]:
+    """Groups findings for `problems.html.j2`, the gravest first, and writes their pictures to `pictures/`.
+
+    Args:
+        folder: of the page.
+        findings: all that were found.
+    """
+    groups: defaultdict[tuple[int, str], list[ShownProblem]] = defaultdict(list)
+    num_pictures: defaultdict[str, int] = defaultdict(int)
+    for finding in findings:
+        name, picture = finding.problem.kind, None
+        if finding.picture is not None:
+            num_pictures[name] += 1
+            picture = f"{PICTURES}/{name}_{num_pictures[name]}.jpg"
+            (folder / PICTURES).mkdir(exist_ok=True)
+            (folder / picture).write_bytes(finding.picture)
+        groups[ACTIONS.index(finding.action), name].append(ShownProblem(finding.problem, picture))
+    return [
+        ProblemGroup(name, KINDS[name], ACTIONS[rank], tuple(sorted(shown, key=lambda one: one.picture is None)))
+        for (rank, name), shown in sorted(groups.items())
+    ]
+
+
+def problems_of(findings: Sequence[Finding], *actions: Action) -> list[dict[str, Any]]:
+    """Gives the problems with these consequences as plain values, for a report in JSON."""
+    return [asdict(finding.problem) for finding in findings if finding.action in actions]
+
+
+def write_check_report(
+    folder: Path, source: str, findings: Sequence[Finding], num_samples: int, num_used: int
+) -> list[ProblemGroup]:
+    """Writes `report.html` and `report.json` about a source, whether it can be used or not.
+
+    Args:
+        folder: existing; pictures lie beside the page.
+        source: its name.
+        findings: all that were found.
+        num_samples: that the source holds.
+        num_used: of them, with what is mended.
+
+    Returns:
+        The problems as the page groups them.
+    """
+    counts = {"source": source, "num_samples": num_samples, "num_used": num_used}
+    by_action = {action: problems_of(findings, action) for action in ACTIONS}
+    write_json(folder / "report.json", {**counts, **by_action})
+    groups = write_pictures(folder, findings)
+    write_page(folder / "report.html", "check.html.j2", title=f"Check of {source}", groups=groups, **counts)
+    return groups

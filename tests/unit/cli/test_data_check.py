@@ -1,0 +1,137 @@
+"""`segpipe data check` and `segpipe data kinds`: what is printed, written, and returned."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segpipe.cli import main
+from segpipe.faults import KINDS
+
+TABLE = (
+    "classes:\n- {name: road, color: [1, 2, 3]}\n- {name: car, color: [4, 5, 6]}\n- {name: tree, color: [7, 8, 9]}\n"
+)
+HEIGHT, WIDTH = 40, 60
+
+
+@pytest.fixture(autouse=True)
+def labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A sound source in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEGPIPE_WORKERS", "1")
+    folder = tmp_path / "labels"
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    (folder / "dataset.yaml").write_text(TABLE, encoding="utf-8")
+    for number in range(3):
+        rng = np.random.default_rng(number)
+        Image.fromarray(rng.integers(0, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8)).save(folder / f"images/{number}.png")
+        mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+        mask[:, 20:40], mask[20 + number :, 40:] = 1, 2
+        save_mask(folder, number, mask)
+    return folder
+
+
+def save_mask(folder: Path, number: int, mask: np.ndarray) -> None:
+    Image.fromarray(mask).save(folder / f"masks/{number}.png")
+
+
+def read_mask(folder: Path, number: int) -> np.ndarray:
+    return np.asarray(Image.open(folder / f"masks/{number}.png")).copy()
+
+
+def report_of(folder: Path) -> dict[str, list[dict[str, str]]]:
+    document: dict[str, list[dict[str, str]]] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return document
+
+
+def test_a_sound_source_passes(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", "labels"]) == 0
+    assert "3 of 3 samples can be used. Page: pages/check/report.html" in capsys.readouterr().out
+    report = report_of(Path("pages/check"))
+    assert report["fail"] == report["warn"] == []
+    assert [path.name for path in Path("pages").iterdir()] == ["check"]
+
+
+def test_problems_are_told_shown_and_counted(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mask = read_mask(labels, 1)
+    mask[0, 0] = 77
+    save_mask(labels, 1, mask)
+    (labels / "images/9.png").write_bytes((labels / "images/0.png").read_bytes())
+    before = {path: path.read_bytes() for path in labels.rglob("*") if path.is_file()}
+    assert main(["data", "check", "labels", "--output", "found"]) == 1
+    told = capsys.readouterr()
+    assert "masks/1.png: holds values outside the class table: 77 (1 px)" in told.out
+    assert "images/9.png: " in told.out
+    assert "2 of 3 samples can be used" in told.out
+    assert "2 problems would stop a training" in told.err
+    assert {problem["kind"] for problem in report_of(Path("found"))["fail"]} == {"mask-values", "mask-missing"}
+    assert Path("found/pictures/mask-values_1.jpg").is_file()
+    assert {path: path.read_bytes() for path in labels.rglob("*") if path.is_file()} == before
+
+
+def test_an_archive_is_checked_as_a_folder_is(labels: Path) -> None:
+    shutil.make_archive("packed", "zip", labels)
+    assert main(["data", "check", "packed.zip"]) == 0
+
+
+def test_fix_mends_what_is_safe_and_says_how_to_keep_it(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_mask(labels, 1, np.repeat(read_mask(labels, 1)[..., None], 3, axis=2))
+    assert main(["data", "check", "labels"]) == 1
+    assert "mended in the store" not in capsys.readouterr().out
+    assert main(["data", "check", "labels", "--fix"]) == 0
+    told = capsys.readouterr().out
+    assert "masks/1.png: repeats its values in 3 channels (mode RGB); mended in the store" in told
+    assert "preprocess: {policy: {fix: true}}" in told
+
+
+def test_options_reach_the_format(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", "labels", "--option", "no_such=1"]) == 1
+    assert "option no_such: unknown" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["data", "check", "labels", "--option", "no value"])
+
+
+def test_what_is_asked_wrongly_is_told(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", "nowhere"]) == 1
+    assert "nowhere: no such folder or archive" in capsys.readouterr().err
+    assert main(["data", "check", "labels", "--format", "foldr"]) == 1
+    assert "did you mean 'folder'?" in capsys.readouterr().err
+    assert main(["data", "check"]) == 1
+    assert "params.yaml: no such file" in capsys.readouterr().err
+    assert not Path("pages").exists()
+
+
+def test_without_a_source_those_of_the_parameters_are_checked_with_their_split(
+    labels: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = (Path(__file__).parents[3] / "params.yaml").read_text(encoding="utf-8")
+    changed = params.replace("source: data ", "source: labels ")
+    assert changed != params
+    Path("params.yaml").write_text(changed, encoding="utf-8")
+    assert main(["data", "check"]) == 1
+    told = capsys.readouterr()
+    assert "group-unknown" in told.out
+    assert main(["data", "check", "--format", "voc"]) == 1
+    assert "--format and --option are of SOURCE" in capsys.readouterr().err
+
+
+def test_the_policy_of_the_parameters_holds_for_any_source(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    params = (Path(__file__).parents[3] / "params.yaml").read_text(encoding="utf-8")
+    policy = "preprocess:\n  policy: {actions: {mask-void: fail}}\n"
+    Path("params.yaml").write_text(params.replace("preprocess:\n", policy, 1), encoding="utf-8")
+    save_mask(labels, 1, np.full((HEIGHT, WIDTH), 255, np.uint8))
+    assert main(["data", "check", "labels"]) == 1
+    assert "mask-void: a mask without one labelled pixel (1, stops a training)" in capsys.readouterr().out
+
+
+def test_all_kinds_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "kinds"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["kind", *KINDS]
+    assert any("mask-depth" in line and "divided by 257" in line for line in lines)

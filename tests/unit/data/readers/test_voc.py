@@ -1,0 +1,119 @@
+"""Pascal VOC, alone and with SBD."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from unit.data.readers.layouts import HEIGHT, WIDTH, fill, write_lines, write_sbd, write_voc
+
+from segpipe.data.mat_labels import MatMask
+from segpipe.data.readers.voc import read_source
+from segpipe.errors import ConfigError, SourceError
+from segpipe.registry import READERS
+
+LISTS = "VOCdevkit/VOC2012/ImageSets/Segmentation"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_voc(tmp_path)
+    return tmp_path
+
+
+def test_what_the_lists_name_is_read(root: Path) -> None:
+    source = read_source(root=root)
+    assert source.problems == ()
+    found = [(sample.sample_id, sample.official_split) for sample in source.samples]
+    assert found == [("2007_000032", "train"), ("2007_000033", "val"), ("2008_000008", "train")]
+    assert source.classes.num_classes == 21
+    assert source.classes.names[::5] == ("background", "bottle", "cow", "person", "tvmonitor")
+    assert source.classes.colors[15] == (192, 128, 128)
+    np.testing.assert_array_equal(source.samples[0].label.read((HEIGHT, WIDTH)).pixels, fill([0, 1, 20, 255, 15]))
+
+
+@pytest.mark.parametrize("below", ["TrainVal", "a/b"])
+def test_the_folder_is_found_below_others(tmp_path: Path, below: str) -> None:
+    write_voc(tmp_path / below)
+    if below == "a/b":
+        with pytest.raises(SourceError, match="no VOC2012/ImageSets/Segmentation in it or in the two folders below"):
+            read_source(root=tmp_path)
+    else:
+        assert len(read_source(root=tmp_path).samples) == 3
+
+
+def test_another_year_has_a_test_list(root: Path) -> None:
+    (root / "VOCdevkit/VOC2012").rename(root / "VOCdevkit/VOC2007")
+    lists = root / "VOCdevkit/VOC2007/ImageSets/Segmentation"
+    (lists / "val.txt").rename(lists / "test.txt")
+    write_lines(lists / "val.txt")
+    source = read_source(root=root, year=2007)
+    assert [sample.official_split for sample in source.samples] == ["train", "test", "train"]
+    with pytest.raises(SourceError, match="or the option year"):
+        read_source(root=root)
+
+
+def test_all_that_is_wrong_in_lists_is_named(root: Path) -> None:
+    write_lines(root / LISTS / "train.txt", "2007_000032", "", "none", "../secret", "2007_000032", "2008_000008 -1")
+    (root / LISTS / "val.txt").unlink()
+    source = read_source(root=root)
+    assert [(problem.kind, problem.where) for problem in source.problems] == [
+        ("list-line", f"{LISTS}/train.txt:4"),
+        ("name-twice", f"{LISTS}/train.txt:5"),
+        ("list-line", f"{LISTS}/train.txt:6"),
+        ("listed-missing", f"{LISTS}/train.txt:3"),
+        ("listed-missing", f"{LISTS}/train.txt:3"),
+        ("list-missing", f"{LISTS}/val.txt"),
+    ]
+    assert source.problems[3].what == "names VOCdevkit/VOC2012/JPEGImages/none.jpg, no such file"
+    assert [sample.sample_id for sample in source.samples] == ["2007_000032"]
+
+
+def test_sbd_adds_to_training_what_voc_does_not_list(root: Path) -> None:
+    write_sbd(root)
+    source = read_source(root=root)
+    assert source.problems == ()
+    found = {sample.sample_id: (sample.official_split, type(sample.label)) for sample in source.samples}
+    assert found["2008_000002"] == ("train", MatMask)
+    assert found["2008_000003"] == ("train", MatMask)
+    # Both stand in SBD's lists; VOC's own masks and split count.
+    assert found["2007_000033"][0] == "val"
+    assert MatMask not in {found["2007_000033"][1], found["2008_000008"][1]}
+    assert len(found) == 5
+
+
+def test_sbd_is_left_out_on_request_and_missed_where_asked_for(root: Path) -> None:
+    with pytest.raises(SourceError, match="holds no SBD: no benchmark_RELEASE/dataset/cls"):
+        read_source(root=root, sbd=True)
+    write_sbd(root)
+    assert len(read_source(root=root, sbd=False).samples) == 3
+    assert len(read_source(root=root, sbd=True).samples) == 5
+
+
+def test_without_the_list_of_what_measures_nothing_of_sbd_is_taken(root: Path) -> None:
+    write_sbd(root)
+    (root / LISTS / "val.txt").unlink()
+    source = read_source(root=root)
+    assert [problem.kind for problem in source.problems] == ["list-missing"]
+    assert not any(isinstance(sample.label, MatMask) for sample in source.samples)
+
+
+def test_an_image_that_sbd_lists_twice_is_taken_once(root: Path) -> None:
+    write_sbd(root)
+    write_lines(root / "benchmark_RELEASE/dataset/val.txt", "2008_000002", "2008_000003")
+    ids = [sample.sample_id for sample in read_source(root=root).samples]
+    assert len(ids) == len(set(ids)) == 5
+
+
+def test_a_missing_mask_of_sbd_is_a_problem(root: Path) -> None:
+    write_sbd(root)
+    (root / "benchmark_RELEASE/dataset/cls/2008_000002.mat").unlink()
+    (problem,) = read_source(root=root).problems
+    assert (problem.kind, problem.where) == ("listed-missing", "benchmark_RELEASE/dataset/train.txt:2")
+
+
+@pytest.mark.parametrize("options", [{"year": 2013}, {"year": "2012"}, {"sbd": "yes"}, {"years": 2012}])
+def test_wrong_options_are_refused(root: Path, options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=f"data format 'voc': option {next(iter(options))}"):
+        READERS.call("voc", options, root=root)

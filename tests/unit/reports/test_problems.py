@@ -1,0 +1,74 @@
+"""The page of problems: grouped by kind, the gravest first, with pictures beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from segpipe.classes import ClassTable
+from segpipe.data.decoding import Finding
+from segpipe.errors import Problem
+from segpipe.faults import KINDS
+from segpipe.reports.dataset import write_dataset_report
+from segpipe.reports.problems import write_check_report, write_pictures
+
+VOID = Finding(Problem("mask-void", "masks/a.png", "is <void>", "Label it"), "warn", "a")
+VALUES = [
+    Finding(Problem("mask-values", f"masks/{i}.png", "holds 7", "Mend it"), "fail", str(i), b"jpeg" if i else None)
+    for i in range(3)
+]
+SKIPPED = Finding(Problem("size-mismatch", "masks/b.png", "is small", "Export it"), "skip", "b")
+FINDINGS = [VOID, *VALUES, SKIPPED]
+
+
+def test_problems_are_grouped_the_gravest_first(tmp_path: Path) -> None:
+    groups = write_pictures(tmp_path, FINDINGS)
+    assert [(group.name, group.consequence, len(group.shown)) for group in groups] == [
+        ("mask-values", "stops a training", 3),
+        ("size-mismatch", "left out", 1),
+        ("mask-void", "warning", 1),
+    ]
+    assert [one.picture for one in groups[0].shown] == [
+        "pictures/mask-values_1.jpg",
+        "pictures/mask-values_2.jpg",
+        None,
+    ]
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["mask-values_1.jpg", "mask-values_2.jpg"]
+
+
+def test_the_page_of_a_check_names_every_problem_once_and_shows_the_pictures(tmp_path: Path) -> None:
+    write_check_report(tmp_path, "labels.zip", FINDINGS, num_samples=9, num_used=5)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for finding in FINDINGS:
+        assert page.count(f"<b>{finding.problem.where}</b>") == 1
+        assert KINDS[finding.problem.kind].meaning.replace("'", "&#39;") in page
+    assert "is &lt;void&gt;" in page
+    assert page.count("<img ") == 2
+    assert "5 of 9 samples" in page
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert [problem["where"] for problem in report["fail"]] == ["masks/0.png", "masks/1.png", "masks/2.png"]
+    assert [len(report[action]) for action in ("fail", "skip", "warn")] == [3, 1, 1]
+    assert (report["num_samples"], report["num_used"]) == (9, 5)
+
+
+def test_the_page_of_a_sound_source_says_so(tmp_path: Path) -> None:
+    write_check_report(tmp_path, "labels.zip", [], num_samples=9, num_used=9)
+    assert "Nothing was found" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert not (tmp_path / "pictures").exists()
+
+
+def test_the_report_of_a_data_set_holds_warnings_and_what_was_left_out(tmp_path: Path) -> None:
+    classes = ClassTable(("road", "car"), ((1, 2, 3), (4, 5, 6)))
+    manifest = pd.DataFrame(
+        {"sample_id": ["a", "c"], "group": ["g", "h"], "split": ["train", "val"], "num_px_road": [3, 4]}
+    ).assign(num_px_car=1)
+    write_dataset_report(tmp_path, manifest, classes, "digest", "ours", [VOID, SKIPPED], num_skipped=1)
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert [Problem(**problem).kind for problem in report["warnings"]] == ["mask-void", "size-mismatch"]
+    assert report["num_skipped"] == 1
+    assert report["splits"][0]["shares"] == {"road": 0.75, "car": 0.25}
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "1 sample was left out" in page
+    assert "masks/b.png" in page
