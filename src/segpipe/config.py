@@ -145,8 +145,7 @@ class Download(SourceChoice):
     @model_validator(mode="after")
     def _can_be_watched(self) -> "Download":
         if self.is_remote:
-            line = f"source: {self.source}" + (f", sha256: {self.sha256}" if self.sha256 else "")
-            mend = f"write {{{line}}} into a .yaml file and name that file"
+            mend = "write {source: ADDRESS, sha256: ...} into a .yaml file and name that file"
             raise ValueError(f"source: must be a path, which DVC can watch; {mend}")
         return self
 

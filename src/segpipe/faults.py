@@ -76,6 +76,10 @@ def _doubtful(meaning: str, action: Action = "fail") -> Kind:
     return Kind(meaning, action, ("fail", "skip", "warn"))
 
 
+def _fatal(meaning: str) -> Kind:
+    return Kind(meaning, "fail", ("fail",))
+
+
 def _of_the_set(meaning: str, action: Action = "fail") -> Kind:
     return Kind(meaning, action, ("fail", "warn"))
 
@@ -121,20 +125,20 @@ KINDS: dict[str, Kind] = {
     "mask-void": _doubtful("a mask without one labelled pixel", "warn"),
     "mask-constant": _doubtful("a mask of a single class", "warn"),
     # Of the whole set.
-    "id-twice": _of_the_set("two samples of one name"),
-    "group-missing": _of_the_set("a sample whose group is not found"),
-    "group-unknown": _of_the_set("a rule of the split names a group that does not exist"),
-    "split-empty": _of_the_set("a split without samples"),
-    "split-void": _of_the_set("a split without labelled pixels"),
-    "class-untrained": _of_the_set("a class without one pixel in the training split"),
+    "id-twice": _fatal("two samples of one name"),
+    "group-missing": _fatal("a sample whose group is not found"),
+    "group-unknown": _fatal("a rule of the split names a group that does not exist"),
+    "split-empty": _fatal("a split without samples"),
+    "split-void": _fatal("a split without labelled pixels"),
+    "class-untrained": _fatal("a class without one pixel in the training split"),
     "class-absent": _of_the_set("a class that a split does not measure", "warn"),
     "leak-exact": _of_the_set("the same image in two splits"),
     "leak-near": _of_the_set("images that look alike in two splits"),
     "leak-sequence": _of_the_set("neighbours of one sequence in two splits"),
     "duplicate": _of_the_set("the same image twice in one split", "warn"),
-    "folder-missing": _of_the_set("a folder that the format asks for is not there"),
-    "list-missing": _of_the_set("a list file that the format asks for is not there"),
-    "empty": _of_the_set("a source without one image"),
+    "folder-missing": _fatal("a folder that the format asks for is not there"),
+    "list-missing": _fatal("a list file that the format asks for is not there"),
+    "empty": _fatal("a source without one image"),
     "too-many-skipped": _of_the_set("more samples left out than preprocess.policy.max_skipped allows"),
 }
 

@@ -181,7 +181,8 @@ def test_a_damaged_archive(sources: Project) -> None:
 
 
 def test_something_that_is_no_archive(sources: Project) -> None:
-    sources.change_params("download.source", "params.yaml")
+    (sources.root / "labels.txt").write_text("no archive", encoding="utf-8")
+    sources.change_params("download.source", "labels.txt")
     assert "is neither a folder nor an archive" in sources.refused("download")
     assert sources.files() == {}
 

@@ -76,13 +76,9 @@ def _num_tasks_of_workers(cluster: LocalCluster) -> list[int]:
     from distributed import Client
 
     with Client(cluster) as client:
-        counts = client.run(_num_tasks)
+        counts = client.run(lambda dask_worker: dask_worker.state.executed_count)
     assert len(counts) == NUM_WORKERS
     return list(counts.values())
-
-
-def _num_tasks(dask_worker: object) -> int:
-    return int(dask_worker.state.executed_count)  # type: ignore[attr-defined]
 
 
 def test_a_cluster_without_workers_is_an_error(

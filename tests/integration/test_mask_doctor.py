@@ -588,7 +588,6 @@ OF_THE_IMAGE = {
 # What is true as well.
 ALSO = {
     "binary_0_255_where_255_is_void": ["mask-constant"],
-    "jpeg_whose_values_are_all_known": ["mask-seams"],
 }
 
 

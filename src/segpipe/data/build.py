@@ -83,7 +83,7 @@ def build_store(
     keys = find_keys(samples, sha256, source.classes)
     rows, found, num_decoded = _write_samples(samples, keys, root, source.classes, policy, output, cache)
     findings += found
-    num_skipped = len(samples) - len(rows)
+    num_skipped = _count_skipped(findings)
     find(_find_too_many_skipped(len(samples), num_skipped, policy))
     manifest = _make_manifest(rows, samples, groups, splits)
     if len(manifest):
@@ -96,6 +96,8 @@ def build_store(
             keep_store(cache, output, keyed, source.classes, source.licence)
         find(_find_absent_classes(manifest, source.classes))
         findings += _find_leaks(Store(source.classes, "", manifest, output), policy)
+    else:
+        find([Problem("empty", "all samples", "not one of them can be used", "Mend what is said of them")])
     return Built(manifest, tuple(findings), num_skipped, num_decoded)
 
 
@@ -133,17 +135,17 @@ def _write_samples(
         runs.append(Run([samples[i] for i in run], places, root, classes, policy, output))
     num_decoded = sum(place is None for run in runs for place in run.places)
     findings: list[Finding] = []
+    num_pictures: Counter[str] = Counter()
     results = map_in_workers(build_run, [(run,) for run in runs])
     for run_rows, found in tqdm(results, total=len(runs), unit="shard", disable=not sys.stderr.isatty()):
         rows += run_rows
-        findings += found
-    return rows, _with_few_pictures(findings), num_decoded
+        findings += _with_few_pictures(found, num_pictures)
+    return rows, findings, num_decoded
 
 
-def _with_few_pictures(findings: Sequence[Finding]) -> list[Finding]:
-    """Drops the pictures beyond the first of each kind: each run has given some."""
+def _with_few_pictures(findings: Sequence[Finding], num_pictures: Counter[str]) -> list[Finding]:
+    """Drops the pictures beyond the first of each kind, of which each run gives some, and counts the others."""
     few = []
-    num_pictures: Counter[str] = Counter()
     for finding in findings:
         kind = finding.problem.kind
         if finding.picture is not None and num_pictures[kind] == NUM_PICTURES_OF_KIND:
@@ -172,6 +174,13 @@ def _make_manifest(
             if sample.sample_id in by_id
         ]
     )
+
+
+def _count_skipped(findings: Sequence[Finding]) -> int:
+    """How many samples are left out by the policy; a file without its other half is one too."""
+    of_files = sum(finding.action == "skip" and not finding.sample_id for finding in findings)
+    failed = {finding.sample_id for finding in findings if finding.action == "fail"}
+    return of_files + len({finding.sample_id for finding in findings if finding.action == "skip"} - failed - {""})
 
 
 def _find_too_many_skipped(num_samples: int, num_skipped: int, policy: Policy) -> list[Problem]:

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 
 import cv2
@@ -61,7 +62,7 @@ class LastStore:
     def __init__(self, folder: Path, keys: Sequence[str]) -> None:
         self._folder = folder
         self._rows: dict[str, Row] = {}
-        self._shards: dict[tuple[str | None, ...], list[Row]] = {}
+        self._shards: dict[tuple[str | None, ...], tuple[Row, ...]] = {}
         try:
             manifest, _ = read_manifest(folder)
         except StoreError:
@@ -74,12 +75,13 @@ class LastStore:
         damaged = changed_shards(folder / SHARDS, manifest)
         manifest = manifest[~manifest["shard"].isin(damaged)].sort_values(["shard", "offset"])
         of_the_set = [KEY, "group", "split", *(n for n in manifest if str(n).startswith(ATTRIBUTE_COLUMN_PREFIX))]
-        for _, held in manifest.groupby("shard"):
-            held_keys = tuple(key if isinstance(key, str) else None for key in held[KEY])
-            records = held.drop(columns=of_the_set).to_dict("records")
-            rows = [{str(name): value for name, value in record.items()} for record in records]
-            self._shards[held_keys] = rows
-            self._rows |= {key: row for key, row in zip(held_keys, rows, strict=True) if key is not None}
+        held_keys = [key if isinstance(key, str) else None for key in manifest[KEY]]
+        records = manifest.drop(columns=of_the_set).to_dict("records")
+        rows = [{str(name): value for name, value in record.items()} for record in records]
+        self._rows = {key: row for key, row in zip(held_keys, rows, strict=True) if key is not None}
+        for _, held in groupby(zip(held_keys, rows, strict=True), lambda pair: pair[1]["shard"]):
+            shard_keys, shard_rows = zip(*held, strict=True)
+            self._shards[shard_keys] = shard_rows
 
     def place_of(self, key: str | None) -> Place | None:
         """Where the pixels of a sample with this key lie."""
@@ -138,6 +140,8 @@ def keep_store(folder: Path, output: Path, manifest: pd.DataFrame, classes: Clas
 
 
 def _link(source: Path, target: Path) -> None:
+    if target.exists() and target.samefile(source):
+        return  # to remove it for a moment would be a moment in which it could be lost
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)

@@ -37,9 +37,7 @@ def is_along_edges(pixels: npt.NDArray[Any], is_wrong: npt.NDArray[np.bool_]) ->
     """
     low, high = _known_bounds(pixels, is_wrong, EDGE_REACH_PX)
     is_mixed = _of_all_channels((pixels >= low) & (pixels <= high)) & ~_of_all_channels(low >= high)
-    core = cv2.erode(is_wrong.astype(np.uint8), np.ones((EDGE_REACH_PX, EDGE_REACH_PX), np.uint8))
-    is_thin = np.count_nonzero(core) <= (1 - MIN_SHARE_ALONG_EDGES) * np.count_nonzero(is_wrong)
-    return bool(is_thin and is_mixed[is_wrong].mean() >= MIN_SHARE_ALONG_EDGES)
+    return bool(is_mixed[is_wrong].mean() >= MIN_SHARE_ALONG_EDGES)
 
 
 def is_near_edges(pixels: npt.NDArray[Any], is_wrong: npt.NDArray[np.bool_]) -> bool:

@@ -147,9 +147,7 @@ def _is_inside(url: httpx.URL) -> bool:
 
 
 def _is_public(address: str) -> bool:
-    found = ipaddress.ip_address(address.partition("%")[0])
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return (mapped or found).is_global
+    return ipaddress.ip_address(address.partition("%")[0]).is_global
 
 
 def _goes_through_proxy(url: httpx.URL) -> bool:

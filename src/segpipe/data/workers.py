@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
@@ -37,22 +38,31 @@ def map_in_workers(function: Callable[..., T], calls: Sequence[tuple[Any, ...]])
         The results in order of the calls.
 
     Raises:
-        ConfigError: SEGPIPE_WORKERS is wrong, the library it asks for is missing, or the cluster does not answer.
+        ConfigError: SEGPIPE_WORKERS is wrong, the library it asks for is missing, the cluster does not answer, or a
+            worker process was killed.
     """
     setting = os.environ.get(VARIABLE) or str(cpu_count())
+    if not calls:
+        return
     if setting.isdecimal():
         num_processes = min(int(setting), len(calls))
         if num_processes <= 1:  # starting one would cost more than it gives
             yield from (function(*call) for call in calls)
         else:
-            processes = Parallel(
-                num_processes, "loky", return_as="generator", initializer=_end_with, initargs=(os.getpid(),)
-            )
-            yield from processes(delayed(function)(*call) for call in calls)
+            yield from _map_in_processes(num_processes, function, calls)
         return
     with contextlib.ExitStack() as cluster:
         _enter_cluster(setting, cluster)
         yield from Parallel(n_jobs=-1, return_as="generator")(delayed(function)(*call) for call in calls)
+
+
+def _map_in_processes(num_processes: int, function: Callable[..., T], calls: Sequence[tuple[Any, ...]]) -> Iterator[T]:
+    processes = Parallel(num_processes, "loky", return_as="generator", initializer=_end_with, initargs=(os.getpid(),))
+    try:
+        yield from processes(delayed(function)(*call) for call in calls)
+    except BrokenProcessPool as error:
+        mend = f"where memory is short, take fewer: {VARIABLE}={max(1, num_processes // 2)}"
+        raise ConfigError(f"one of {num_processes} worker processes was killed by the system; {mend}") from error
 
 
 def _end_with(parent: int) -> None:
@@ -71,7 +81,9 @@ def _enter_cluster(setting: str, stack: contextlib.ExitStack) -> None:
     try:
         if kind == "dask" and address:
             from distributed import Client
+            from distributed.comm import get_address_host_port
 
+            get_address_host_port(address)  # a client with a wrong address leaves a thread behind
             client = stack.enter_context(Client(address, timeout=MAX_WAIT_SECONDS))
             client.wait_for_workers(1, timeout=MAX_WAIT_SECONDS)
         elif kind == "ray":
@@ -86,5 +98,6 @@ def _enter_cluster(setting: str, stack: contextlib.ExitStack) -> None:
         mend = "install it beside segpipe, here and on the workers"
         raise ConfigError(f"{VARIABLE}={setting}: {error}; {mend}") from error
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{VARIABLE}={setting}: the cluster does not answer: {error}") from error
+        mend = "start it with its workers, or mend the address"
+        raise ConfigError(f"{VARIABLE}={setting}: the cluster does not answer: {error}; {mend}") from error
     stack.enter_context(parallel_config(backend=kind))

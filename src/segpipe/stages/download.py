@@ -8,6 +8,7 @@ from typing import Any
 from segpipe.config import Config, SourceChoice, load_remote
 from segpipe.data.fetch import fetch, hash_files, source_name
 from segpipe.data.source import Source
+from segpipe.data.web import redact
 from segpipe.errors import SourceError
 from segpipe.files import whole_folder, write_json
 from segpipe.registry import READERS
@@ -42,7 +43,7 @@ def _bring(choice: SourceChoice, output: Path) -> dict[str, Any]:
         source: Source = READERS.call(choice.format, choice.options, root=output)
     except SourceError as error:
         # The user knows the source by its own name, not by the folder it was being copied to.
-        raise SourceError(str(error).replace(str(output), choice.source)) from error
+        raise SourceError(str(error).replace(str(output), redact(choice.source))) from error
     return {
         "format": choice.format,
         "options": choice.options,

@@ -20,13 +20,13 @@ from segpipe.reports.problems import write_check_report
 from segpipe.stages.stage import DATASET, LAST_DATASET, RAW, run_stage
 
 SOURCE = "source.json"  # what `download` has noted
-PROBLEMS = DATASET.with_name("problems")  # why there is no data set
+PROBLEMS = Path("pages/preprocess")  # why there is no data set
 
 log = logging.getLogger(__name__)
 
 
 def main(config: Config) -> None:
-    """Writes `dataset/`: pixels, manifest, report; or `problems/`, where the samples cannot be used."""
+    """Writes `dataset/`: pixels, manifest, report; or a page that shows why the samples cannot be used."""
     settings = config.preprocess
     try:
         description = json.loads((RAW / SOURCE).read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ from segpipe.faults import KINDS
 TABLE = (
     "classes:\n- {name: road, color: [1, 2, 3]}\n- {name: car, color: [4, 5, 6]}\n- {name: tree, color: [7, 8, 9]}\n"
 )
-HEIGHT, WIDTH = 40, 60
+HEIGHT, WIDTH, NUM_SAMPLES = 40, 60, 24
 
 
 @pytest.fixture(autouse=True)
@@ -28,11 +28,11 @@ def labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True)
     (folder / "dataset.yaml").write_text(TABLE, encoding="utf-8")
-    for number in range(3):
+    for number in range(NUM_SAMPLES):
         rng = np.random.default_rng(number)
         Image.fromarray(rng.integers(0, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8)).save(folder / f"images/{number}.png")
         mask = np.zeros((HEIGHT, WIDTH), np.uint8)
-        mask[:, 20:40], mask[20 + number :, 40:] = 1, 2
+        mask[:, 20:40], mask[10 + number :, 40:] = 1, 2
         save_mask(folder, number, mask)
     return folder
 
@@ -52,7 +52,7 @@ def report_of(folder: Path) -> dict[str, list[dict[str, str]]]:
 
 def test_a_sound_source_passes(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", "labels"]) == 0
-    assert "3 of 3 samples can be used. Page: pages/check/report.html" in capsys.readouterr().out
+    assert "24 of 24 samples can be used. Page: pages/check/report.html" in capsys.readouterr().out
     report = report_of(Path("pages/check"))
     assert report["fail"] == report["warn"] == []
     assert [path.name for path in Path("pages").iterdir()] == ["check"]
@@ -62,17 +62,31 @@ def test_problems_are_told_shown_and_counted(labels: Path, capsys: pytest.Captur
     mask = read_mask(labels, 1)
     mask[0, 0] = 77
     save_mask(labels, 1, mask)
-    (labels / "images/9.png").write_bytes((labels / "images/0.png").read_bytes())
+    (labels / "images/99.png").write_bytes((labels / "images/0.png").read_bytes())
     before = {path: path.read_bytes() for path in labels.rglob("*") if path.is_file()}
     assert main(["data", "check", "labels", "--output", "found"]) == 1
     told = capsys.readouterr()
     assert "masks/1.png: holds values outside the class table: 77 (1 px)" in told.out
-    assert "images/9.png: " in told.out
-    assert "2 of 3 samples can be used" in told.out
+    assert "images/99.png: " in told.out
+    assert "23 of 24 samples can be used" in told.out
     assert "2 problems would stop a training" in told.err
     assert {problem["kind"] for problem in report_of(Path("found"))["fail"]} == {"mask-values", "mask-missing"}
     assert Path("found/pictures/mask-values_1.jpg").is_file()
     assert {path: path.read_bytes() for path in labels.rglob("*") if path.is_file()} == before
+
+
+def test_faults_of_the_whole_set_are_found(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (labels / "masks/1.png").rename(labels / "masks/other.png")
+    for number in range(NUM_SAMPLES):
+        if number != 1:
+            save_mask(labels, number, np.minimum(read_mask(labels, number), 1))
+    shutil.copyfile(labels / "images/0.png", labels / "images/twin.png")
+    shutil.copyfile(labels / "masks/0.png", labels / "masks/twin.png")
+    assert main(["data", "check", "labels"]) == 1
+    report = report_of(Path("pages/check"))
+    assert {problem["kind"] for problem in report["fail"]} == {"mask-missing", "image-missing", "class-untrained"}
+    assert {problem["kind"] for problem in report["warn"]} == {"duplicate"}
+    assert "class tree: has not one pixel" in capsys.readouterr().out
 
 
 def test_an_archive_is_checked_as_a_folder_is(labels: Path) -> None:
@@ -83,7 +97,7 @@ def test_an_archive_is_checked_as_a_folder_is(labels: Path) -> None:
 def test_fix_mends_what_is_safe_and_says_how_to_keep_it(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_mask(labels, 1, np.repeat(read_mask(labels, 1)[..., None], 3, axis=2))
     assert main(["data", "check", "labels"]) == 1
-    assert "mended in the store" not in capsys.readouterr().out
+    assert "; mended in the store" not in capsys.readouterr().out
     assert main(["data", "check", "labels", "--fix"]) == 0
     told = capsys.readouterr().out
     assert "masks/1.png: repeats its values in 3 channels (mode RGB); mended in the store" in told

@@ -107,10 +107,13 @@ def test_a_good_source_becomes_a_store(bench: Bench) -> None:
 
 def test_the_order_in_which_a_source_lists_its_samples_does_not_matter(bench: Bench) -> None:
     source = bench.source()
-    _, first = bench.build(source)
-    shuffled = tuple(np.random.default_rng(0).permutation(np.array(source.samples, object)))
-    _, second = bench.build(dataclasses.replace(source, samples=shuffled))
+    # Names that are ordered otherwise than the files are.
+    named = [dataclasses.replace(sample, sample_id=f"{99 - i}") for i, sample in enumerate(source.samples)]
+    built, first = bench.build(dataclasses.replace(source, samples=tuple(named)))
+    np.random.default_rng(0).shuffle(named)
+    _, second = bench.build(dataclasses.replace(source, samples=tuple(named)))
     assert content_of(first) == content_of(second)
+    assert built.manifest["sample_id"].is_monotonic_increasing
 
 
 def test_the_number_of_workers_does_not_matter(monkeypatch: pytest.MonkeyPatch, bench: Bench) -> None:
@@ -249,6 +252,15 @@ def test_twins_of_one_content_lie_where_a_cold_build_lays_them(bench: Bench, twi
     assert bench.rebuild(policy=policy).num_decoded == 1
 
 
+def test_what_a_table_says_of_samples_may_change(bench: Bench) -> None:
+    source = bench.source()
+    for value in ("sun", "rain"):
+        told = tuple(dataclasses.replace(sample, attributes={"weather": value}) for sample in source.samples[1:])
+        built = bench.rebuild(dataclasses.replace(source, samples=(source.samples[0], *told)))
+        assert built.manifest["attribute_weather"].tolist()[1:] == [value] * 23
+    assert built.num_decoded == 0
+
+
 def test_another_meaning_of_the_labels_decodes_anew(bench: Bench) -> None:
     bench.rebuild()
     source = bench.source()
@@ -330,7 +342,7 @@ def test_a_build_that_is_killed_anywhere_does_no_harm(bench: Bench) -> None:
         change(bench.samples)
     source = bench.source()
     _, expected = bench.build(source)
-    num_killed = 0
+    num_killed, num_decoded = 0, []
     while True:
         shutil.rmtree(bench.cache, ignore_errors=True)
         shutil.copytree(original, bench.cache)
@@ -340,11 +352,13 @@ def test_a_build_that_is_killed_anywhere_does_no_harm(bench: Bench) -> None:
         shutil.rmtree(bench.folder / f"dataset{bench.num_built + 1}", ignore_errors=True)
         built, output = bench.build(source, bench.cache)
         assert content_of(output) == content_of(expected), num_killed
-        assert built.num_decoded <= 8
+        num_decoded.append(built.num_decoded)
         Store.open(bench.cache)
         files = {path.relative_to(bench.cache).parts[0] for path in bench.cache.rglob("*")}
         assert files == {"dataset.json", "manifest.parquet", "shards"}, num_killed
     assert num_killed > 15
+    # But for the moment in which the manifest is exchanged, nothing is lost that need not be.
+    assert sorted(num_decoded)[-2:] == [1, 8]
 
 
 def _change_image_of(name: str) -> Change:
@@ -380,9 +394,7 @@ def test_all_problems_are_reported_together(bench: Bench) -> None:
     missing = Problem("mask-missing", "images/t_nomask.png", "no masks/t_nomask.png", "Add the mask")
     twin = source.samples[0]
     source = dataclasses.replace(source, problems=(missing,), samples=(*source.samples, twin))
-    built, _ = bench.build(
-        source, group_pattern="^([tv])_", split={"val": ["v", "x"], "test": 0.9}, policy={"max_skipped": 0}
-    )
+    built, _ = bench.build(source, group_pattern="^([tv])_", split={"val": ["v", "x"], "test": 0.9})
     found = _found(built)
     for expected in (
         ("fail", "group-missing", "w_00"),
@@ -393,7 +405,6 @@ def test_all_problems_are_reported_together(bench: Bench) -> None:
         ("fail", "mask-values", "masks/t_02.png"),
         ("fail", "not-an-image", "masks/w_05.png"),
         ("fail", "size-mismatch", "masks/v_01.png"),
-        ("fail", "too-many-skipped", "all samples"),
     ):
         assert expected in found
     assert built.of_action("fail") == [finding.problem for finding in built.findings if finding.action == "fail"]
@@ -406,6 +417,16 @@ def test_skipped_samples_are_counted_and_named(bench: Bench) -> None:
     assert built.num_skipped == 2
     assert _found(built) == [("skip", "mask-values", "masks/t_02.png"), ("skip", "mask-values", "masks/w_05.png")]
     assert built.manifest["sample_id"].tolist() == [name for name in bench.samples if name not in {"t_02", "w_05"}]
+
+
+def test_a_file_without_its_other_half_is_a_skipped_sample_and_a_failed_one_is_none(bench: Bench) -> None:
+    spoil_mask(bench, "t_02")
+    bench.samples["t_03"] = dataclasses.replace(bench.samples["t_03"], mask=bench.samples["t_03"].mask[:8])
+    missing = Problem("mask-missing", "images/t_nomask.png", "no masks/t_nomask.png", "Add the mask")
+    source = dataclasses.replace(bench.source(), problems=(missing,))
+    built, _ = bench.build(source, policy=SKIP | {"actions": {"mask-values": "skip", "mask-missing": "skip"}})
+    assert built.num_skipped == 2
+    assert [action for action, *_ in _found(built)] == ["skip", "skip", "fail"]
 
 
 @pytest.mark.parametrize(("num_spoilt", "is_too_many"), [(0, False), (3, False), (4, True)])
@@ -454,7 +475,7 @@ def test_only_the_first_of_a_kind_have_pictures_in_the_whole_set(bench: Bench) -
     for name in bench.samples:
         spoil_mask(bench, name)
     built, _ = bench.build()
-    assert built.num_skipped == 24
+    assert len(built.manifest) == 0
     has_picture = [finding.picture is not None for finding in built.findings if finding.problem.kind == "mask-values"]
     assert has_picture == [True] * 3 + [False] * 21
 
@@ -465,7 +486,7 @@ def test_all_samples_bad_is_no_store_and_says_why(bench: Bench) -> None:
         sample.image.write_text("no image")
     built, output = bench.build(source, bench.cache)
     assert len(built.manifest) == 0
-    assert built.num_skipped == 24
+    assert built.num_skipped == 0  # but not good enough to be used
     assert [kind for _, kind, _ in _found(built)].count("not-an-image") == 24
     assert list(content_of(output)) == []
     assert not bench.cache.exists()
@@ -489,12 +510,12 @@ def test_an_empty_source_says_so(bench: Bench) -> None:
 def test_of_twins_by_name_the_same_is_taken_in_any_order(bench: Bench) -> None:
     source = bench.source()
     twin = dataclasses.replace(source.samples[3], sample_id="t_00")
-    policy = {"actions": {"id-twice": "warn", "leak-exact": "warn", "leak-sequence": "warn"}}
+    policy = {"actions": {"leak-exact": "warn", "leak-sequence": "warn"}}
     one, first = bench.build(dataclasses.replace(source, samples=(*source.samples, twin)), policy=policy)
     two, second = bench.build(dataclasses.replace(source, samples=(twin, *source.samples)), policy=policy)
     assert content_of(first) == content_of(second)
     assert one.findings == two.findings
-    assert ("warn", "id-twice", "t_00") in _found(one)
+    assert ("fail", "id-twice", "t_00") in _found(one)
 
 
 def test_a_class_absent_from_train_is_a_problem(bench: Bench) -> None:
@@ -578,5 +599,4 @@ def test_memory_does_not_grow_with_the_number_of_samples(tmp_path: Path) -> None
         done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         peaks_bytes.append(int(done.stdout))
-    print(peaks_bytes)
     assert peaks_bytes[1] < 1.1 * peaks_bytes[0] + (4 << 20), peaks_bytes

@@ -50,3 +50,9 @@ def test_far_from_all_edges_is_not_near() -> None:
     values[10, 10] = 4
     is_wrong = values == 4
     assert not is_near_edges(values, is_wrong)
+
+
+def test_what_is_mostly_wrong_is_not_near_edges() -> None:
+    is_wrong = np.ones(EDGE.shape, np.bool_)
+    is_wrong[:, 18:22] = False
+    assert not is_near_edges(EDGE, is_wrong)

@@ -295,6 +295,20 @@ def test_more_than_announced_is_refused(tmp_path: Path) -> None:
         download(open_at, "x", "0" * 64, tmp_path, Patience())
 
 
+def test_less_than_announced_is_asked_for_again(tmp_path: Path) -> None:
+    """httpx notices it, other file systems may end early and say nothing."""
+    starts = []
+
+    @contextmanager
+    def open_at(start: int, version: str | None) -> Iterator[Remote]:
+        starts.append(start)
+        yield Remote(start, 10, "one", iter([b"0123456789"[start : start + 8]]))
+
+    path = download(open_at, "x", _sha256(b"0123456789"), tmp_path, Patience(sleep=lambda _: None))
+    assert path.read_bytes() == b"0123456789"
+    assert starts == [0, 8]
+
+
 def test_a_file_for_which_there_is_no_room_is_refused(tmp_path: Path) -> None:
     @contextmanager
     def open_at(start: int, version: str | None) -> Iterator[Remote]:

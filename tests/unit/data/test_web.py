@@ -65,6 +65,27 @@ def test_what_comes_is_described(server: Served) -> None:
         assert b"".join(remote.blocks) == b"tent"
 
 
+@pytest.mark.parametrize(
+    ("content_range", "tag", "start"),
+    [
+        ("bytes 3-6/7", '"one"', 3),
+        ("bytes 3-6/7", None, 3),
+        ("bytes 2-6/7", '"one"', 0),
+        ("bytes 3-5/7", '"one"', 0),
+        ("bytes 3-6/*", '"one"', 0),
+        (None, '"one"', 0),
+        ("bytes 3-6/7", '"two"', 0),
+    ],
+)
+def test_only_the_rest_of_the_same_file_is_taken_as_such(
+    server: Served, content_range: str | None, tag: str | None, start: int
+) -> None:
+    server.script = [says(206, b"tent", Content_Range=content_range, ETag=tag)]
+    with open_web_file(server.address, allow_http=True)(3, '"one"') as remote:
+        assert remote.start == start
+        assert b"".join(remote.blocks) == b"content"[start:]
+
+
 def test_what_is_compressed_on_the_way_comes_as_it_is(server: Served) -> None:
     """Some servers send `Content-Encoding: gzip` with a .tar.gz; its sha256 is of the bytes as they are."""
     server.script = [says(200, b"not unpacked", Content_Encoding="gzip")]

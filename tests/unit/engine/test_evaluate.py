@@ -139,8 +139,12 @@ def test_an_image_of_void_has_no_loss(
 
 
 def test_a_huge_image_takes_no_more_than_a_window_and_leaves_the_batches_of_others_alone(
-    make_store: Callable[..., Store], make_sample: Callable[..., Sample], cut_above: Callable[[int], None]
+    make_store: Callable[..., Store],
+    make_sample: Callable[..., Sample],
+    cut_above: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(evaluate_module, "MAX_BATCH_PX", 3 * 12 * 16)
     sizes = [(12, 16), (12, 16), (40, 52), (12, 16), (12, 16), (12, 16)]
     store = make_store([make_sample(f"v_{i}", "val", *size) for i, size in enumerate(sizes)])
     seen = []

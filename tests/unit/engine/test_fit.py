@@ -19,6 +19,7 @@ from segpipe.config import Train
 from segpipe.data.loader import TrainLoader
 from segpipe.data.store import Store
 from segpipe.engine import fit as fit_module
+from segpipe.engine import tiles
 from segpipe.engine.checkpoint import CHECKPOINT, Progress
 from segpipe.engine.evaluate import evaluate
 from segpipe.engine.fit import BEST_WEIGHTS, LAST_WEIGHTS, Fit, Interrupted, fit
@@ -283,3 +284,22 @@ def test_weights_on_disk_are_in_plain_layout(make_job: Callable[..., Fit]) -> No
     job = make_job("a", epochs=1)
     fit(job)
     assert all(tensor.is_contiguous() for tensor in load_file(job.folder / BEST_WEIGHTS).values())
+
+
+def test_huge_images_are_validated_and_drawn_tile_by_tile(
+    make_job: Callable[..., Fit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"MAX_WHOLE_PX": 1, "WINDOW_PX": 16, "MARGIN_PX": 4, "ALIGNMENT_PX": 4}.items():
+        monkeypatch.setattr(tiles, name, value)
+    job = make_job("a", epochs=1)
+    sizes = []
+
+    def remember(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if not module.training:
+            sizes.append(tuple(inputs[0].shape))
+
+    job.module.register_forward_pre_hook(remember)
+    fit(job)
+    assert isinstance(job.sink, Sink)
+    assert [shape for *_, shape in job.sink.images] == [(32, 96, 3)] * 2
+    assert set(sizes) == {(1, 3, 16, 16)}

@@ -28,7 +28,7 @@ def gate_calibration() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("num_groups", [4, 8, 16, 32])
+@pytest.mark.parametrize("num_groups", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (8, 16, 32))])
 def test_equal_models_are_rarely_called_better(gate_calibration: ModuleType, num_groups: int) -> None:
     setting = replace(gate_calibration.EVEN, num_groups=num_groups)
     rate = gate_calibration.rate_of_better(setting, gate_calibration.low_of_segpipe, NUM_PAIRS)
@@ -36,6 +36,7 @@ def test_equal_models_are_rarely_called_better(gate_calibration: ModuleType, num
     assert 0.003 < rate <= MAX_RATE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["RARE", "UNEVEN"])
 def test_nor_where_classes_are_rare_or_videos_uneven(gate_calibration: ModuleType, kind: str) -> None:
     setting = getattr(gate_calibration, kind)
@@ -44,6 +45,7 @@ def test_nor_where_classes_are_rare_or_videos_uneven(gate_calibration: ModuleTyp
     assert rate <= MAX_RATE
 
 
+@pytest.mark.slow
 def test_frames_as_units_would_call_chance_a_gain(gate_calibration: ModuleType) -> None:
     way = gate_calibration.WAYS["segpipe, frames"]
     rate = gate_calibration.rate_of_better(gate_calibration.EVEN, way, NUM_PAIRS)

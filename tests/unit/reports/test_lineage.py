@@ -17,7 +17,7 @@ SECTIONS += ("evaluation", "decision", "ledger", "predecessors", "dataset_digest
 
 @pytest.fixture
 def document() -> dict[str, Any]:
-    problem = {"kind": "near-duplicate", "where": "a_3, a_4", "what": "nearly the same", "mend": "Keep one"}
+    problem = {"kind": "leak-near", "where": "a_3, a_4", "what": "nearly the same", "mend": "Keep one"}
     val = {"mean_iou": 0.6423, "low": 0.6, "high": 0.7, "pixel_accuracy": 0.91, "iou": {"road": 0.8, "sign": None}}
     test = {"mean_iou": 0.5, "low": None, "high": None, "pixel_accuracy": 0.85, "iou": {"road": 0.7, "sign": 0.3}}
     return {
@@ -107,7 +107,7 @@ def test_every_section_tells_what_was_recorded(tmp_path: Path, document: dict[st
         "streets, version 7: from images to alias This version is the champion.",
         "name data format folder licence CC BY 4.0 files 361",
         f"data aaa.dir build/raw bbb.dir digest of the data set {'d' * 36}",
-        "a_3, a_4 : nearly the same. Keep one. near-duplicate",
+        "a_3, a_4 : nearly the same. Keep one. leak-near",
         "train 168 a, b val 32 c",
         "class train val road 0.7500 0.5000 sign 0.2500 none",
         "road 0.500 sign 2.000",

@@ -263,17 +263,17 @@ def test_a_budget(budget: dict[str, float], reason: str | None) -> None:
 
 
 def test_unresolved_problems_of_the_data_stop_a_promotion_and_accepted_ones_do_not() -> None:
-    problems = [problem("near-duplicate", "a_001"), problem("near-duplicate", "a_007"), problem("class-missing", "bus")]
+    problems = [problem("leak-near", "a_001"), problem("leak-near", "a_007"), problem("class-absent", "bus")]
     decision = ask(BETTER, problems=problems)
     assert not decision.promoted
     assert decision.reasons[1:] == (
-        "The data set's report warns of near-duplicate (2 times; the first: a_001). Mend it, or add near-duplicate to "
+        "The data set's report warns of leak-near (2 times; the first: a_001). Mend it, or add leak-near to "
         "register.accepted_problems.",
-        "The data set's report warns of class-missing (1 times; the first: bus). Mend it, or add class-missing to "
+        "The data set's report warns of class-absent (1 times; the first: bus). Mend it, or add class-absent to "
         "register.accepted_problems.",
     )
-    assert len(ask(BETTER, problems=problems, accepted_problems=["near-duplicate"]).reasons) == 2
-    assert ask(BETTER, problems=problems, accepted_problems=["near-duplicate", "class-missing"]).promoted
+    assert len(ask(BETTER, problems=problems, accepted_problems=["leak-near"]).reasons) == 2
+    assert ask(BETTER, problems=problems, accepted_problems=["leak-near", "class-absent"]).promoted
     assert ask(BETTER, None, problems=problems).promoted  # somebody has to be the first
 
 
@@ -285,7 +285,7 @@ def test_all_obstacles_are_told_at_once() -> None:
         Candidate("4", WORSE, 12.0, 30.0),
         Candidate("3", CHAMPION, 10.0, 20.0),
         groups=["a", "a", "a", "b", "b", "b"],
-        problems=[problem("near-duplicate")],
+        problems=[problem("leak-near")],
         min_mean_iou=0.34,
         min_class_iou={"car": 0.34},
         max_class_drop=0.05,
@@ -294,7 +294,7 @@ def test_all_obstacles_are_told_at_once() -> None:
     assert not decision.promoted
     asked_of = ("Not better", "little evidence", "min_mean_iou", "min_class_iou", "size_mb", "latency_ms", "slowdown")
     drops = ("Class road falls", "Class car falls")
-    for reason, words in zip(decision.reasons, (*asked_of, *drops, "near-duplicate"), strict=True):
+    for reason, words in zip(decision.reasons, (*asked_of, *drops, "leak-near"), strict=True):
         assert words in reason
 
 

@@ -196,14 +196,14 @@ def test_a_changed_policy_decides_anew(registry: Registry) -> None:
 def test_problems_that_are_mended_or_accepted_decide_anew(registry: Registry) -> None:
     first, second, third = registry.train(flat(60)), registry.train(flat(80)), registry.train(flat(90))
     registry.decide(first)
-    problem = Problem("near-duplicate", "a_001", "looks like a_000", "Delete one")
+    problem = Problem("leak-near", "a_001", "looks like a_000", "Delete one")
     refused = registry.decide(second, [problem])
     assert not refused.is_promoted
-    assert "The data set's report warns of near-duplicate (1 times; the first: a_001)." in refused.reasons[-1]
+    assert "The data set's report warns of leak-near (1 times; the first: a_001)." in refused.reasons[-1]
     assert registry.decide(second, [problem]) == refused
     assert registry.decide(second).is_promoted
     assert not registry.decide(third, [problem]).is_promoted
-    assert registry.decide(third, [problem], accepted_problems=["near-duplicate"]).is_promoted
+    assert registry.decide(third, [problem], accepted_problems=["leak-near"]).is_promoted
 
 
 def test_another_champion_decides_anew(registry: Registry) -> None:

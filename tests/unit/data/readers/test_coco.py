@@ -314,6 +314,12 @@ def test_a_class_without_annotations_stays_a_class(tmp_path: Path) -> None:
     assert read_source(root=_one_image(tmp_path)).classes.names == ("background", "person", "cat")
 
 
+def test_a_super_category_that_is_used_is_a_class(tmp_path: Path) -> None:
+    categories = [{"id": 0, "name": "leaf"}, {"id": 1, "name": "rust", "supercategory": "leaf"}]
+    source = read_source(root=_one_image(tmp_path, _annotation(0, 0), categories=categories))
+    assert source.classes.names == ("background", "leaf", "rust")
+
+
 def test_without_annotations_the_layouts_are_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"no annotations: neither annotations/instances_\*\.json, "):
         read_source(root=tmp_path)
