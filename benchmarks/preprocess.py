@@ -162,9 +162,8 @@ def measure_growth(rounds: int) -> None:
                 runs.append(json.loads(done.stdout))
         seconds, peak_mb = (statistics.median(column) for column in zip(*runs, strict=True))
         results[num_samples] = seconds, peak_mb
-        print(
-            f"{num_samples} samples: {seconds:.1f} s ({1000 * seconds / num_samples:.2f} ms each), peak {peak_mb:.0f} MB"
-        )
+        each = f"{1000 * seconds / num_samples:.2f} ms each"
+        print(f"{num_samples} samples: {seconds:.1f} s ({each}), peak {peak_mb:.0f} MB")
     few, many = (results[size] for size in SIZES)
     factor = SIZES[1] / SIZES[0]
     print(

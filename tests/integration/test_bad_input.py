@@ -55,7 +55,7 @@ FAULTS: dict[Callable[[Path], None], str] = {
     shrink_mask: "masks/a_002.png: is 64x46, its image 64x48",
     write_unknown_value: "masks/b_000.png: holds values outside the class table: 7 (2 px)",
     truncate_image: "images/b_001.png: cannot be decoded",
-    save_colours_as_mask: "masks/b_002.png: holds colours (mode RGB)",
+    save_colours_as_mask: "masks/b_002.png: holds colours (mode RGB, ",
     remove_boxes_from_training: "class box: has not one pixel in the training split",
 }
 

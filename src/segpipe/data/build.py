@@ -94,7 +94,8 @@ def build_store(
             keyed = manifest.copy()
             keyed[KEY] = [keys[name] if name in clean else None for name in manifest["sample_id"]]
             keep_store(cache, output, keyed, source.classes, source.licence)
-        find(_find_absent_classes(manifest, source.classes))
+        if not any(finding.action == "fail" for finding in findings):  # else the class may be in what was not readable
+            find(_find_absent_classes(manifest, source.classes))
         findings += _find_leaks(Store(source.classes, "", manifest, output), policy)
     else:
         find([Problem("empty", "all samples", "not one of them can be used", "Mend what is said of them")])

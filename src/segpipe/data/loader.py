@@ -104,25 +104,3 @@ def _finished(batch: Batch, work: list[Future[None]]) -> Batch:
     for part in work:
         part.result()
     return batch
-
-
-def whole_batches(store: Store, batch_size: int) -> Iterator[tuple[list[int], Batch]]:
-    """Gives all samples in order, whole and unchanged; neighbours of one size share a batch.
-
-    Yields:
-        The samples' indices, images (batch, height, width, 3) and masks (batch, height, width), uint8.
-    """
-    waiting: list[int] = []
-    for index in range(len(store)):
-        mask = store.read(index)[1]
-        if waiting and (len(waiting) == batch_size or store.read(waiting[0])[1].shape != mask.shape):
-            yield waiting, _stack_whole(store, waiting)
-            waiting = []
-        waiting.append(index)
-    if waiting:
-        yield waiting, _stack_whole(store, waiting)
-
-
-def _stack_whole(store: Store, indices: list[int]) -> Batch:
-    images, masks = zip(*(store.read(index) for index in indices), strict=True)
-    return np.stack(images), np.stack(masks)

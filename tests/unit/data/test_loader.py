@@ -12,7 +12,7 @@ from samples import Sample
 
 from segpipe.config import Augment
 from segpipe.data import augment, loader
-from segpipe.data.loader import Batch, TrainLoader, whole_batches
+from segpipe.data.loader import Batch, TrainLoader
 from segpipe.data.store import Store
 from segpipe.errors import ConfigError
 
@@ -131,25 +131,3 @@ def test_stopping_early_ends_the_threads(store: Store) -> None:
     stream = TrainLoader(store, Augment.model_validate(AUGMENT), 2, 0).batches(0)
     next(stream)
     stream.close()
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
-def test_whole_batches_cover_all_samples_in_order(
-    make_store: Callable[..., Store], make_sample: MakeSample, batch_size: int
-) -> None:
-    sizes = [(32, 32)] * 3 + [(16, 32)] * 2 + [(32, 16)] + [(32, 32)] * 4
-    samples = [make_sample(f"a_{i}", "val", *size) for i, size in enumerate(sizes)]
-    seen = []
-    for indices, (images, masks) in whole_batches(make_store(samples), batch_size):
-        assert len(indices) == len(images) == len(masks) <= batch_size
-        for index, image, mask in zip(indices, images, masks, strict=True):
-            np.testing.assert_array_equal(image, samples[index].image)
-            np.testing.assert_array_equal(mask, samples[index].mask)
-        seen += indices
-    assert seen == list(range(10))
-
-
-def test_neighbours_of_one_size_share_a_batch(make_store: Callable[..., Store], make_sample: MakeSample) -> None:
-    sizes = [(32, 32)] * 3 + [(16, 32)] * 2 + [(32, 32)]
-    store = make_store([make_sample(f"a_{i}", "val", *size) for i, size in enumerate(sizes)])
-    assert [indices for indices, _ in whole_batches(store, 2)] == [[0, 1], [2], [3, 4], [5]]
