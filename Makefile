@@ -44,7 +44,7 @@ test: $(READY) check ## lint, format, types and all tests
 test-team: $(READY) ## only what a team needs: PostgreSQL behind both servers, a DVC remote by ssh
 	pytest tests/team
 
-chaos: $(READY) ## what takes long: killed workers, machines, servers, registrations; more rebuilds
+chaos: $(READY) ## what takes long: killed workers, servers, registrations; rebuilds, fuzzed files, huge images
 	pytest -m slow
 
 check: $(READY) ## lint, format and types
@@ -66,6 +66,9 @@ lock: $(READY) ## renew requirements.lock and installer.lock
 benchmark: $(READY) ## the figures that the documents claim (minutes)
 	python benchmarks/colour_classifier.py
 	python benchmarks/training_speed.py
+	python benchmarks/loader.py
+	python benchmarks/store_formats.py
+	python benchmarks/preprocess.py growth
 
 clean: ## remove what the stages made, but neither MLflow's store nor DVC's cache
-	rm -rf build checkpoints clones
+	rm -rf build checkpoints clones .cache/dataset

@@ -91,7 +91,6 @@ def test_sources_that_the_configured_run_does_not_use_run_nothing(finished: Proj
         "models/lraspp_mobilenet_v3_large.py",
         "models/compact_fpn.py",
         "losses/dice.py",
-        "data/readers/camvid.py",
         "data/weightings/enet.py",
         "data/rendered_set.py",
         "cli/registry.py",
@@ -108,7 +107,8 @@ def test_sources_that_the_configured_run_does_not_use_run_nothing(finished: Proj
 @pytest.mark.parametrize(
     ("path", "stages"),
     [
-        ("data/readers/folder.py", ("download", "preprocess")),
+        ("data/readers/camvid.py", ("download", "preprocess")),
+        ("data/augmentations/flip.py", ("train",)),
         ("data/build.py", ("preprocess",)),
         ("data/weightings/inverse_frequency.py", ("class_weights",)),
         ("models/unet.py", ("train", "evaluate")),

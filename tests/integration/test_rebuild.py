@@ -190,7 +190,7 @@ def test_one_other_pixel_in_the_remote_is_named(finished: Project, tmp_path: Pat
     assert result.rebuilt_sha256 != result.weights_sha256
     data, *others = result.differences
     assert data.part == "data"
-    assert data.what.startswith(f"{MASK}: another content (sha256 ")
+    assert data.what.startswith(f"data/{MASK}: another content (sha256 ")
     assert {difference.part for difference in others} == {"class weights"}
 
 
@@ -210,7 +210,7 @@ def test_one_broken_byte_in_the_remote_is_named_although_its_mask_cannot_be_read
     assert message.startswith("version 2: the stage preprocess cannot be run again: exit code 1; its last lines:\n")
     told = message.partition("This differs from the original:\n")[2].splitlines()
     assert len(told) == 1
-    assert told[0].startswith(f"  data: {MASK}: another content (sha256 ")
+    assert told[0].startswith(f"  data: data/{MASK}: another content (sha256 ")
 
 
 # What MLflow keeps
