@@ -20,7 +20,7 @@ from segpipe.data.decoding import NUM_PICTURES_OF_KIND, Finding, Run, build_run
 from segpipe.data.fault_picture import encode_picture
 from segpipe.data.leaks import draw_pair, find_leaks
 from segpipe.data.reuse import KEY, LastStore, find_keys, keep_store
-from segpipe.data.shards import ATTRIBUTE_COLUMN_PREFIX, SHARDS, Row, split_into_runs
+from segpipe.data.shards import ATTRIBUTE_COLUMN_PREFIX, SHARDS, split_into_runs
 from segpipe.data.source import RawSample, Source
 from segpipe.data.split import TRAIN, assign_splits, find_groups
 from segpipe.data.store import Store, num_px_of_classes, write_manifest
@@ -81,11 +81,11 @@ def build_store(
     find(problems)
 
     keys = find_keys(samples, sha256, source.classes)
-    rows, found, num_decoded = _write_samples(samples, keys, root, source.classes, policy, output, cache)
+    counted, found, num_decoded = _write_samples(samples, keys, root, source.classes, policy, output, cache)
     findings += found
     num_skipped = _count_skipped(findings)
     find(_find_too_many_skipped(len(samples), num_skipped, policy))
-    manifest = _make_manifest(rows, samples, groups, splits)
+    manifest = _make_manifest(counted, samples, groups, splits)
     if len(manifest):
         write_manifest(output, manifest, source.classes, source.licence)
         if cache is not None:
@@ -119,18 +119,18 @@ def _write_samples(
     policy: Policy,
     output: Path,
     cache: Path | None,
-) -> tuple[list[Row], list[Finding], int]:
+) -> tuple[list[pd.DataFrame], list[Finding], int]:
     """Fills the shards: by links to what is unchanged, and by workers."""
     (output / SHARDS).mkdir()
     ids = [sample.sample_id for sample in samples]
     last = LastStore(cache, list(keys.values())) if cache is not None else None
-    rows: list[Row] = []
+    counted: list[pd.DataFrame] = []  # columns take a fraction of the memory of rows
     runs: list[Run] = []
     for run in split_into_runs(ids):
         run_keys = [keys.get(ids[i]) for i in run]
         taken_over = last.take_over([ids[i] for i in run], run_keys, output) if last is not None else None
         if taken_over is not None:
-            rows += taken_over
+            counted.append(pd.DataFrame(taken_over))
             continue
         places = [last.place_of(key) if last is not None else None for key in run_keys]
         runs.append(Run([samples[i] for i in run], places, root, classes, policy, output))
@@ -139,9 +139,10 @@ def _write_samples(
     num_pictures: Counter[str] = Counter()
     results = map_in_workers(build_run, [(run,) for run in runs])
     for run_rows, found in tqdm(results, total=len(runs), unit="shard", disable=not sys.stderr.isatty()):
-        rows += run_rows
+        if run_rows:
+            counted.append(pd.DataFrame(run_rows))
         findings += _with_few_pictures(found, num_pictures)
-    return rows, findings, num_decoded
+    return counted, findings, num_decoded
 
 
 def _with_few_pictures(findings: Sequence[Finding], num_pictures: Counter[str]) -> list[Finding]:
@@ -158,23 +159,19 @@ def _with_few_pictures(findings: Sequence[Finding], num_pictures: Counter[str]) 
 
 
 def _make_manifest(
-    rows: Sequence[Row], samples: Sequence[RawSample], groups: Sequence[str], splits: Sequence[str]
+    counted: Sequence[pd.DataFrame], samples: Sequence[RawSample], groups: Sequence[str], splits: Sequence[str]
 ) -> pd.DataFrame:
     """Joins what was counted with group and split, one row a sample in order of the ids."""
-    by_id = {str(row["sample_id"]): {k: v for k, v in row.items() if k != "sample_id"} for row in rows}
-    return pd.DataFrame(
-        [
-            {
-                "sample_id": sample.sample_id,
-                "group": group,
-                "split": split,
-                **by_id[sample.sample_id],
-                **{f"{ATTRIBUTE_COLUMN_PREFIX}{name}": value for name, value in sample.attributes.items()},
-            }
-            for sample, group, split in zip(samples, groups, splits, strict=True)
-            if sample.sample_id in by_id
-        ]
-    )
+    if not counted:
+        return pd.DataFrame()
+    columns = {
+        "sample_id": [sample.sample_id for sample in samples],
+        "group": list(groups),
+        "split": list(splits),
+    }
+    for name in sorted({name for sample in samples for name in sample.attributes}):
+        columns[f"{ATTRIBUTE_COLUMN_PREFIX}{name}"] = [sample.attributes.get(name, "") for sample in samples]
+    return pd.DataFrame(columns).merge(pd.concat(counted), on="sample_id", validate="one_to_one")
 
 
 def _count_skipped(findings: Sequence[Finding]) -> int:

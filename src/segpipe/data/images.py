@@ -199,7 +199,7 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def _rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # which would copy
 
 
 def load_image(path: Path) -> npt.NDArray[np.uint8]:

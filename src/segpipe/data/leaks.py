@@ -29,8 +29,8 @@ NUM_CANDIDATES = 3  # looked at, of those that a sample of val or test agrees wi
 MIN_CONTRAST = 4  # grey levels; below, an image shows nothing that could be known again
 # Of neighbours by name in CamVid, 0.8 agree as only 0.01 of other pairs do, in the starter 0.3; in shuffled sets 0.03.
 MIN_ALIKE_SHARE, MIN_NUM_NEIGHBOURS, CHANCE = 0.15, 10, 0.01
-BLOCK_SIZE = 1 << 22  # products held at once
-NUM_THUMBNAILS = 1 << 14  # kept, 4 KB each
+BLOCK_SIZE = 1 << 20  # products held at once
+NUM_THUMBNAILS = 1 << 12  # kept, 4 KB each
 
 PAIR_HEIGHT_PX, GAP_PX, PAPER = 240, 6, 255
 
