@@ -1,5 +1,7 @@
 """The command `segpipe` as a user types it."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +111,13 @@ def test_check_of_a_file_that_is_not_there_or_no_yaml(sources: Project) -> None:
     assert "no such file" in message_of_refusal(sources.run("segpipe", "check", "parms.yaml"))
     (sources.root / "broken.yaml").write_text("a: [1\n", encoding="utf-8")
     assert "is not YAML" in message_of_refusal(sources.run("segpipe", "check", "broken.yaml"))
+
+
+def test_a_reader_of_the_output_that_has_seen_enough_is_no_defect(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from segpipe.cli import main; raise SystemExit(main(['data', 'kinds']))"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0

@@ -36,7 +36,16 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     configure_logging()
-    return report_errors(lambda: options.run(options))
+
+    def run() -> None:
+        options.run(options)
+        sys.stdout.flush()
+
+    try:
+        return report_errors(run)
+    except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _parser() -> argparse.ArgumentParser:
