@@ -478,6 +478,21 @@ def load_remote(path: Path) -> Remote:
     return _validate(Remote, document, path, lambda _: known)
 
 
+def locate(choice: SourceChoice) -> SourceChoice:
+    """Gives a source with its place, where it names a file that says the place.
+
+    Raises:
+        ConfigError: the file is wrong, or says another path, which DVC would not watch.
+    """
+    path = Path(choice.source)
+    if path.suffix != ".yaml":
+        return choice
+    remote = load_remote(path)
+    if not remote.is_remote:
+        raise ConfigError(f"{path}: source: {remote.source} is a path; name it in params.yaml, where DVC watches it")
+    return choice.model_copy(update=dict(remote))
+
+
 def _read_yaml(path: Path, expectation: str) -> dict[str, Any]:
     try:
         # YAML 1.2: `1e-3` is a number, `no` is a word.

@@ -27,7 +27,8 @@ CHOSEN_FILES = {
     "WEIGHTINGS": "src/segpipe/data/weightings/${class_weights.scheme}.py",
 }
 CHOSEN_FOLDERS = {"READERS": "src/segpipe/data/readers", "AUGMENTATIONS": "src/segpipe/data/augmentations"}
-PAGES = {"preprocess": "dataset.html.j2", "evaluate": "evaluation.html.j2"}
+PAGES = {"preprocess": ("dataset.html.j2", "check.html.j2"), "evaluate": ("evaluation.html.j2",)}
+TEMPLATES = SOURCES / "segpipe/reports/templates"
 
 
 def relative(path: Path) -> str:
@@ -57,10 +58,14 @@ def expected_sources(stage: str) -> set[str]:
         expected = {path for path in expected if not path.startswith(f"{CHOSEN_FOLDERS[name]}/")}
         expected.add(CHOSEN_FOLDERS[name])
     expected |= {CHOSEN_FILES[name] for name in called & CHOSEN_FILES.keys()}
-    if stage in PAGES:
-        folder = SOURCES / "segpipe/reports/templates"
-        expected |= {relative(folder / "base.html.j2"), relative(folder / PAGES[stage])}
-    return expected
+    return expected | {relative(TEMPLATES / name) for page in PAGES.get(stage, ()) for name in templates_of(page)}
+
+
+def templates_of(page: str) -> set[str]:
+    """A page's template, all that it extends, includes or imports, and so on."""
+    text = (TEMPLATES / page).read_text(encoding="utf-8")
+    used = re.findall(r'{%-? *(?:extends|include|import|from) +"([^"]+)"', text)
+    return {page}.union(*(templates_of(name) for name in used))
 
 
 @pytest.mark.parametrize("stage", STAGES)

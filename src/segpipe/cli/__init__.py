@@ -43,9 +43,20 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         return report_errors(run)
-    except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
+    except BrokenPipeError:
+        if not _is_output_closed():
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _is_output_closed() -> bool:
+    """Whether whoever read our output has seen enough, as `head` does."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def _parser() -> argparse.ArgumentParser:

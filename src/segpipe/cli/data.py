@@ -49,6 +49,11 @@ def _list_sources(options: argparse.Namespace) -> None:
         size = f"{sum(s or 0 for s in sizes) / 1e9:.1f} GB" if all(sizes) else ""
         rows.append((name, public.format, size, public.licence))
     print("\n".join(f"  {line}" for line in table(rows)))
+    print("\nTo know:\n")
+    for name in public_set_names():
+        public = find_public_set(name)
+        if public is not None and public.note:
+            print(f"  {name}: {public.note}")
 
 
 def _render(options: argparse.Namespace) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segpipe.cli.table import table
-from segpipe.config import PARAMS_FILE, Config, Download, Policy, Preprocess, SourceChoice, Split, load_config
+from segpipe.config import PARAMS_FILE, Config, Download, Policy, Preprocess, SourceChoice, Split, load_config, locate
 from segpipe.errors import MAX_PROBLEMS_SHOWN, SourceError
 from segpipe.faults import KINDS
 from segpipe.registry import READERS
-from segpipe.stages.stage import DOWNLOADS
+from segpipe.stages.stage import DOWNLOADS, writing_alone
 
 if TYPE_CHECKING:
     from segpipe.data.build import Built
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from segpipe.reports.problems import ProblemGroup
 
 OUTPUT = Path("pages/check")
+PAGE_FILES = frozenset({"report.html", "report.json", "pictures"})
 DEFAULT_FORMAT = "folder"
 WITHOUT_SPLITS = frozenset({"split-empty"})
 
@@ -58,23 +59,33 @@ def _check(options: argparse.Namespace) -> None:
     from segpipe.files import whole_folder
     from segpipe.reports.problems import write_check_report
 
+    _refuse_foreign(options.output)
     choice, settings = _choose(options)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".check.", dir=options.output.parent) as scratch:
         sources = _read_sources(choice, Path(scratch))
         source = join_sources(sources, settings.classes, settings.ignore)
+        if options.source is not None and any(sample.official_split == "test" for sample in source.samples):
+            settings = settings.model_copy(update={"split": Split(val="source", test="source")})
         store = Path(scratch, "store")
         store.mkdir()
         built = build_store(source, sources[""][0], settings, store, {}, None)
-        if options.source is not None and all(sample.official_split is None for sample in source.samples):
+        if options.source is not None:
             built = _without_splits(built)
-        with whole_folder(options.output) as folder:
+        with writing_alone(options.output), whole_folder(options.output) as folder:
             num_samples, num_used = len(source.samples), len(built.manifest)
             groups = write_check_report(folder, choice.source, built.findings, num_samples, num_used)
     _tell(groups, source, built, options)
     if problems := built.of_action("fail"):
         noun = "problem" if len(problems) == 1 else "problems"
         raise SourceError(f"{choice.source}: {len(problems)} {noun} would stop a training; see above, or the page")
+
+
+def _refuse_foreign(output: Path) -> None:
+    """The page takes the place of its folder: refuses one that holds anything but an earlier page."""
+    names = {path.name for path in output.iterdir()} if output.is_dir() else set()
+    if output.resolve() == Path.cwd() or (output.exists() and not output.is_dir()) or names - PAGE_FILES:
+        raise SourceError(f"--output {output}: holds more than an earlier check, and would be replaced; name a new one")
 
 
 def _choose(options: argparse.Namespace) -> tuple[SourceChoice, Preprocess]:
@@ -105,7 +116,7 @@ def _read_sources(choice: SourceChoice, scratch: Path) -> "dict[str, tuple[Path,
 
     sources = {}
     joined = choice.join if isinstance(choice, Download) else {}
-    for number, (name, one) in enumerate({"": choice, **joined}.items()):
+    for number, (name, one) in enumerate({"": locate(choice), **joined}.items()):
         root = Path(one.source)
         if not root.is_dir():
             root = scratch / f"source{number}"
@@ -118,7 +129,7 @@ def _read_sources(choice: SourceChoice, scratch: Path) -> "dict[str, tuple[Path,
 
 
 def _without_splits(built: "Built") -> "Built":
-    """Forgets that the source puts nothing aside: which samples do is said in params.yaml."""
+    """Forgets which splits the source does not have: which samples are put aside is said in params.yaml."""
     from dataclasses import replace
 
     return replace(built, findings=tuple(f for f in built.findings if f.problem.kind not in WITHOUT_SPLITS))

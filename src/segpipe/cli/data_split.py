@@ -49,7 +49,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser = commands.add_parser("split", help=about, description=about.capitalize() + ".")
     parser.add_argument("--val", type=_share, default=0.15, help="share of the samples (default 0.15)")
     parser.add_argument("--test", type=_share, default=0.15, help="share of the samples; 0 for none (default 0.15)")
-    parser.add_argument("--by", type=_grouping, help="pattern:REGEX or column:NAME (default: as in params.yaml)")
+    parser.add_argument("--by", type=_grouping, help="pattern:REGEX or column:NAME (default: as preprocess did)")
     parser.add_argument("--tie", action="store_true", help="keep groups together that hold images that look alike")
     parser.add_argument("--seed", type=int, default=0, help="another one may propose another split (default 0)")
     parser.add_argument("--manifest", type=Path, help="default: of the last preprocess, even where it failed")
@@ -116,14 +116,17 @@ def _read_manifest(path: Path | None) -> "pd.DataFrame":
 
     # The first holds what preprocess counted even where it refused the split.
     places = [path] if path is not None else [LAST_DATASET / MANIFEST, DATASET / MANIFEST]
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
+    existing = [place for place in places if place.is_file()]
+    if not existing:
         raise StoreError(f"{places[-1]}: no such file; run `dvc repro preprocess` first: even if it fails, it counts")
+    # DVC may have brought another revision's since.
+    found = max(existing, key=lambda place: place.stat().st_mtime)
     try:
         manifest = pd.read_parquet(found)
     except (OSError, ValueError) as error:
         raise StoreError(f"{found}: is no manifest: {error}; run `dvc repro preprocess`") from error
-    if "group" not in manifest or manifest.empty:
+    is_counted = any(str(name).startswith(CLASS_PREFIX) for name in manifest)
+    if not {"sample_id", "group", "perceptual_hash"} <= set(manifest) or not is_counted or manifest.empty:
         raise StoreError(f"{found}: holds no samples; run `dvc repro preprocess`")
     return manifest
 

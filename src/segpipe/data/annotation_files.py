@@ -4,6 +4,7 @@ Such a file was written on another machine. Its names may be full Windows paths,
 a prefix before; only files below the source's folder are ever given for them.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -67,6 +68,8 @@ def read_json(path: Path, object_hook: Callable[[dict[str, Any]], Any] | None = 
         return json.loads(read_text(path), object_hook=object_hook)
     except json.JSONDecodeError as error:
         raise AnnotationFileError(path, f"is not JSON: {error.msg} (column {error.colno})", error.lineno) from error
+    except ValueError as error:  # Python reads no number of more than 4300 digits
+        raise AnnotationFileError(path, f"is no annotation file: {str(error).partition(';')[0]}") from error
     except RecursionError as error:
         raise AnnotationFileError(path, "is no annotation file: nested too deeply") from error
 
@@ -95,8 +98,9 @@ def plain_parts(listed: str) -> tuple[str, ...]:
     """Takes a listed name apart: `C:/set/../a.jpg` and `/data/local-files/?d=set/a.jpg` are (set, a.jpg)."""
     text = listed.replace("\\", "/")
     if "://" in text or "?" in text:
-        address = urlsplit(text)
-        text = parse_qs(address.query).get("d", [unquote(address.path)])[0]
+        with contextlib.suppress(ValueError):  # no address then, but its last parts may still be a name
+            address = urlsplit(text)
+            text = parse_qs(address.query).get("d", [unquote(address.path)])[0]
     return tuple(part for part in text.split("/") if part not in {"", ".", ".."} and not part.endswith(":"))
 
 

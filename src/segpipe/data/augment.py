@@ -160,9 +160,12 @@ class _PartnersOf:
 
 def _draw_pixel(mask: npt.NDArray[np.uint8], index: int, rng: np.random.Generator) -> tuple[int, int]:
     """Gives row and column of one of the pixels of a class, all alike."""
-    places = np.flatnonzero(mask == index)
-    row, column = divmod(int(places[rng.integers(len(places))]), mask.shape[1])
-    return row, column
+    is_of_class = mask == index
+    rising = np.count_nonzero(is_of_class, axis=1).cumsum()
+    chosen = int(rng.integers(rising[-1]))
+    row = int(np.searchsorted(rising, chosen, side="right"))
+    columns = np.flatnonzero(is_of_class[row])  # of one row: a list of all pixels would take 8 bytes for each
+    return row, int(columns[chosen - (rising[row] - len(columns))])
 
 
 def _window_length_px(size: int, length: float) -> int:

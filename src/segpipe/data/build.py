@@ -84,9 +84,11 @@ def build_store(
     counted, found, num_decoded = _write_samples(samples, keys, root, source.classes, policy, output, cache)
     findings += found
     num_skipped = _count_skipped(findings)
-    find(_find_too_many_skipped(len(samples), num_skipped, policy))
+    num_halves = sum(finding.action == "skip" and not finding.sample_id for finding in findings)
+    find(_find_too_many_skipped(len(samples) + num_halves, num_skipped, policy))
     manifest = _make_manifest(counted, samples, groups, splits)
     if len(manifest):
+        find(_find_emptied_splits(splits, manifest))
         write_manifest(output, manifest, source.classes, source.licence)
         if cache is not None:
             # Who has findings is looked at again each time, so that they are named each time.
@@ -94,7 +96,8 @@ def build_store(
             keyed = manifest.copy()
             keyed[KEY] = [keys[name] if name in clean else None for name in manifest["sample_id"]]
             keep_store(cache, output, keyed, source.classes, source.licence)
-        if not any(finding.action == "fail" for finding in findings):  # else the class may be in what was not readable
+        # Else the class may be in what could not be read.
+        if not any(finding.action == "fail" and finding.sample_id for finding in findings):
             find(_find_absent_classes(manifest, source.classes))
         findings += _find_leaks(Store(source.classes, "", manifest, output), policy)
     else:
@@ -187,6 +190,15 @@ def _find_too_many_skipped(num_samples: int, num_skipped: int, policy: Policy) -
     what = f"{num_skipped} of {num_samples} samples are left out, more than {policy.max_skipped:.1%}"
     mend = "Mend them, or raise preprocess.policy.max_skipped"
     return [Problem("too-many-skipped", "all samples", what, mend)]
+
+
+def _find_emptied_splits(splits: Sequence[str], manifest: pd.DataFrame) -> list[Problem]:
+    """Splits that had samples until all of them were left out."""
+    mend = "Mend them, or choose other groups"
+    return [
+        Problem("split-empty", f"split {name}", "all of its samples are left out", mend)
+        for name in sorted(set(splits) - set(manifest["split"]))
+    ]
 
 
 def _find_absent_classes(manifest: pd.DataFrame, classes: ClassTable) -> list[Problem]:

@@ -147,8 +147,15 @@ def action_on(fault: Fault, policy: Policy) -> Action:
 
 
 def name_of(file: Path, root: Path) -> str:
-    """Names a file by its path within its source; a joined source's folder stands beside `root` and begins the name."""
-    return file.relative_to(root if file.is_relative_to(root) else root.parent).as_posix()
+    """Names a file by its path within its source.
+
+    The name of a file of a joined source begins with the source's folder, which in `build/raw` stands beside `root`;
+    elsewhere it is the whole path.
+    """
+    for folder in (root, root.parent):
+        if file.is_relative_to(folder):
+            return file.relative_to(folder).as_posix()
+    return file.as_posix()
 
 
 def _problem_of(fault: Fault, where: str, policy: Policy) -> Problem:

@@ -40,7 +40,8 @@ EXIF_ORIENTATION, UPRIGHT = 0x0112, 1
 
 # Pillow's own limit stops at 0.18 Gpx and warns from 0.09. An image of ours takes 3 bytes a pixel, its mask one.
 MAX_IMAGE_PX = 400_000_000
-MAX_PX_PER_FILE_BYTE, NUM_PX_BELOW_SUSPICION = 1100, 16_000_000
+# Deflate packs at most 1032 : 1; other ways of packing, as Group 4 and lossless WebP, know no such limit.
+MAX_PACKING, NUM_PX_BELOW_SUSPICION, NUM_PX_BELOW_SUSPICION_OF_PNG = 1100, 64_000_000, 16_000_000
 Image.MAX_IMAGE_PIXELS = None
 
 
@@ -93,8 +94,11 @@ def _load(path: Path) -> tuple[Image.Image, int]:
         _refuse_too_large(image, path.stat().st_size)
         bits = _bits_of_channel(image)
         num_pages = 1 if image.format == PHOTO_WITH_EXTRAS else getattr(image, "n_frames", 1)
+        # Loading turns a TIFF and deletes the entry; of a PNG, the entry may be known only after loading.
+        orientation = _read_orientation(image) if image.format == "TIFF" else None
         image.load()
         image.info["num_pages"] = num_pages
+        image.info["orientation"] = _read_orientation(image) if orientation is None else orientation
     if image.format == "PNG":
         with Image.open(path, formats=("PNG",)) as again:
             again.verify()
@@ -130,10 +134,17 @@ def _refuse_too_large(image: ImageFile.ImageFile, num_bytes: int) -> None:
     if num_px > MAX_IMAGE_PX:
         what = f"has {image.width}x{image.height} px, more than {MAX_IMAGE_PX // 10**6} million"
         raise ImageFileError(Fault("image-too-large", what, "Cut it into parts"))
-    # deflate packs at most 1032 : 1. Memory for a header's false claim must not be asked for.
-    if num_px > max(NUM_PX_BELOW_SUSPICION, MAX_PX_PER_FILE_BYTE * num_bytes):
+    # Memory for a header's false claim must not be asked for.
+    bits = 1 if image.mode == "1" else _bits_of_channel(image)
+    is_png = image.format == "PNG"
+    believed_px = NUM_PX_BELOW_SUSPICION_OF_PNG if is_png else NUM_PX_BELOW_SUSPICION
+    if num_px <= max(believed_px, MAX_PACKING * num_bytes * BITS_OF_CHANNEL // bits):
+        return
+    if is_png:
         what = f"claims {image.width}x{image.height} px, which its {num_bytes} bytes cannot hold"
         raise ImageFileError(Fault("image-too-large", what, "Replace it by an intact copy"))
+    what = f"claims {image.width}x{image.height} px in {num_bytes} bytes, as a damaged header does"
+    raise ImageFileError(Fault("image-too-large", what, "Replace it by an intact copy; if it is intact, save it as PNG"))
 
 
 def _bits_of_channel(image: ImageFile.ImageFile) -> int:
@@ -144,7 +155,10 @@ def _bits_of_channel(image: ImageFile.ImageFile) -> int:
 
 
 def size_of_image(path: Path) -> tuple[int, int] | None:
-    """Reads height and width in px from a file's header, as the pixels are stored; None where there is no header."""
+    """Reads height and width in px from a file's header; None where there is no header.
+
+    They are as the pixels are stored. Only those of a TIFF that an entry turns are as it is shown; it is refused anyway.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -179,6 +193,9 @@ def read_image(path: Path, mask_size_hw: tuple[int, int] | None = None) -> Readi
     orientation = orientation_of(image)
     if orientation == UPRIGHT:
         return Reading(_rgb(image))
+    if image.format == "TIFF":
+        what = f"is turned by an entry (orientation {orientation}), which programs read differently"
+        return Reading(None, (Fault("image-turned", what, "Save it upright, as its mask is, without the entry"),))
     upright = ImageOps.exif_transpose(image)
     stored_hw, upright_hw = (image.height, image.width), (upright.height, upright.width)
     what = f"is turned by an EXIF entry (orientation {orientation}), its mask is not"
@@ -190,7 +207,11 @@ def read_image(path: Path, mask_size_hw: tuple[int, int] | None = None) -> Readi
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Reads how an EXIF entry turns a decoded picture, 1 (not at all) to 8."""
+    """Tells how an EXIF entry turns the file of a decoded picture, 1 (not at all) to 8."""
+    return int(image.info.get("orientation", UPRIGHT))
+
+
+def _read_orientation(image: Image.Image) -> int:
     try:
         orientation = int(image.getexif().get(EXIF_ORIENTATION, UPRIGHT))
     except BROKEN_FILE:

@@ -39,6 +39,7 @@ MAX_VALUE, OPAQUE = 0xFFFF, 255
 MAX_COLORS_OF_MASK = 1000
 UNKNOWN = 0xFFFF
 
+SAVE_WITHOUT_ALPHA = "Save one channel of class indices without alpha"
 LOSSY = Fault(
     "mask-lossy",
     "is compressed with loss (JPEG): its values are known, but nothing says that they are the ones that were drawn",
@@ -132,6 +133,9 @@ def _values_of(image: Image.Image, bits: int) -> tuple[npt.NDArray[Any] | None, 
     """Gives a decoded picture's values as they were stored, or the reason why it is no mask of one channel."""
     if image.mode in SEVERAL_CHANNELS:
         return _single_channel(image)
+    if image.mode in INDEX_MODES | INDEX_MODES_16_BIT and (is_seen_through := _find_transparent(image, bits)).any():
+        what = f"has {np.count_nonzero(is_seen_through)} px that are not opaque"
+        return None, (Fault("mask-alpha", what, SAVE_WITHOUT_ALPHA, is_seen_through),)
     if image.mode in INDEX_MODES_16_BIT:
         values = np.asarray(image)
         if values.min() < 0 or values.max() > MAX_VALUE:
@@ -140,11 +144,29 @@ def _values_of(image: Image.Image, bits: int) -> tuple[npt.NDArray[Any] | None, 
         return values.astype(np.uint16), ()
     if image.mode in INDEX_MODES:
         values = np.asarray(image, np.uint8)
-        if image.mode == "L" and bits < BITS_OF_CHANNEL:
-            values = values // (255 // (2**bits - 1))  # Pillow spreads the values of 2 and 4 bits over 0..255
+        if image.mode == "L":
+            values = values // _spread_of(bits)
         return values, ()
     kind = "fractions" if image.mode == "F" else f"pixels of mode {image.mode}"
     return None, (Fault("mask-mode", f"holds {kind}, not class indices", "Save one channel of class indices"),)
+
+
+def _spread_of(bits: int) -> int:
+    """Gives the factor by which Pillow spreads grey values of 2 and 4 bits over 0..255."""
+    return 255 // (2**bits - 1) if bits < BITS_OF_CHANNEL else 1
+
+
+def _find_transparent(image: Image.Image, bits: int) -> npt.NDArray[np.bool_]:
+    """Finds the pixels that are not opaque, by an alpha channel or by a value, colour or palette entry named so."""
+    transparent = image.info.get("transparency")
+    if image.mode in {"RGBA", "LA"}:
+        return np.asarray(np.asarray(image.getchannel("A")) != OPAQUE)
+    if not isinstance(transparent, int | tuple | bytes):  # a text of a PNG may bear the name, too
+        return np.zeros((image.height, image.width), np.bool_)
+    if image.mode in INDEX_MODES_16_BIT | {"L"}:
+        # Pillow compares a value of 2 or 4 bits with values that it has spread, and none of 16 bits.
+        return np.asarray(np.asarray(image) == transparent * _spread_of(bits))
+    return np.asarray(np.asarray(image.convert("RGBA").getchannel("A")) != OPAQUE)
 
 
 def _single_channel(image: Image.Image) -> tuple[npt.NDArray[np.uint8] | None, tuple[Fault, ...]]:
@@ -153,17 +175,18 @@ def _single_channel(image: Image.Image) -> tuple[npt.NDArray[np.uint8] | None, t
     has_alpha = image.mode in {"RGBA", "LA"}
     colors = pixels[..., :-1] if has_alpha else pixels
     if (colors != colors[..., :1]).any():
-        num_colors = len(np.unique(colors.reshape(-1, colors.shape[2]), axis=0))
+        parts = colors.astype(np.uint32)
+        # Sorting rows of three would take seconds.
+        num_colors = len(np.unique(parts[..., 0] << 16 | parts[..., 1] << 8 | parts[..., 2]))
         looks = "as a photograph does" if num_colors > MAX_COLORS_OF_MASK else "not class indices"
         what = f"holds colours (mode {image.mode}, {num_colors} different), {looks}"
         mend = "Save one channel of class indices, or give the colours' meaning (a label map)"
         return None, (Fault("mask-mode", what, mend),)
-    if has_alpha and (pixels[..., -1] != OPAQUE).any():
-        what = f"has {np.count_nonzero(pixels[..., -1] != OPAQUE)} px that are not opaque"
+    if (is_seen_through := _find_transparent(image, BITS_OF_CHANNEL)).any():
+        what = f"has {np.count_nonzero(is_seen_through)} px that are not opaque"
         if (colors == colors[0, 0]).all():
             what += ", and one value in all others: its labels are in the transparency alone"
-        fault = Fault("mask-alpha", what, "Save one channel of class indices without alpha", pixels[..., -1] != OPAQUE)
-        return None, (fault,)
+        return None, (Fault("mask-alpha", what, SAVE_WITHOUT_ALPHA, is_seen_through),)
     what = f"repeats its values in {colors.shape[2]} channels (mode {image.mode})"
     if colors.shape[2] == 1:
         what = f"has an alpha channel that says nothing (mode {image.mode})"
@@ -221,6 +244,7 @@ class ColorMask:
             return Reading(None, (error.fault,))
         if fault := _fault_of_container(image) or _fault_of_mode(image, bits):
             return Reading(None, (fault,))
+        image.info.pop("transparency", None)  # Pillow would carry it along, with a warning
         rgb = np.asarray(image.convert("RGB"))
         mapped = _look_up_colors(rgb, self.indices)
         lossy = is_lossy(image, self.path)
@@ -236,7 +260,7 @@ def _fault_of_mode(image: Image.Image, bits: int) -> Fault | None:
         what = f"holds pixels of mode {image.mode}, {bits} bits a channel, not colours"
         mend = "Save it as 8-bit RGB or as a palette; if its values are class indices, read it as an index mask"
         return Fault("mask-mode", what, mend)
-    if image.mode == "RGBA" and (is_seen_through := np.asarray(image.getchannel("A")) != OPAQUE).any():
+    if (is_seen_through := _find_transparent(image, bits)).any():
         what = f"has {np.count_nonzero(is_seen_through)} px that are not opaque"
         return Fault("mask-alpha", what, "Export it without transparency", is_seen_through)
     return None

@@ -38,7 +38,9 @@ def find_keys(samples: Sequence[RawSample], sha256: Mapping[Path, str], classes:
     Returns:
         The key by the sample's id, of the samples whose files are all in `sha256`.
     """
-    code = [sha256_of_file(path) for path in sorted(Path(__file__).parent.glob("*.py"))]
+    here = Path(__file__).parent
+    sources = [*here.parent.glob("*.py"), *here.glob("*.py"), *here.glob("readers/*.py")]
+    code = [sha256_of_file(path) for path in sorted(sources)]
     common = repr((code, cv2.__version__, [version(name) for name in LIBRARIES], classes.names))
     prefix = hashlib.sha256(common.encode())
     keys = {}
@@ -79,7 +81,10 @@ class LastStore:
         records = manifest.drop(columns=of_the_set).to_dict("records")
         rows = [{str(name): value for name, value in record.items()} for record in records]
         self._rows = {key: row for key, row in zip(held_keys, rows, strict=True) if key is not None}
-        for _, held in groupby(zip(held_keys, rows, strict=True), lambda pair: pair[1]["shard"]):
+        # Equal runs have one shard, and a row each for each of its places.
+        is_first = ~manifest.duplicated(["shard", "offset"])
+        once = [(key, row) for key, row, first in zip(held_keys, rows, is_first, strict=True) if first]
+        for _, held in groupby(once, lambda pair: pair[1]["shard"]):
             shard_keys, shard_rows = zip(*held, strict=True)
             self._shards[shard_keys] = shard_rows
 

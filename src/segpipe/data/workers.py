@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, TypeVar
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
@@ -53,7 +54,14 @@ def map_in_workers(function: Callable[..., T], calls: Sequence[tuple[Any, ...]])
         return
     with contextlib.ExitStack() as cluster:
         _enter_cluster(setting, cluster)
-        yield from Parallel(n_jobs=-1, return_as="generator")(delayed(function)(*call) for call in calls)
+        work = (delayed(_call_in)(Path.cwd(), function, call) for call in calls)
+        yield from Parallel(n_jobs=-1, return_as="generator")(work)
+
+
+def _call_in(folder: Path, function: Callable[..., T], call: tuple[Any, ...]) -> T:
+    """Calls in the folder that relative paths are meant in: a cluster's worker was started anywhere."""
+    os.chdir(folder)
+    return function(*call)
 
 
 def _map_in_processes(num_processes: int, function: Callable[..., T], calls: Sequence[tuple[Any, ...]]) -> Iterator[T]:

@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from segpipe.config import Config, SourceChoice, load_remote
+from segpipe.config import Config, SourceChoice, locate
 from segpipe.data.fetch import fetch, hash_files, source_name
 from segpipe.data.source import Source
 from segpipe.data.web import redact
 from segpipe.errors import SourceError
-from segpipe.files import whole_folder, write_json
+from segpipe.files import sha256_of_file, whole_folder, write_json
 from segpipe.registry import READERS
 from segpipe.stages.stage import DOWNLOADS, RAW, run_stage
 
@@ -22,18 +22,11 @@ def main(config: Config) -> None:
     if name in settings.join:
         raise SourceError(f"params.yaml: download.join.{name}: is the name of download.source too; rename it")
     with whole_folder(RAW) as output:
-        sources = {name: _bring(_look_up(settings), output / name)}
+        sources = {name: _bring(locate(settings), output / name)}
         for joined_name, joined in settings.join.items():
             sources[joined_name] = _bring_pinned(joined_name, joined, output / joined_name)
         description = {"name": name, **sources[name], "sources": sources, "sha256": hash_files(output)}
         write_json(output / "source.json", description)
-
-
-def _look_up(choice: SourceChoice) -> SourceChoice:
-    """Reads where the source lies, if it is a file that says so."""
-    if Path(choice.source).suffix != ".yaml":
-        return choice
-    return choice.model_copy(update=dict(load_remote(Path(choice.source))))
 
 
 def _bring(choice: SourceChoice, output: Path) -> dict[str, Any]:
@@ -54,15 +47,17 @@ def _bring(choice: SourceChoice, output: Path) -> dict[str, Any]:
 
 def _bring_pinned(name: str, choice: SourceChoice, output: Path) -> dict[str, Any]:
     """Fetches a joined source, which DVC does not watch: so its content must be the one that was agreed on."""
-    if not Path(choice.source).is_dir():
+    if choice.is_remote:  # an archive and a public set are verified while they are fetched
         return _bring(choice, output)
     description = _bring(choice.model_copy(update={"sha256": None}), output)
-    found = hashlib.sha256(json.dumps(hash_files(output)).encode()).hexdigest()
+    path = Path(choice.source)
+    content = json.dumps(hash_files(output)).encode()
+    found = sha256_of_file(path) if path.is_file() else hashlib.sha256(content).hexdigest()
     if found != choice.sha256:
         told = "is not given" if choice.sha256 is None else f"says {choice.sha256}"
         raise SourceError(
             f"params.yaml: download.join.{name}.sha256: {told}, and the content of {choice.source} is {found}; "
-            "a joined folder is pinned by its content: write this value if it is what you mean"
+            "what is joined is pinned by its content: write this value if it is what you mean"
         )
     return description
 

@@ -13,6 +13,7 @@ from PIL import Image
 from segpipe.cli import main
 from segpipe.faults import KINDS
 
+ROOT = Path(__file__).parents[3]
 TABLE = (
     "classes:\n- {name: road, color: [1, 2, 3]}\n- {name: car, color: [4, 5, 6]}\n- {name: tree, color: [7, 8, 9]}\n"
 )
@@ -87,6 +88,45 @@ def test_faults_of_the_whole_set_are_found(labels: Path, capsys: pytest.CaptureF
     assert {problem["kind"] for problem in report["fail"]} == {"mask-missing", "image-missing", "class-untrained"}
     assert {problem["kind"] for problem in report["warn"]} == {"duplicate"}
     assert "class tree: has not one pixel" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("output", ["labels", "mine", ".", "mine/notes.txt"])
+def test_a_page_replaces_nothing_but_an_earlier_page(labels: Path, output: str) -> None:
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("mine", encoding="utf-8")
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    assert main(["data", "check", "labels", "--output", output]) == 1
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+    assert main(["data", "check", "labels", "--output", "page"]) == 0
+    assert main(["data", "check", "labels", "--output", "page"]) == 0
+
+
+def test_the_source_s_own_test_split_is_no_training_data(labels: Path) -> None:
+    rows = [f"{number},{'test' if number < 4 else 'train'}" for number in range(NUM_SAMPLES)]
+    (labels / "samples.csv").write_text("\n".join(["sample_id,split", *rows]), encoding="utf-8")
+    assert main(["data", "check", "labels"]) == 0
+    (labels / "images/3.png").write_bytes((labels / "images/20.png").read_bytes())
+    assert main(["data", "check", "labels"]) == 1
+    assert {problem["kind"] for problem in report_of(Path("pages/check"))["fail"]} == {"leak-exact"}
+
+
+def test_a_joined_folder_may_lie_anywhere(
+    labels: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path_factory.mktemp("elsewhere") / "more"
+    shutil.copytree(labels, other)
+    for number in range(NUM_SAMPLES):
+        image = np.asarray(Image.open(other / f"images/{number}.png"))
+        Image.fromarray(255 - image[::-1]).save(other / f"images/{number}.png")
+    mask = read_mask(other, 1)
+    mask[0, 0] = 77
+    save_mask(other, 1, mask)
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("source: data ", "source: labels ")
+    joined = f"  join:\n    more: {{source: {other}, format: folder}}\n\npreprocess:"
+    text = text.replace("\npreprocess:", joined, 1).replace("'^([^_]+)_'", "'([0-9]+)$'")
+    Path("params.yaml").write_text(text, encoding="utf-8")
+    main(["data", "check"])
+    assert f"{other}/masks/1.png: holds values outside the class table: 77 (1 px)" in capsys.readouterr().out
 
 
 def test_an_archive_is_checked_as_a_folder_is(labels: Path) -> None:

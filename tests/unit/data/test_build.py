@@ -252,6 +252,25 @@ def test_twins_of_one_content_lie_where_a_cold_build_lays_them(bench: Bench, twi
     assert bench.rebuild(policy=policy).num_decoded == 1
 
 
+def test_equal_runs_have_one_shard_that_a_later_run_does_not_mistake(
+    monkeypatch: pytest.MonkeyPatch, bench: Bench
+) -> None:
+    bench.samples["t_00b"] = dataclasses.replace(bench.samples["t_00"], sample_id="t_00b")
+    policy = {"actions": {"duplicate": "warn"}}
+    monkeypatch.setattr(shards, "MEAN_RUN_LENGTH", 1)  # each sample is a run
+    bench.rebuild(policy=policy)
+    monkeypatch.setattr(shards, "MEAN_RUN_LENGTH", 1 << 40)  # all are one, and the twins neighbours in it
+    monkeypatch.setattr(shards, "MAX_SHARD_BYTES", 2 * 4 * 16 * 20)
+    assert bench.rebuild(policy=policy).num_decoded == 0
+
+
+def test_a_split_that_loses_all_its_samples_is_a_problem(bench: Bench) -> None:
+    for i in range(8):
+        spoil_mask(bench, f"v_{i:02d}")
+    built, _ = bench.build(policy=SKIP | {"max_skipped": 1.0})
+    assert ("fail", "split-empty", "split val") in _found(built)
+
+
 def test_what_a_table_says_of_samples_may_change(bench: Bench) -> None:
     source = bench.source()
     for value in ("sun", "rain"):
@@ -427,6 +446,14 @@ def test_a_file_without_its_other_half_is_a_skipped_sample_and_a_failed_one_is_n
     built, _ = bench.build(source, policy=SKIP | {"actions": {"mask-values": "skip", "mask-missing": "skip"}})
     assert built.num_skipped == 2
     assert [action for action, *_ in _found(built)] == ["skip", "skip", "fail"]
+
+
+def test_files_without_their_other_half_count_in_the_whole_too(bench: Bench) -> None:
+    missing = [Problem("mask-missing", f"images/{i}.png", "no mask", "Add the mask") for i in range(30)]
+    source = dataclasses.replace(bench.source(), problems=tuple(missing))
+    built, _ = bench.build(source, policy={"actions": {"mask-missing": "skip"}, "max_skipped": 0.5})
+    (problem,) = built.of_action("fail")
+    assert problem.what == "30 of 54 samples are left out, more than 50.0%"
 
 
 @pytest.mark.parametrize(("num_spoilt", "is_too_many"), [(0, False), (3, False), (4, True)])

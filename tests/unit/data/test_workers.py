@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from segpipe.data import workers
-from segpipe.data.workers import VARIABLE, map_in_workers
+from segpipe.data.workers import VARIABLE, _call_in, map_in_workers
 from segpipe.errors import ConfigError
 
 CALLS = [(2, i) for i in range(50)]
@@ -128,3 +128,9 @@ def _process(pid: int) -> psutil.Process | None:
         return psutil.Process(pid)
     except psutil.NoSuchProcess:
         return None
+
+
+def test_a_cluster_s_worker_works_in_the_folder_of_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "project").mkdir()
+    assert _call_in(tmp_path / "project", Path.cwd, ()) == tmp_path / "project"

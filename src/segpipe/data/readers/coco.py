@@ -85,6 +85,8 @@ def _parse_segmentation(segmentation: Any) -> tuple[Any, str]:
     if not isinstance(segmentation, list):
         return (), f"has a segmentation that is no list: {segmentation!r:.40}"
     rings = segmentation if isinstance(segmentation[0], list) else [segmentation]
+    if odd_ones := [ring for ring in rings if not isinstance(ring, list)]:
+        return (), f"has a polygon that is no list of numbers: {odd_ones[0]!r:.40}"
     try:
         packed = [array("d", ring) for ring in rings]
     except (TypeError, OverflowError):
@@ -301,7 +303,8 @@ def _collect(
 
 
 def _name_licence(documents: dict[Path, dict[str, Any]]) -> str:
-    entries = [entry for document in documents.values() for entry in document.get("licenses") or []]
+    lists = [document.get("licenses") for document in documents.values()]
+    entries = [entry for licences in lists if isinstance(licences, list) for entry in licences]
     names = dict.fromkeys(str(entry["name"]) for entry in entries if isinstance(entry, dict) and entry.get("name"))
     return "; ".join(names) or "not stated"
 

@@ -124,6 +124,9 @@ def _parse_segments(entries: Any, index_of_category: Mapping[int, int]) -> tuple
     unknown = [entry[1] for entry in entries if type(entry[1]) is not int or entry[1] not in index_of_category]
     if unknown:
         return (), f"has segments of categories that are not listed: {shown(unknown)}"
+    category_of = dict(entries)
+    if twice := sorted({number for number, category in entries if category != category_of[number]}):
+        return (), f"has segments that are listed twice, with other categories: {shown(twice)}"
     return tuple((number, index_of_category[category]) for number, category in entries), ""
 
 

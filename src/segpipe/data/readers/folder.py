@@ -50,6 +50,9 @@ def _read_document(path: Path) -> tuple[MaskCoding, str]:
     except ValidationError as error:
         lines = describe_validation_error(error, _keys_at)
         raise SourceError("\n".join(f"{path}: {line}" for line in lines)) from error
+    except ValueError as error:  # what looks like a date or a number and is none, as 2024-13-45
+        mend = "put a text that looks like a date or a number in quotes"
+        raise SourceError(f"{path}: holds a value that cannot be read: {error}; {mend}") from error
     coding = MaskCoding(document.classes, document.masks, document.void, document.void_colors)
     if wrong := coding.find_contradictions():
         raise SourceError("\n".join(f"{path}: {line}" for line in wrong))
