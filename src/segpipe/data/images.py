@@ -144,7 +144,9 @@ def _refuse_too_large(image: ImageFile.ImageFile, num_bytes: int) -> None:
         what = f"claims {image.width}x{image.height} px, which its {num_bytes} bytes cannot hold"
         raise ImageFileError(Fault("image-too-large", what, "Replace it by an intact copy"))
     what = f"claims {image.width}x{image.height} px in {num_bytes} bytes, as a damaged header does"
-    raise ImageFileError(Fault("image-too-large", what, "Replace it by an intact copy; if it is intact, save it as PNG"))
+    raise ImageFileError(
+        Fault("image-too-large", what, "Replace it by an intact copy; if it is intact, save it as PNG")
+    )
 
 
 def _bits_of_channel(image: ImageFile.ImageFile) -> int:
@@ -157,7 +159,7 @@ def _bits_of_channel(image: ImageFile.ImageFile) -> int:
 def size_of_image(path: Path) -> tuple[int, int] | None:
     """Reads height and width in px from a file's header; None where there is no header.
 
-    They are as the pixels are stored. Only those of a TIFF that an entry turns are as it is shown; it is refused anyway.
+    They are as the pixels are stored; of a TIFF that an entry turns, as it is shown, but that is refused anyway.
     """
     try:
         with warnings.catch_warnings():

@@ -29,6 +29,7 @@ def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
         (b"", "a.json:1: is not JSON: "),
         (b'{"a":\n"\xe4"}', "a.json:2: is not UTF-8 text; save it as UTF-8"),
         (b"[" * 100_000, "a.json: is no annotation file: nested too deeply"),
+        (b'{"id": ' + b"9" * 5000 + b"}", "a.json: is no annotation file: Exceeds the limit (4300 digits)"),
     ],
 )
 def test_what_is_not_json_is_named_with_its_line(tmp_path: Path, data: bytes, message: str) -> None:
@@ -69,6 +70,7 @@ def test_splits_are_words_of_names(names: tuple[str, ...], split: str | None) ->
         ("s3://bucket/set/a.jpg", ("set", "a.jpg")),
         ("../../etc/a.jpg", ("etc", "a.jpg")),
         ("100%.jpg", ("100%.jpg",)),
+        ("http://[bad/a.jpg", ("[bad", "a.jpg")),
         ("", ()),
     ],
 )

@@ -8,11 +8,13 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from segpipe.data.images import (
     BEGINNINGS,
@@ -206,6 +208,52 @@ def test_a_turn_that_nothing_decides_is_refused(
 def test_an_orientation_that_does_not_exist_turns_nothing(tmp_path: Path) -> None:
     save_turned(tmp_path / "a.png", 77)
     np.testing.assert_array_equal(load_image(tmp_path / "a.png"), PIXELS)
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+@pytest.mark.parametrize("mask_size_hw", [(48, 64), (64, 48), None])
+def test_a_turned_tiff_is_refused(tmp_path: Path, compression: str, mask_size_hw: tuple[int, int] | None) -> None:
+    """Pillow turns it while loading, and deletes the entry."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(PIXELS).save(tmp_path / "a.tif", exif=exif, compression=compression)
+    reading = read_image(tmp_path / "a.tif", mask_size_hw)
+    assert reading.pixels is None
+    assert [(fault.kind, fault.is_mended) for fault in reading.faults] == [("image-turned", False)]
+    assert "(orientation 6)" in reading.faults[0].what
+
+
+def test_a_text_called_orientation_turns_nothing(tmp_path: Path) -> None:
+    texts = PngInfo()
+    texts.add_text("orientation", "landscape")
+    Image.fromarray(PIXELS).save(tmp_path / "a.png", pnginfo=texts)
+    np.testing.assert_array_equal(load_image(tmp_path / "a.png"), PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix", "options"),
+    [
+        ("1", "png", {"optimize": True}),
+        ("1", "tif", {"compression": "group4"}),
+        ("L", "webp", {"lossless": True}),
+    ],
+)
+def test_a_well_packed_picture_is_no_false_claim(
+    tmp_path: Path, mode: str, suffix: str, options: dict[str, Any]
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.new("1", (5000, 5000)).convert(mode).save(path, **options)
+    assert path.stat().st_size * 1100 < 5000 * 5000
+    assert decode(path)[0].size == (5000, 5000)
+
+
+def test_a_great_claim_in_few_bytes_is_not_called_impossible(tmp_path: Path) -> None:
+    """Group 4 may pack so; but memory is not asked for on the word of a header."""
+    Image.new("1", (12000, 12000)).save(tmp_path / "a.tif", compression="group4")
+    fault = fault_of(tmp_path / "a.tif")
+    assert fault.kind == "image-too-large"
+    assert "as a damaged header does" in fault.what
+    assert "if it is intact, save it as PNG" in fault.mend
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])

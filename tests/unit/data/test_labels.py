@@ -6,11 +6,13 @@ import pickle
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from segpipe.classes import IGNORE_INDEX
 from segpipe.data.labels import ColorMask, IndexMask, Label, plain_indices
@@ -123,3 +125,111 @@ def test_a_label_can_be_sent_and_its_key_is_its_meaning(tmp_path: Path) -> None:
     assert index.key == IndexMask(tmp_path / "b.png", dict(reversed(INDICES.items()))).key
     assert index.key != IndexMask(tmp_path / "a.png", {**INDICES, 3: 2}).key
     assert color.key != ColorMask(tmp_path / "a.png", {**COLOR_MAP, (1, 2, 3): 2}).key
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_a_turned_tiff_is_refused(tmp_path: Path, compression: str) -> None:
+    """Pillow turns it while loading, and deletes the entry."""
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(VALUES).save(tmp_path / "a.tif", exif=exif, compression=compression)
+    reading = IndexMask(tmp_path / "a.tif", INDICES).read((2, 2))
+    assert reading.pixels is None
+    assert [fault.kind for fault in reading.faults] == ["mask-turned"]
+
+
+def test_colours_are_counted_without_sorting_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sorting the rows of a photograph takes seconds."""
+    rgb = np.random.default_rng(0).integers(0, 4, (40, 50, 3)).astype(np.uint8) * 85
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    num_colors = len(set(map(tuple, rgb.reshape(-1, 3).tolist())))
+    count_unique = np.unique
+
+    def refuse_rows(values: Any, **options: Any) -> Any:
+        assert options.get("axis") is None
+        return count_unique(values, **options)
+
+    monkeypatch.setattr(np, "unique", refuse_rows)
+    (fault,) = IndexMask(tmp_path / "a.png", INDICES).read((40, 50)).faults
+    assert fault.what == f"holds colours (mode RGB, {num_colors} different), not class indices"
+
+
+def save_transparent(path: Path, mode: str, transparency: Any) -> None:
+    if mode == "RGB":
+        Image.fromarray(np.repeat(VALUES[..., None], 3, axis=2)).save(path, transparency=transparency)
+        return
+    values = VALUES.astype(np.uint16) if mode == "I;16" else np.minimum(VALUES, 1) * 255 if mode == "1" else VALUES
+    picture = Image.fromarray(values)
+    if mode == "P":
+        picture.putpalette([part for value in range(256) for part in (value, value, value)])
+    (picture.convert("1") if mode == "1" else picture).save(path, transparency=transparency)
+
+
+@pytest.mark.parametrize(
+    ("mode", "transparency", "where"),
+    [
+        ("P", 11, [[1, 1]]),
+        ("P", bytes([255, 255, 100]), [[1, 0]]),
+        ("P", 7, []),
+        ("P", bytes([255, 255, 255, 100]), []),
+        ("L", 11, [[1, 1]]),
+        ("L", 7, []),
+        ("I;16", 2, [[1, 0]]),
+        ("1", 0, [[0, 0]]),
+        ("RGB", (1, 1, 1), [[0, 1]]),
+        ("RGB", (1, 1, 2), []),
+    ],
+)
+def test_values_that_are_transparent_are_found(
+    tmp_path: Path, mode: str, transparency: Any, where: list[list[int]]
+) -> None:
+    path = tmp_path / "a.png"
+    save_transparent(path, mode, transparency)
+    reading = IndexMask(path, plain_indices(2) if mode == "1" else INDICES).read((2, 2))
+    found = [fault for fault in reading.faults if fault.kind == "mask-alpha"]
+    assert [np.argwhere(fault.pixels).tolist() for fault in found if fault.pixels is not None] == (
+        [where] if where else []
+    )
+    assert (reading.pixels is None) == bool(where)
+
+
+@pytest.mark.parametrize(("transparent", "is_seen"), [(1, True), (3, False)])
+def test_a_transparent_value_of_2_bits_is_found(tmp_path: Path, transparent: int, is_seen: bool) -> None:
+    """Pillow spreads the values, but not the one that is transparent."""
+    data = {
+        b"IHDR": struct.pack(">IIBBBBB", 3, 1, 2, 0, 0, 0, 0),
+        b"tRNS": struct.pack(">H", transparent),
+        b"IDAT": zlib.compress(b"\0" + bytes([0b00011000])),
+        b"IEND": b"",
+    }
+    chunks = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in data.items()]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    reading = IndexMask(tmp_path / "a.png", plain_indices(3)).read((1, 3))
+    assert [fault.kind for fault in reading.faults] == (["mask-alpha"] if is_seen else [])
+    if not is_seen:
+        assert reading.pixels is not None and reading.pixels.tolist() == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("mode", "transparency", "is_seen"),
+    [
+        ("P", 11, True),
+        ("P", bytes([255, 255, 100]), True),
+        ("P", bytes([255] * 3 + [9]), False),
+        ("RGB", (2, 2, 2), True),
+    ],
+)
+def test_colours_that_are_transparent_are_found(tmp_path: Path, mode: str, transparency: Any, is_seen: bool) -> None:
+    path = tmp_path / "a.png"
+    save_transparent(path, mode, transparency)
+    reading = ColorMask(path, {(0, 0, 0): 0, (1, 1, 1): 1, (2, 2, 2): 2, (11, 11, 11): IGNORE_INDEX}).read((2, 2))
+    assert [fault.kind for fault in reading.faults] == (["mask-alpha"] if is_seen else [])
+    if not is_seen:
+        assert reading.pixels is not None and reading.pixels.tolist() == EXPECTED
+
+
+def test_a_text_called_transparency_makes_nothing_transparent(tmp_path: Path) -> None:
+    texts = PngInfo()
+    texts.add_text("transparency", "none")
+    Image.fromarray(VALUES).save(tmp_path / "a.png", pnginfo=texts)
+    assert read(IndexMask(tmp_path / "a.png", INDICES)) == EXPECTED

@@ -199,6 +199,13 @@ def test_background_and_crowds(
     assert pixels[0, 0] == outside and pixels[1, 1] == crowd
 
 
+@pytest.mark.parametrize("licences", [5, "x", {"name": "CC0"}, None])
+def test_licences_that_are_no_list_say_nothing(tmp_path: Path, licences: Any) -> None:
+    _touch(tmp_path, "a.jpg")
+    _write(tmp_path, "result.json", _document([_image(0, "a.jpg")], []) | {"licenses": licences})
+    assert read_source(root=tmp_path).licence == "not stated"
+
+
 def test_a_category_called_background_takes_the_rest(tmp_path: Path) -> None:
     categories = [{"id": 3, "name": "cat"}, {"id": 5, "name": "background"}]
     source = read_source(root=_one_image(tmp_path, _annotation(0, 3), categories=categories))
@@ -222,6 +229,8 @@ def test_boxes_are_drawn_where_asked_for(tmp_path: Path) -> None:
         (_annotation(0, 1, [[1, 1, 2, 2]]), "annotation 100 has no polygon"),
         (_annotation(0, 1, [[1, 1, 2, 2, 3, 3, 4]]), "has a polygon with 7 coordinates, one without its partner"),
         (_annotation(0, 1, [[1, "x", 2, 2, 3, 3]]), "annotation 100 has a polygon with something that is no number"),
+        (_annotation(0, 1, [*BOX, {}]), "annotation 100 has a polygon that is no list of numbers: {}"),
+        (_annotation(0, 1, [*BOX, ""]), "annotation 100 has a polygon that is no list of numbers: ''"),
         (_annotation(0, 1, "x"), "annotation 100 has a segmentation that is no list: 'x'"),
         (_annotation(0, 1, {"counts": [48]}), "annotation 100 has run lengths without a size: None"),
         (_annotation(0, 1, {"counts": [1.5], "size": [6, 8]}), "run lengths that cannot be understood: [1.5]"),

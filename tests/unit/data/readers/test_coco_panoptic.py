@@ -123,6 +123,15 @@ def test_a_label_can_be_sent_and_its_key_is_its_table(tmp_path: Path) -> None:
             "annotation",
             "has segments with ids that no colour can show: 16777216",
         ),
+        (
+            {
+                "segments_info": [*SEGMENTS, {"id": 700, "category_id": 1}],
+                "file_name": "000000000139.png",
+                "image_id": 139,
+            },
+            "annotation",
+            "has segments that are listed twice, with other categories: 700",
+        ),
     ],
 )
 def test_a_wrong_annotation_is_named(tmp_path: Path, annotation: Any, kind: str, message: str) -> None:

@@ -152,6 +152,7 @@ def test_no_class_table(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("classes: [", "dataset.yaml: is not YAML: "),
+        (TABLE + "licence: 2024-13-45", "dataset.yaml: holds a value that cannot be read: month must be in 1..12"),
         ("", "dataset.yaml: "),
         ("void: [1]", "dataset.yaml: classes: is missing"),
         ("classes: []", "dataset.yaml: classes: "),
