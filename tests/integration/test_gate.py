@@ -128,6 +128,7 @@ def test_a_class_that_the_champion_does_not_know_counts_against_it(finished: Pro
     assert (compared["classes"][3]["first"], compared["classes"][3]["second"]) == (1.0, 0.0)
 
 
+@pytest.mark.slow
 def test_a_champion_that_predicts_a_class_of_old_cannot_be_compared_and_a_person_decides(finished: Project) -> None:
     table = finished.root / "data/dataset.yaml"
     table.write_text(table.read_text(encoding="utf-8").replace("name: box", "name: crate"), encoding="utf-8")
@@ -156,6 +157,7 @@ def test_a_champion_that_predicts_a_class_of_old_cannot_be_compared_and_a_person
     assert not (finished.root / "pages").exists() or not list((finished.root / "pages").iterdir())
 
 
+@pytest.mark.slow
 def test_a_champion_that_somebody_registered_by_hand(finished: Project, tmp_path: Path) -> None:
     client = finished.client()
     finished.change_params("register.better", "point")

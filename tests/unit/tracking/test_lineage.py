@@ -184,7 +184,7 @@ def test_environment_tags() -> None:
 def test_the_files_that_are_kept(repository: Path) -> None:
     dataset = repository / "build/dataset"
     dataset.mkdir(parents=True)
-    for name in ("source.json", "report.json", "images.bin"):
+    for name in ("source.json", "report.json", "shards.bin"):
         (dataset / name).write_text(name)
     (repository / "labels").mkdir()
     (repository / "labels/more.dvc").write_text("outs:\n- {md5: eee.dir, path: more}\n")
