@@ -293,6 +293,9 @@ def _open_tar(stream: io.BufferedIOBase, name: str) -> tarfile.TarFile:
 
 def _list_tar(tarred: tarfile.TarFile) -> Iterator[_Entry]:
     for member in tarred:
+        if member.size < 0:
+            # The next header would be looked for before this one, again and again (CVE-2025-8194).
+            raise tarfile.ReadError(f"a header says that it has {member.size:,} bytes")
         is_plain = (member.isfile() or member.isdir()) and not member.issparse()
         fault = None if is_plain else "is a link or a device"
         yield _Entry(member.name, member.isdir(), member.size, fault, _tar_opener(tarred, member))

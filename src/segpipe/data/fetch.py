@@ -1,9 +1,12 @@
 """Brings a source in as it is found: a folder, an archive, an address of either, or a public set by its name."""
 
+import errno
 import logging
 import os
 import shutil
+import stat
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 from segpipe.data.archive import strip_suffix, unpack
@@ -47,7 +50,7 @@ def fetch(
             whose archives mostly have theirs.
         output: the folder to fill; must not exist.
         cache: the folder in which downloaded archives stay, so that a second run needs no network.
-        allow_http: whether http:// is allowed.
+        allow_http: whether http:// and ftp:// are allowed.
         patience: with a bad connection.
 
     Raises:
@@ -65,7 +68,7 @@ def fetch(
 def _fetch_local(path: Path, sha256: str | None, output: Path) -> None:
     if path.is_dir():
         if sha256 is not None:
-            raise SourceError(f"download.sha256 is of an archive, and {path} is a folder; remove one of the two")
+            raise SourceError(f"`sha256:` is of an archive, and {path} is a folder; remove one of the two")
         _copy_folder(path, output)
     elif path.is_file():
         if sha256 is not None and (found := sha256_of_file(path)) != sha256:
@@ -77,14 +80,39 @@ def _fetch_local(path: Path, sha256: str | None, output: Path) -> None:
 
 def _copy_folder(path: Path, output: Path) -> None:
     # Not shutil.copytree: on a full disk it would try every other file too, and then hide what the system said.
-    for folder, _, names in os.walk(path, followlinks=True):
-        target = output / Path(folder).relative_to(path)
-        target.mkdir(parents=True, exist_ok=True)
+    for folder, _, names in os.walk(path, followlinks=True, onerror=_refuse):
+        below = Path(folder).relative_to(path)
+        _refuse_circle(path, below)
+        (output / below).mkdir(parents=True, exist_ok=True)
         for name in names:
-            try:
-                shutil.copy2(Path(folder, name), target / name)
-            except FileNotFoundError as error:
-                raise SourceError(f"{Path(folder, name)}: is a link to nothing; remove it") from error
+            _refuse_special(Path(folder, name))
+            shutil.copy2(Path(folder, name), output / below / name)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    # os.walk by itself leaves such a folder out and says nothing.
+    raise SourceError(f"{error.filename}: cannot be listed: {error.strerror}; check its permissions") from error
+
+
+def _refuse_circle(path: Path, below: Path) -> None:
+    """Refuses a folder that holds one through which it was reached: it would be copied into itself."""
+    real = (path / below).resolve()
+    if any((path / parent).resolve().is_relative_to(real) for parent in below.parents):
+        raise SourceError(f"{path / below}: is a link that leads in a circle; remove it")
+
+
+def _refuse_special(file: Path) -> None:
+    try:
+        mode = file.stat().st_mode
+    except FileNotFoundError as error:
+        raise SourceError(f"{file}: is a link to nothing; remove it") from error
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise SourceError(f"{file}: is a link that leads in a circle; remove it") from error
+    if not stat.S_ISREG(mode):
+        # Reading a pipe waits for ever, and reading a device may never end.
+        raise SourceError(f"{file}: is a pipe, a socket or a device, not a file; remove it")
 
 
 def _fetch_address(
@@ -92,12 +120,13 @@ def _fetch_address(
 ) -> None:
     is_web = address.startswith(("https://", "http://"))
     if sha256 is not None:
-        open_remote = open_web_file(address, allow_http=allow_http) if is_web else open_remote_file(address)
+        opener = open_web_file if is_web else open_remote_file
+        open_remote = opener(address, allow_http=allow_http)
         unpack(download(open_remote, redact(address), sha256, cache, patience), output, name=redact(address))
     elif is_web:
         raise SourceError(no_sha256(address))
     else:
-        copy_remote_folder(address, output, patience)
+        copy_remote_folder(address, output, patience, allow_http=allow_http)
 
 
 def _fetch_public(name: str, sha256: str | None, output: Path, cache: Path, patience: Patience) -> None:
@@ -106,6 +135,8 @@ def _fetch_public(name: str, sha256: str | None, output: Path, cache: Path, pati
         raise SourceError(f"{PUBLIC}{name}: no such public set; {nearest(name, public_set_names())}")
     _check_public(public, sha256, cache)
     log.info("%s: licence: %s; to be cited: %s", name, public.licence, public.citation)
+    if public.note:
+        log.info("%s: %s", name, public.note)
     for archive in public.archives:
         path = cache / archive.name
         if archive.address is not None:
@@ -127,9 +158,9 @@ def _check_public(public: PublicSet, sha256: str | None, cache: Path) -> None:
     unpinned = [archive for archive in public.archives if archive.address is not None and archive.sha256 is None]
     if unpinned and sha256 is None:
         names = ", ".join(redact(archive.address or "") for archive in unpinned)
-        problems.append(f"the sha256 of {names} is not known to segpipe; give it as download.sha256")
+        problems.append(f"the sha256 of {names} is not known to segpipe; give it as `sha256:` beside `source:`")
     elif sha256 is not None and len(unpinned) != 1:
-        problems.append("segpipe knows the sha256 of its archives; remove download.sha256")
+        problems.append("segpipe knows the sha256 of its archives; remove `sha256:` beside `source:`")
     by_hand = [archive for archive in public.archives if archive.address is None]
     if missing := [archive for archive in by_hand if not (cache / archive.name).is_file()]:
         names = " and ".join(archive.name for archive in missing)

@@ -15,7 +15,7 @@ import fsspec
 
 from segpipe.data.archive import path_parts, refuse_unsafe
 from segpipe.data.transfer import BLOCK_BYTES, OpenRemote, Patience, Remote, TryAgainError, persist
-from segpipe.data.web import redact
+from segpipe.data.web import not_encrypted, redact
 from segpipe.errors import SourceError
 
 PACKAGES = {
@@ -31,25 +31,26 @@ PACKAGES = {
 _VERSION_KEYS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "updated", "created")
 
 
-def open_remote_file(address: str) -> OpenRemote:
+def open_remote_file(address: str, *, allow_http: bool = False) -> OpenRemote:
     """Gives what opens a file at an offset, if its size and mark are still those of the version.
 
     Args:
         address: of a scheme that fsspec knows; may hold a user and a password.
+        allow_http: whether ftp, as plain as http, is allowed.
 
     Raises:
-        SourceError: (when opened) nothing reads that scheme; there is no such file, or it may not be read, or is a
-            folder.
+        SourceError: (when opened) plain ftp; nothing reads that scheme; there is no such file, or it may not be read,
+            or is a folder.
     """
 
     @contextmanager
     def open_at(start: int, version: str | None) -> Iterator[Remote]:
-        file_system, path = _connect(address)
+        file_system, path = _connect(address, allow_http)
         with _errors_named(address):
             info = file_system.info(path)
         if info["type"] == "directory":
             name = redact(address)
-            raise SourceError(f"download.sha256 is of an archive, and {name} is a folder; remove one of the two")
+            raise SourceError(f"`sha256:` is of an archive, and {name} is a folder; remove one of the two")
         with _errors_named(address):
             file = file_system.open(path, "rb")
         with file:
@@ -61,21 +62,22 @@ def open_remote_file(address: str) -> OpenRemote:
     return open_at
 
 
-def copy_remote_folder(address: str, output: Path, patience: Patience) -> None:
+def copy_remote_folder(address: str, output: Path, patience: Patience, *, allow_http: bool = False) -> None:
     """Copies a folder file by file; a file whose copy breaks is copied anew.
 
     Args:
         address: of a scheme that fsspec knows.
         output: an existing folder.
         patience: for each file.
+        allow_http: whether ftp, as plain as http, is allowed.
 
     Raises:
-        SourceError: no folder, an empty one, unreachable, or with names that lead out of it or collide.
+        SourceError: plain ftp, no folder, an empty one, unreachable, or with names that lead out of it or collide.
     """
     name = redact(address)
 
     def list_files() -> tuple[Any, str, list[str]]:
-        file_system, path = _connect(address)
+        file_system, path = _connect(address, allow_http)
         with _errors_named(address):
             if file_system.info(path)["type"] != "directory":
                 raise SourceError(no_sha256(address))
@@ -87,7 +89,7 @@ def copy_remote_folder(address: str, output: Path, patience: Patience) -> None:
 
     file_system, path, files = persist(list_files, name, patience)
     if not files:
-        raise SourceError(f"{name}: is an empty folder; mend download.source")
+        raise SourceError(f"{name}: is an empty folder; mend `source:`")
     names = [file.removeprefix(path.rstrip("/") + "/") for file in files]
     refuse_unsafe(name, ((below, False, None) for below in names))
     for file, below in zip(files, names, strict=True):
@@ -98,13 +100,17 @@ def copy_remote_folder(address: str, output: Path, patience: Patience) -> None:
 
 def no_sha256(address: str) -> str:
     """The message of an archive's address without a sha256."""
-    return f"{redact(address)}: an archive's address needs download.sha256, so that another content is noticed"
+    return (
+        f"{redact(address)}: an archive's address needs `sha256:` beside `source:`, so that another content is noticed"
+    )
 
 
-def _connect(address: str) -> tuple[Any, str]:
+def _connect(address: str, allow_http: bool) -> tuple[Any, str]:
     name, scheme = redact(address), address.partition("://")[0]
     if "::" in address:
         raise SourceError(f"{name}: is a chain of addresses; name the file or folder itself")
+    if scheme == "ftp" and not allow_http:
+        raise SourceError(not_encrypted(name, "name an address of another kind"))
     try:
         fsspec.get_filesystem_class(scheme)
     except ImportError as error:
@@ -113,7 +119,7 @@ def _connect(address: str) -> tuple[Any, str]:
             f"{name}: {scheme}:// needs a package that is not installed ({error}); pip install {package}"
         ) from error
     except ValueError as error:
-        raise SourceError(f"{name}: nothing here reads {scheme}:// addresses; mend download.source") from error
+        raise SourceError(f"{name}: nothing here reads {scheme}:// addresses; mend `source:`") from error
     with _errors_named(address):
         file_system, path = fsspec.core.url_to_fs(address)
         # What an earlier look saw may have changed since.
@@ -143,7 +149,7 @@ def _errors_named(address: str) -> Iterator[None]:
     except (SourceError, TryAgainError):
         raise
     except FileNotFoundError as error:
-        raise SourceError(f"{name}: no such file or folder; mend download.source") from error
+        raise SourceError(f"{name}: no such file or folder; mend `source:`") from error
     except PermissionError as error:
         raise SourceError(f"{name}: may not be read: {_scrub(error, address)}; look at the keys in use") from error
     except OSError as error:

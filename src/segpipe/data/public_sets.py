@@ -6,10 +6,8 @@ set's note says so. Records: TensorFlow Datasets (`url_checksums/`) for VOC, ADE
 MD5 and then hashed.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
 COCO_IMAGES = "https://s3.amazonaws.com/images.cocodataset.org"
 COCO_LICENCE = "annotations CC BY 4.0; the images' own licences and the terms of use of Flickr"
@@ -48,14 +46,13 @@ class PublicSet:
     """A data set that others publish.
 
     Args:
-        name: after `public:` in `download.source`.
+        name: after `public:` in `source`.
         format: the reader of its layout, as in `download.format`.
         archives: unpacked in this order into one folder.
         licence: the terms of use, in short.
         citation: what its authors want to be cited.
         homepage: where its terms stand in full.
         note: what a user should know.
-        options: of the reader.
     """
 
     name: str
@@ -65,7 +62,6 @@ class PublicSet:
     citation: str
     homepage: str
     note: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 _VOC = PublicArchive(
@@ -169,7 +165,7 @@ _SETS = (
         citation=f"{COCO_CITATION}; Caesar et al., COCO-Stuff: Thing and Stuff Classes in Context, CVPR 2018",
         homepage="https://github.com/nightrome/cocostuff",
         note="No record gives the size and sha256 of stuffthingmaps_trainval2017.zip, and its address is http only: "
-        "its sha256 must be given as download.sha256.",
+        "its sha256 must be given as `sha256:` beside `source:`.",
     ),
     PublicSet(
         name="oxford_pet",

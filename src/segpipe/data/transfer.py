@@ -10,6 +10,7 @@ The cache is a folder that may be deleted at any time. Of each file, named by th
 
 import json
 import logging
+import os
 import random
 import shutil
 import sys
@@ -24,7 +25,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from segpipe.errors import SourceError
-from segpipe.files import sha256_of_file, whole_file, write_json
+from segpipe.files import sha256_of_file, write_json
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +143,15 @@ class _Part:
     def is_complete(self) -> bool:
         return self.path.exists() and self._state()[1] == self.num_bytes()
 
+    def clear_left_overs(self) -> None:
+        # Of a process that was killed while it wrote; whoever holds the lock is the only one that writes.
+        for left_over in self.path.parent.glob(f".{self.path.stem}.*.part"):
+            left_over.unlink()
+
+    def sync(self) -> None:
+        with self.path.open("rb") as file:
+            os.fsync(file.fileno())
+
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
         self._state_path.unlink(missing_ok=True)
@@ -184,6 +194,7 @@ def download(
     with FileLock(cache / f"{sha256}.lock"):
         if _is_in_cache(whole, sha256, name):
             return whole
+        part.clear_left_overs()
         log.info("downloading %s", name)
         was_pieced = _fill(part, open_remote, name, size_bytes, patience)
         if was_pieced and sha256_of_file(part.path) != sha256:
@@ -221,19 +232,20 @@ def _fill(part: _Part, open_remote: OpenRemote, name: str, size_bytes: int | Non
             if remote.start == 0:
                 part.begin(remote)
             _check_room(part.path, remote, name)
-            _append(part, remote, name)
+            _append(part, remote, name, size_bytes)
 
     persist(go_on, name, patience, part.num_bytes, "; what has come is kept, and the next run goes on from there")
     return was_pieced
 
 
-def _append(part: _Part, remote: Remote, name: str) -> None:
-    size = remote.size_bytes
+def _append(part: _Part, remote: Remote, name: str, size_bytes: int | None) -> None:
+    # An answer without a length may never end.
+    known = size_bytes if remote.size_bytes is None else remote.size_bytes
     with (
         part.path.open("ab") as file,
         tqdm(
             desc=name.rpartition("/")[2][:40],
-            total=size,
+            total=known,
             initial=remote.start,
             unit="B",
             unit_scale=True,
@@ -241,12 +253,14 @@ def _append(part: _Part, remote: Remote, name: str) -> None:
         ) as bar,
     ):
         for block in remote.blocks:
-            if size is not None and file.tell() + len(block) > size:
-                raise SourceError(f"{name}: sends more than the {size:,} bytes that it announced; name another address")
+            if known is not None and file.tell() + len(block) > known:
+                part.remove()
+                who = "are expected" if remote.size_bytes is None else "it announced"
+                raise SourceError(f"{name}: sends more than the {known:,} bytes that {who}; name another address")
             file.write(block)
             bar.update(len(block))
-    if size is not None and part.num_bytes() != size:
-        raise TryAgainError(f"the connection broke after {part.num_bytes():,} of {size:,} bytes")
+    if remote.size_bytes is not None and part.num_bytes() != remote.size_bytes:
+        raise TryAgainError(f"the connection broke after {part.num_bytes():,} of {remote.size_bytes:,} bytes")
 
 
 def _check_size(remote: Remote, size_bytes: int | None, name: str) -> None:
@@ -268,8 +282,9 @@ def _check_room(path: Path, remote: Remote, name: str) -> None:
 def _move_if_right(part: _Part, whole: Path, sha256: str, name: str) -> None:
     found = sha256_of_file(part.path)
     if found == sha256:
-        with whole_file(whole) as temporary:
-            part.path.replace(temporary)
+        # In one step: a kill between two would leave the bytes under a name that nobody looks for.
+        part.sync()
+        part.path.replace(whole)
         part.remove()
         return
     with part.path.open("rb") as file:
@@ -283,5 +298,6 @@ def other_content(name: str, found: str, expected: str, hint: str = "") -> str:
     """The message of a file whose sha256 is not the expected one."""
     return (
         f"{name}: has another content than expected: sha256 {found}, and {expected} is asked for"
-        f"{f' ({hint})' if hint else ''}; get the file again, or mend download.sha256 if the new content is meant"
+        f"{f' ({hint})' if hint else ''}; get the file again, or, if the new content is meant, mend `sha256:` beside "
+        "`source:`"
     )

@@ -109,20 +109,25 @@ def _refuse_plain(url: httpx.URL, origin: httpx.URL, allow_http: bool) -> None:
         return
     here = redact(str(url))
     if url == origin:
-        raise SourceError(
-            f"{here}: is not encrypted, so that others could read and change it on the way; name an https:// address, "
-            "or set download.allow_http: true"
-        )
+        raise SourceError(not_encrypted(here, "name an https:// address"))
     raise SourceError(
         f"{redact(str(origin))}: leads to {here}, which is not https; name another address"
-        + (", or set download.allow_http: true" if url.scheme == "http" else "")
+        + (", or set `allow_http: true` beside `source:`" if url.scheme == "http" else "")
+    )
+
+
+def not_encrypted(name: str, mend: str) -> str:
+    """The message of an address of a protocol that anyone on the way can read and change."""
+    return (
+        f"{name}: is not encrypted, so that others could read and change it on the way; {mend}, "
+        "or set `allow_http: true` beside `source:`"
     )
 
 
 def _leads_inside(origin: httpx.URL, url: httpx.URL, what: str) -> str:
     return (
         f"{redact(str(origin))}: leads to {url.host}, which {what}: a public server must not reach in there through "
-        "us; if it is right, name that address itself in download.source"
+        "us; if it is right, name that address itself as `source:`"
     )
 
 

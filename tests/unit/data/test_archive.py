@@ -104,6 +104,21 @@ def test_an_archive_is_unpacked(tmp_path: Path, name: str) -> None:
     assert contents(tmp_path / "out") == FILES
 
 
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_negative_size_does_not_lead_in_a_circle(tmp_path: Path, name: str, is_first: bool) -> None:
+    """tarfile of Python 3.11.7 looks for the next header where this one began (CVE-2025-8194)."""
+    before, wrong = tarfile.TarInfo("before"), tarfile.TarInfo("wrong")
+    wrong.size = -512
+    headers = ([] if is_first else [before]) + [wrong]
+    content = b"".join(header.tobuf(tarfile.GNU_FORMAT) for header in headers) + bytes(1024)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    limits = Limits(num_entries=100)
+    with pytest.raises(SourceError, match=r"a\.tar.*: is damaged: a header says that it has -512 bytes"):
+        unpack(tmp_path / name, tmp_path / "out", limits=limits)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_name_of_the_file_says_nothing(tmp_path: Path) -> None:
     for name in WRITERS:
         path = WRITERS[name](tmp_path / name, FILES)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import os
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from web_server import Served, breaks_after, says, serve
@@ -90,7 +94,7 @@ def test_a_folder_is_copied(tmp_path: Path, bring: Callable[..., dict[str, bytes
 
 def test_a_folder_has_no_sha256(tmp_path: Path, bring: Callable[..., dict[str, bytes]]) -> None:
     (tmp_path / "in").mkdir()
-    with pytest.raises(SourceError, match=r"download.sha256 is of an archive, and .*in is a folder"):
+    with pytest.raises(SourceError, match=r"`sha256:` is of an archive, and .*in is a folder"):
         bring(str(tmp_path / "in"), "0" * 64)
 
 
@@ -98,6 +102,58 @@ def test_a_link_to_nothing_is_named(tmp_path: Path, bring: Callable[..., dict[st
     (tmp_path / "in").mkdir()
     (tmp_path / "in/link").symlink_to("nothing")
     with pytest.raises(SourceError, match=r"in/link: is a link to nothing"):
+        bring(str(tmp_path / "in"))
+    assert list((tmp_path / "raw").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_listed_is_named(
+    tmp_path: Path, bring: Callable[..., dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in/images").mkdir(parents=True)
+    list_well = os.scandir
+
+    def list_badly(path: Any = ".") -> Any:
+        if str(path).endswith("in/images"):
+            # Whom the system lets read everything, a chmod does not stop.
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return list_well(path)
+
+    monkeypatch.setattr(os, "scandir", list_badly)
+    with pytest.raises(SourceError, match=r"in/images: cannot be listed: Permission denied; check its permissions"):
+        bring(str(tmp_path / "in"))
+    assert list((tmp_path / "raw").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "links",
+    [{"loop": "."}, {"loop": "loop"}, {"a/up": "../.."}, {"a/across": "../b", "b/back": "../a"}],
+    ids=["to its folder", "to itself", "to above the source", "by way of another"],
+)
+def test_a_link_that_leads_in_a_circle_is_named(
+    tmp_path: Path, bring: Callable[..., dict[str, bytes]], links: dict[str, str]
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+    for name, target in links.items():
+        (tmp_path / "in" / name).symlink_to(target)
+    with pytest.raises(SourceError, match=r"in/.*(loop|up|across|back): is a link that leads in a circle; remove it"):
+        bring(str(tmp_path / "in"))
+    assert list((tmp_path / "raw").iterdir()) == []
+
+
+def test_two_links_to_one_folder_are_no_circle(tmp_path: Path, bring: Callable[..., dict[str, bytes]]) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/a.txt").write_bytes(b"a")
+    for name in ("one", "two"):
+        (tmp_path / "in" / name).symlink_to(tmp_path / "elsewhere")
+    assert bring(str(tmp_path / "in")) == {"one/a.txt": b"a", "two/a.txt": b"a"}
+
+
+def test_a_pipe_is_named(tmp_path: Path, bring: Callable[..., dict[str, bytes]]) -> None:
+    (tmp_path / "in").mkdir()
+    os.mkfifo(tmp_path / "in/pipe")
+    with pytest.raises(SourceError, match=r"in/pipe: is a pipe, a socket or a device, not a file; remove it"):
         bring(str(tmp_path / "in"))
     assert list((tmp_path / "raw").iterdir()) == []
 
@@ -111,7 +167,7 @@ def test_an_archive_is_unpacked(tmp_path: Path, bring: Callable[..., dict[str, b
 
 def test_another_content_than_the_sha256_is_refused(tmp_path: Path, bring: Callable[..., dict[str, bytes]]) -> None:
     (tmp_path / "a.zip").write_bytes(ARCHIVE)
-    with pytest.raises(SourceError, match=r"a\.zip: has another content than expected: sha256 .* get the file again"):
+    with pytest.raises(SourceError, match=r"a\.zip: has another content .*; get the file again, .* mend `sha256:`"):
         bring(str(tmp_path / "a.zip"), "0" * 64)
     assert list((tmp_path / "raw").iterdir()) == []
 
@@ -141,7 +197,7 @@ def test_an_address_is_fetched_once(tmp_path: Path, bring: Callable[..., dict[st
 
 
 def test_an_address_needs_a_sha256(bring: Callable[..., dict[str, bytes]], server: Served) -> None:
-    with pytest.raises(SourceError, match=r"an archive's address needs download\.sha256"):
+    with pytest.raises(SourceError, match=r"an archive's address needs `sha256:` beside `source:`"):
         bring(f"{server.address}/streets.zip")
     assert server.requests == []
 
@@ -149,6 +205,20 @@ def test_an_address_needs_a_sha256(bring: Callable[..., dict[str, bytes]], serve
 def test_plain_http_is_refused_unless_allowed(bring: Callable[..., dict[str, bytes]], server: Served) -> None:
     with pytest.raises(SourceError, match="is not encrypted"):
         bring(f"{server.address}/streets.zip", _sha256(ARCHIVE), allow_http=False)
+
+
+@pytest.mark.parametrize("sha256", [None, _sha256(ARCHIVE)])
+def test_plain_ftp_is_refused_unless_allowed(
+    bring: Callable[..., dict[str, bytes]], monkeypatch: pytest.MonkeyPatch, sha256: str | None
+) -> None:
+    def connect(address: str) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", connect)
+    with pytest.raises(SourceError, match=r"a\.zip: is not encrypted, .* or set `allow_http: true` beside `source:`"):
+        bring("ftp://127.0.0.1/a.zip", sha256, allow_http=False)
+    with pytest.raises(SourceError, match=r"a\.zip: no such file or folder"):
+        bring("ftp://127.0.0.1/a.zip", sha256)
 
 
 def test_an_address_that_fails_leaves_nothing(
@@ -184,7 +254,8 @@ def publish(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Declares a public set."""
 
     def publish(*archives: PublicArchive) -> None:
-        public = PublicSet("pictures", "folder", archives, "free", "Somebody, 2026", "https://example.org/get")
+        terms = ("free", "Somebody, 2026", "https://example.org/get")
+        public = PublicSet("pictures", "folder", archives, *terms, note="Some are dark.")
         monkeypatch.setattr(fetch_module, "find_public_set", {"pictures": public}.get)
         monkeypatch.setattr(fetch_module, "public_set_names", lambda: ["pictures"])
 
@@ -206,6 +277,7 @@ def test_a_public_set_is_brought_into_one_folder(
         with caplog.at_level("INFO"):
             assert bring("public:pictures", allow_http=False) == expected
     assert "pictures: licence: free; to be cited: Somebody, 2026" in caplog.text
+    assert "pictures: Some are dark." in caplog.text
     assert bring("public:pictures") == expected, "from the cache"
 
 
@@ -221,7 +293,7 @@ def test_an_archive_whose_sha256_nobody_knows_needs_the_users(
     bring: Callable[..., dict[str, bytes]], publish: Callable[..., None], server: Served
 ) -> None:
     publish(PublicArchive(f"{server.address}/a.zip", None, None))
-    with pytest.raises(SourceError, match=r"the sha256 of http.*/a\.zip is not known to segpipe; give it as download"):
+    with pytest.raises(SourceError, match=r"the sha256 of http.*/a\.zip is not known to segpipe; give it as `sha256:`"):
         bring("public:pictures")
     assert server.requests == []
     assert bring("public:pictures", _sha256(ARCHIVE)) == FILES
@@ -231,7 +303,9 @@ def test_a_public_set_has_its_own_sha256(
     bring: Callable[..., dict[str, bytes]], publish: Callable[..., None], server: Served
 ) -> None:
     publish(PublicArchive(f"{server.address}/a.zip", None, _sha256(ARCHIVE)))
-    with pytest.raises(SourceError, match=r"segpipe knows the sha256 of its archives; remove download\.sha256"):
+    with pytest.raises(
+        SourceError, match=r"segpipe knows the sha256 of its archives; remove `sha256:` beside `source:`"
+    ):
         bring("public:pictures", "0" * 64)
 
 

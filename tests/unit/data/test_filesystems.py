@@ -161,9 +161,9 @@ def test_names_of_a_bucket_that_collide_are_refused(
 
 def test_a_folder_and_a_file_are_told_apart(memory: MemoryFileSystem, tmp_path: Path, patience: Patience) -> None:
     memory.pipe_file("/sets/a.zip", CONTENT)
-    with pytest.raises(SourceError, match=r"sets/a\.zip: an archive's address needs download\.sha256"):
+    with pytest.raises(SourceError, match=r"sets/a\.zip: an archive's address needs `sha256:` beside `source:`"):
         copy_remote_folder("memory://sets/a.zip", tmp_path / "out", patience)
-    with pytest.raises(SourceError, match=r"download\.sha256 is of an archive, and memory://sets is a folder"):
+    with pytest.raises(SourceError, match=r"`sha256:` is of an archive, and memory://sets is a folder"):
         download(open_remote_file("memory://sets"), "a", SHA256, tmp_path, patience)
 
 

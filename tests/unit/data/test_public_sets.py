@@ -24,7 +24,6 @@ def test_a_set_has_a_reader_and_its_terms(name: str) -> None:
     assert public is not None
     assert public.name == name
     READERS.check(public.format)
-    assert public.options.keys() <= (READERS.function_of(public.format).__kwdefaults__ or {}).keys()
     assert public.licence and public.citation
     assert public.homepage.startswith("http")
 

@@ -295,6 +295,30 @@ def test_more_than_announced_is_refused(tmp_path: Path) -> None:
         download(open_at, "x", "0" * 64, tmp_path, Patience())
 
 
+def test_an_answer_without_a_length_ends_at_the_declared_size(tmp_path: Path) -> None:
+    taken = 0
+
+    def send() -> Iterator[bytes]:
+        nonlocal taken
+        for _ in range(100):  # and for ever
+            taken += 1
+            yield b"0"
+
+    @contextmanager
+    def open_at(start: int, version: str | None) -> Iterator[Remote]:
+        yield Remote(0, None, "one", send())
+
+    with pytest.raises(SourceError, match="x: sends more than the 10 bytes that are expected"):
+        download(open_at, "x", "0" * 64, tmp_path, Patience(), size_bytes=10)
+    assert taken == 11
+    assert [path.suffix for path in tmp_path.iterdir()] in ([], [".lock"])
+
+
+def test_an_answer_without_a_length_but_of_the_declared_size(get: Callable[..., bytes], server: Served) -> None:
+    server.script = [says(200, CONTENT, Content_Length=None, Connection="close")]
+    assert get(size_bytes=len(CONTENT)) == CONTENT
+
+
 def test_less_than_announced_is_asked_for_again(tmp_path: Path) -> None:
     """httpx notices it, other file systems may end early and say nothing."""
     starts = []
@@ -316,6 +340,37 @@ def test_a_file_for_which_there_is_no_room_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(SourceError, match=r"1,000,000,000,000,000,000 bytes are to come, and .* free; make room"):
         download(open_at, "x", "0" * 64, tmp_path, Patience())
+
+
+def test_a_kill_while_the_file_takes_its_place_loses_nothing(
+    get: Callable[..., bytes], server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands for the kill is an exception that nothing catches."""
+
+    class KilledError(BaseException):
+        pass
+
+    replace_well = Path.replace
+
+    def replace_and_die(path: Path, target: Path) -> None:
+        replace_well(path, target)
+        if path.name == f"{_sha256(CONTENT)}.part":
+            raise KilledError
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(Path, "replace", replace_and_die)
+        get()
+    assert get() == CONTENT
+    assert len(server.requests) == 1
+
+
+def test_what_a_killed_process_left_is_cleared(get: Callable[..., bytes], tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    others = f".{_sha256(OTHER)}.part.json.7.part"
+    for name in (f".{_sha256(CONTENT)}.part.json.7.part", f".{_sha256(CONTENT)}.7.part", others):
+        (tmp_path / "cache" / name).write_text("{")
+    assert get() == CONTENT
+    assert _cache(tmp_path) == {_sha256(CONTENT), others}
 
 
 DOWNLOAD = """

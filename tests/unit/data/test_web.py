@@ -94,7 +94,7 @@ def test_what_is_compressed_on_the_way_comes_as_it_is(server: Served) -> None:
 
 
 def test_plain_http_is_refused_unless_allowed(server: Served) -> None:
-    with pytest.raises(SourceError, match=r"is not encrypted.*download\.allow_http: true"):
+    with pytest.raises(SourceError, match=r"is not encrypted.*`allow_http: true` beside `source:`"):
         _read(f"{server.address}/a.zip", allow_http=False)
     assert server.requests == []
 
