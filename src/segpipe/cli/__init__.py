@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import os
+import select
 import sys
 import tempfile
 from dataclasses import asdict
@@ -52,11 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _is_output_closed() -> bool:
     """Whether whoever read our output has seen enough, as `head` does."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return True
-    return False
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _parser() -> argparse.ArgumentParser:

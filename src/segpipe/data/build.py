@@ -88,7 +88,6 @@ def build_store(
     find(_find_too_many_skipped(len(samples) + num_halves, num_skipped, policy))
     manifest = _make_manifest(counted, samples, groups, splits)
     if len(manifest):
-        find(_find_emptied_splits(splits, manifest))
         write_manifest(output, manifest, source.classes, source.licence)
         if cache is not None:
             # Who has findings is looked at again each time, so that they are named each time.
@@ -96,8 +95,9 @@ def build_store(
             keyed = manifest.copy()
             keyed[KEY] = [keys[name] if name in clean else None for name in manifest["sample_id"]]
             keep_store(cache, output, keyed, source.classes, source.licence)
-        # Else the class may be in what could not be read.
+        # Else the split or the class may be in what could not be read.
         if not any(finding.action == "fail" and finding.sample_id for finding in findings):
+            find(_find_emptied_splits(splits, manifest))
             find(_find_absent_classes(manifest, source.classes))
         findings += _find_leaks(Store(source.classes, "", manifest, output), policy)
     else:
