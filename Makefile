@@ -38,11 +38,11 @@ deploy: $(READY) ## pools, deployments and automations to the server of PREFECT_
 worker: $(READY) ## a worker for the server of PREFECT_API_URL (POOL=cpu or POOL=gpu DEVICE=0)
 	pipelines/worker.sh $(POOL) $(DEVICE)
 
-test: $(READY) check ## lint, format, types and all tests
+test: $(READY) check ## lint, format, types and the tests (test-team and chaos have their own)
 	pytest
 
 test-team: $(READY) ## only what a team needs: PostgreSQL behind both servers, a DVC remote by ssh
-	pytest tests/team
+	pytest -m team tests/team
 
 chaos: $(READY) ## what takes long: killed workers, servers, registrations; rebuilds, fuzzed files, huge images
 	pytest -m slow

@@ -47,7 +47,10 @@ PUBLIC = "https://mlflow.example.org"
 NUM_IMAGES = 12
 EVENT_SECONDS = 30.0
 
-pytestmark = pytest.mark.skipif(BINARIES is None, reason="no PostgreSQL here: apt-get install postgresql")
+pytestmark = [
+    pytest.mark.team,
+    pytest.mark.skipif(BINARIES is None, reason="no PostgreSQL here: apt-get install postgresql"),
+]
 
 
 @dataclass(frozen=True)

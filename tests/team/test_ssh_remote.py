@@ -27,9 +27,12 @@ Subsystem sftp internal-sftp
 # The shell of a worker that may run no stage.
 TAKE_ONLY = {"SHELL": str(REPOSITORY / "pipelines/only_stage.sh"), "SEGPIPE_STAGE": ""}
 
-pytestmark = pytest.mark.skipif(
-    SSHD is None or shutil.which("ssh-keygen") is None, reason="no sshd here: apt-get install openssh-server"
-)
+pytestmark = [
+    pytest.mark.team,
+    pytest.mark.skipif(
+        SSHD is None or shutil.which("ssh-keygen") is None, reason="no sshd here: apt-get install openssh-server"
+    ),
+]
 
 
 @dataclass(frozen=True)
