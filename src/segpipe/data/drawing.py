@@ -256,7 +256,14 @@ class Shape:
             DrawingError: its coordinates are not this picture's, or its patch is damaged.
         """
         points = np.frombuffer(self.points).reshape(-1, 2)
-        fault = check_inside(points, (canvas.height, canvas.width), self.name)
+        size_hw = canvas.height, canvas.width
+        fault = check_inside(points, size_hw, self.name)
+        if self.kind == "circle" and fault is None:
+            # Its rim reaches farther than its two points; how far does not matter, as long as they are in the image.
+            radius = float(np.hypot(*(points[1] - points[0])))
+            limits = np.array([size_hw[1], size_hw[0]], np.float64)
+            rim = np.clip([points[0] - radius, points[0] + radius], -limits, 2 * limits)
+            fault = check_inside(rim, size_hw, self.name)
         if self.kind == "mask":
             self._draw_patch(canvas, points)
         else:

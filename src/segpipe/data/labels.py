@@ -114,7 +114,7 @@ class IndexMask:
         values, faults = _values_of(image, bits)
         if values is None:
             return Reading(None, faults)
-        mapped = _look_up(values, self.indices, is_lossy(image, self.path))
+        mapped = look_up(values, self.indices, is_lossy(image, self.path))
         return Reading(mapped.pixels, (*faults, *mapped.faults))
 
 
@@ -194,8 +194,14 @@ def _single_channel(image: Image.Image) -> tuple[npt.NDArray[np.uint8] | None, t
     return np.ascontiguousarray(colors[..., 0]), (fault,)
 
 
-def _look_up(values: npt.NDArray[Any], indices: Mapping[int, int], is_lossy: bool) -> Reading:
-    """Maps values to class indices, or says what is wrong with those that mean nothing."""
+def look_up(values: npt.NDArray[Any], indices: Mapping[int, int], is_lossy: bool = False) -> Reading:
+    """Maps values to class indices, or says what is wrong with those that mean nothing.
+
+    Args:
+        values: (height, width) uint8 or uint16, as the source has them.
+        indices: class index, or `IGNORE_INDEX`, of each known value.
+        is_lossy: whether they come from a file that was compressed with loss.
+    """
     num_values = 256 if values.dtype == np.uint8 else MAX_VALUE + 1
     is_known = np.zeros(num_values, np.bool_)
     lookup = np.full(num_values, IGNORE_INDEX, np.uint8)
@@ -208,7 +214,7 @@ def _look_up(values: npt.NDArray[Any], indices: Mapping[int, int], is_lossy: boo
         diagnosis = diagnose_values(Values(values, num_px, indices, is_lossy))
         if diagnosis.mended is None:
             return Reading(None, (diagnosis.fault,))
-        mended = _look_up(diagnosis.mended, indices, is_lossy)
+        mended = look_up(diagnosis.mended, indices, is_lossy)
         return Reading(mended.pixels, (diagnosis.fault, *mended.faults))
     faults = suspect_values(num_px, indices) + ((LOSSY,) if is_lossy else ())
     return Reading(np.asarray(cv2.LUT(values, lookup) if num_values == 256 else lookup[values], np.uint8), faults)

@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.io import loadmat  # type: ignore[import-untyped]
 
-from segpipe.classes import IGNORE_INDEX
-from segpipe.data.labels import digest_of
-from segpipe.faults import Fault, Reading, shown
+from segpipe.data.labels import digest_of, look_up
+from segpipe.faults import Fault, Reading
 
 
 @dataclass(frozen=True)
@@ -41,17 +40,7 @@ class MatMask:
         loaded = _load(self.path)
         if isinstance(loaded, Fault):
             return Reading(None, (loaded,))
-        lookup = np.full(256, IGNORE_INDEX, np.uint8)
-        is_known = np.zeros(256, np.bool_)
-        for value, index in self.indices.items():
-            lookup[value], is_known[value] = index, True
-        num_px = np.bincount(loaded.ravel(), minlength=256)
-        if num_px[~is_known].any():
-            unknown = np.flatnonzero((num_px > 0) & ~is_known).tolist()
-            what = f"holds values outside the class table: {shown(unknown)} ({int(num_px[unknown].sum())} px)"
-            mend = f"Known are {shown(sorted(self.indices), len(self.indices))}"
-            return Reading(None, (Fault("mask-values", what, mend, ~is_known[loaded]),))
-        return Reading(lookup[loaded])
+        return look_up(loaded, self.indices)
 
 
 def _load(path: Path) -> npt.NDArray[np.uint8] | Fault:

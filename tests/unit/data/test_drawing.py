@@ -240,6 +240,14 @@ def test_a_circle_is_given_by_centre_and_rim() -> None:
     assert (pixels[distance <= 4.5] == 1).all() and (pixels[distance > 5.6] == 0).all()
 
 
+@pytest.mark.parametrize(("centre_x", "rim_x", "is_outside"), [(10, 19, False), (10, 40, True), (0, 41, True)])
+def test_a_circle_reaches_as_far_as_its_rim(centre_x: int, rim_x: int, is_outside: bool) -> None:
+    canvas = Image.new("L", (41, 21), 0)
+    fault = Shape(1, "circle", _bytes(centre_x, 10, rim_x, 10), "spot").draw(canvas)
+    assert (fault is not None) == is_outside
+    assert fault is None or fault.kind == "annotation-outside"
+
+
 @pytest.mark.parametrize("kind", sorted(set(NUM_POINTS_OF_KIND) - {"mask", "circle", "point", "rectangle"}))
 def test_shapes_are_drawn_as_by_labelme(kind: str) -> None:
     rng = np.random.default_rng(8)
