@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segpipe.cli.pages import refuse_foreign
 from segpipe.cli.table import table
 from segpipe.config import PARAMS_FILE, Config, Download, Policy, Preprocess, SourceChoice, Split, load_config, locate
 from segpipe.errors import MAX_PROBLEMS_SHOWN, SourceError
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from segpipe.reports.problems import ProblemGroup
 
 OUTPUT = Path("pages/check")
-PAGE_FILES = frozenset({"report.html", "report.json", "pictures"})
 DEFAULT_FORMAT = "folder"
 WITHOUT_SPLITS = frozenset({"split-empty"})
 
@@ -59,7 +59,7 @@ def _check(options: argparse.Namespace) -> None:
     from segpipe.files import whole_folder
     from segpipe.reports.problems import write_check_report
 
-    _refuse_foreign(options.output)
+    refuse_foreign(options.output, "report.json", "report.html", "pictures")
     choice, settings = _choose(options)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".check.", dir=options.output.parent) as scratch:
@@ -79,13 +79,6 @@ def _check(options: argparse.Namespace) -> None:
     if problems := built.of_action("fail"):
         noun = "problem" if len(problems) == 1 else "problems"
         raise SourceError(f"{choice.source}: {len(problems)} {noun} would stop a training; see above, or the page")
-
-
-def _refuse_foreign(output: Path) -> None:
-    """The page takes the place of its folder: refuses one that holds anything but an earlier page."""
-    names = {path.name for path in output.iterdir()} if output.is_dir() else set()
-    if output.resolve() == Path.cwd() or (output.exists() and not output.is_dir()) or names - PAGE_FILES:
-        raise SourceError(f"--output {output}: holds more than an earlier check, and would be replaced; name a new one")
 
 
 def _choose(options: argparse.Namespace) -> tuple[SourceChoice, Preprocess]:

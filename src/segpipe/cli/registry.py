@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from segpipe.cli.pages import refuse_foreign
 from segpipe.cli.table import table
 from segpipe.config import Register, load_config
 from segpipe.errors import TrackingError
@@ -165,7 +166,7 @@ def _compare(options: argparse.Namespace) -> None:
         first = find_version(client, settings.model_name, options.first)
         second = find_version(client, settings.model_name, options.second)
         output = options.output or PAGES / f"compare-{first.version}-{second.version}"
-        _check_output(output, COMPARISON)
+        refuse_foreign(output, COMPARISON, "index.html", "*.png", "*.jpg", "pictures")
         with whole_folder(output) as folder:
             document = compare_versions(client, first, second, DATASET, settings.block_length, folder)
             write_comparison_page(folder, document)
@@ -193,12 +194,6 @@ def _compare(options: argparse.Namespace) -> None:
         if document[part]:
             lines += ["", *table([[part, *names], *([d["name"], d["first"], d["second"]] for d in document[part])])]
     _print(options, document, [*lines, "", f"Page: {output / 'index.html'}"])
-
-
-def _check_output(output: Path, ours: str) -> None:
-    """Refuses a folder that holds something else than such a page: it is replaced as a whole."""
-    if output.exists() and (not output.is_dir() or (any(output.iterdir()) and not (output / ours).exists())):
-        raise TrackingError(f"{output} exists and holds no page of ours; name another folder by --output")
 
 
 def _change(options: argparse.Namespace) -> None:
@@ -283,7 +278,7 @@ def _lineage(options: argparse.Namespace) -> None:
     with _registry() as (client, settings):
         version = find_version(client, settings.model_name, options.version)
         output = options.output or PAGES / f"version-{version.version}"
-        _check_output(output, LINEAGE)
+        refuse_foreign(output, LINEAGE, "index.html")
         document = trace_version(client, version)
     with whole_folder(output) as folder:
         write_lineage_page(folder, document)
