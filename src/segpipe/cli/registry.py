@@ -166,7 +166,7 @@ def _compare(options: argparse.Namespace) -> None:
         first = find_version(client, settings.model_name, options.first)
         second = find_version(client, settings.model_name, options.second)
         output = options.output or PAGES / f"compare-{first.version}-{second.version}"
-        refuse_foreign(output, COMPARISON, "index.html", "*.png", "*.jpg", "pictures")
+        refuse_foreign(output, COMPARISON, "index.html", "*.png")
         with whole_folder(output) as folder:
             document = compare_versions(client, first, second, DATASET, settings.block_length, folder)
             write_comparison_page(folder, document)
