@@ -5,7 +5,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro up down deploy worker test test-team chaos check format lock benchmark clean
+.PHONY: help setup repro up down deploy worker test test-team chaos zoo check format lock benchmark clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -38,14 +38,17 @@ deploy: $(READY) ## pools, deployments and automations to the server of PREFECT_
 worker: $(READY) ## a worker for the server of PREFECT_API_URL (POOL=cpu or POOL=gpu DEVICE=0)
 	pipelines/worker.sh $(POOL) $(DEVICE)
 
-test: $(READY) check ## lint, format, types and the tests (test-team and chaos have their own)
-	pytest
+test: $(READY) check ## lint, format, types and the tests (test-team, chaos and zoo are apart)
+	pytest -n 2 --dist loadfile
 
 test-team: $(READY) ## only what a team needs: PostgreSQL behind both servers, a DVC remote by ssh
 	pytest -m team tests/team
 
 chaos: $(READY) ## what takes long: killed workers, servers, registrations; rebuilds, fuzzed files, huge images
 	pytest -m slow
+
+zoo: $(READY) ## every model learns four crops by heart, exports to ONNX, and every recipe starts
+	pytest -m zoo
 
 check: $(READY) ## lint, format and types
 	ruff check .
@@ -69,6 +72,8 @@ benchmark: $(READY) ## the figures that the documents claim (minutes)
 	python benchmarks/loader.py
 	python benchmarks/store_formats.py
 	python benchmarks/preprocess.py growth
+	python benchmarks/losses.py
+	python benchmarks/border_weights.py
 
 clean: ## remove what the stages made, but neither MLflow's store nor DVC's cache
 	rm -rf build checkpoints clones .cache/dataset

@@ -108,7 +108,10 @@ def main() -> None:
     loader = DataLoader(
         ReferenceSet(store.of_split("train")), BATCH, shuffle=True, drop_last=True, num_workers=NUM_WORKERS
     )
-    module = build_model(num_classes=store.classes.num_classes, batch_norm_momentum=BATCH_NORM_MOMENTUM).train()
+    num_classes = store.classes.num_classes
+    module = build_model(
+        num_classes=num_classes, in_channels=3, pretrained=False, batch_norm_momentum=BATCH_NORM_MOMENTUM
+    ).train()
     num_steps = train(module, loader, options.minutes * 60)
     print(f"{num_steps} steps of {BATCH}")
     report("as it stands, test", module, store.of_split("test"))

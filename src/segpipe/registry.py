@@ -12,18 +12,22 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 from pydantic import ConfigDict, ValidationError, validate_call
 
 from segpipe.errors import ConfigError
 
+MAX_NAMES_SHOWN = 50
+
 
 def nearest(name: str, names: list[str]) -> str:
-    """Gives the part of a message that names the nearest right name, and all of them."""
-    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}known: {', '.join(names)}"
+    """Gives the part of a message that names the three nearest right names, and all where they are not too many."""
+    close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(repr(candidate) for candidate in close)}? " if close else ""
+    known = f"known: {', '.join(names)}" if len(names) <= MAX_NAMES_SHOWN else f"there are {len(names)}"
+    return hint + known
 
 
 def describe_validation_error(error: ValidationError, keys_at: Callable[[list[str]], list[str]]) -> list[str]:
@@ -47,7 +51,7 @@ def describe_validation_error(error: ValidationError, keys_at: Callable[[list[st
         elif item["type"] == "value_error":
             lines.append(f"{key}: {item['msg'].removeprefix('Value error, ')}")
         else:
-            message = re.sub("^(Input|String) should", "must", item["msg"])
+            message = re.sub(r"^\w+ should", "must", item["msg"])
             lines.append(f"{key}: {message} (got {item['input']!r})")
     return lines
 
@@ -68,11 +72,10 @@ class Registry:
     function: str
 
     def names(self) -> list[str]:
-        """All names, sorted. Imports none of the modules."""
+        """All names, sorted. Imports none of the modules. What choices share lies in folders, which are no choices."""
         spec = find_spec(self.package)
         assert spec is not None and spec.submodule_search_locations is not None
-        modules = pkgutil.iter_modules(spec.submodule_search_locations)
-        return sorted(module.name for module in modules if not module.name.startswith("_"))
+        return sorted(m.name for m in pkgutil.iter_modules(spec.submodule_search_locations) if not m.ispkg)
 
     def check(self, name: str) -> str:
         """Returns `name` if there is such a choice.
@@ -84,10 +87,17 @@ class Registry:
             raise ConfigError(f"unknown {self.kind} {name!r}; {nearest(name, self.names())}")
         return name
 
+    def module_of(self, name: str) -> ModuleType:
+        """Imports the choice's module.
+
+        Raises:
+            ConfigError: there is none of this name.
+        """
+        return importlib.import_module(f"{self.package}.{self.check(name)}")
+
     def function_of(self, name: str) -> Callable[..., Any]:
         """Imports the choice's module and returns its function."""
-        module = importlib.import_module(f"{self.package}.{self.check(name)}")
-        function: Callable[..., Any] = getattr(module, self.function)
+        function: Callable[..., Any] = getattr(self.module_of(name), self.function)
         return function
 
     def call(self, name: str, options: Mapping[str, Any] | None = None, /, **context: Any) -> Any:

@@ -97,7 +97,7 @@ folder = pathlib.Path("trained")
 folder.mkdir()
 device = torch.device("cpu")
 progress = fit(Fit(network, loss, loader, store.of_split("val"), settings, device, folder, Sink(), lambda: False))
-assert loader.steps_per_epoch == 1, loader
+assert loader.batches_per_epoch == 1, loader
 assert Sink.pictures == [(2000, 6000, 3)], Sink.pictures
 print(json.dumps(progress.history))
 """

@@ -90,7 +90,6 @@ def test_sources_that_the_configured_run_does_not_use_run_nothing(finished: Proj
     unused = [
         "models/lraspp_mobilenet_v3_large.py",
         "models/compact_fpn.py",
-        "losses/dice.py",
         "data/weightings/enet.py",
         "data/rendered_set.py",
         "cli/registry.py",
@@ -112,7 +111,9 @@ def test_sources_that_the_configured_run_does_not_use_run_nothing(finished: Proj
         ("data/build.py", ("preprocess",)),
         ("data/weightings/inverse_frequency.py", ("class_weights",)),
         ("models/unet.py", ("train", "evaluate")),
+        ("models/parts/vgg16.py", ("train", "evaluate")),
         ("losses/cross_entropy.py", ("train", "evaluate")),
+        ("losses/dice.py", ("train",)),
         ("engine/fit.py", ("train",)),
         ("metrics/scores.py", ("train", "evaluate", "register")),
         ("tracking/gate.py", ("register",)),
@@ -176,11 +177,11 @@ def test_bad_data_stops_the_graph_with_our_message_and_keeps_nothing_half_writte
 @pytest.mark.parametrize(
     ("key", "value", "right"),
     [
-        ("train.model.name", "unett", "did you mean 'unet'?"),
-        ("train.loss.name", "cross_entropie", "did you mean 'cross_entropy'?"),
-        ("class_weights.scheme", "enett", "did you mean 'enet'?"),
-        ("download.format", "foldre", "did you mean 'folder'?"),
-        ("train.learning_rat", 1, "did you mean 'learning_rate'?"),
+        ("train.model.name", "unett", "did you mean 'unet'"),
+        ("train.loss.0.name", "cross_entropie", "did you mean 'cross_entropy'"),
+        ("class_weights.scheme", "enett", "did you mean 'enet'"),
+        ("download.format", "foldre", "did you mean 'folder'"),
+        ("train.learning_rat", 1, "did you mean 'learning_rate'"),
     ],
 )
 def test_check_tells_what_the_graph_cannot(finished: Project, key: str, value: object, right: str) -> None:

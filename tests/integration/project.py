@@ -51,7 +51,7 @@ train:
   device: cpu
   num_threads: 1
   model: {{name: unet, options: {{width: 4, depth: 2}}}}
-  loss: {{name: cross_entropy}}
+  loss: [{{name: cross_entropy}}]
   optimizer: adamw
   learning_rate: 3e-2
   schedule: {{name: cosine}}
@@ -133,13 +133,13 @@ class Project:
         return message_of_refusal(self.run_stage(stage))
 
     def change_params(self, dotted: str, value: Any) -> None:
-        """Sets one key of params.yaml."""
+        """Sets one key of params.yaml; a number is a place in a list."""
         yaml = YAML()
         document = yaml.load(self.root / "params.yaml")
         *sections, key = dotted.split(".")
         section = document
         for name in sections:
-            section = section[name]
+            section = section[int(name) if name.isdecimal() else name]
         section[key] = value
         yaml.dump(document, self.root / "params.yaml")
 

@@ -109,7 +109,7 @@ def test_a_class_table_with_several_mistakes(sources: Project) -> None:
     table = "classes: [{name: a, colour: [1, 2, 3]}, {name: b, color: [1, 2, 300]}]\nviod: [255]\n"
     (sources.root / "data/dataset.yaml").write_text(table, encoding="utf-8")
     message = sources.refused("download")
-    for key in ("classes.0.colour: unknown key", "classes.1.color.2: ", "viod: unknown key; did you mean 'void'?"):
+    for key in ("classes.0.colour: unknown key", "classes.1.color.2: ", "viod: unknown key; did you mean 'void'"):
         assert key in message
     assert sources.files() == {}
 
@@ -196,7 +196,7 @@ def test_all_mistakes_in_the_parameters_are_told_together_by_every_stage(sources
         "download.format": "foldr",
         "class_weights.scheme": "inverse_frequenzy",
         "train.model.name": "u-net",
-        "train.loss.name": "cross_entrop",
+        "train.loss.0.name": "cross_entrop",
         "train.learning_rat": 0.1,
         "train.learning_rate": -0.1,
         "train.epochs": "many",
@@ -208,11 +208,11 @@ def test_all_mistakes_in_the_parameters_are_told_together_by_every_stage(sources
     assert len(lines) == 8
     assert all(line.startswith("params.yaml: ") for line in lines)
     for fragment in (
-        "download.format: unknown data format 'foldr'; did you mean 'folder'?",
-        "class_weights.scheme: unknown class-weighting scheme 'inverse_frequenzy'; did you mean 'inverse_frequency'?",
-        "train.model.name: unknown model 'u-net'; did you mean 'unet'?",
-        "train.loss.name: unknown loss 'cross_entrop'; did you mean 'cross_entropy'?",
-        "train.learning_rat: unknown key; did you mean 'learning_rate'?",
+        "download.format: unknown data format 'foldr'; did you mean 'folder'",
+        "class_weights.scheme: unknown class-weighting scheme 'inverse_frequenzy'; did you mean 'inverse_frequency'",
+        "train.model.name: unknown model 'u-net'; did you mean 'unet'",
+        "train.loss.0.name: unknown loss 'cross_entrop'; did you mean 'cross_entropy'",
+        "train.learning_rat: unknown key; did you mean 'learning_rate'",
         "train.learning_rate: must be greater than 0 (got -0.1)",
         "train.epochs: must be a valid integer (got 'many')",
         "register.model_name: ",
@@ -225,7 +225,7 @@ def test_wrong_options_of_a_model_are_told_together_and_the_older_model_stays(fi
     finished.change_params("train.model.options", {"widht": 4, "depth": 9})
     before = finished.files()
     message = finished.refused("train")
-    assert "model 'unet': option widht: unknown; did you mean 'width'?" in message
+    assert "model 'unet': option widht: unknown; did you mean 'width'" in message
     assert "model 'unet': option depth: must be less than or equal to 6 (got 9)" in message
     assert finished.files() == before
 
@@ -233,7 +233,7 @@ def test_wrong_options_of_a_model_are_told_together_and_the_older_model_stays(fi
 def test_wrong_options_of_a_weighting(finished: Project) -> None:
     finished.change_params("class_weights.options", {"pover": 0.5})
     before = finished.files()
-    assert "option pover: unknown; did you mean 'power'?" in finished.refused("class_weights")
+    assert "option pover: unknown; did you mean 'power'" in finished.refused("class_weights")
     assert finished.files() == before
 
 

@@ -88,7 +88,7 @@ def make_train_settings() -> Callable[..., Train]:
             "experiment": "test",
             "num_threads": 1,
             "model": {"name": "unet", "options": {"width": 4, "depth": 2}},
-            "loss": {"name": "cross_entropy"},
+            "loss": [{"name": "cross_entropy"}],
             "optimizer": "adamw",
             "learning_rate": 0.01,
             "weight_decay": 0.01,

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from segpipe.config import Budget, load_config, load_remote
+from segpipe.config import Budget, ModelChoice, load_config, load_remote
 from segpipe.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -54,11 +54,11 @@ def test_the_repositorys_files_are_valid(path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("train.learning_rat", 0.1, "train.learning_rat: unknown key; did you mean 'learning_rate'? known: augment, "),
+        ("train.learning_rat", 0.1, "train.learning_rat: unknown key; did you mean 'learning_rate' or "),
         ("train.augment.scal", 0.1, "train.augment.scal: unknown key; did you mean 'scale'? known: "),
         ("train.early_stopping", {"patience": 1, "delta": 0}, "train.early_stopping.delta: unknown key; did you mean "),
         ("trian", {}, "trian: unknown key; did you mean 'train'? known: class_weights, download, "),
-        ("registr", {}, "registr: unknown key; did you mean 'register'?"),
+        ("registr", {}, "registr: unknown key; did you mean 'register'"),
         ("train", 3, "train: must be a valid dictionary or instance of Train (got 3)"),
         ("train.learning_rate", -0.1, "train.learning_rate: must be greater than 0 (got -0.1)"),
         (
@@ -69,7 +69,7 @@ def test_the_repositorys_files_are_valid(path: Path) -> None:
         (
             "train.augment.transforms",
             [{"name": "flip"}, {"name": "clasmix"}],
-            "train.augment.transforms.1.name: unknown augmentation 'clasmix'; did you mean 'classmix'? known: ",
+            "train.augment.transforms.1.name: unknown augmentation 'clasmix'; did you mean 'classmix' or ",
         ),
         (
             "train.augment.transforms",
@@ -99,15 +99,78 @@ def test_the_repositorys_files_are_valid(path: Path) -> None:
         ("train.device", "gpu", "train.device: "),
         ("train.augment.scale", [2.0, 1.0], "train.augment: scale: the lower bound must not exceed the upper one"),
         ("train.augment.crop", [192], "train.augment.crop.1: is missing"),
-        ("train.schedule.name", "step", "train.schedule.name: must be 'cosine', 'poly' or 'one_cycle' (got 'step')"),
-        ("train.model.name", "unett", "train.model.name: unknown model 'unett'; did you mean 'unet'? known: "),
-        ("train.loss.name", "dise", "train.loss.name: unknown loss 'dise'; did you mean 'dice'? known: "),
+        (
+            "train.schedule.name",
+            "linear",
+            "train.schedule.name: must be 'constant', 'cosine', 'poly', 'one_cycle', 'step', 'exponential' or ",
+        ),
+        (
+            "train.schedule",
+            {"name": "step"},
+            "train.schedule: factor: is missing, step needs it; milestones: is missing, step needs it",
+        ),
+        (
+            "train.schedule",
+            {"name": "plateau", "factor": 0.5, "power": 0.9, "milestones": [0.5]},
+            "train.schedule: patience: is missing, plateau needs it; milestones: has no meaning with plateau; "
+            "power: has no meaning with plateau",
+        ),
+        (
+            "train.schedule",
+            {"name": "cosine", "factor": 0.5, "patience": 2},
+            "train.schedule: factor: has no meaning with cosine; patience: has no meaning with cosine",
+        ),
+        ("train.schedule", {"name": "exponential", "factor": 1.0}, "train.schedule.factor: must be less than 1 (got 1"),
+        (
+            "train.schedule",
+            {"name": "step", "factor": 0.1, "milestones": [0.5, 30]},
+            "train.schedule.milestones.1: must be less than 1 (got 30)",
+        ),
+        (
+            "train.schedule",
+            {"name": "plateau", "factor": 0.5, "patience": 3},  # validated every four epochs
+            "train: schedule.patience: must be at least validate_every epochs, or each validation lowers the rate",
+        ),
+        ("train.momentum", 0.9, "train: momentum: has no meaning with adamw"),
+        ("train.momentum", 1.0, "train.momentum: must be less than 1 (got 1.0)"),
+        ("train.optimizer", "lion", "train.optimizer: must be 'sgd', 'rmsprop', 'adam' or 'adamw' (got 'lion')"),
+        ("train.accumulate_batches", 0, "train.accumulate_batches: must be greater than or equal to 1 (got 0)"),
+        ("train.clip_gradient_norm", 0, "train.clip_gradient_norm: must be greater than 0 (got 0)"),
+        ("train.auxiliary_weight", -0.4, "train.auxiliary_weight: must be greater than or equal to 0 (got -0.4)"),
+        ("train.freeze", "encoder", "train.freeze: must be a valid list (got 'encoder')"),
+        ("train.learning_rate_factors", {"encoder": 0}, "train.learning_rate_factors.encoder: must be greater than 0 "),
+        ("train.loss", [], "train.loss: "),
+        ("train.loss", {"name": "dice"}, "train.loss: must be a valid list (got {'name': 'dice'})"),
+        ("train.loss", [{"name": "dice", "weight": 0}], "train.loss.0.weight: must be greater than 0 (got 0)"),
+        (
+            "train.loss",
+            [{"name": "dice"}, {"name": "dise"}],
+            "train.loss.1.name: unknown loss 'dise'; did you mean 'dice'? known: ",
+        ),
+        ("train.model.in_channels", 4, "train.model.in_channels: must be 1 or 3 (got 4)"),
+        ("train.model.weights", "", "train.model.weights: "),
+        ("train.model.sha256", "ABC", "train.model.sha256: "),
+        (
+            "train.model.weights",
+            "ImageNet",
+            "train.model: sha256: must be given for weights from a file (ImageNet); known besides: none, imagenet, ",
+        ),
+        ("train.model.sha256", "0" * 64, "train.model: sha256: has a meaning only where weights is a path"),
+        (
+            "train.model",
+            {"name": "unet", "weights": "models:/streets", "sha256": "0" * 64},
+            "train.model: sha256: has a meaning only where weights is a path; weights: must be models:/NAME@ALIAS or "
+            "models:/NAME/VERSION (got models:/streets)",
+        ),
+        ("train.model.weights", "models:/a/b", "train.model: weights: must be models:/NAME@ALIAS or models:/NAME/VER"),
+        ("train.model.weights", "models:/a@b/1", "train.model: weights: must be models:/NAME@ALIAS or "),
+        ("train.model.name", "unett", "train.model.name: unknown model 'unett'; did you mean 'unet' or "),
         (
             "class_weights.scheme",
             "enett",
             "class_weights.scheme: unknown class-weighting scheme 'enett'; did you mean ",
         ),
-        ("download.format", "foldr", "download.format: unknown data format 'foldr'; did you mean 'folder'? known: "),
+        ("download.format", "foldr", "download.format: unknown data format 'foldr'; did you mean 'folder'"),
         ("train.epochs", DELETE, "train.epochs: is missing"),
         ("evaluate", DELETE, "evaluate: is missing"),
         ("download.source", "s3://bucket/a.zip", "download: source: must be a path, which DVC can watch; write "),
@@ -125,7 +188,7 @@ def test_the_repositorys_files_are_valid(path: Path) -> None:
         (
             "preprocess.policy",
             {"actions": {"mask-value": "skip"}},
-            "preprocess.policy.actions.mask-value: unknown kind of fault 'mask-value'; did you mean 'mask-values'?",
+            "preprocess.policy.actions.mask-value: unknown kind of fault 'mask-value'; did you mean 'mask-values' or ",
         ),
         (
             "preprocess.policy",
@@ -164,9 +227,15 @@ def test_a_wrong_split_rule_is_named_by_the_key_that_the_user_wrote(tmp_path: Pa
 
 
 def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
-    changes = {"train.epochs": 0, "train.loss.name": "x", "register.min_delta": 2.0, "evaluate.num_threads": DELETE}
+    changes = {
+        "train.epochs": 0,
+        "train.model.name": "x",
+        "train.schedule": {"name": "step"},
+        "register.min_delta": 2.0,
+        "evaluate.num_threads": DELETE,
+    }
     message = _message(_edited(tmp_path, changes))
-    assert len(message.splitlines()) == 4
+    assert len(message.splitlines()) == len(changes)
     assert all(f"params.yaml: {key}: " in message for key in changes)
 
 
@@ -205,6 +274,10 @@ def test_exponents_are_numbers(tmp_path: Path) -> None:
         ("preprocess.split.test", None, lambda c: c.preprocess.split.test),
         ("train.augment.crop", [64, 96], lambda c: list(c.train.augment.crop)),
         ("train.device", "cuda:1", lambda c: c.train.device),
+        ("train.model.weights", "imagenet", lambda c: c.train.model.weights),
+        ("train.model.weights", "models:/street scenes@champion", lambda c: c.train.model.weights),
+        ("train.model.weights", "models:/streets/12", lambda c: c.train.model.weights),
+        ("train.freeze", ["encoder.layer1"], lambda c: c.train.freeze),
     ],
 )
 def test_what_is_right_is_read(tmp_path: Path, key: str, value: object, get: Callable[[Any], object]) -> None:
@@ -227,6 +300,21 @@ def test_a_file_says_where_a_source_lies(tmp_path: Path) -> None:
     assert lines[0] == "source: is missing"
     assert lines[1].startswith("sha256: must match")
     assert lines[2] == "sorce: unknown key; did you mean 'source'? known: allow_http, sha256, source"
+
+
+@pytest.mark.parametrize(
+    ("weights", "is_from_file"),
+    [
+        ("none", False),
+        ("imagenet", False),
+        ("models:/streets@champion", False),
+        ("models:/streets/1", False),
+        ("w.pth", True),
+    ],
+)
+def test_weights_from_a_file_are_known_from_others(weights: str, is_from_file: bool) -> None:
+    choice = ModelChoice(name="unet", weights=weights, sha256="0" * 64 if is_from_file else None)
+    assert choice.is_from_file is is_from_file
 
 
 @pytest.mark.parametrize(

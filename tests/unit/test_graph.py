@@ -20,13 +20,18 @@ REGISTRIES = {
     "WEIGHTINGS": WEIGHTINGS,
     "AUGMENTATIONS": AUGMENTATIONS,
 }
-# Where one is chosen the stage depends on its file, where a list is chosen on the whole folder.
+# Where one is chosen the stage depends on its file and on what it shares, where a list is chosen on the whole folder.
 CHOSEN_FILES = {
     "MODELS": "src/segpipe/models/${train.model.name}.py",
-    "LOSSES": "src/segpipe/losses/${train.loss.name}.py",
     "WEIGHTINGS": "src/segpipe/data/weightings/${class_weights.scheme}.py",
 }
-CHOSEN_FOLDERS = {"READERS": "src/segpipe/data/readers", "AUGMENTATIONS": "src/segpipe/data/augmentations"}
+CHOSEN_FOLDERS = {
+    "READERS": "src/segpipe/data/readers",
+    "AUGMENTATIONS": "src/segpipe/data/augmentations",
+    "LOSSES": "src/segpipe/losses",
+}
+# What the choices of a package share, whichever is chosen.
+SHARED_FOLDERS = {"MODELS": "src/segpipe/models/parts"}
 PAGES = {"preprocess": ("dataset.html.j2", "check.html.j2"), "evaluate": ("evaluation.html.j2",)}
 TEMPLATES = SOURCES / "segpipe/reports/templates"
 
@@ -54,9 +59,9 @@ def expected_sources(stage: str) -> set[str]:
         if name in CHOSEN_FOLDERS:
             modules |= set().union(*(closure_of(f"{package}.{choice}") for choice in REGISTRIES[name].names()))
     expected = {relative(path) for module in modules if (path := file_of(module))}
-    for name in called & CHOSEN_FOLDERS.keys():
-        expected = {path for path in expected if not path.startswith(f"{CHOSEN_FOLDERS[name]}/")}
-        expected.add(CHOSEN_FOLDERS[name])
+    folders = {**CHOSEN_FOLDERS, **SHARED_FOLDERS}
+    for folder in (folders[name] for name in called & folders.keys()):
+        expected = {path for path in expected if not path.startswith(f"{folder}/")} | {folder}
     expected |= {CHOSEN_FILES[name] for name in called & CHOSEN_FILES.keys()}
     return expected | {relative(TEMPLATES / name) for page in PAGES.get(stage, ()) for name in templates_of(page)}
 
@@ -104,7 +109,7 @@ def test_a_choice_imports_nothing_that_its_stage_does_not_depend_on(registry: Re
         imported = closure_of(f"{registry.package}.{name}") - {f"{registry.package}.{name}"}
         for stage in stages:
             paths = {relative(path) for module in imported if (path := file_of(module))}
-            folders = tuple(f"{folder}/" for folder in CHOSEN_FOLDERS.values())
+            folders = tuple(f"{folder}/" for folder in (*CHOSEN_FOLDERS.values(), *SHARED_FOLDERS.values()))
             missing = {path for path in paths if not path.startswith(folders)} - expected_sources(stage)
             assert not missing, f"{stage} does not depend on {missing}, which {name} imports"
 

@@ -32,8 +32,8 @@ def test_listing_imports_no_choice() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("unte", "unknown model 'unte'; did you mean 'unet'? known: "),
-        ("UNet", "unknown model 'UNet'; did you mean 'unet'? known: "),
+        ("unte", "unknown model 'unte'; did you mean 'unet' or "),
+        ("UNet", "unknown model 'UNet'; did you mean 'unet' or "),
         ("zzz", "unknown model 'zzz'; known: "),
         ("__init__", "unknown model '__init__'; "),
     ],
@@ -43,6 +43,18 @@ def test_unknown_name(name: str, message: str) -> None:
         MODELS.function_of(name)
     assert str(caught.value).startswith(message)
     assert "unet" in str(caught.value)
+
+
+def test_the_three_nearest_are_named_and_long_lists_counted() -> None:
+    assert nearest("unett", ["unet", "unets", "sunet", "unette", "fpn"]).startswith("did you mean ")
+    assert nearest("unett", ["unet", "unets", "sunet", "unette", "fpn"]).count(" or ") == 2
+    assert nearest("x1", [f"x{number}" for number in range(60)]).endswith("? there are 60")
+
+
+def test_what_choices_share_is_no_choice() -> None:
+    assert "parts" not in {*MODELS.names(), *LOSSES.names()}
+    with pytest.raises(ConfigError, match="unknown model 'parts'"):
+        MODELS.function_of("parts")
 
 
 def test_nearest() -> None:
@@ -58,10 +70,11 @@ def test_options_reach_the_function() -> None:
 
 def test_all_wrong_options_are_named_together() -> None:
     with pytest.raises(ConfigError) as caught:
-        MODELS.call("unet", {"widht": 8, "depth": 9, "num_classes": 4}, num_classes=2)
+        MODELS.call("unet", {"widht": 8, "depth": 9, "num_classes": 4}, num_classes=2, in_channels=3)
     first, second, third = str(caught.value).splitlines()
-    assert first == "model 'unet': option num_classes: unknown; known: depth, width"
-    assert second == "model 'unet': option widht: unknown; did you mean 'width'? known: depth, width"
+    known = "known: attention, batch_norm, deep_supervision, depth, dropout, padding, up_sampling, width"
+    assert first == f"model 'unet': option num_classes: unknown; {known}"
+    assert second == f"model 'unet': option widht: unknown; did you mean 'width' or 'depth'? {known}"
     assert third == "model 'unet': option depth: must be less than or equal to 6 (got 9)"
 
 
@@ -72,4 +85,4 @@ def test_option_of_a_choice_without_options() -> None:
 
 def test_option_of_a_wrong_type() -> None:
     with pytest.raises(ConfigError, match=r"model 'unet': option width: must be a valid integer.*got 'wide'"):
-        MODELS.call("unet", {"width": "wide"}, num_classes=2)
+        MODELS.call("unet", {"width": "wide"}, num_classes=2, in_channels=3)

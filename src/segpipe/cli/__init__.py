@@ -12,9 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from segpipe.cli.data import add_commands as add_data_commands
+from segpipe.cli.models import add_commands as add_models_command
+from segpipe.cli.recipe import add_commands as add_recipe_commands
 from segpipe.cli.registry import add_commands as add_registry_commands
 from segpipe.config import PARAMS_FILE, load_config
-from segpipe.errors import PredictionError
+from segpipe.errors import ConfigError, PredictionError
 from segpipe.stages.stage import (
     CHECKPOINTS,
     DATASET,
@@ -62,11 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="segpipe", description="From labelled images to a registered champion.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    check = commands.add_parser("check", help="check a parameter file and say all that is wrong with it")
+    check = commands.add_parser("check", help="check a parameter file, and that what it names can be built")
     check.add_argument("file", nargs="?", type=Path, default=PARAMS_FILE, help="default: params.yaml")
     check.set_defaults(run=_check)
 
     add_data_commands(commands)
+    add_models_command(commands)
+    add_recipe_commands(commands)
 
     predict = commands.add_parser("predict", help="predict the masks of images")
     predict.add_argument("images", type=Path, help="an image, or a folder of images")
@@ -84,7 +88,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(options: argparse.Namespace) -> None:
-    load_config(options.file)
+    config = load_config(options.file)
+    from segpipe.engine.rehearsal import rehearse
+
+    try:
+        rehearse(config.train)
+    except ConfigError as error:
+        raise ConfigError("\n".join(f"{options.file}: {line}" for line in str(error).splitlines())) from error
     print(f"{options.file} is valid")
 
 

@@ -52,12 +52,12 @@ class TrainLoader:
         return Augmenter(self.store, self.augment)
 
     @property
-    def steps_per_epoch(self) -> int:
+    def batches_per_epoch(self) -> int:
         """Full batches in a pass; what is left over waits for another epoch's order."""
         return max(1, len(self.store) // self.batch_size)
 
-    def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """Gives an epoch's batches from `first_step` on.
+    def batches(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
+        """Gives an epoch's batches from `first_batch` on.
 
         Yields:
             images (batch, *crop, 3) and masks (batch, *crop), uint8.
@@ -66,8 +66,8 @@ class TrainLoader:
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.store))
         with ThreadPoolExecutor(NUM_THREADS) as pool:
             ahead: deque[tuple[Batch, list[Future[None]]]] = deque()
-            for step in range(first_step, self.steps_per_epoch):
-                indices = order[step * self.batch_size : (step + 1) * self.batch_size].tolist()
+            for number in range(first_batch, self.batches_per_epoch):
+                indices = order[number * self.batch_size : (number + 1) * self.batch_size].tolist()
                 batch = self._empty(len(indices))
                 # A few samples a task: handing over each by itself costs as much as a tenth of making it.
                 work = [pool.submit(self._fill, batch, indices, epoch, n) for n in range(NUM_THREADS)]

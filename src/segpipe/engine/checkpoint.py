@@ -18,7 +18,7 @@ class Progress:
 
     Attributes:
         epoch: the epoch under way, from 0.
-        step: steps done in it.
+        batch: batches done in it.
         loss_sum: sum of their losses.
         train_confusion: their summed confusion matrix, as nested lists.
         best_mean_iou: the highest validation mIoU so far.
@@ -27,7 +27,7 @@ class Progress:
     """
 
     epoch: int = 0
-    step: int = 0
+    batch: int = 0
     loss_sum: float = 0.0
     train_confusion: list[list[int]] = field(default_factory=list)
     best_mean_iou: float = -1.0
@@ -38,7 +38,9 @@ class Progress:
 def save_checkpoint(folder: Path, progress: Progress, parts: dict[str, Any]) -> None:
     """Writes the progress and the state of each part (an object with `state_dict`), whole or not at all."""
     states = {name: part.state_dict() for name, part in parts.items()}
-    document = {"progress": vars(progress), "states": states, "rng": torch.get_rng_state()}
+    # Dropout on a GPU draws from the GPU's own generator.
+    rng = {"rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all()}
+    document = {"progress": vars(progress), "states": states, **rng}
     buffer = io.BytesIO()
     torch.save(document, buffer)
     with whole_file(folder / CHECKPOINT) as temporary:
@@ -59,6 +61,7 @@ def load_checkpoint(folder: Path, parts: dict[str, Any]) -> Progress:
     for name, part in parts.items():
         part.load_state_dict(document["states"][name])
     torch.set_rng_state(document["rng"])
+    torch.cuda.set_rng_state_all(document["cuda_rng"][: torch.cuda.device_count()])
     return Progress(**document["progress"])
 
 

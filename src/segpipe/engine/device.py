@@ -16,7 +16,7 @@ from segpipe.errors import ConfigError
 # give other bits. simsimd and stringzilla do albucore's arithmetic, scipy some of albumentations'.
 PACKAGES = (
     "albucore", "albumentations", "numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow", "safetensors",
-    "scipy", "simsimd", "stringzilla", "torchvision",
+    "scipy", "segmentation-models-pytorch", "simsimd", "stringzilla", "timm", "torchvision",
 )  # fmt: skip
 
 log = logging.getLogger(__name__)

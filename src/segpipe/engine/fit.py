@@ -1,4 +1,4 @@
-"""The training loop: `fit` -> `train_one_epoch` -> `train_step`, with a validation after the epoch.
+"""The training loop: `fit` -> `train_one_epoch` -> `add_gradients` and `take_step`, with a validation after the epoch.
 
 Everything that decides the weights is a function of seed, data, parameters and step; so a training that was interrupted
 and goes on from its checkpoint ends with the same weights as one that was not.
@@ -8,7 +8,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,9 +27,11 @@ from segpipe.data.loader import TrainLoader
 from segpipe.data.overlay import evenly_spread, side_by_side
 from segpipe.data.store import Store
 from segpipe.engine.checkpoint import Progress, load_checkpoint, save_checkpoint
-from segpipe.engine.evaluate import Loss, evaluate
+from segpipe.engine.evaluate import evaluate
 from segpipe.engine.network import normalize, predict_masks
-from segpipe.engine.optim import make_optimizer, make_schedule
+from segpipe.engine.objective import Objective
+from segpipe.engine.optim import make_optimizer, make_plateau, make_schedule
+from segpipe.engine.parameters import freeze, start_training
 from segpipe.engine.prefetch import DeviceBatch, send_ahead
 from segpipe.errors import TrainingError
 from segpipe.files import whole_file
@@ -61,8 +63,8 @@ class Fit:
     """All that a training works with.
 
     Args:
-        module: the network, on its device; trained in place.
-        loss: of logits and int64 targets.
+        module: the network, on its device; trained in place, save for what needs no gradient.
+        objective: what is minimised.
         train_loader: batches of the training split.
         val_store: the validation split.
         settings: `train` of the parameters.
@@ -73,7 +75,7 @@ class Fit:
     """
 
     module: nn.Module
-    loss: Loss
+    objective: Objective
     train_loader: TrainLoader
     val_store: Store
     settings: Train
@@ -81,6 +83,17 @@ class Fit:
     folder: Path
     sink: MetricSink
     should_stop: Callable[[], bool]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch; the last may have fewer batches than the others."""
+        return -(-self.train_loader.batches_per_epoch // self.settings.accumulate_batches)
+
+    def batches_of_step(self, batch: int) -> range:
+        """Gives the batches, by their numbers in the epoch, whose mean gradient makes the step that one is part of."""
+        accumulate = self.settings.accumulate_batches
+        first = batch // accumulate * accumulate
+        return range(first, min(first + accumulate, self.train_loader.batches_per_epoch))
 
 
 def fit(job: Fit) -> Progress:
@@ -90,58 +103,82 @@ def fit(job: Fit) -> Progress:
         The finished progress; `best.safetensors` and `last.safetensors` lie in the job's folder.
 
     Raises:
+        ConfigError: the settings name a part that the network does not have.
         Interrupted: `should_stop` said so.
     """
     settings = job.settings
+    freeze(job.module, settings)
     optimizer = make_optimizer(job.module, settings)
-    num_steps = settings.epochs * job.train_loader.steps_per_epoch
+    num_steps = settings.epochs * job.steps_per_epoch
     parts: dict[str, Any] = {
         "module": job.module,
         "optimizer": optimizer,
-        "schedule": make_schedule(optimizer, settings.schedule, num_steps),
+        "schedule": make_schedule(optimizer, settings.schedule, num_steps, job.steps_per_epoch),
     }
+    if plateau := make_plateau(optimizer, settings.schedule, settings.validate_every):
+        parts["plateau"] = plateau
     if settings.ema_decay is not None:
-        averaging = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
-        parts["average"] = AveragedModel(job.module, multi_avg_fn=averaging, use_buffers=True)
+        parts["average"] = AveragedModel(job.module, multi_avg_fn=_averaging(settings.ema_decay), use_buffers=True)
     progress = load_checkpoint(job.folder, parts)
-    if progress.epoch or progress.step:
-        log.info("going on from epoch %d, step %d", progress.epoch + 1, progress.step)
+    if progress.epoch or progress.batch:
+        log.info("going on from epoch %d, after %d batches", progress.epoch + 1, progress.batch)
     while progress.epoch < settings.epochs and not _should_stop_early(progress, settings):
-        started, first_step = time.perf_counter(), progress.step
+        started, first_batch = time.perf_counter(), progress.batch
         train_one_epoch(job, parts, progress)
         seconds = time.perf_counter() - started
-        speed = (job.train_loader.steps_per_epoch - first_step) * settings.batch_size / seconds
+        speed = (job.train_loader.batches_per_epoch - first_batch) * settings.batch_size / seconds
         _finish_epoch(job, parts, progress, images_per_second=speed)
     _save_weights(_network_to_keep(parts), job.folder / LAST_WEIGHTS)
     return progress
 
 
+def _averaging(decay: float) -> Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], torch.Tensor | int], None]:
+    """Gives what moves the average towards the network after a step; counts are taken over as they are."""
+    move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+
+    def average(
+        averages: Sequence[torch.Tensor], currents: Sequence[torch.Tensor], num_averaged: torch.Tensor | int
+    ) -> None:
+        if averages[0].is_floating_point():
+            move(averages, currents, num_averaged)
+            return
+        # torch rounds the average of two counts down, even of equal ones: a frozen part would not stay as it is.
+        for average, current in zip(averages, currents, strict=True):
+            average.copy_(current)
+
+    return average
+
+
 def train_one_epoch(job: Fit, parts: dict[str, Any], progress: Progress) -> None:
-    """Takes the steps of the epoch under way that are not yet done."""
-    job.module.train()
+    """Takes the steps of the epoch under way that are not yet taken."""
+    start_training(job.module, job.settings)
     is_half = progress.epoch < job.settings.half_resolution_share * job.settings.epochs
     num_classes = job.val_store.classes.num_classes
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=job.device)
-    if progress.step:
+    if progress.batch:
         confusion += torch.tensor(progress.train_confusion, device=job.device)
-    batches = send_ahead(job.train_loader.batches(progress.epoch, first_step=progress.step), job.device)
+    batches = send_ahead(job.train_loader.batches(progress.epoch, first_batch=progress.batch), job.device)
     bar = tqdm(
         batches,
         desc=f"epoch {progress.epoch + 1}/{job.settings.epochs}",
-        initial=progress.step,
-        total=job.train_loader.steps_per_epoch,
+        initial=progress.batch,
+        total=job.train_loader.batches_per_epoch,
         leave=False,
         disable=not sys.stderr.isatty(),
     )
     for batch in bar:
-        loss, batch_confusion = train_step(job, parts, batch, is_half)
+        step = job.batches_of_step(progress.batch)
+        loss, batch_confusion = add_gradients(job, batch, is_half, share=1 / len(step))
         if not math.isfinite(loss):
-            where = f"epoch {progress.epoch + 1}, step {progress.step + 1}"
+            where = f"epoch {progress.epoch + 1}, batch {progress.batch + 1}"
             raise TrainingError(f"{where}: the loss is {loss}; lower train.learning_rate, or lengthen the warm-up")
         progress.loss_sum += loss
-        progress.step += 1
+        progress.batch += 1
         confusion += batch_confusion
-        bar.set_postfix(loss=f"{progress.loss_sum / progress.step:.3f}")
+        bar.set_postfix(loss=f"{progress.loss_sum / progress.batch:.3f}")
+        if progress.batch != step.stop:
+            continue
+        take_step(job, parts)
         if job.should_stop():
             progress.train_confusion = confusion.tolist()
             save_checkpoint(job.folder, progress, parts)
@@ -149,8 +186,14 @@ def train_one_epoch(job: Fit, parts: dict[str, Any], progress: Progress) -> None
     progress.train_confusion = confusion.tolist()
 
 
-def train_step(job: Fit, parts: dict[str, Any], batch: DeviceBatch, is_half: bool) -> tuple[float, torch.Tensor]:
-    """Takes one optimiser step.
+def add_gradients(job: Fit, batch: DeviceBatch, is_half: bool, share: float) -> tuple[float, torch.Tensor]:
+    """Adds the gradients of a batch to those that the network's parameters have.
+
+    Args:
+        job: the training.
+        batch: of the loader, on the device.
+        is_half: halves images and masks first.
+        share: of the batch in the step's gradient.
 
     Returns:
         The loss, and the (num_classes, num_classes) confusion matrix of the batch as it was augmented.
@@ -160,38 +203,45 @@ def train_step(job: Fit, parts: dict[str, Any], batch: DeviceBatch, is_half: boo
     if is_half:
         images_NCHW = F.avg_pool2d(images_NCHW, 2)
         target_NHW = target_NHW[:, : target_NHW.shape[1] // 2 * 2 : 2, : target_NHW.shape[2] // 2 * 2 : 2]
-    logits_NCHW = job.module(images_NCHW)
-    loss = job.loss(logits_NCHW, target_NHW)
-    parts["optimizer"].zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    parts["optimizer"].step()
-    parts["schedule"].step()
-    if "average" in parts:
-        parts["average"].update_parameters(job.module)
+    loss, logits_NCHW = job.objective.of_outputs(job.module(images_NCHW), target_NHW)
+    (share * loss).backward()  # type: ignore[no-untyped-call]
     with torch.no_grad():
         prediction_NHW = logits_NCHW.max(dim=1).indices
         confusion = confusion_matrices(prediction_NHW, target_NHW, logits_NCHW.shape[1]).sum(dim=0)
     return float(loss.detach()), confusion
 
 
+def take_step(job: Fit, parts: dict[str, Any]) -> None:
+    """Takes one optimiser step by the gradients that have been added up, and forgets them."""
+    if job.settings.clip_gradient_norm is not None:
+        nn.utils.clip_grad_norm_(job.module.parameters(), job.settings.clip_gradient_norm)
+    parts["optimizer"].step()
+    parts["optimizer"].zero_grad(set_to_none=True)
+    parts["schedule"].step()
+    if "average" in parts:
+        parts["average"].update_parameters(job.module)
+
+
 def _finish_epoch(job: Fit, parts: dict[str, Any], progress: Progress, images_per_second: float) -> None:
     epoch = progress.epoch + 1
     metrics = {
-        "train_loss": progress.loss_sum / job.train_loader.steps_per_epoch,
+        "train_loss": progress.loss_sum / job.train_loader.batches_per_epoch,
         "train_mean_iou": _mean_iou(progress.train_confusion),
-        "learning_rate": parts["optimizer"].param_groups[0]["lr"],
+        "learning_rate": max(group["lr"] for group in parts["optimizer"].param_groups),
     }
     if epoch % job.settings.validate_every == 0 or epoch == job.settings.epochs:
         network = _network_to_keep(parts)
-        evaluation = evaluate(network, job.val_store, job.loss, job.device)
+        evaluation = evaluate(network, job.val_store, job.objective, job.device)
         metrics |= {"val_loss": evaluation.loss, "val_mean_iou": evaluation.scores.mean_iou}
+        if "plateau" in parts:
+            parts["plateau"].step(evaluation.scores.mean_iou)
         if evaluation.scores.mean_iou > progress.best_mean_iou:
             _save_weights(network, job.folder / BEST_WEIGHTS)
             progress.best_mean_iou, progress.best_epoch = evaluation.scores.mean_iou, epoch
         if epoch % _epochs_between_overlays(job.settings) == 0 or epoch == job.settings.epochs:
             _report_overlays(job, network, epoch)
     progress.history.append({"epoch": epoch, **metrics})
-    progress.epoch, progress.step, progress.loss_sum = epoch, 0, 0.0
+    progress.epoch, progress.batch, progress.loss_sum = epoch, 0, 0.0
     # Reported first: an epoch that is reported twice, around a kill, is known by its number; one that is not is lost.
     job.sink.log_metrics({**metrics, "images_per_second": images_per_second}, epoch)
     save_checkpoint(job.folder, progress, parts)

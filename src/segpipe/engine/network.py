@@ -19,9 +19,12 @@ from torch import nn
 
 from segpipe.classes import ClassTable
 from segpipe.engine.tiles import Tile, is_huge, plan_tiles
-from segpipe.errors import StoreError
+from segpipe.errors import MAX_PROBLEMS_SHOWN, ConfigError, StoreError
 from segpipe.files import sha256_of_file
+from segpipe.models import has_pretrained
 from segpipe.registry import MODELS
+
+State = Mapping[str, torch.Tensor]
 
 WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
 
@@ -30,14 +33,58 @@ MEAN_RGB = (123.675, 116.28, 103.53)
 STD_RGB = (58.395, 57.12, 57.375)
 
 
-def build_network(name: str, options: Mapping[str, Any], num_classes: int) -> nn.Module:
-    """Builds a model of the zoo in channels-last layout.
+def build_network(
+    name: str, options: Mapping[str, Any], num_classes: int, in_channels: int = 3, is_pretrained: bool = False
+) -> nn.Module:
+    """Builds a model of the zoo in channels-last layout; its input are RGB images in any case.
+
+    Args:
+        name: of the model.
+        options: its own.
+        num_classes: channels of the logits.
+        in_channels: channels of the first layer; 1 sees the mean of the colours.
+        is_pretrained: downloads the encoder's weights from ImageNet, where they are not on this machine yet.
 
     Raises:
-        ConfigError: unknown name or option.
+        ConfigError: unknown name or option, or no weights from ImageNet.
     """
-    network: nn.Module = MODELS.call(name, options, num_classes=num_classes)
+    if is_pretrained:
+        check_pretrained(name)
+    context = {"pretrained": is_pretrained} if has_pretrained(name) else {}
+    network: nn.Module = MODELS.call(name, options, num_classes=num_classes, in_channels=in_channels, **context)
+    if in_channels == 1:
+        # A hook, not a layer: the names of the parameters stay as they are.
+        network.register_forward_pre_hook(_average_colors)
     return network.to(memory_format=torch.channels_last)
+
+
+def check_pretrained(name: str) -> None:
+    """Checks that a part of the model has weights from ImageNet.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    if not has_pretrained(name):
+        known = ", ".join(other for other in MODELS.names() if has_pretrained(other))
+        raise ConfigError(f"model {name!r} has no weights from ImageNet (train.model.weights); models that do: {known}")
+
+
+def _average_colors(module: nn.Module, inputs: tuple[torch.Tensor]) -> torch.Tensor:
+    return inputs[0].mean(dim=1, keepdim=True)
+
+
+def list_differences(wanted: State, found: State) -> str:
+    """Says line by line what the tensors of a network and of a file do not have in common; empty where they fit."""
+    lines = [f"missing: {name} {tuple(tensor.shape)}" for name, tensor in wanted.items() if name not in found]
+    lines += [f"not in the network: {name} {tuple(found[name].shape)}" for name in found if name not in wanted]
+    lines += [
+        f"{name}: {tuple(found[name].shape)} where the network has {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    if len(lines) > MAX_PROBLEMS_SHOWN:
+        lines = [*lines[:MAX_PROBLEMS_SHOWN], f"and {len(lines) - MAX_PROBLEMS_SHOWN} more"]
+    return "\n".join(f"  {line}" for line in lines)
 
 
 def to_input(images_NHWC: npt.NDArray[np.uint8], device: torch.device) -> torch.Tensor:
@@ -142,9 +189,18 @@ class Network:
                 raise StoreError(f"{folder / WEIGHTS}: is not what {DESCRIPTION} describes (sha256); {mend}")
             classes = ClassTable.from_json(description["classes"])
             model = description["model"]
-            module = build_network(model["name"], model["options"], classes.num_classes)
-            module.load_state_dict(load_file(folder / WEIGHTS))
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            # Versions of before there was a choice have no number of channels.
+            in_channels = model.get("in_channels", 3)
+            module = build_network(model["name"], model["options"], classes.num_classes, in_channels)
+            weights = load_file(folder / WEIGHTS)
+            if differences := list_differences(module.state_dict(), weights):
+                raise StoreError(
+                    f"{folder / WEIGHTS}: is not of the model that {DESCRIPTION} describes ({model['name']!r} for "
+                    f"{classes.num_classes} classes), or the model was changed since:\n{differences}\n"
+                    "Run `dvc repro train`, or predict with the sources that trained it"
+                )
+            module.load_state_dict(weights)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise StoreError(f"{folder}: holds no usable model: {error}; run `dvc repro train`") from error
         return Network(module.to(device).eval(), classes, device, found)
 

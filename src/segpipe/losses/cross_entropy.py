@@ -8,14 +8,18 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from segpipe.classes import IGNORE_INDEX
+from segpipe.losses.parts.weighted_mean import take_weighted_mean, weigh_pixels, widen
 
 
 def build_loss(
     *, class_weights: torch.Tensor, label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Gives L = sum_i w_{y_i} l_i / sum_i w_{y_i} over the labelled pixels i, with l_i = -log softmax(x_i)_{y_i}.
+    """Gives L = sum_i w_{y_i} l_i / sum_i w_{y_i} over the labelled pixels i.
+
+    l_i = -(1 - e) log p_{i, y_i} - (e / C) sum_c log p_{i, c}, with p = softmax(logits) and e the label smoothing.
 
     The weighted mean is ours: torch's own `reduction="mean"` is non-deterministic on CUDA and NaN for a batch of void.
+    Deviation from torch: the smoothed part has the weight of the pixel's class too, not of each class its own.
 
     Args:
         class_weights: (num_classes,) float32, positive.
@@ -23,12 +27,10 @@ def build_loss(
     """
 
     def loss(logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
-        weights = class_weights.to(logits_NCHW)
-        per_pixel_NHW = F.cross_entropy(
+        logits_NCHW = widen(logits_NCHW)
+        cost_NHW = F.cross_entropy(
             logits_NCHW, target_NHW, ignore_index=IGNORE_INDEX, reduction="none", label_smoothing=label_smoothing
         )
-        is_labelled_NHW = target_NHW != IGNORE_INDEX
-        weight_NHW = weights[target_NHW.where(is_labelled_NHW, 0)] * is_labelled_NHW
-        return (per_pixel_NHW * weight_NHW).sum() / weight_NHW.sum().clamp(min=torch.finfo(weights.dtype).tiny)
+        return take_weighted_mean(cost_NHW, weigh_pixels(class_weights.to(logits_NCHW), target_NHW))
 
     return loss

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 
-from segpipe.classes import IGNORE_INDEX
+from segpipe.losses.parts.overlap import measure_overlap
+from segpipe.losses.parts.weighted_mean import take_weighted_mean
 
 
 def build_loss(
@@ -26,14 +26,8 @@ def build_loss(
     """
 
     def loss(logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
-        is_labelled_N1HW = (target_NHW != IGNORE_INDEX).unsqueeze(1)
-        truth_NHWC = F.one_hot(target_NHW.where(is_labelled_N1HW.squeeze(1), 0), logits_NCHW.shape[1])
-        truth_NCHW = truth_NHWC.permute(0, 3, 1, 2) * is_labelled_N1HW
-        probability_NCHW = logits_NCHW.softmax(dim=1) * is_labelled_N1HW
-        both_C = (probability_NCHW * truth_NCHW).sum(dim=(0, 2, 3))
-        size_C = probability_NCHW.sum(dim=(0, 2, 3)) + truth_NCHW.sum(dim=(0, 2, 3))
-        dice_C = (2 * both_C + smooth) / (size_C + smooth)
-        weight_C = class_weights.to(logits_NCHW) * (truth_NCHW.sum(dim=(0, 2, 3)) > 0)
-        return ((1 - dice_C) * weight_C).sum() / weight_C.sum().clamp(min=torch.finfo(weight_C.dtype).tiny)
+        overlap = measure_overlap(logits_NCHW, target_NHW)
+        dice_C = (2 * overlap.shared_C + smooth) / (overlap.predicted_C + overlap.true_C + smooth)
+        return take_weighted_mean(1 - dice_C, class_weights.to(dice_C) * (overlap.true_C > 0))
 
     return loss

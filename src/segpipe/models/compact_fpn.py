@@ -4,6 +4,8 @@ Sources: the residual block of He et al., "Deep residual learning", CVPR 2016 (f
 Lin et al., "Feature pyramid networks", CVPR 2017, merged to one map as in Kirillov et al., "Panoptic feature pyramid
 networks", CVPR 2019; the image-level context of Liu et al., "ParseNet", arXiv:1506.04579.
 Deviations: the pyramid goes on to half resolution, where poles and signs still have a pixel; two blocks a stage.
+Attention, where asked for: a block on the encoder's deepest map; or gates on the laterals and on the stem's map, by the
+pyramid so far; or blocks on the pyramid after each addition, and on the map at half resolution.
 """
 
 from itertools import pairwise
@@ -13,6 +15,11 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
+
+from segpipe.models.parts.attention import check_attention, deepest_block, local_block, skip_gate
+from segpipe.models.parts.card import Card
+
+CARD = Card("segpipe", "Lin et al., Feature pyramid networks for object detection, CVPR 2017")
 
 
 def _conv_bn(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -40,15 +47,19 @@ class CompactFPN(nn.Module):
 
     Args:
         num_classes: channels of the output.
+        in_channels: channels of the images.
         width: channels at 1/4 resolution; 2, 4 and 6 times as many at 1/8, 1/16 and 1/32.
         pyramid_width: channels of the pyramid.
+        attention: name of an attention block, or None.
     """
 
-    def __init__(self, num_classes: int, width: int, pyramid_width: int) -> None:
+    def __init__(
+        self, num_classes: int, in_channels: int, width: int, pyramid_width: int, attention: str | None = None
+    ) -> None:
         super().__init__()
         stem_width = max(16, width // 2)
         widths = [stem_width, width, 2 * width, 4 * width, 6 * width]
-        self.stem = nn.Sequential(_conv_bn(3, stem_width, stride=2), nn.ReLU(inplace=True))
+        self.stem = nn.Sequential(_conv_bn(in_channels, stem_width, stride=2), nn.ReLU(inplace=True))
         self.stages = nn.ModuleList(
             nn.Sequential(_ResidualBlock(narrow, wide, 2), _ResidualBlock(wide, wide, 1))
             for narrow, wide in pairwise(widths)
@@ -58,20 +69,30 @@ class CompactFPN(nn.Module):
         self.smooth = nn.Sequential(_conv_bn(pyramid_width, pyramid_width), nn.ReLU(inplace=True))
         self.fine = nn.Sequential(_conv_bn(pyramid_width + stem_width, pyramid_width // 2), nn.ReLU(inplace=True))
         self.head = nn.Conv2d(pyramid_width // 2, num_classes, 1)
+        # After the layers, so that these begin with the same weights with and without attention. Coarse to fine.
+        skip_widths = [pyramid_width] * (len(self.laterals) - 1) + [stem_width]
+        merged_widths = [pyramid_width] * (len(self.laterals) - 1) + [pyramid_width // 2]
+        self.deepest = deepest_block(attention, widths[-1])
+        self.gate = nn.ModuleList(skip_gate(attention, skip_width, pyramid_width) for skip_width in skip_widths)
+        self.refine = nn.ModuleList(local_block(attention, merged_width) for merged_width in merged_widths)
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """Gives logits (N, num_classes, H, W) for images (N, 3, H, W)."""
+        """Gives logits (N, num_classes, H, W) for images (N, in_channels, H, W)."""
         stem_NCHW = self.stem(images_NCHW)
         levels = []
         features_NCHW = stem_NCHW
         for stage in self.stages:
             features_NCHW = stage(features_NCHW)
             levels.append(features_NCHW)
-        pyramid_NCHW = self.laterals[-1](levels[-1]) + self.context(levels[-1].mean(dim=(2, 3), keepdim=True))
-        for lateral, level_NCHW in zip(reversed(self.laterals[:-1]), reversed(levels[:-1]), strict=True):
-            pyramid_NCHW = lateral(level_NCHW) + _resize(pyramid_NCHW, level_NCHW)
-        fine_NCHW = torch.cat([_resize(self.smooth(F.relu(pyramid_NCHW)), stem_NCHW), stem_NCHW], dim=1)
-        return _resize(self.head(self.fine(fine_NCHW)), images_NCHW)
+        deepest_NCHW = self.deepest(levels.pop())
+        pyramid_NCHW = self.laterals[-1](deepest_NCHW) + self.context(deepest_NCHW.mean(dim=(2, 3), keepdim=True))
+        merges = zip(reversed(self.laterals[:-1]), reversed(levels), self.gate[:-1], self.refine[:-1], strict=True)
+        for lateral, level_NCHW, gate, refine in merges:
+            merged_NCHW = gate(lateral(level_NCHW), pyramid_NCHW) + _resize(pyramid_NCHW, level_NCHW)
+            pyramid_NCHW = refine(merged_NCHW)
+        smooth_NCHW = _resize(self.smooth(F.relu(pyramid_NCHW)), stem_NCHW)
+        fine_NCHW = torch.cat([smooth_NCHW, self.gate[-1](stem_NCHW, pyramid_NCHW)], dim=1)
+        return _resize(self.head(self.refine[-1](self.fine(fine_NCHW))), images_NCHW)
 
 
 def _resize(features_NCHW: torch.Tensor, like_NCHW: torch.Tensor) -> torch.Tensor:
@@ -81,8 +102,22 @@ def _resize(features_NCHW: torch.Tensor, like_NCHW: torch.Tensor) -> torch.Tenso
 def build_model(
     *,
     num_classes: int,
+    in_channels: int,
     width: Annotated[int, Field(ge=8)] = 32,
     pyramid_width: Annotated[int, Field(ge=8)] = 64,
+    attention: str | None = None,
 ) -> nn.Module:
-    """Builds a `CompactFPN`; the defaults are 2.0 million parameters."""
-    return CompactFPN(num_classes, width, pyramid_width)
+    """Builds a `CompactFPN`; the defaults are 2.0 million parameters.
+
+    Args:
+        num_classes: channels of the output.
+        in_channels: channels of the images.
+        width: channels at 1/4 resolution; 2, 4 and 6 times as many at 1/8, 1/16 and 1/32.
+        pyramid_width: channels of the pyramid.
+        attention: name of an attention block, at the places where it belongs.
+
+    Raises:
+        ConfigError: there is no such attention block.
+    """
+    check_attention("compact_fpn", attention, has_skips=True)
+    return CompactFPN(num_classes, in_channels, width, pyramid_width, attention)

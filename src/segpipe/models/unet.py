@@ -1,69 +1,79 @@
-"""U-Net with a configurable width and depth.
+"""U-Net, the network that carries each resolution's features across from the contracting to the expanding path.
 
 Source: Ronneberger, Fischer, Brox, "U-Net: convolutional networks for biomedical image segmentation", MICCAI 2015.
-Deviations: convolutions are padded, so that the output has the input's size (the paper's are not, and it crops);
-batch normalisation after each of them, without which training from scratch takes many times as long; no dropout.
+The layers are those of figure 1; weights begin as in section 3, with a standard deviation of sqrt(2/N).
+Deviations by default, each an option: convolutions are padded, where the paper's are not and its images are continued
+by their mirror image (`padding: valid`); batch norm after each of them, without which training from scratch takes many
+times as long (`batch_norm: false`); no dropout (`dropout: 0.5`, on the two last levels of the contracting path as in
+the authors' network). No ReLU after up-sampling: the authors' network has one, figure 1 has none.
 """
 
-from itertools import pairwise
 from typing import Annotated
 
-import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
+from segpipe.errors import ConfigError
+from segpipe.models.parts.attention import check_attention
+from segpipe.models.parts.card import Card
+from segpipe.models.parts.unet import Padding, UNet, UpSampling
 
-def _double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-    )
-
-
-class UNet(nn.Module):
-    """Contracting path, expanding path, and a copy of each resolution's features across.
-
-    Args:
-        num_classes: channels of the output.
-        width: channels at full resolution; each halving doubles them. 64 in the paper.
-        depth: number of halvings. 4 in the paper.
-    """
-
-    def __init__(self, num_classes: int, width: int, depth: int) -> None:
-        super().__init__()
-        channels = [width * 2**level for level in range(depth + 1)]
-        pairs = list(pairwise(channels))
-        self.first = _double_conv(3, width)
-        self.down = nn.ModuleList(_double_conv(narrow, wide) for narrow, wide in pairs)
-        self.up = nn.ModuleList(nn.ConvTranspose2d(wide, narrow, 2, stride=2) for narrow, wide in reversed(pairs))
-        self.merge = nn.ModuleList(_double_conv(wide, narrow) for narrow, wide in reversed(pairs))
-        self.head = nn.Conv2d(width, num_classes, 1)
-
-    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """Gives logits (N, num_classes, H, W) for images (N, 3, H, W)."""
-        features_NCHW = self.first(images_NCHW)
-        skips = []
-        for down in self.down:
-            skips.append(features_NCHW)
-            # ceil_mode: an odd size keeps its last row and column.
-            features_NCHW = down(F.max_pool2d(features_NCHW, 2, ceil_mode=True))
-        for up, merge, skip_NCHW in zip(self.up, self.merge, reversed(skips), strict=True):
-            upsampled_NCHW = up(features_NCHW)[..., : skip_NCHW.shape[-2], : skip_NCHW.shape[-1]]
-            features_NCHW = merge(torch.cat([skip_NCHW, upsampled_NCHW], dim=1))
-        logits_NCHW: torch.Tensor = self.head(features_NCHW)
-        return logits_NCHW
+CARD = Card(
+    "segpipe",
+    "Ronneberger et al., U-Net: convolutional networks for biomedical image segmentation, MICCAI 2015",
+    published=(2, 31.0e6),
+    small={"width": 4, "depth": 3},
+)
 
 
 def build_model(
     *,
     num_classes: int,
+    in_channels: int,
     width: Annotated[int, Field(ge=1)] = 64,
     depth: Annotated[int, Field(ge=1, le=6)] = 4,
+    padding: Padding = "same",
+    up_sampling: UpSampling = "transposed",
+    batch_norm: bool = True,
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    attention: str | None = None,
+    deep_supervision: bool = False,
 ) -> nn.Module:
-    """Builds a `UNet`; the defaults are the paper's 31.0 million parameters."""
-    return UNet(num_classes, width, depth)
+    """Builds a `UNet`; the defaults are the paper's 31.0 million parameters.
+
+    Args:
+        num_classes: channels of the logits.
+        in_channels: channels of the images.
+        width: channels at full resolution; each halving doubles them.
+        depth: number of halvings.
+        padding: `same`, or `valid` as in the paper.
+        up_sampling: `transposed` convolution, or `bilinear` or `nearest` resizing and a convolution.
+        batch_norm: whether batch norm follows each convolution.
+        dropout: probability, on the two last levels of the contracting path.
+        attention: name of an attention block, at the places where it belongs.
+        deep_supervision: whether the coarser levels of the expanding path give logits in training too.
+
+    Raises:
+        ConfigError: there is no such attention block, or `padding` does not go with `up_sampling`, or `depth` leaves no
+            level for deep supervision.
+    """
+    check_attention("unet", attention, has_skips=True)
+    if deep_supervision and depth == 1:
+        raise ConfigError("model 'unet': option deep_supervision: there is no coarser level; set depth to 2 or more")
+    if padding == "valid" and up_sampling != "transposed":
+        raise ConfigError(
+            f"model 'unet': option up_sampling: {up_sampling!r} looks beyond the edge of a map, which padding 'valid' "
+            "rules out; set up_sampling to 'transposed' or padding to 'same'"
+        )
+    return UNet(
+        num_classes=num_classes,
+        in_channels=in_channels,
+        width=width,
+        depth=depth,
+        padding=padding,
+        up_sampling=up_sampling,
+        batch_norm=batch_norm,
+        dropout=dropout,
+        attention=attention,
+        deep_supervision=deep_supervision,
+    )

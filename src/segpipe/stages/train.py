@@ -2,35 +2,46 @@
 
 import hashlib
 import json
+import logging
+import os
 import shutil
 import signal
 import sys
+import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from segpipe.classes import ClassTable
 from segpipe.config import Config, Train
 from segpipe.data.loader import TrainLoader
 from segpipe.data.store import Store
 from segpipe.engine.checkpoint import Progress, remove_checkpoint
 from segpipe.engine.device import choose_device, describe_environment, keep_freed_memory, make_repeatable
 from segpipe.engine.fit import BEST_WEIGHTS, LAST_WEIGHTS, Fit, Interrupted, MetricSink, fit
-from segpipe.engine.network import DESCRIPTION, WEIGHTS, build_network
+from segpipe.engine.network import DESCRIPTION, WEIGHTS
+from segpipe.engine.objective import make_objective
+from segpipe.engine.rehearsal import rehearse
+from segpipe.engine.weights import Given, InitialWeights, make_network
 from segpipe.errors import StoreError
 from segpipe.files import sha256_of_file, whole_folder, write_json
-from segpipe.registry import LOSSES
 from segpipe.stages.stage import CHECKPOINTS, CLASS_WEIGHTS, DATASET, EXIT_TERMINATED, MODEL, run_stage
 from segpipe.tracking.history import write_history
 from segpipe.tracking.journal import Journal
 from segpipe.tracking.lineage import environment_tags, lineage_files, lineage_tags
+from segpipe.tracking.registered import PINNED_WEIGHTS, fetch_address
 from segpipe.tracking.run import WEIGHTS as WEIGHTS_TAG
 from segpipe.tracking.run import Description, track
+
+log = logging.getLogger(__name__)
 
 
 def main(config: Config) -> None:
     """Writes `model/`: best and last weights, `model.json`, the history of the epochs."""
     settings = config.train
+    rehearse(settings)
     is_stop_asked = []
     # The step under way is finished and a checkpoint written before the process ends.
     signal.signal(signal.SIGTERM, lambda signum, frame: is_stop_asked.append(signum))
@@ -40,17 +51,22 @@ def main(config: Config) -> None:
     store = Store.open(DATASET)
     weighting = _read_weights(store)
     weights = torch.tensor([weighting["weights"][name] for name in store.classes.names], dtype=torch.float32)
-    module = build_network(settings.model.name, settings.model.options, store.classes.num_classes).to(device)
-    loss = LOSSES.call(settings.loss.name, settings.loss.options, class_weights=weights.to(device))
+    with tempfile.TemporaryDirectory() as downloads:
+        network, initial = make_network(
+            settings.model, store.classes.names, lambda address: _fetch(address, Path(downloads))
+        )
+    module = network.to(device)
+    objective = make_objective(settings.loss, settings.auxiliary_weight, weights.to(device))
     train_store, val_store = store.of_split("train"), store.of_split("val")
     loader = TrainLoader(train_store, settings.augment, settings.batch_size, settings.seed)
-    description = _describe(settings, store, weighting, describe_environment(device))
+    description = _describe(settings, store, weighting, initial, describe_environment(device))
     folder = CHECKPOINTS / description["signature"]
     journal = Journal(folder)
     journal.begin()
 
     def work(sink: MetricSink) -> Progress:
-        return fit(Fit(module, loss, loader, val_store, settings, device, folder, sink, lambda: bool(is_stop_asked)))
+        job = Fit(module, objective, loader, val_store, settings, device, folder, sink, lambda: bool(is_stop_asked))
+        return fit(job)
 
     end_tags: dict[str, str] = {}
     try:
@@ -76,13 +92,35 @@ def _read_weights(store: Store) -> dict[str, Any]:
     return document
 
 
-def _describe(settings: Train, store: Store, weighting: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
+def _fetch(address: str, output: Path) -> Given:
+    """Brings a registered model's weights: of the version that the address names now, or, in a rebuild, named then."""
+    if pinned := os.environ.get(PINNED_WEIGHTS):
+        version, _, name = pinned.partition(":")
+        folder = Path(name)
+    else:
+        version, folder = fetch_address(address, output)
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        classes = ClassTable.from_json(description["classes"])
+        is_whole = sha256_of_file(folder / WEIGHTS) == description["weights_sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{address}: version {version} holds no usable model: {error}; name another") from error
+    if not is_whole:
+        raise StoreError(f"{address}: the weights of version {version} are damaged (sha256); name another")
+    log.info("begins with the weights of %s, version %s", address, version)
+    return Given(folder / WEIGHTS, classes.names, version)
+
+
+def _describe(
+    settings: Train, store: Store, weighting: dict[str, Any], initial: InitialWeights, environment: dict[str, str]
+) -> dict[str, Any]:
     """Gives what `model.json` holds before the training: all that decides the weights."""
     # The classes' shares are the data's, which have a digest of their own.
     class_weights = {name: value for name, value in weighting.items() if name != "share"}
     decisive = {
         "experiment": settings.experiment,
-        "model": settings.model.model_dump(),
+        "model": settings.model.model_dump(include={"name", "options", "in_channels"}),
+        "initial_weights": asdict(initial),
         "classes": store.classes.to_json(),
         "dataset": {"name": f"{DATASET.name}", "digest": store.digest},
         "params": {"train": settings.model_dump(mode="json"), "class_weights": class_weights},

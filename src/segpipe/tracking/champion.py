@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -35,6 +34,7 @@ from segpipe.tracking.ledger import (
     read_ledger,
 )
 from segpipe.tracking.lock import Lease, describe_self, hold_lock
+from segpipe.tracking.registered import fetch_version
 from segpipe.tracking.run import WEIGHTS
 
 log = logging.getLogger(__name__)
@@ -276,13 +276,4 @@ def fetch_champion(model_name: str, output: Path) -> tuple[str, Path]:
     champion = find_champion(client, model_name)
     if champion is None:
         raise TrackingError(f"MLflow holds no champion of {model_name!r}; run `dvc repro` first")
-    try:
-        address = f"models:/{model_name}/{champion.version}"
-        folder = Path(mlflow.artifacts.download_artifacts(address, dst_path=str(output)))
-    except (MlflowException, OSError) as error:
-        raise TrackingError(f"version {champion.version} of {model_name!r} cannot be downloaded: {error}") from error
-    description = next(folder.rglob("model.json"), None)
-    if description is None:
-        mend = "promote another (`segpipe registry promote V --why ...`), or name a folder by --model"
-        raise TrackingError(f"version {champion.version} of {model_name!r} was not registered by segpipe; {mend}")
-    return str(champion.version), description.parent
+    return str(champion.version), fetch_version(model_name, str(champion.version), output)

@@ -42,8 +42,8 @@ class Difference:
     """One thing that is not as it was.
 
     Attributes:
-        part: 'code', 'data', 'params', 'class weights', 'wheels', 'CPU capability', 'threads', 'device', 'platform' or
-            'chance'.
+        part: 'code', 'data', 'params', 'initial weights', 'class weights', 'wheels', 'CPU capability', 'threads',
+            'device', 'platform' or 'chance'.
         what: the file, parameter or package, with both values.
     """
 
@@ -67,6 +67,9 @@ def compare(record: Record, project: Path) -> tuple[Difference, ...]:
             differences.append(Difference("code", what))
         params_there |= flatten({"train": there["params"]["train"]})
         params_here |= flatten({"train": here["params"]["train"]})
+        if "initial_weights" in there and "initial_weights" in here:
+            began = (flatten(model["initial_weights"]) for model in (there, here))
+            differences += [Difference("initial weights", what) for what in _changes(*began).values()]
         weights = (flatten(model["params"]["class_weights"]) for model in (there, here))
         differences += [Difference("class weights", what) for what in _changes(*weights).values()]
     differences += [Difference("params", what) for what in _changes(params_there, params_here).values()]

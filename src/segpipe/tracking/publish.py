@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 CLASS_TABLE = "segpipe.class_table"
 EVALUATION_FILES = "segpipe.evaluation_files_sha256"
 LINEAGE_PREFIXES = ("segpipe.git_", "segpipe.recipe", "segpipe.dvc", "segpipe.environment.")
-SERVED_WITH = ("numpy", "pydantic", "safetensors", "torch", "torchvision")
+SERVED_WITH = ("numpy", "pydantic", "safetensors", "segmentation-models-pytorch", "timm", "torch", "torchvision")
 EXAMPLE_SHAPE = (1, 32, 48, 3)
 
 

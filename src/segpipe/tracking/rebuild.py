@@ -7,18 +7,23 @@ and all that decides about them part by part.
 
 import contextlib
 import os
+import re
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segpipe.config import REGISTERED
 from segpipe.errors import MAX_PROBLEMS_SHOWN, TrackingError
 from segpipe.files import sha256_of_file
 from segpipe.tracking.differences import Difference, Record, compare, read_json
 from segpipe.tracking.lineage import read_yaml
+from segpipe.tracking.registered import PINNED_WEIGHTS, fetch_version
 from segpipe.tracking.worktree import SHORT_SHA, bring_data, bring_recipe, find_commit, open_worktree, run_command
 
 MEAN_IOU = "segpipe.val_mean_iou"
@@ -63,14 +68,19 @@ def rebuild(record: Record, root: Path, say: Callable[[str], None], keep: Path |
         TrackingError: the version is not whole in git, its data cannot be had, or a stage fails.
     """
     commit = find_commit(record, root)
-    with _ending_at_sigterm(), open_worktree(root, commit, keep) as project:
+    with (
+        _ending_at_sigterm(),
+        open_worktree(root, commit, keep) as project,
+        tempfile.TemporaryDirectory(prefix="segpipe-weights-") as downloads,
+    ):
         say(f"version {record.version} is made again from commit {commit[:SHORT_SHA]} in {project}")
         bring_recipe(record, project)
         bring_data(root, project, say)
+        variables = {**_stage_variables(project), **_bring_weights(record, root, project, Path(downloads))}
         for stage in _read_stages(project):
             say(f"{stage}:")
             try:
-                run_command([sys.executable, "-m", f"segpipe.stages.{stage}"], project, _stage_variables(project), say)
+                run_command([sys.executable, "-m", f"segpipe.stages.{stage}"], project, variables, say)
             except TrackingError as error:
                 found = compare(record, project)
                 raise TrackingError(
@@ -93,6 +103,36 @@ def rebuild(record: Record, root: Path, say: Callable[[str], None], keep: Path |
             rebuilt_mean_iou=float(metrics["val"]["mean_iou"]),
             folder=keep,
         )
+
+
+def _bring_weights(record: Record, root: Path, project: Path, downloads: Path) -> dict[str, str]:
+    """Brings what the training began with: a file that git does not hold, or the version that an alias named then.
+
+    Returns:
+        What the stages' environment needs besides.
+
+    Raises:
+        TrackingError: it is not there any more, or has another content.
+    """
+    initial = record.model.get("initial_weights") or {"sha256": None, "source": "none"}
+    if initial["source"] in {"none", "imagenet"}:
+        return {}
+    if initial["version"] is None:
+        # The commit's own file, where git holds one; an absolute path is the same on both sides.
+        file, variables = project / initial["source"], {}
+        if not file.exists() and (root / initial["source"]).is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(root / initial["source"], file)
+    else:
+        name = re.split("[@/]", initial["source"].removeprefix(REGISTERED))[0]
+        folder = fetch_version(name, initial["version"], downloads)
+        file, variables = folder / "weights.safetensors", {PINNED_WEIGHTS: f"{initial['version']}:{folder}"}
+    if not file.is_file() or sha256_of_file(file) != initial["sha256"]:
+        raise TrackingError(
+            f"version {record.version} began with the weights {initial['source']}, which are not there any more or are "
+            f"others: their file must have the sha256 {initial['sha256']}"
+        )
+    return variables
 
 
 def _list(differences: Sequence[Difference]) -> str:

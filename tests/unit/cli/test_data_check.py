@@ -155,7 +155,7 @@ def test_what_is_asked_wrongly_is_told(labels: Path, capsys: pytest.CaptureFixtu
     assert main(["data", "check", "nowhere"]) == 1
     assert "nowhere: no such folder or archive" in capsys.readouterr().err
     assert main(["data", "check", "labels", "--format", "foldr"]) == 1
-    assert "did you mean 'folder'?" in capsys.readouterr().err
+    assert "did you mean 'folder'" in capsys.readouterr().err
     assert main(["data", "check"]) == 1
     assert "params.yaml: no such file" in capsys.readouterr().err
     assert not Path("pages").exists()

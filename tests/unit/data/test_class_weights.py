@@ -44,8 +44,8 @@ def test_a_labelled_pixel_weighs_one_on_average(scheme: str, cap: float) -> None
 @pytest.mark.parametrize(
     ("scheme", "options", "message"),
     [
-        ("median_frequncy", {}, "unknown class-weighting scheme 'median_frequncy'; did you mean 'median_frequency'?"),
-        ("enet", {"ofset": 1.1}, "class-weighting scheme 'enet': option ofset: unknown; did you mean 'offset'?"),
+        ("median_frequncy", {}, "unknown class-weighting scheme 'median_frequncy'; did you mean 'median_frequency'"),
+        ("enet", {"ofset": 1.1}, "class-weighting scheme 'enet': option ofset: unknown; did you mean 'offset'"),
         ("enet", {"offset": 1.0}, "class-weighting scheme 'enet': option offset: must be greater than 1 (got 1.0)"),
         ("inverse_frequency", {"power": 2}, "option power: must be less than or equal to 1 (got 2)"),
         ("effective_number", {"beta": 1}, "option beta: must be less than 1 (got 1)"),

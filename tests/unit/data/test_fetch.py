@@ -343,7 +343,7 @@ def test_cityscapes_says_what_to_get_and_where(bring: Callable[..., dict[str, by
 
 
 def test_a_set_that_there_is_not(bring: Callable[..., dict[str, bytes]]) -> None:
-    with pytest.raises(SourceError, match=r"public:voc2021: no such public set; did you mean 'voc2012'\?"):
+    with pytest.raises(SourceError, match=r"public:voc2021: no such public set; did you mean 'voc2012'"):
         bring("public:voc2021")
 
 

@@ -35,9 +35,9 @@ def store(make_store: Callable[..., Store], make_sample: MakeSample) -> Store:
     return make_store([make_sample(f"a_{i}") for i in range(11)])
 
 
-def _batches(store: Store, epoch: int = 0, first_step: int = 0, **changes: Any) -> list[Batch]:
+def _batches(store: Store, epoch: int = 0, first_batch: int = 0, **changes: Any) -> list[Batch]:
     arguments = {"augment": Augment.model_validate(AUGMENT), "batch_size": 2, "seed": 5} | changes
-    return list(TrainLoader(store, **arguments).batches(epoch, first_step))
+    return list(TrainLoader(store, **arguments).batches(epoch, first_batch))
 
 
 def _assert_same(left: list[Batch], right: list[Batch]) -> None:
@@ -91,9 +91,9 @@ def test_a_defect_in_a_thread_is_not_lost(store: Store, monkeypatch: pytest.Monk
         next(stream)
 
 
-@pytest.mark.parametrize("first_step", range(6))
-def test_the_stream_begins_at_any_step(store: Store, first_step: int) -> None:
-    _assert_same(_batches(store, first_step=first_step), _batches(store)[first_step:])
+@pytest.mark.parametrize("first_batch", range(6))
+def test_the_stream_begins_at_any_batch(store: Store, first_batch: int) -> None:
+    _assert_same(_batches(store, first_batch=first_batch), _batches(store)[first_batch:])
 
 
 def test_epochs_and_seeds_differ(store: Store) -> None:

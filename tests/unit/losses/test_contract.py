@@ -86,4 +86,38 @@ def test_class_weights_count(name: str) -> None:
     logits, target = _batch()
     even, uneven = (LOSSES.call(name, class_weights=w)(logits, target) for w in (torch.ones(3), WEIGHTS))
     assert even != uneven
-    assert LOSSES.call(name, class_weights=10 * WEIGHTS)(logits, target) == pytest.approx(float(uneven), rel=1e-5)
+
+
+def test_only_the_ratios_of_class_weights_count(name: str) -> None:
+    # U-Net's w0 is added to them (equation 2): that one differs with them unless it is zero.
+    options = {"w0": 0.0} if name == "border_cross_entropy" else {}
+    logits, target = _batch()
+    once, tenfold = (LOSSES.call(name, options, class_weights=w)(logits, target) for w in (WEIGHTS, 10 * WEIGHTS))
+    assert tenfold == pytest.approx(float(once), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_logits_of_16_bits_are_computed_with_in_float32(name: str, dtype: torch.dtype) -> None:
+    loss = LOSSES.call(name, class_weights=WEIGHTS)
+    logits, target = _batch()
+    narrow = logits.to(dtype).requires_grad_()
+    value = loss(narrow, target)
+    value.backward()
+    assert torch.equal(value, loss(narrow.detach().float(), target))
+    assert narrow.grad is not None
+    assert narrow.grad.dtype == dtype
+    assert narrow.grad.isfinite().all()
+
+
+def test_channels_last_is_the_same(name: str) -> None:
+    loss = LOSSES.call(name, class_weights=WEIGHTS.double())
+    logits, target = _batch(torch.float64)
+    torch.testing.assert_close(loss(logits.to(memory_format=torch.channels_last), target), loss(logits, target))
+
+
+def test_targets_and_weights_stay_as_they_are(name: str) -> None:
+    logits, target = _batch()
+    weights, given = WEIGHTS.clone(), target.clone()
+    LOSSES.call(name, class_weights=weights)(logits, given)
+    assert torch.equal(weights, WEIGHTS)
+    assert torch.equal(given, target)

@@ -93,7 +93,8 @@ def test_all_wrong_lines_of_the_table_are_named(make_folder_source: Callable[...
         ("listed-missing", "samples.csv:8"),
     ]
     assert [problem.what for problem in source.problems[:5]] == [
-        "unknown split 'trian'; did you mean 'train'? known: train, training, val, valid, validation, test, testing",
+        "unknown split 'trian'; did you mean 'train' or 'training' or 'testing'? "
+        "known: train, training, val, valid, validation, test, testing",
         "has 1 columns too few",
         "has 1 columns too many",
         "names no sample",
@@ -156,7 +157,7 @@ def test_no_class_table(tmp_path: Path) -> None:
         ("", "dataset.yaml: "),
         ("void: [1]", "dataset.yaml: classes: is missing"),
         ("classes: []", "dataset.yaml: classes: "),
-        (TABLE + "voidd: [7]", "dataset.yaml: voidd: unknown key; did you mean 'void'?"),
+        (TABLE + "voidd: [7]", "dataset.yaml: voidd: unknown key; did you mean 'void'"),
         (TABLE + "void: [1]", "dataset.yaml: void: [1] are values of classes"),
         (TABLE + "void_colors: [[0, 0, 0]]", "dataset.yaml: void_colors: has a meaning only where masks hold colors"),
         (TABLE + "masks: colors\nvoid: [7]", "dataset.yaml: void: has a meaning only where masks hold indices"),
@@ -165,7 +166,7 @@ def test_no_class_table(tmp_path: Path) -> None:
         (TABLE.replace("name: b", "name: a"), "dataset.yaml: classes: named twice: a"),
         (
             TABLE.replace("color: [1,", "colour: [1,"),
-            "dataset.yaml: classes.0.colour: unknown key; did you mean 'color'?",
+            "dataset.yaml: classes.0.colour: unknown key; did you mean 'color'",
         ),
         (TABLE.replace("[1, 2, 3]", "[1, 2]"), "dataset.yaml: classes.0.color.2: is missing"),
         (

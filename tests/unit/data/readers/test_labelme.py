@@ -143,7 +143,7 @@ def test_an_image_inside_the_json_can_be_written_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        (_shape("catt"), "shape 1 (catt) has the label 'catt'; did you mean 'cat'?"),
+        (_shape("catt"), "shape 1 (catt) has the label 'catt'; did you mean 'cat'"),
         (_shape(None), "shape 1 (None) has the label None; "),
         (_shape("cat", kind="points"), "shape 1 (cat) is a 'points'; possible: circle, "),
         (_shape("cat", SQUARE[:2]), "shape 1 (cat) is a polygon of 2 points, not 3 or more"),

@@ -136,7 +136,7 @@ def test_a_folder_that_is_no_split_is_a_problem(tmp_path: Path) -> None:
     write_indices(tmp_path / "gt/1.png", 0)
     (problem,) = _read(tmp_path, images="{split}/{id}.jpg", masks="gt/{id}.png").problems
     assert (problem.kind, problem.where) == ("list-line", "trian/1")
-    assert "did you mean 'train'?" in problem.what
+    assert "did you mean 'train'" in problem.what
 
 
 def test_where_nothing_fits_some_files_are_named(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_where_nothing_fits_some_files_are_named(tmp_path: Path) -> None:
         ({"void": [1]}, "option void: [1] are values of classes"),
         ({"void_colors": [[0, 0, 0]]}, "option void_colors: has a meaning only where masks hold colors"),
         ({"masks_are": "colours"}, "option masks_are: must be 'indices' or 'colors'"),
-        ({"image": "x"}, "option image: unknown; did you mean 'images'?"),
+        ({"image": "x"}, "option image: unknown; did you mean 'images'"),
     ],
 )
 def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:

@@ -1,0 +1,72 @@
+"""Our losses against those of torch and segmentation_models.pytorch (smp): time of a forward and a backward pass.
+
+The peers are what a user would take instead; smp's are given the same logits and `ignore_index`, although some of them
+compute another function (docs/decisions/0016). All in one process, in turn; the figures are medians.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from segmentation_models_pytorch import losses as peers
+
+from segpipe.classes import IGNORE_INDEX
+from segpipe.registry import LOSSES
+
+BATCH, NUM_CLASSES, HEIGHT, WIDTH = 8, 11, 360, 480
+NUM_THREADS, NUM_ROUNDS = 1, 5
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def _ohem(logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
+    """The rule of mmsegmentation's sampler, on the same share of pixels."""
+    cost = F.cross_entropy(logits_NCHW, target_NHW, ignore_index=IGNORE_INDEX, reduction="none")
+    labelled = target_NHW != IGNORE_INDEX
+    truth = target_NHW.where(labelled, 0).unsqueeze(1)
+    probability = logits_NCHW.softmax(dim=1).gather(1, truth).squeeze(1)[labelled].detach()
+    num_kept = max(1, probability.numel() // 16)
+    threshold = max(float(probability.sort().values[num_kept - 1]), 0.7)
+    return cost[labelled][probability < threshold].mean()
+
+
+PEERS: dict[str, Loss] = {
+    "cross_entropy": lambda x, y: F.cross_entropy(x, y, weight=torch.ones(NUM_CLASSES), ignore_index=IGNORE_INDEX),
+    "ohem_cross_entropy": _ohem,
+    "focal": peers.FocalLoss("multiclass", ignore_index=IGNORE_INDEX),
+    "dice": peers.DiceLoss("multiclass", ignore_index=IGNORE_INDEX, smooth=1.0),
+    "tversky": peers.TverskyLoss("multiclass", ignore_index=IGNORE_INDEX, alpha=0.3, beta=0.7, smooth=1.0),
+    "lovasz_softmax": peers.LovaszLoss("multiclass", ignore_index=IGNORE_INDEX),
+}
+
+
+def measure(loss: Loss, logits: torch.Tensor, target: torch.Tensor) -> float:
+    """Gives the milliseconds of a forward and a backward pass."""
+    logits = logits.detach().requires_grad_()
+    started = time.perf_counter()
+    loss(logits, target).backward()  # type: ignore[no-untyped-call]
+    return 1000 * (time.perf_counter() - started)
+
+
+def main() -> None:
+    """Prints a row a loss."""
+    torch.set_num_threads(NUM_THREADS)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(BATCH, NUM_CLASSES, HEIGHT, WIDTH, generator=generator)
+    logits = logits.to(memory_format=torch.channels_last)
+    target = torch.randint(0, NUM_CLASSES, (BATCH, HEIGHT, WIDTH), generator=generator)
+    target[:, :20] = IGNORE_INDEX
+    print(f"{BATCH}x{NUM_CLASSES}x{HEIGHT}x{WIDTH}, channels-last, {NUM_THREADS} thread, medians of {NUM_ROUNDS}")
+    for name, peer in PEERS.items():
+        ours: Loss = LOSSES.call(name, class_weights=torch.ones(NUM_CLASSES))
+        pairs = [(measure(ours, logits, target), measure(peer, logits, target)) for _ in range(NUM_ROUNDS)]
+        our_ms, peer_ms = (statistics.median(times) for times in zip(*pairs, strict=True))
+        print(
+            f"{name:20s} ours {our_ms:7.0f} ms   peer {peer_ms:7.0f} ms   peer / ours {peer_ms / our_ms:.2f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""`segpipe models`: what is in the zoo."""
+
+import argparse
+import inspect
+import json
+from typing import Any
+
+from segpipe.cli.arguments import positive
+from segpipe.cli.table import table
+
+SIZE = (360, 480)
+DEFAULT_NUM_CLASSES = 11
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `models` to the command."""
+    models = commands.add_parser("models", help="list the models, or describe one")
+    models.add_argument("name", nargs="?", help="of a model: its options, parts and paper")
+    models.add_argument("--classes", type=positive, default=DEFAULT_NUM_CLASSES, help="number of classes (default 11)")
+    models.add_argument("--json", action="store_true", help="for programs")
+    models.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.name is None:
+        _list(options)
+    else:
+        _show(options)
+
+
+def _describe(name: str, num_classes: int) -> dict[str, Any]:
+    from segpipe.engine.cost import count_cost
+    from segpipe.models import has_pretrained, read_card
+
+    card, cost = read_card(name), count_cost(name, {}, num_classes, SIZE)
+    return {
+        "name": name,
+        "source": card.source,
+        "parameters": cost.num_parameters,
+        "flops_360x480": cost.num_flops,
+        "imagenet": has_pretrained(name),
+        "paper": card.paper,
+    }
+
+
+def _list(options: argparse.Namespace) -> None:
+    from segpipe.models import list_models
+
+    models = [_describe(name, options.classes) for name in list_models()]
+    if options.json:
+        print(json.dumps(models))
+        return
+    rows = [["name", "source", "parameters", "GFLOPs", "imagenet", "paper"]]
+    rows += [[m["name"], m["source"], *_cost(m), "yes" if m["imagenet"] else "-", m["paper"]] for m in models]
+    print("\n".join(table(rows)))
+    size, classes = f"{SIZE[0]}x{SIZE[1]}", options.classes
+    print(f"\nMillions of parameters, auxiliary heads included, and GFLOPs of a {size} image (a multiply-add counts as")
+    print(f"two), by default options with {classes} classes. `segpipe models NAME` describes one.")
+
+
+def _cost(model: dict[str, Any]) -> list[str]:
+    return [f"{model['parameters'] / 1e6:.2f}", f"{model['flops_360x480'] / 1e9:.1f}"]
+
+
+def _show(options: argparse.Namespace) -> None:
+    from segpipe.engine.cost import without_content
+    from segpipe.engine.network import build_network
+    from segpipe.registry import MODELS
+
+    model = _describe(options.name, options.classes)
+    function = MODELS.function_of(options.name)
+    defaults = function.__kwdefaults__ or {}
+    network = without_content(lambda: build_network(options.name, {}, options.classes))
+    parts = [name for name, part in network.named_children() if any(True for _ in part.parameters())]
+    if options.json:
+        print(json.dumps({**model, "options": defaults, "parts": parts}))
+        return
+    size = "{} million parameters, {} GFLOPs".format(*_cost(model))
+    lines = {
+        "paper": model["paper"],
+        "source": model["source"],
+        "size": f"{size} at {SIZE[0]}x{SIZE[1]}, {options.classes} classes",
+        "imagenet": "weights: imagenet" if model["imagenet"] else "no weights published",
+        "options": ", ".join(f"{key}: {json.dumps(value)}" for key, value in defaults.items()) or "none",
+        "parts": f"{', '.join(parts)} (for train.freeze and learning_rate_factors; theirs too, by dotted names)",
+    }
+    print(inspect.cleandoc(MODELS.module_of(options.name).__doc__ or ""), end="\n\n")
+    print("\n".join(f"{key:12}{text}" for key, text in lines.items()), end="\n\n")
+    print(inspect.cleandoc(function.__doc__ or ""))

@@ -1,0 +1,55 @@
+"""Activation checkpointing: a training keeps what goes into a module, and computes the rest again when it is needed.
+
+Source: Chen et al., "Training deep nets with sublinear memory cost", arXiv:1604.06174; torch's implementation.
+torch runs the module a second time in the backward pass. Two things must not happen twice: random numbers are restored
+by torch, so that dropout drops the same values; the running statistics of batch norm are shielded here.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+
+def run_checkpointed(module: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
+    """Runs a module so that a training keeps only its inputs; gradients and buffers become what they would without.
+
+    The memory is saved in training mode with gradients; otherwise this is a plain call.
+
+    The second run ends as soon as it has all that the gradients need. So a convolution that comes last in the module is
+    not computed again; a dropout or pooling behind it would be, and the convolution with it.
+
+    Args:
+        module: its forward gives one tensor. What it changes in a forward pass must be buffers.
+        inputs: float tensors of any shape.
+    """
+
+    def give_contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _shield_buffers(module)
+
+    if not (module.training and torch.is_grad_enabled()):
+        output: torch.Tensor = module(*inputs)
+    else:
+        output = checkpoint(module, *inputs, use_reentrant=False, context_fn=give_contexts)
+    return output
+
+
+@contextmanager
+def _shield_buffers(module: nn.Module) -> Iterator[None]:
+    """Lets a module change copies of its buffers; the buffers themselves are back afterwards.
+
+    Copies, because a batch norm without running statistics saves fewer tensors for the backward pass, and torch checks
+    that both runs save the same.
+    """
+    shielded = [
+        (owner, name, buffer) for owner in module.modules() for name, buffer in owner.named_buffers(recurse=False)
+    ]
+    for owner, name, buffer in shielded:
+        setattr(owner, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for owner, name, buffer in shielded:
+            setattr(owner, name, buffer)

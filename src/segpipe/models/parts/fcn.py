@@ -1,0 +1,129 @@
+"""What FCN-32s, FCN-16s and FCN-8s share: VGG16, class scores at one to three strides, and their sum at image size.
+
+Source: Long, Shelhamer and Darrell, "Fully convolutional networks for semantic segmentation", CVPR 2015, sections 4.1
+and 4.2, figure 3; the scales of skips are those of "at once" training in the TPAMI 2017 version's code.
+Deviations:
+- fc6 pads by 3 and the image is not padded by 100, see `FullyConvolutionalVGG16`. Nothing has to be shifted then: maps
+  are cut at the right and below alone.
+- All strides are trained at once. The paper trains 32s, goes on with 16s, then with 8s. Its later version trains them
+  at once with pool4 times 0.01 and pool3 times 0.0001, which fits features of Caffe's VGG16 for images of 0 to 255;
+  ours are normalised to about 1, so the scales here are 1, and options.
+- The deepest score layer begins random; the paper's begins at zero, which gives the encoder no gradient in the first
+  step. The scores of the skips begin at zero as in the paper.
+- The last up-sampling, fixed in the paper, can be learned (`learn_last_upsampling`).
+- VGG16 may have batch norms (`batch_norm`), as a help for trainings from random weights.
+Attention, where asked for, refines the maps that are scored: fc7's, for 16s pool4's too, for 8s pool3's as well. Where
+it stands on pooled maps, their scores begin random: scores that begin at zero give it no gradient in the first step.
+"""
+
+import torch
+from torch import nn
+
+from segpipe.models.parts.attention import Refinement, place_of
+from segpipe.models.parts.upsampling import bilinear_transposed_conv, crop_to, upsample_bilinear
+from segpipe.models.parts.vgg16 import FullyConvolutionalVGG16, check_width_is_published, list_stage_widths
+
+_DEEPEST_STRIDE_LOG2 = 5
+
+
+class FCN(nn.Module):
+    """VGG16 with scores from its deepest map, and from as many shallower ones as there are scales.
+
+    Args:
+        num_classes: channels of the output.
+        in_channels: channels of the images.
+        skip_scales: for 16s the scale of pool4, for 8s those of pool4 and pool3; empty for 32s.
+        width: channels of VGG16's first stage.
+        fc_width: channels of fc6 and fc7.
+        batch_norm: whether VGG16 has batch norms.
+        dropout: after fc6 and fc7, in training.
+        learn_last_upsampling: False for fixed bilinear interpolation.
+        attention: name of an attention block, or None.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        skip_scales: tuple[float, ...],
+        *,
+        width: int,
+        fc_width: int,
+        batch_norm: bool,
+        dropout: float,
+        learn_last_upsampling: bool,
+        attention: str | None,
+    ) -> None:
+        super().__init__()
+        self.skip_scales = skip_scales
+        self.encoder = FullyConvolutionalVGG16(
+            in_channels, width=width, fc_width=fc_width, batch_norm=batch_norm, dropout=dropout
+        )
+        widths = list_stage_widths(width)
+        self.score = nn.Conv2d(fc_width, num_classes, 1)
+        self.skip_scores = nn.ModuleList(
+            nn.Conv2d(widths[-2 - index], num_classes, 1) for index in range(len(skip_scales))
+        )
+        self.upsamplings = nn.ModuleList(bilinear_transposed_conv(num_classes, 2) for _ in skip_scales)
+        self.last_stride = 2 ** (_DEEPEST_STRIDE_LOG2 - len(skip_scales))
+        self.last_upsampling = (
+            bilinear_transposed_conv(num_classes, self.last_stride) if learn_last_upsampling else None
+        )
+        # After the layers, so that these begin with the same weights with and without attention.
+        first_scored = len(widths) - 1 - len(skip_scales)
+        scored_widths = [0] * first_scored + widths[first_scored:-1] + [0, fc_width]
+        self.refinement = None if attention is None else Refinement(attention, scored_widths)
+        if attention is None or place_of(attention) == "deepest map":
+            _set_to_zero(self.skip_scores)
+
+    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        """Gives logits (N, num_classes, H, W) for images (N, in_channels, H, W)."""
+        maps = self.encoder(images_NCHW)
+        *pooled, deepest_NCHW = maps if self.refinement is None else self.refinement(maps)
+        scores_NCHW = self.score(deepest_NCHW)
+        skips = zip(reversed(pooled[:-1]), self.skip_scales, self.skip_scores, self.upsamplings, strict=False)
+        for features_NCHW, scale, score, upsampling in skips:
+            scores_NCHW = crop_to(upsampling(scores_NCHW), features_NCHW) + score(features_NCHW * scale)
+        if self.last_upsampling is None:
+            return crop_to(upsample_bilinear(scores_NCHW, self.last_stride), images_NCHW)
+        return crop_to(self.last_upsampling(scores_NCHW), images_NCHW)
+
+
+def build_fcn(
+    num_classes: int,
+    in_channels: int,
+    skip_scales: tuple[float, ...],
+    *,
+    pretrained: bool,
+    width: int,
+    fc_width: int,
+    batch_norm: bool,
+    dropout: float,
+    learn_last_upsampling: bool,
+    attention: str | None,
+) -> FCN:
+    """Builds an `FCN`; `pretrained` fills its encoder with torchvision's weights from ImageNet.
+
+    Raises:
+        ConfigError: `pretrained` with another width than VGG16's.
+    """
+    check_width_is_published(width, pretrained=pretrained)
+    module = FCN(
+        num_classes,
+        in_channels,
+        skip_scales,
+        width=width,
+        fc_width=fc_width,
+        batch_norm=batch_norm,
+        dropout=dropout,
+        learn_last_upsampling=learn_last_upsampling,
+        attention=attention,
+    )
+    if pretrained:
+        module.encoder.load_imagenet()
+    return module
+
+
+def _set_to_zero(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)

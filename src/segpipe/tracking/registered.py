@@ -1,0 +1,65 @@
+"""The files of a registered model: `model.json` and `weights.safetensors`, brought from MLflow."""
+
+from pathlib import Path
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from segpipe.errors import TrackingError
+from segpipe.tracking.client import connect
+
+# A rebuild gives the training `VERSION:FOLDER`, the version that its address named at the time, already downloaded.
+PINNED_WEIGHTS = "SEGPIPE_PINNED_WEIGHTS"
+
+
+def fetch_version(model_name: str, version: str, output: Path) -> Path:
+    """Downloads a version's files.
+
+    Args:
+        model_name: the registered model.
+        version: its number.
+        output: takes the files; the store is connected.
+
+    Returns:
+        The folder that holds `model.json` and `weights.safetensors`.
+
+    Raises:
+        TrackingError: they cannot be downloaded, or the version was not registered by segpipe.
+    """
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(f"models:/{model_name}/{version}", dst_path=str(output)))
+    except (MlflowException, OSError) as error:
+        raise TrackingError(f"version {version} of {model_name!r} cannot be downloaded: {error}") from error
+    description = next(folder.rglob("model.json"), None)
+    if description is None:
+        mend = "take another version (`segpipe registry list`)"
+        raise TrackingError(f"version {version} of {model_name!r} was not registered by segpipe; {mend}")
+    return description.parent
+
+
+def fetch_address(address: str, output: Path) -> tuple[str, Path]:
+    """Downloads the files of what an address names now.
+
+    Args:
+        address: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+        output: takes the files.
+
+    Returns:
+        The version's number, and the folder as of `fetch_version`.
+
+    Raises:
+        TrackingError: there is no such model, alias or version, or MLflow cannot be reached.
+    """
+    client = connect()
+    path = address.removeprefix("models:/")
+    name, version = _resolve_alias(client, *path.split("@")) if "@" in path else tuple(path.split("/"))
+    return version, fetch_version(name, version, output)
+
+
+def _resolve_alias(client: MlflowClient, model_name: str, alias: str) -> tuple[str, str]:
+    try:
+        return model_name, str(client.get_model_version_by_alias(model_name, alias).version)
+    except MlflowException as error:
+        mend = "register a model first (`dvc repro`), or name another (`segpipe registry list`)"
+        raise TrackingError(f"MLflow holds no {alias} of {model_name!r}: {error.message}; {mend}") from error

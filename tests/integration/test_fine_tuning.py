@@ -1,0 +1,77 @@
+"""Trainings that begin with a registered model: what is recorded of it, and that they can be made again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from integration.project import MODEL_NAME, Project
+
+from segpipe.files import sha256_of_file
+
+CHAMPION = f"models:/{MODEL_NAME}@champion"
+WEIGHTS = "build/model/weights.safetensors"
+
+
+def _begin_with(project: Project, weights: str, epochs: int) -> None:
+    """Changes and commits the parameters."""
+    project.change_params("train.model.weights", weights)
+    project.change_params("train.epochs", epochs)
+    project.call("git", "commit", "--quiet", "--all", "--message", f"Begin with {weights}")
+
+
+def _train_losses(project: Project) -> list[float]:
+    losses: list[float] = pd.read_csv(project.root / "build/model/history/train.csv")["loss"].tolist()
+    return losses
+
+
+def _damage_registered_weights(project: Project) -> None:
+    (file,) = (project.root / "mlruns").rglob("models/*/artifacts/**/weights.safetensors")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_training_goes_on_from_the_champion(finished: Project) -> None:
+    champion_sha256 = sha256_of_file(finished.root / WEIGHTS)
+    first_loss = _train_losses(finished)[0]
+
+    _begin_with(finished, f"models:/{MODEL_NAME}@nobody", 2)
+    message = finished.refused("train")
+    assert message.startswith(f"MLflow holds no nobody of '{MODEL_NAME}': ")
+    assert "register a model first (`dvc repro`), or name another (`segpipe registry list`)" in message
+
+    _begin_with(finished, CHAMPION, 2)
+    said = finished.stage("train")
+    assert f"begins with the weights of {CHAMPION}, version 1" in said
+    model = finished.json("build/model/model.json")
+    assert model["initial_weights"] == {"source": CHAMPION, "version": "1", "sha256": champion_sha256}
+    assert model["model"] == {"name": "unet", "options": {"width": 4, "depth": 2}, "in_channels": 3}
+    assert model["weights_sha256"] != champion_sha256
+    losses = _train_losses(finished)
+    assert len(losses) == 2
+    assert losses[0] < first_loss / 2
+
+    _damage_registered_weights(finished)
+    assert finished.refused("train").startswith(f"{CHAMPION}: the weights of version 1 are damaged (sha256); ")
+
+
+@pytest.mark.slow
+def test_a_version_is_made_again_from_the_one_that_the_alias_named_then(finished: Project, tmp_path: Path) -> None:
+    _begin_with(finished, CHAMPION, 2)
+    for stage in ("train", "evaluate", "register"):
+        finished.stage(stage)
+    finished.call("segpipe", "registry", "promote", "2", "--why", "so that the alias moves")
+    client = finished.client()
+    assert str(client.get_model_version_by_alias(MODEL_NAME, "champion").version) == "2"
+    assert f"{MODEL_NAME} version 2: identical." in finished.call("segpipe", "registry", "rebuild", "2")
+
+    (tmp_path / "temporary").mkdir()
+    client.delete_model_version(MODEL_NAME, "1")
+    project = replace(finished, variables={"TMPDIR": str(tmp_path / "temporary")})
+    done = project.run("segpipe", "registry", "rebuild", "2")
+    assert done.returncode == 1
+    assert f"version 1 of '{MODEL_NAME}' cannot be downloaded" in done.stderr
+    assert list((tmp_path / "temporary").iterdir()) == []

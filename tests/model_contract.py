@@ -1,0 +1,151 @@
+"""What every model of the zoo keeps, as checks that take a name; the tests of the zoo and of a new model run all."""
+
+import copy
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from segpipe.models import has_pretrained, list_models, read_card
+from segpipe.registry import MODELS
+
+NUM_CLASSES = 5
+
+
+def build(name: str, *, num_classes: int = NUM_CLASSES, in_channels: int = 3, seed: int = 0) -> nn.Module:
+    """Builds a model by its small options, in evaluation mode, without pretrained weights."""
+    torch.manual_seed(seed)
+    context = {"pretrained": False} if has_pretrained(name) else {}
+    options = read_card(name).small
+    module: nn.Module = MODELS.call(name, options, num_classes=num_classes, in_channels=in_channels, **context)
+    return module.eval()
+
+
+def images_of(*shape: int) -> torch.Tensor:
+    """Gives the same random images each time, (N, C, H, W) float32."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+def outputs_of(module: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Gives all logits of a forward pass, the main ones first."""
+    output = module(images)
+    return output if isinstance(output, tuple) else (output,)
+
+
+@torch.no_grad()
+def check_logits_have_the_images_size_and_are_the_same_each_time(name: str) -> None:
+    module = build(name)
+    for size in ((64, 64), (97, 131), (32, 33)):
+        images = images_of(1, 3, *size)
+        logits = module(images)
+        assert logits.shape == (1, NUM_CLASSES, *size)
+        assert logits.dtype == torch.float32
+        assert logits.isfinite().all()
+        if size == (64, 64):
+            assert torch.equal(module(images), logits)
+
+
+def check_every_parameter_gets_a_gradient(name: str) -> None:
+    module = build(name).train()
+    target = torch.arange(2 * 64 * 64).view(2, 64, 64) % NUM_CLASSES
+    outputs = outputs_of(module, images_of(2, 3, 64, 64))
+    assert outputs[0].shape == (2, NUM_CLASSES, 64, 64)
+    loss = torch.zeros(())
+    for logits in outputs:
+        assert logits.shape[:2] == (2, NUM_CLASSES)
+        resized = nn.functional.interpolate(logits, (64, 64), mode="bilinear")
+        loss = loss + nn.functional.cross_entropy(resized, target)
+    loss.backward()
+    for parameter_name, parameter in module.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.isfinite().all(), parameter_name
+        assert parameter.grad.any(), parameter_name
+
+
+@torch.no_grad()
+def check_weights_survive_safetensors(name: str) -> None:
+    module, other = build(name), build(name, seed=2)
+    images = images_of(1, 3, 64, 64)
+    assert not torch.equal(other(images), module(images))
+    with tempfile.TemporaryDirectory() as folder:
+        save_file(module.state_dict(), Path(folder) / "weights.safetensors")
+        other.load_state_dict(load_file(Path(folder) / "weights.safetensors"))
+    assert torch.equal(other(images), module(images))
+
+
+@torch.no_grad()
+def check_channels_last_gives_the_same_logits(name: str) -> None:
+    module = build(name)
+    images = images_of(1, 3, 64, 64)
+    expected = module(images)
+    module = module.to(memory_format=torch.channels_last)
+    logits = module(images.to(memory_format=torch.channels_last))
+    _assert_nearly_equal(logits, expected)
+
+
+def _assert_nearly_equal(logits: torch.Tensor, expected: torch.Tensor) -> None:
+    """Other kernels sum in another order: a hundred layers of that are a thousandth of the largest logit at most."""
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-3 * float(expected.abs().max()))
+
+
+@torch.no_grad()
+def check_a_sample_does_not_depend_on_its_batch_in_evaluation(name: str) -> None:
+    module, images = build(name), images_of(2, 3, 32, 48)
+    _assert_nearly_equal(module(images)[1:], module(images[1:]))
+
+
+@torch.no_grad()
+def check_images_of_other_channels(name: str) -> None:
+    for in_channels in (1, 4):
+        logits = build(name, in_channels=in_channels)(images_of(1, in_channels, 64, 64))
+        assert logits.shape == (1, NUM_CLASSES, 64, 64)
+
+
+@torch.no_grad()
+def check_a_copy_computes_the_same(name: str) -> None:
+    """The moving average of the weights is such a copy."""
+    module, images = build(name), images_of(1, 3, 64, 64)
+    assert torch.equal(copy.deepcopy(module)(images), module(images))
+
+
+def check_number_of_parameters_is_the_published_one(name: str) -> None:
+    published = read_card(name).published
+    if published is None:
+        return
+    num_classes, expected = published
+    context = {"pretrained": False} if has_pretrained(name) else {}
+    with torch.device("meta"):
+        module = MODELS.call(name, num_classes=num_classes, in_channels=3, **context)
+    # Without auxiliary heads, which serve the training alone and are not counted by anyone who publishes.
+    num_parameters = sum(p.numel() for key, p in module.named_parameters() if not key.startswith("auxiliary"))
+    num_statistics = sum(
+        b.numel() for key, b in module.named_buffers() if key.endswith(("running_mean", "running_var"))
+    )
+    counts = num_parameters, num_parameters + num_statistics
+    assert any(abs(count / expected - 1) <= 0.01 for count in counts), f"{counts}, published {expected / 1e6:.2f} M"
+
+
+def check_training_takes_odd_sizes(name: str) -> None:
+    """By default options, where nothing is computed: only shapes are."""
+    context = {"pretrained": False} if has_pretrained(name) else {}
+    with torch.device("meta"):
+        module = MODELS.call(name, num_classes=NUM_CLASSES, in_channels=3, **context).train()
+        for size in ((97, 131), (32, 32)):
+            outputs = outputs_of(module, torch.empty(2, 3, *size))
+            assert outputs[0].shape == (2, NUM_CLASSES, *size)
+            assert all(logits.shape[:2] == (2, NUM_CLASSES) for logits in outputs)
+
+
+def check_card_and_parts(name: str) -> None:
+    card = read_card(name)
+    assert len(card.paper) > 20
+    module = build(name)
+    if has_pretrained(name):
+        assert any(key.startswith("encoder.") for key, _ in module.named_parameters())
+
+
+CHECKS = {key.removeprefix("check_"): value for key, value in list(globals().items()) if key.startswith("check_")}
+
+__all__ = ["CHECKS", "NUM_CLASSES", "build", "images_of", "list_models", "outputs_of"]

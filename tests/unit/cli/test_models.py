@@ -1,0 +1,72 @@
+"""`segpipe models`: the list, one model, and what is wrong."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+import segpipe.models
+from segpipe.cli import main
+from segpipe.models import list_models
+
+DOCUMENT = Path(__file__).parents[3] / "docs/models.md"
+CHEAP = ["compact_fpn", "unet"]
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("this must work offline")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture
+def two_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segpipe.models, "list_models", lambda: CHEAP)
+
+
+@pytest.mark.usefixtures("two_models")
+def test_the_list_says_name_source_size_and_paper(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    head, fpn, unet, *_ = capsys.readouterr().out.splitlines()
+    assert head.split() == ["name", "source", "parameters", "GFLOPs", "imagenet", "paper"]
+    assert fpn.split()[:5] == ["compact_fpn", "segpipe", "2.03", "5.5", "-"]
+    assert unet.split()[:5] == ["unet", "segpipe", "31.04", "254.7", "-"]
+    assert "MICCAI 2015" in unet
+
+
+@pytest.mark.usefixtures("two_models")
+def test_json_has_exact_numbers_for_a_number_of_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    numbers = {}
+    for num_classes in ("11", "12"):
+        assert main(["models", "--json", "--classes", num_classes]) == 0
+        numbers[num_classes] = {m["name"]: m["parameters"] for m in json.loads(capsys.readouterr().out)}
+    # One more class is one more row of the 1x1 head: 64 weights and a bias in U-Net, 32 and one in the small pyramid.
+    assert numbers["12"]["unet"] - numbers["11"]["unet"] == 65
+    assert numbers["12"]["compact_fpn"] - numbers["11"]["compact_fpn"] == 33
+
+
+def test_one_model_shows_options_and_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "pspnet"]) == 0
+    shown = capsys.readouterr().out
+    assert "Zhao et al." in shown
+    assert 'encoder: "resnet50"' in shown
+    assert "encoder, decoder, head, auxiliary" in shown
+    assert "weights: imagenet" in shown
+
+
+def test_an_unknown_name_gives_the_three_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "fcn8_vgg16"]) == 1
+    assert "did you mean 'fcn8s_vgg16' or 'fcn32s_vgg16' or 'fcn16s_vgg16'?" in capsys.readouterr().err
+
+
+def test_the_document_has_a_row_and_a_picture_of_each_model() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    for name in list_models():
+        assert f"`{name}`" in text, name
+        assert f"images/models/{name}.png" in text, name
+        assert (DOCUMENT.parent / f"images/models/{name}.png").is_file(), name

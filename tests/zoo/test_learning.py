@@ -1,0 +1,43 @@
+"""Every model learns four small crops by heart, of the starter data and, where it is there, of CamVid."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from segpipe.models import list_models
+
+pytestmark = pytest.mark.zoo
+ROOT = Path(__file__).parents[2]
+CAMVID = ROOT.parent / "shared/camvid/camvid.zip"
+
+
+@functools.cache
+def learning() -> ModuleType:
+    """The benchmark, which also draws the pictures of docs/models.md."""
+    spec = importlib.util.spec_from_file_location("learning", ROOT / "benchmarks/learning.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["learning"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@functools.cache
+def crops_of(data: str) -> Any:
+    return learning().starter_crops() if data == "starter" else learning().camvid_crops(CAMVID)
+
+
+@pytest.mark.parametrize("data", ["starter", "camvid"])
+@pytest.mark.parametrize("name", list_models())
+def test_a_model_learns_four_crops_by_heart(name: str, data: str) -> None:
+    if data == "camvid" and not CAMVID.is_file():
+        pytest.skip("needs ../shared/camvid/camvid.zip")
+    outcome = learning().overfit(name, crops_of(data))
+    assert outcome.mean_iou >= learning().GOOD_ENOUGH, f"{outcome.mean_iou:.3f} after {outcome.num_steps} steps"
