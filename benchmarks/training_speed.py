@@ -22,7 +22,7 @@ from typing import Any
 
 NUM_CLASSES, NUM_THREADS = 11, 2
 AUXILIARY_WEIGHT = 0.4
-NUM_WARMUP, NUM_STEPS = 2, 5
+NUM_WARMUP = 1
 STYLES = ("segpipe", "plain")
 # smp's networks have no auxiliary heads.
 OPTIONS = {"pspnet": {"auxiliary": False}, "upernet": {"auxiliary": False}}
@@ -72,7 +72,7 @@ def measure(style: str, model_name: str, options: argparse.Namespace) -> dict[st
     target = torch.from_numpy(rng.integers(0, NUM_CLASSES, (options.batch, *options.size))).to(device)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) / 255 for values in (MEAN_RGB, STD_RGB))
     seconds = []
-    for _ in range(NUM_WARMUP + NUM_STEPS):
+    for _ in range(NUM_WARMUP + options.steps):
         started = time.perf_counter()
         if style == "segpipe":
             batch = to_input(images, device)
@@ -139,6 +139,7 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=DEFAULT_MODELS, help=f"default: {', '.join(DEFAULT_MODELS)}")
     parser.add_argument("--size", nargs=2, type=int, default=(352, 480), metavar=("H", "W"), help="default 352 480")
     parser.add_argument("--batch", type=int, default=2, help="default 2")
+    parser.add_argument("--steps", type=int, default=5, help="timed in each process (default 5)")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each style (default 3)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--style", choices=STYLES, help="measures one model in this process alone")
@@ -154,7 +155,14 @@ def main() -> None:
         for _ in range(options.rounds):
             for style, values in found.items():
                 command = [sys.executable, __file__, model_name, "--style", style, "--batch", str(options.batch)]
-                command += ["--size", *map(str, options.size), "--device", options.device]
+                command += [
+                    "--steps",
+                    str(options.steps),
+                    "--size",
+                    *map(str, options.size),
+                    "--device",
+                    options.device,
+                ]
                 done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
                 values.append(json.loads(done.stdout))
         seconds, sizes = (
