@@ -32,7 +32,7 @@ def test_listing_imports_no_choice() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("unte", "unknown model 'unte'; did you mean 'unet' or "),
+        ("unte", "unknown model 'unte'; did you mean 'unet'? known: "),
         ("UNet", "unknown model 'UNet'; did you mean 'unet' or "),
         ("zzz", "unknown model 'zzz'; known: "),
         ("__init__", "unknown model '__init__'; "),
@@ -74,7 +74,7 @@ def test_all_wrong_options_are_named_together() -> None:
     first, second, third = str(caught.value).splitlines()
     known = "known: attention, batch_norm, deep_supervision, depth, dropout, padding, up_sampling, width"
     assert first == f"model 'unet': option num_classes: unknown; {known}"
-    assert second == f"model 'unet': option widht: unknown; did you mean 'width' or 'depth'? {known}"
+    assert second == f"model 'unet': option widht: unknown; did you mean 'width'? {known}"
     assert third == "model 'unet': option depth: must be less than or equal to 6 (got 9)"
 
 
