@@ -30,7 +30,7 @@ import torch
 from PIL import Image
 
 from segpipe.classes import IGNORE_INDEX, ClassTable
-from segpipe.config import LossTerm
+from segpipe.config.train import LossTerm
 from segpipe.data.overlay import side_by_side
 from segpipe.data.source import RawSample
 from segpipe.engine.device import keep_freed_memory, make_repeatable

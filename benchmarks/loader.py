@@ -29,7 +29,7 @@ import torch
 from PIL import Image
 
 from segpipe.classes import ClassTable
-from segpipe.config import Augment
+from segpipe.config.augment import Augment
 from segpipe.data import loader as loader_module
 from segpipe.data import shards
 from segpipe.data.loader import TrainLoader

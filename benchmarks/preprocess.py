@@ -27,7 +27,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from PIL import Image
 
-from segpipe.config import Preprocess
+from segpipe.config.preprocess import Preprocess
 from segpipe.data.build import build_store
 from segpipe.data.histogram import count_values
 from segpipe.data.source import Source

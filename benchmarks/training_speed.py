@@ -49,7 +49,7 @@ def measure(style: str, model_name: str, options: argparse.Namespace) -> dict[st
     import numpy as np
     import torch
 
-    from segpipe.config import LossTerm
+    from segpipe.config.train import LossTerm
     from segpipe.engine.device import keep_freed_memory, make_repeatable
     from segpipe.engine.network import MEAN_RGB, STD_RGB, build_network, to_input
     from segpipe.engine.objective import make_objective

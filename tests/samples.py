@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from segpipe.classes import ClassTable
-from segpipe.config import Preprocess
+from segpipe.config.preprocess import Preprocess
 from segpipe.data import shards
 from segpipe.data.build import Built, build_store
 from segpipe.data.labels import IndexMask, plain_indices

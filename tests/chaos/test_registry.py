@@ -26,7 +26,7 @@ from stores import open_store
 from team import test_postgres
 from team.registry import running_registry
 
-from segpipe.config import Register
+from segpipe.config.register import Register
 from segpipe.tracking.ledger import read_ledger
 
 NUM_ROUNDS, NUM_INTERVAL_ROUNDS = 50, 5

@@ -28,7 +28,7 @@ import pandas as pd
 from mlflow.tracking import MlflowClient
 from safetensors.numpy import load_file, save_file
 
-from segpipe.config import Register
+from segpipe.config.register import Register
 from segpipe.files import sha256_of_file, write_json
 from segpipe.metrics.scores import scores_of
 from segpipe.tracking import lock

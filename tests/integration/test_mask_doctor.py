@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from segpipe.classes import IGNORE_INDEX
-from segpipe.config import Policy
+from segpipe.config.preprocess import Policy
 from segpipe.data.decoding import decode_sample
 from segpipe.data.labels import ColorMask, IndexMask, Label, plain_indices
 from segpipe.data.source import RawSample

@@ -22,7 +22,7 @@ from integration.registering import (
 from mlflow.tracking import MlflowClient
 from stores import open_store
 
-from segpipe.config import Register
+from segpipe.config.register import Register
 from segpipe.tracking.champion import find_champion, identify
 from segpipe.tracking.ledger import read_ledger
 

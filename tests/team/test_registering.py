@@ -10,7 +10,7 @@ from mlflow.tracking import MlflowClient
 from team import test_postgres
 from team.registry import running_registry
 
-from segpipe.config import Register
+from segpipe.config.register import Register
 
 NUM_ROUNDS = 2
 

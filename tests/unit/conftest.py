@@ -13,7 +13,7 @@ from PIL import Image
 from samples import Sample, write_store
 
 from segpipe.classes import ClassTable
-from segpipe.config import Train
+from segpipe.config.train import Train
 from segpipe.data.store import Store
 
 DATASET_YAML = """\

@@ -11,7 +11,9 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from segpipe.config import Budget, ModelChoice, load_config, load_remote
+from segpipe.config import load_config, load_remote
+from segpipe.config.register import Budget
+from segpipe.config.train import ModelChoice
 from segpipe.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,8 @@ from torch import nn
 
 from segpipe.classes import ClassTable
 from segpipe.cli.recipe import describe_recipe, read_comment
-from segpipe.config import Config, Train, load_config, locate
+from segpipe.config import Config, load_config, locate
+from segpipe.config.train import Train
 from segpipe.data.loader import TrainLoader
 from segpipe.data.public_sets import find_public_set
 from segpipe.data.readers import ade20k, camvid, cityscapes, voc

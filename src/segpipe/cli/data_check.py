@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from segpipe.cli.pages import refuse_foreign
 from segpipe.cli.table import table
-from segpipe.config import PARAMS_FILE, Config, Download, Policy, Preprocess, SourceChoice, Split, load_config, locate
+from segpipe.config import PARAMS_FILE, Config, load_config, locate
+from segpipe.config.download import Download, SourceChoice
+from segpipe.config.preprocess import Policy, Preprocess, Split
 from segpipe.errors import MAX_PROBLEMS_SHOWN, SourceError
 from segpipe.faults import KINDS
 from segpipe.registry import READERS

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.classes import IGNORE_INDEX
-from segpipe.config import Augment
+from segpipe.config.augment import Augment
 from segpipe.data.store import Store
 from segpipe.data.transform import Pair, Transform, draw_weighted, rarity
 from segpipe.registry import AUGMENTATIONS

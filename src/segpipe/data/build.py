@@ -15,7 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from segpipe.classes import ClassTable
-from segpipe.config import Policy, Preprocess
+from segpipe.config.preprocess import Policy, Preprocess
 from segpipe.data.decoding import NUM_PICTURES_OF_KIND, Finding, Run, build_run
 from segpipe.data.fault_picture import encode_picture
 from segpipe.data.leaks import draw_pair, find_leaks

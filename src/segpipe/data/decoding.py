@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from segpipe.classes import ClassTable
-from segpipe.config import Policy
+from segpipe.config.preprocess import Policy
 from segpipe.data.checks import check_sample
 from segpipe.data.fault_picture import mark_fault
 from segpipe.data.images import read_image, size_of_image

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segpipe.config import Augment
+from segpipe.config.augment import Augment
 from segpipe.data.augment import Augmenter
 from segpipe.data.store import Store
 

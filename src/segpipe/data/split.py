@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from segpipe.config import Split, SplitRule
+from segpipe.config.preprocess import Split, SplitRule
 from segpipe.data.source import RawSample
 from segpipe.errors import Problem
 from segpipe.faults import shown

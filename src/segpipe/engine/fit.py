@@ -22,7 +22,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from segpipe.config import Train
+from segpipe.config.train import Train
 from segpipe.data.loader import TrainLoader
 from segpipe.data.overlay import evenly_spread, side_by_side
 from segpipe.data.store import Store

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from segpipe.config import LossTerm
+from segpipe.config.train import LossTerm
 from segpipe.engine.evaluate import Loss
 from segpipe.errors import ConfigError
 from segpipe.registry import LOSSES

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
 )
 
-from segpipe.config import Schedule, Train
+from segpipe.config.train import Schedule, Train
 from segpipe.engine.parameters import factor_of
 
 WARMUP_START = 0.01

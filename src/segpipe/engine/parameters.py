@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from segpipe.config import Train
+from segpipe.config.train import Train
 from segpipe.errors import ConfigError
 from segpipe.registry import nearest
 

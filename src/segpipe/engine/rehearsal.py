@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from segpipe.classes import IGNORE_INDEX
-from segpipe.config import Train
+from segpipe.config.train import Train
 from segpipe.engine.cost import without_content
 from segpipe.engine.network import build_network, check_pretrained
 from segpipe.engine.objective import make_objective

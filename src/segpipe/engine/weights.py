@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from segpipe.config import ModelChoice
+from segpipe.config.train import ModelChoice
 from segpipe.engine.cost import without_content
 from segpipe.engine.network import State, build_network, list_differences
 from segpipe.errors import ConfigError

@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from segpipe.config import Config, SourceChoice, locate
+from segpipe.config import Config, locate
+from segpipe.config.download import SourceChoice
 from segpipe.data.fetch import fetch, hash_files, source_name
 from segpipe.data.source import Source
 from segpipe.data.web import redact

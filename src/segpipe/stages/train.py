@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from segpipe.classes import ClassTable
-from segpipe.config import Config, Train
+from segpipe.config import Config
+from segpipe.config.train import Train
 from segpipe.data.loader import TrainLoader
 from segpipe.data.store import Store
 from segpipe.engine.checkpoint import Progress, remove_checkpoint

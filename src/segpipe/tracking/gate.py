@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segpipe.config import Register
+from segpipe.config.register import Register
 from segpipe.errors import ConfigError, Problem
 from segpipe.metrics.bootstrap import Comparison, bundle, compare
 from segpipe.metrics.scores import scores_of

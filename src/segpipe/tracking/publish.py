@@ -25,7 +25,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.types.schema import Schema, TensorSpec
 
 import segpipe
-from segpipe.config import Register
+from segpipe.config.register import Register
 from segpipe.files import sha256_of_file
 from segpipe.tracking.client import connect, mlflow_name, refusals, retry_busy, search_all_versions
 from segpipe.tracking.evaluations import EVALUATION, MEAN_IOU, WEIGHTS_BYTES

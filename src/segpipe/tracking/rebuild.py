@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segpipe.config import REGISTERED
+from segpipe.config.train import REGISTERED
 from segpipe.errors import MAX_PROBLEMS_SHOWN, TrackingError
 from segpipe.files import sha256_of_file
 from segpipe.tracking.differences import Difference, Record, compare, read_json

@@ -15,7 +15,7 @@ from typing import Any
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
-from segpipe.config import Register
+from segpipe.config.register import Register
 from segpipe.data.store import Store
 from segpipe.errors import IncomparableError, TrackingError
 from segpipe.tracking.champion import DECISION, REASONS, Change, change_champion, find_outside_change, identify

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from samples import Sample
 
 from segpipe.cli import data_show
-from segpipe.config import Augment
+from segpipe.config.augment import Augment
 from segpipe.data.loader import TrainLoader
 from segpipe.data.store import Store
 from segpipe.errors import ConfigError, StoreError

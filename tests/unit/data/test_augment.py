@@ -13,7 +13,7 @@ import pytest
 from samples import Sample
 from scipy import ndimage, stats
 
-from segpipe.config import Augment
+from segpipe.config.augment import Augment
 from segpipe.data import augment
 from segpipe.data.augment import PADDING_COLOR, Augmenter, cut_and_resize
 from segpipe.data.augmentations import color_jitter

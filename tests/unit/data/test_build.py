@@ -17,7 +17,7 @@ import pytest
 from samples import Sample, build, content_of, write_source
 
 from segpipe.classes import ClassTable
-from segpipe.config import Preprocess
+from segpipe.config.preprocess import Preprocess
 from segpipe.data import reuse, shards
 from segpipe.data.build import Built, build_store
 from segpipe.data.labels import IndexMask

@@ -15,7 +15,7 @@ from PIL import Image
 from samples import Sample, write_source, write_store
 
 from segpipe.classes import ClassTable
-from segpipe.config import Policy
+from segpipe.config.preprocess import Policy
 from segpipe.data.decoding import NUM_PICTURES_OF_KIND, Place, Run, build_run, decode_sample
 from segpipe.data.source import RawSample
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from samples import Sample
 
-from segpipe.config import Augment
+from segpipe.config.augment import Augment
 from segpipe.data import augment, loader
 from segpipe.data.loader import Batch, TrainLoader
 from segpipe.data.store import Store

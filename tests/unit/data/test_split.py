@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from segpipe.config import Split
+from segpipe.config.preprocess import Split
 from segpipe.data.labels import IndexMask
 from segpipe.data.source import RawSample
 from segpipe.data.split import assign_splits, find_groups, order_naturally

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from samples import Sample
 
-from segpipe.config import Train
+from segpipe.config.train import Train
 from segpipe.data.loader import TrainLoader
 from segpipe.data.store import Store
 from segpipe.engine import fit as fit_module

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from segpipe.config import LossTerm
+from segpipe.config.train import LossTerm
 from segpipe.engine.objective import Objective, make_objective
 from segpipe.errors import ConfigError
 

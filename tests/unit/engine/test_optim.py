@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from segpipe.config import Schedule, Train
+from segpipe.config.train import Schedule, Train
 from segpipe.engine.optim import make_optimizer, make_plateau, make_schedule
 from segpipe.engine.parameters import freeze
 

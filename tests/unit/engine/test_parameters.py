@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from segpipe.config import Train
+from segpipe.config.train import Train
 from segpipe.engine.parameters import factor_of, freeze, start_training
 from segpipe.errors import ConfigError
 

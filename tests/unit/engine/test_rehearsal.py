@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from segpipe.config import Train
+from segpipe.config.train import Train
 from segpipe.engine.rehearsal import rehearse
 from segpipe.errors import ConfigError
 

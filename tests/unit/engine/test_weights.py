@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import mobilenet_v3_large
 
-from segpipe.config import ModelChoice
+from segpipe.config.train import ModelChoice
 from segpipe.engine import weights as weights_module
 from segpipe.engine.network import build_network
 from segpipe.engine.weights import WRAPPERS, Given, InitialWeights, fit_weights, make_network, read_weights

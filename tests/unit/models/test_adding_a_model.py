@@ -12,7 +12,7 @@ import pytest
 from model_contract import CHECKS
 
 import segpipe.models
-from segpipe.config import Train
+from segpipe.config.train import Train
 from segpipe.engine.rehearsal import rehearse
 from segpipe.models import list_models
 

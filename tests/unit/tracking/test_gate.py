@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from segpipe.config import Register
+from segpipe.config.register import Register
 from segpipe.errors import ConfigError, Problem
 from segpipe.tracking.gate import Candidate, Decision, decide
 

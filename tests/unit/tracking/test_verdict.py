@@ -18,7 +18,7 @@ import pytest
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
-from segpipe.config import Register
+from segpipe.config.register import Register
 from segpipe.errors import Problem
 from segpipe.metrics.scores import scores_of
 from segpipe.tracking import verdict

@@ -1,0 +1,69 @@
+"""`download` of `params.yaml`: where the labelled images come from."""
+
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from segpipe.config.section import Section, name_in
+from segpipe.registry import READERS
+
+
+class Remote(Section):
+    """Where a source lies, and what it must be.
+
+    Attributes:
+        source: a folder or an archive (.zip, .tar, .tar.gz, ...); an address of one (https://, s3://, gs://, ssh://);
+            or `public:NAME`, a set that others publish (`segpipe data sources` lists them).
+        sha256: of the archive; must be given for an archive at an address.
+        allow_http: lets the archive come over plain http, where anyone on the way sees what is asked for.
+    """
+
+    source: Annotated[str, Field(min_length=1)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    allow_http: bool = False
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the source is to be fetched over the network."""
+        return "://" in self.source or self.source.startswith("public:")
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> "Remote":
+        if self.source.startswith("http://") and not self.allow_http:
+            raise ValueError("source: an address must begin with https://, or set allow_http: true")
+        if self.source.startswith(("https://", "http://")) and self.sha256 is None:
+            raise ValueError("sha256: must be given for an address, so that another content is noticed")
+        return self
+
+
+class SourceChoice(Remote):
+    """One source of labelled images.
+
+    Attributes:
+        format: the layout in which the source keeps images and masks; a file of `segpipe/data/readers`.
+        options: what the format's file defines.
+    """
+
+    format: Annotated[str, name_in(READERS)]
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Download(SourceChoice):
+    """Where the labelled images come from.
+
+    DVC watches `source`, so here it is a path: of a folder or an archive, or of a small .yaml file that says where the
+    source lies (`source`, `sha256` and `allow_http` as in `Remote`). What is joined to it is pinned instead.
+
+    Attributes:
+        join: further sources by name, which begins the ids of their samples (`NAME/ID`). A joined folder has its
+            `sha256` too; the message of `download` gives it.
+    """
+
+    join: dict[Annotated[str, Field(pattern=r"^[\w-]+$")], SourceChoice] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _can_be_watched(self) -> "Download":
+        if self.is_remote:
+            mend = "write {source: ADDRESS, sha256: ...} into a .yaml file and name that file"
+            raise ValueError(f"source: must be a path, which DVC can watch; {mend}")
+        return self

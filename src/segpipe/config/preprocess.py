@@ -1,0 +1,118 @@
+"""`preprocess` and `class_weights` of `params.yaml`: from raw samples to the training-ready store."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from segpipe.config.section import KindOfFault, Section, Share, name_in
+from segpipe.faults import KINDS, Action
+from segpipe.registry import WEIGHTINGS
+
+
+def _check_pattern(pattern: str) -> str:
+    try:
+        num_groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"must be a regular expression: {error}") from error
+    if num_groups != 1:
+        raise ValueError("must have exactly one (group): the part of the sample's id that names its sequence")
+    return pattern
+
+
+SplitRule = Literal["source"] | Annotated[list[str], Field(min_length=1)] | Annotated[float, Field(gt=0, lt=1)]
+
+
+class Split(Section):
+    """Which samples are kept out of training.
+
+    Each rule is one of:
+
+    - a list of group names: these sequences, whole;
+    - a share (0..1): so many samples, in whole sequences, drawn by `preprocess.seed`; val's share is of what test
+      leaves, and new sequences may change the draw: name the groups to keep a split as it is;
+    - `source`: the samples that the source itself puts in that split, even within a sequence (the report warns).
+
+    Attributes:
+        val: chooses epochs and champions.
+        test: is reported and never chosen by; null for none.
+    """
+
+    val: SplitRule
+    test: SplitRule | None = None
+
+
+class Policy(Section):
+    """What is done about faults of single files and of the whole set.
+
+    Attributes:
+        fix: mend in the store what is safe to mend; the source stays as it is.
+        actions: for a kind of fault (`segpipe data kinds` lists them) `fail`, `skip` the sample, or `warn` and use it.
+        max_skipped: greatest share of the samples that may be left out.
+    """
+
+    fix: bool = False
+    actions: dict[KindOfFault, Action] = Field(default_factory=dict)
+    max_skipped: Share = 0.05
+
+    @model_validator(mode="after")
+    def _actions_exist(self) -> "Policy":
+        wrong = [
+            f"{kind}: {action} is not possible; possible: {', '.join(KINDS[kind].allowed)}"
+            for kind, action in self.actions.items()
+            if action not in KINDS[kind].allowed
+        ]
+        if wrong:
+            raise ValueError("actions: " + "; ".join(wrong))
+        return self
+
+    def action_of(self, kind: str) -> Action:
+        """What is done about a kind."""
+        return self.actions.get(kind, KINDS[kind].action)
+
+
+class Preprocess(Section):
+    """How raw samples become the training-ready store.
+
+    Attributes:
+        classes: null takes the classes of the sources, which must then be the same; else each class of the result, in
+            order, with the sources' classes that become it (`car: [car, van]`; `NAME/car` is joined source NAME's).
+        ignore: the sources' classes that become void, where `classes` is given.
+        group_pattern: regular expression with one (group), searched in a sample's id; samples of one group (a video
+            sequence, a patient, a field) are split as a whole. null takes the groups that the source knows, and where
+            it knows none each sample for itself.
+        group_column: instead of a pattern, a column of the source's table.
+        split: what is kept out of training.
+        seed: of the draw, where a split is given as a share.
+        policy: what is done about faults.
+    """
+
+    classes: dict[str, Annotated[list[str], Field(min_length=1)]] | None = None
+    ignore: list[str] = Field(default_factory=list)
+    group_pattern: Annotated[str, AfterValidator(_check_pattern)] | None = None
+    group_column: str | None = None
+    split: Split
+    seed: Annotated[int, Field(ge=0)] = 0
+    policy: Policy = Policy()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Preprocess":
+        if self.group_pattern is not None and self.group_column is not None:
+            raise ValueError("group_column: give either a pattern or a column")
+        if self.ignore and self.classes is None:
+            raise ValueError("ignore: has a meaning only beside classes")
+        return self
+
+
+class ClassWeights(Section):
+    """How rare classes count in the loss.
+
+    Attributes:
+        scheme: a file of `segpipe/data/weightings`.
+        cap: no weight exceeds so many times the weight of the most frequent class.
+        options: what the scheme's file defines.
+    """
+
+    scheme: Annotated[str, name_in(WEIGHTINGS)]
+    cap: Annotated[float, Field(ge=1)] = 20.0
+    options: dict[str, Any] = Field(default_factory=dict)

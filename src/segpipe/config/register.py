@@ -1,0 +1,69 @@
+"""`evaluate` and `register` of `params.yaml`: how models are measured, and which becomes the champion."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from segpipe.config.section import Count, Device, KindOfFault, Positive, Section, Share
+
+
+class Evaluate(Section):
+    """How the splits kept out of training are measured.
+
+    Attributes:
+        device: as in `train`.
+        num_threads: as in `train`.
+        num_overlays: the samples of each split drawn in the report: evenly spread over it.
+    """
+
+    device: Device = "auto"
+    num_threads: Count
+    num_overlays: Annotated[int, Field(ge=0)] = 6
+
+
+class Budget(Section):
+    """What a champion may cost; null for no limit.
+
+    Attributes:
+        latency_ms: median milliseconds for one validation image, as served, on the machine that registers.
+        slowdown: how many times the champion's latency, measured beside it on the same machine.
+        size_mb: of the weights' file, megabytes of 10^6 bytes.
+    """
+
+    latency_ms: Positive | None = None
+    slowdown: Positive | None = None
+    size_mb: Positive | None = None
+
+    @property
+    def needs_latency(self) -> bool:
+        """Whether models have to be timed."""
+        return self.latency_ms is not None or self.slowdown is not None
+
+
+class Register(Section):
+    """When a model becomes the champion: where all of this holds on the validation split.
+
+    Attributes:
+        model_name: the name in the MLflow model registry.
+        better: `interval` asks that the whole 95% interval of the difference in mIoU to the champion exceeds
+            `min_delta`, so that chance cannot promote; `point` asks it of the difference alone, for small sets.
+        min_delta: how much better a challenger must be.
+        block_length: null takes whole groups as the units that chance draws (a single group is cut into blocks); a
+            number cuts each group into blocks of at least so many consecutive images, for few and long sequences.
+        max_class_drop: how much the IoU of any class may fall below the champion's.
+        min_mean_iou: no model below this mIoU, not even the first.
+        min_class_iou: the same for single classes, by name.
+        budget: what a champion may cost.
+        accepted_problems: kinds of warnings in the data set's report that do not stop a promotion, because somebody has
+            looked at them.
+    """
+
+    model_name: Annotated[str, Field(pattern=r"^[\w .-]+$")]
+    better: Literal["interval", "point"] = "interval"
+    min_delta: Share = 0.0
+    block_length: Count | None = None
+    max_class_drop: Share = 1.0
+    min_mean_iou: Share = 0.0
+    min_class_iou: dict[str, Share] = Field(default_factory=dict)
+    budget: Budget = Budget()
+    accepted_problems: list[KindOfFault] = Field(default_factory=list)

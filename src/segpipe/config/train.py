@@ -1,0 +1,180 @@
+"""`train` of `params.yaml`: the network, what is minimised, and how."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from segpipe.config.augment import Augment
+from segpipe.config.section import Choice, Count, Device, NonNegative, Positive, Section, Share, name_in
+from segpipe.registry import LOSSES, MODELS
+
+REGISTERED = "models:/"  # begins the address of a model in MLflow's registry
+
+
+class ModelChoice(Choice):
+    """The network, and what it begins with.
+
+    Attributes:
+        name: a file of `segpipe/models`; `segpipe models` lists them.
+        in_channels: 3 takes the images as they are; 1 their mean over the colours, for images that are grey.
+        weights: `none`: random. `imagenet`: the encoder as torchvision, timm or smp publish it. `models:/NAME@ALIAS`
+            or `models:/NAME/VERSION`: a registered model, to be trained further; DVC does not see that an alias moved.
+            Else the path of a file (.safetensors, or .pth with tensors alone). A first layer for images of other
+            channels is adapted; the head begins anew where the classes are others.
+        sha256: of the file; must be given for a path, so that another content is noticed.
+    """
+
+    name: Annotated[str, name_in(MODELS)]
+    in_channels: Literal[1, 3] = 3
+    weights: Annotated[str, Field(min_length=1)] = "none"
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+
+    @property
+    def is_from_file(self) -> bool:
+        """Whether the first weights lie in a file."""
+        return self.weights not in {"none", "imagenet"} and not self.weights.startswith(REGISTERED)
+
+    @model_validator(mode="after")
+    def _weights_are_known(self) -> "ModelChoice":
+        lines = []
+        if self.is_from_file and self.sha256 is None:
+            others = f"none, imagenet, {REGISTERED}NAME@ALIAS, {REGISTERED}NAME/VERSION"
+            lines.append(f"sha256: must be given for weights from a file ({self.weights}); known besides: {others}")
+        if not self.is_from_file and self.sha256 is not None:
+            lines.append("sha256: has a meaning only where weights is a path")
+        if self.weights.startswith(REGISTERED) and not re.fullmatch(r"models:/[^/@]+(@[^/@]+|/\d+)", self.weights):
+            lines.append(f"weights: must be {REGISTERED}NAME@ALIAS or {REGISTERED}NAME/VERSION (got {self.weights})")
+        if lines:
+            raise ValueError("; ".join(lines))
+        return self
+
+
+class LossTerm(Choice):
+    """One term of the loss.
+
+    Attributes:
+        name: a file of `segpipe/losses`.
+        weight: the term's factor in the sum.
+    """
+
+    name: Annotated[str, name_in(LOSSES)]
+    weight: Positive = 1.0
+
+
+class Schedule(Section):
+    """The learning rate over the steps of a training.
+
+    Attributes:
+        name: after a linear warm-up `constant`, `cosine`, `poly`, `step` (times `factor` at each of the `milestones`),
+            `exponential` (times `factor` an epoch) or `plateau` (times `factor` where the validation mIoU has not risen
+            in `patience` epochs); or `one_cycle`, whose rise is its warm-up.
+        warmup_share: share of all steps in which the rate rises.
+        power: exponent of `poly`.
+        factor: of `step`, `exponential` and `plateau`.
+        milestones: of `step`, as shares of all steps.
+        patience: of `plateau`, in epochs.
+    """
+
+    name: Literal["constant", "cosine", "poly", "one_cycle", "step", "exponential", "plateau"]
+    warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    power: Positive = 0.9
+    factor: Annotated[float, Field(gt=0, lt=1)] | None = None
+    milestones: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)] | None = None
+    patience: Count | None = None
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> "Schedule":
+        needed = {"step": {"factor", "milestones"}, "exponential": {"factor"}, "plateau": {"factor", "patience"}}
+        asked = needed.get(self.name, set())
+        given = {key for key in ("factor", "milestones", "patience") if getattr(self, key) is not None}
+        given |= {"power"} & self.model_fields_set
+        lines = [f"{key}: is missing, {self.name} needs it" for key in sorted(asked - given)]
+        without_use = given - asked - ({"power"} if self.name == "poly" else set())
+        lines += [f"{key}: has no meaning with {self.name}" for key in sorted(without_use)]
+        if lines:
+            raise ValueError("; ".join(lines))
+        return self
+
+
+class EarlyStopping(Section):
+    """Stops when the validation mIoU has not risen by `min_delta` in `patience` epochs."""
+
+    patience: Count
+    min_delta: Share = 0.0
+
+
+class Train(Section):
+    """One training.
+
+    Attributes:
+        experiment: the MLflow experiment that holds the run.
+        seed: of the initial weights, the order of samples and every augmentation.
+        device: `auto` takes the first GPU where there is one.
+        num_threads: CPU threads. Weights are reproducible bit for bit for one number of threads only.
+        model: the network, and what it begins with.
+        freeze: parts of the network that stay as they are, by the names that `segpipe models NAME` gives (`encoder`);
+            the running statistics of their batch norms too.
+        freeze_batch_norm: parts of the network whose batch norms stay as they are, running statistics included: for
+            small batches, with weights that were trained on larger ones (`[encoder]`).
+        learning_rate_factors: for parts of the network, by name, the factor of their learning rate.
+        loss: the terms whose weighted sum is minimised.
+        auxiliary_weight: weight of the loss at each auxiliary head, where the model has any.
+        optimizer: `sgd` and `rmsprop` (with `momentum`), `adam` or `adamw`; `adamw` decays weights apart from the
+            gradient, the others as a part of it.
+        learning_rate: the highest rate of the schedule.
+        momentum: of `sgd` and `rmsprop`; null for 0.9 and 0.
+        weight_decay: not applied to biases and normalisation layers.
+        clip_gradient_norm: longer gradients are shortened to this length, that of all parameters together; null for
+            none.
+        schedule: the learning rate over the steps.
+        epochs: passes over the training split.
+        batch_size: samples that the network sees at once.
+        accumulate_batches: batches whose mean gradient makes a step. Batch norm still sees each batch by itself.
+        augment: what is varied in a sample.
+        half_resolution_share: share of the epochs, from the first, in which images and masks are halved on the device:
+            four times as many steps a minute while the network learns the coarse layout.
+        ema_decay: of the moving average of the weights that is validated and kept; null for none.
+        validate_every: epochs between two validations; the last epoch is always validated.
+        early_stopping: null for none.
+        num_overlays: validation samples whose predictions are drawn, at about eight epochs spread over the training.
+    """
+
+    experiment: Annotated[str, Field(pattern=r"^[\w ./-]+$")]
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: Device = "auto"
+    num_threads: Count
+    model: ModelChoice
+    freeze: list[str] = Field(default_factory=list)
+    freeze_batch_norm: list[str] = Field(default_factory=list)
+    learning_rate_factors: dict[str, Positive] = Field(default_factory=dict)
+    loss: Annotated[list[LossTerm], Field(min_length=1)]
+    auxiliary_weight: NonNegative = 0.4
+    optimizer: Literal["sgd", "rmsprop", "adam", "adamw"]
+    learning_rate: Positive
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    weight_decay: NonNegative = 0.0
+    clip_gradient_norm: Positive | None = None
+    schedule: Schedule
+    epochs: Count
+    batch_size: Count
+    accumulate_batches: Count = 1
+    augment: Augment
+    half_resolution_share: Share = 0.0
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    validate_every: Count = 1
+    early_stopping: EarlyStopping | None = None
+    num_overlays: Annotated[int, Field(ge=0)] = 4
+
+    @model_validator(mode="after")
+    def _has_a_use_for_its_keys(self) -> "Train":
+        lines = []
+        if self.momentum is not None and self.optimizer not in {"sgd", "rmsprop"}:
+            lines.append(f"momentum: has no meaning with {self.optimizer}")
+        if self.schedule.name == "plateau" and self.validate_every > (self.schedule.patience or 1):
+            lines.append(
+                "schedule.patience: must be at least validate_every epochs, or each validation lowers the rate"
+            )
+        if lines:
+            raise ValueError("; ".join(lines))
+        return self
