@@ -56,6 +56,10 @@ def connect() -> MlflowClient:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     address = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
     mlflow.set_tracking_uri(address)
+    if address.startswith("sqlite"):
+        from segpipe.tracking.store import prepare  # half a second that a server does not need
+
+        prepare(address)
     try:
         if address.startswith(("http://", "https://")):
             # mlflow's own first call would hang through its retries.
