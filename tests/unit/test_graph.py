@@ -97,7 +97,7 @@ def test_a_stage_lists_exactly_the_parameters_that_it_reads(stage: str) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_command_holds_no_parameter_and_an_out_is_cached(stage: str) -> None:
     definition = GRAPH["stages"][stage]
-    assert definition["cmd"] == f"exec python -m segpipe.stages.{stage}"
+    assert definition["cmd"] == f"PYTHONPATH=src exec python -m segpipe.stages.{stage}"
     assert all(isinstance(out, str) for out in definition["outs"]), "an option on an out switches the run-cache off"
     assert not {"always_changed", "frozen"} & definition.keys()
     assert definition["meta"]["pool"] in {"cpu", "gpu"}

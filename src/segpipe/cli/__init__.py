@@ -122,7 +122,7 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _publish(options: argparse.Namespace) -> None:
-    from segpipe.tracking.publish import publish
+    from segpipe.tracking.publish import COMPARED_ONLY, publish
     from segpipe.tracking.results import Results
 
     settings = load_config().register_
@@ -145,7 +145,17 @@ def _publish(options: argparse.Namespace) -> None:
     print(" ".join(registration.reasons))
     champion = f"version {registration.champion}" if registration.champion else "no version yet"
     print(f"The champion is {champion}.")
+    if _noted_decision() == COMPARED_ONLY:
+        print(f"{REGISTRATION} says {COMPARED_ONLY!r}, because a DVC experiment wrote it; the registry decided now.")
     server = os.environ.get("MLFLOW_TRACKING_URI", "")
     address = server if server.startswith("http") else ".venv/bin/mlflow ui  (then open http://127.0.0.1:5000)"
     print(f"\nRuns and versions:  {address}")
     print(f"Report:             .venv/bin/python -m webbrowser {EVALUATION / 'report.html'}")
+
+
+def _noted_decision() -> str | None:
+    """Gives what `register` wrote down when it ran, here or where the cache took it from."""
+    try:
+        return str(json.loads(REGISTRATION.read_text(encoding="utf-8"))["decision"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,11 +1,12 @@
-"""Registers the model, and makes it the champion where it is better beyond chance."""
+"""Registers the model, and makes it the champion where it is better beyond chance; a DVC experiment only compares."""
 
 import logging
 
 from segpipe.config import Config
 from segpipe.files import write_json
 from segpipe.stages.stage import CHECKPOINTS, DATASET, EVALUATION, MODEL, REGISTRATION, run_stage
-from segpipe.tracking.publish import publish
+from segpipe.tracking.place import current_experiment
+from segpipe.tracking.publish import publish, record_only
 from segpipe.tracking.results import Results
 
 log = logging.getLogger(__name__)
@@ -13,9 +14,15 @@ log = logging.getLogger(__name__)
 
 def main(config: Config) -> None:
     """Writes `registration.json`."""
-    registration = publish(Results.read(DATASET, MODEL, EVALUATION), CHECKPOINTS, config.register_).registration
+    results = Results.read(DATASET, MODEL, EVALUATION)
+    if current_experiment():
+        registration = record_only(results, CHECKPOINTS, config.register_)
+        told = f"{registration.model_name}: {registration.decision}."
+    else:
+        registration = publish(results, CHECKPOINTS, config.register_).registration
+        told = f"version {registration.version} {registration.decision}."
     write_json(REGISTRATION, registration.to_json())
-    log.info("version %s %s. %s", registration.version, registration.decision, " ".join(registration.reasons))
+    log.info("%s %s", told, " ".join(registration.reasons))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The connection to MLflow: a server where `MLFLOW_TRACKING_URI` names one, else a store in the repository root."""
+"""The connection to MLflow: a server where `MLFLOW_TRACKING_URI` names one, else the clone's own store."""
 
 import contextlib
 import logging
@@ -18,9 +18,8 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
 from segpipe.errors import TrackingError
+from segpipe.tracking.place import default_store
 
-# What `mlflow ui` opens when it is typed in the repository root.
-DEFAULT_STORE = "sqlite:///mlflow.db"
 PING_SECONDS = 5
 PAGE_SIZE = 10_000
 MAX_ATTEMPTS = 8
@@ -54,7 +53,7 @@ def connect() -> MlflowClient:
         logging.getLogger(name).setLevel(logging.WARNING)
     # It logs each error of the database with its traceback, and then raises it: `refusals` tells what is not mended.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    address = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+    address = os.environ.get("MLFLOW_TRACKING_URI") or default_store()
     mlflow.set_tracking_uri(address)
     if address.startswith("sqlite"):
         from segpipe.tracking.store import prepare  # half a second that a server does not need

@@ -20,8 +20,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from segpipe.errors import TrackingError
+from segpipe.tracking.place import current_experiment
 
 COMMIT, DIRTY, RECIPE = "segpipe.git_commit", "segpipe.git_dirty", "segpipe.recipe"
+EXPERIMENT = "segpipe.experiment"
 DVC_LOCK_SHA256, DVC_PREFIX = "segpipe.dvc_lock_sha256", "segpipe.dvc."
 PATCH, NO_PATCH = "uncommitted.patch", "uncommitted.txt"
 SOURCE, MANIFEST = "source.json", "manifest.parquet"
@@ -39,11 +41,13 @@ DECISIVE_PLACES = ("src", "recipes", "*.dvc")
 def lineage_tags(root: Path = Path()) -> dict[str, str]:
     """Gives the tags of a repository: commit, recipe, whether it has changes that are not committed, DVC's hashes.
 
-    A `params.yaml` that is one of the commit's recipes is no change: `segpipe.recipe` names the recipe.
+    A `params.yaml` that is one of the commit's recipes is no change: `segpipe.recipe` names the recipe. In a DVC
+    experiment `segpipe.experiment` names it.
 
     What is not there (no git, no DVC) is left out: training does not depend on it.
     """
-    tags = {}
+    experiment = current_experiment()
+    tags = {EXPERIMENT: experiment} if experiment else {}
     if commit := _git_text(root, "rev-parse", "HEAD"):
         changes = _find_changes(root)
         tags[COMMIT] = commit

@@ -26,6 +26,7 @@ from mlflow.types.schema import Schema, TensorSpec
 
 import segpipe
 from segpipe.config.register import Register
+from segpipe.errors import TrackingError
 from segpipe.files import sha256_of_file
 from segpipe.tracking.client import connect, mlflow_name, refusals, retry_busy, search_all_versions
 from segpipe.tracking.evaluations import EVALUATION, MEAN_IOU, WEIGHTS_BYTES
@@ -36,13 +37,18 @@ from segpipe.tracking.lineage import environment_tags, lineage_files, lineage_ta
 from segpipe.tracking.lock import hold_lock
 from segpipe.tracking.results import Results
 from segpipe.tracking.run import SIGNATURE, WEIGHTS, Description, find_or_create_run, find_run, ship
-from segpipe.tracking.verdict import ensure_decision
+from segpipe.tracking.verdict import ensure_decision, weigh_unregistered
 
 log = logging.getLogger(__name__)
 
 CLASS_TABLE = "segpipe.class_table"
 EVALUATION_FILES = "segpipe.evaluation_files_sha256"
-LINEAGE_PREFIXES = ("segpipe.git_", "segpipe.recipe", "segpipe.dvc", "segpipe.environment.")
+LINEAGE_PREFIXES = ("segpipe.git_", "segpipe.recipe", "segpipe.dvc", "segpipe.environment.", "segpipe.experiment")
+COMPARED_ONLY = "compared only"
+NOTHING_REGISTERED = (
+    "A DVC experiment registers nothing: `dvc exp apply` and then `make repro` (or `segpipe publish`) register this "
+    "model and decide."
+)
 SERVED_WITH = ("numpy", "pydantic", "safetensors", "segmentation-models-pytorch", "timm", "torch", "torchvision")
 EXAMPLE_SHAPE = (1, 32, 48, 3)
 
@@ -53,8 +59,8 @@ class Registration:
 
     Attributes:
         model_name: the registered model.
-        version: its number there.
-        decision: 'promoted' or 'not promoted'.
+        version: its number there; None where it is not registered.
+        decision: 'promoted', 'not promoted' or 'compared only'.
         reasons: why.
         champion: the version that the alias names now.
         mean_iou: on the validation split.
@@ -63,7 +69,7 @@ class Registration:
     """
 
     model_name: str
-    version: str
+    version: str | None
     decision: str
     reasons: tuple[str, ...]
     champion: str | None
@@ -124,6 +130,40 @@ def publish(results: Results, checkpoints: Path, settings: Register) -> Publicat
         )
         experiment_id = client.get_run(run_id).info.experiment_id
     return Publication(registration, experiment_id, run_id, verdict.champion_before)
+
+
+def record_only(results: Results, checkpoints: Path, settings: Register) -> Registration:
+    """Makes MLflow hold the training's run, and says what the gate would decide; registers nothing.
+
+    This is what a DVC experiment does: no version, no alias, no entry of the ledger.
+
+    Args:
+        results: as for `publish`.
+        checkpoints: as for `publish`.
+        settings: as for `publish`.
+
+    Raises:
+        TrackingError: MLflow cannot be reached or refuses.
+    """
+    client = connect()
+    with refusals("the experiment's run is not recorded completely, and the same command goes on where it stopped"):
+        retry_busy(lambda: _ensure_training(client, results, checkpoints))
+        try:
+            decision, champion = weigh_unregistered(client, results, settings)
+            opinion = f"The gate would {'promote it' if decision.promoted else 'not promote it'}."
+            reasons = (opinion, *decision.reasons)
+        except TrackingError as error:
+            reasons, champion = (f"The gate could not compare it: {error}",), None
+    return Registration(
+        model_name=settings.model_name,
+        version=None,
+        decision=COMPARED_ONLY,
+        reasons=(NOTHING_REGISTERED, *reasons),
+        champion=champion,
+        mean_iou=results.val_mean_iou,
+        weights_sha256=results.model["weights_sha256"],
+        evaluation_digest=results.evaluation["evaluation_digest"],
+    )
 
 
 def _ensure_training(client: MlflowClient, results: Results, checkpoints: Path) -> tuple[str, str]:

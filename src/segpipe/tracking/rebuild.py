@@ -23,6 +23,7 @@ from segpipe.errors import MAX_PROBLEMS_SHOWN, TrackingError
 from segpipe.files import sha256_of_file
 from segpipe.tracking.differences import Difference, Record, compare, read_json
 from segpipe.tracking.lineage import read_yaml
+from segpipe.tracking.place import STORE
 from segpipe.tracking.registered import PINNED_WEIGHTS, fetch_version
 from segpipe.tracking.worktree import SHORT_SHA, bring_data, bring_recipe, find_commit, open_worktree, run_command
 
@@ -156,7 +157,13 @@ def _stage_variables(project: Path) -> dict[str, str]:
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PREFECT", "GIT_"))
     }
-    return {**inherited, "PYTHONPATH": str(project / "src"), "PYTHONUNBUFFERED": "1"}
+    store = f"sqlite:///{project / STORE}"  # by itself a worktree would take the main one's
+    return {
+        **inherited,
+        "MLFLOW_TRACKING_URI": store,
+        "PYTHONPATH": str(project / "src"),
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 @contextlib.contextmanager

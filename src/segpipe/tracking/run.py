@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from segpipe.errors import TrackingError
 from segpipe.tracking.client import connect, mlflow_name
 from segpipe.tracking.journal import Entry, Journal
+from segpipe.tracking.place import artifact_location
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,11 @@ def find_or_create_run(client: MlflowClient, description: Description, attempt: 
 
 def _create_run(client: MlflowClient, description: Description, attempt: str, start_ms: int | None) -> str:
     experiment = client.get_experiment_by_name(description.experiment)
-    experiment_id = experiment.experiment_id if experiment else client.create_experiment(description.experiment)
+    if experiment:
+        experiment_id = experiment.experiment_id
+    else:
+        place = artifact_location(client.tracking_uri, description.experiment)
+        experiment_id = client.create_experiment(description.experiment, place)
     tags = {**description.tags, SIGNATURE: description.signature, ATTEMPT: attempt}
     run = client.create_run(experiment_id, start_time=start_ms, tags=tags, run_name=_run_name(description))
     run_id = str(run.info.run_id)

@@ -6,6 +6,7 @@ there is another champion, it is gathered against that one.
 
 import json
 import logging
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
-from segpipe.config.register import Register
+from segpipe.config.register import Budget, Register
 from segpipe.data.store import Store
 from segpipe.errors import IncomparableError, TrackingError
 from segpipe.tracking.champion import DECISION, REASONS, Change, change_champion, find_outside_change, identify
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 SHOWN = "segpipe.ledger_entry"
 MAX_DESCRIPTION_CHARS = 4500  # MLflow's column holds 5,000
 MEGABYTE = 1e6
+NOT_REGISTERED = str(sys.maxsize)  # of equals the one that was registered first is champion
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def ensure_decision(client: MlflowClient, version: ModelVersion, results: Result
         past = ledger.decision_about(held)
         if past is not None and _is_settled(past, held, ledger, grounds):
             break
-        decision = _weigh(client, version, results, ledger, policy)
+        decision = _weigh(client, name, version, results, ledger, policy)
         change = Change(
             action=PROMOTED if decision.promoted else KEPT,
             about=held,
@@ -120,9 +122,28 @@ def _grounds(ledger: Ledger, results: Results, policy: Register) -> dict[str, An
     }
 
 
-def _weigh(client: MlflowClient, version: ModelVersion, results: Results, ledger: Ledger, policy: Register) -> Decision:
+def weigh_unregistered(client: MlflowClient, results: Results, policy: Register) -> tuple[Decision, str | None]:
+    """Says what the gate would decide about a model that is not registered; nothing changes.
+
+    The model's speed is not measured, because only a registered model is served.
+
+    Returns:
+        The gate's answer, and the version that is champion now.
+
+    Raises:
+        TrackingError: the evidence cannot be had.
+    """
+    ledger = read_ledger(client, policy.model_name)
+    champion = ledger.champion.version if ledger.champion else None
+    untimed = policy.model_copy(update={"budget": Budget(size_mb=policy.budget.size_mb)})
+    return _weigh(client, policy.model_name, None, results, ledger, untimed), champion
+
+
+def _weigh(
+    client: MlflowClient, name: str, version: ModelVersion | None, results: Results, ledger: Ledger, policy: Register
+) -> Decision:
     mine = read_image_scores(results.evaluation_folder, results.evaluation["evaluation_digest"])
-    champion = None if ledger.champion is None else client.get_model_version(version.name, ledger.champion.version)
+    champion = None if ledger.champion is None else client.get_model_version(name, ledger.champion.version)
     notes: tuple[str, ...] = ()
     theirs = None
     if champion is not None:
@@ -132,9 +153,14 @@ def _weigh(client: MlflowClient, version: ModelVersion, results: Results, ledger
             return Decision(False, (f"Version {champion.version}, the champion, cannot be compared: {error}.",), {})
         except TrackingError as error:
             raise TrackingError(f"version {champion.version}, the champion, cannot be measured: {error}") from error
-    latencies_ms = _time(policy, results, [version] if champion is None else [version, champion])
+    latencies_ms = _time(policy, results, [one for one in (version, champion) if one is not None])
     decision = decide(
-        Candidate(str(version.version), mine.confusions, results.weights_bytes / MEGABYTE, latencies_ms.get(0)),
+        Candidate(
+            NOT_REGISTERED if version is None else str(version.version),
+            mine.confusions,
+            results.weights_bytes / MEGABYTE,
+            latencies_ms.get(0),
+        ),
         None
         if champion is None or theirs is None
         else Candidate(
