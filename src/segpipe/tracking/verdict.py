@@ -36,6 +36,7 @@ from segpipe.tracking.gate import Candidate, Decision, decide
 from segpipe.tracking.ledger import KEPT, PROMOTED, Entry, Held, Ledger, read_ledger
 from segpipe.tracking.measure import latency_ms_of_served
 from segpipe.tracking.results import Results
+from segpipe.tracking.trust import by_this_package
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +133,12 @@ def _weigh(client: MlflowClient, version: ModelVersion, results: Results, ledger
             return Decision(False, (f"Version {champion.version}, the champion, cannot be compared: {error}.",), {})
         except TrackingError as error:
             raise TrackingError(f"version {champion.version}, the champion, cannot be measured: {error}") from error
-    latencies_ms = _time(policy, results, [version] if champion is None else [version, champion])
+    try:
+        latencies_ms = _time(policy, results, champion)
+    except IncomparableError as error:
+        return Decision(
+            False, (f"Version {champion and champion.version}, the champion, cannot be timed: {error}.",), {}
+        )
     decision = decide(
         Candidate(str(version.version), mine.confusions, results.weights_bytes / MEGABYTE, latencies_ms.get(0)),
         None
@@ -186,13 +192,15 @@ def _validation(results: Results, digest: str) -> Store:
     return store
 
 
-def _time(policy: Register, results: Results, versions: list[ModelVersion]) -> dict[int, float]:
-    """Times models beside each other on this machine, where the policy sets a limit; milliseconds by their order."""
+def _time(policy: Register, results: Results, champion: ModelVersion | None) -> dict[int, float]:
+    """Times challenger and champion in turns on this machine, where the policy sets a limit; milliseconds by order."""
     if not policy.budget.needs_latency:
         return {}
     store = _validation(results, results.evaluation["evaluation_digest"])
     with tempfile.TemporaryDirectory() as folder:
-        models = [download_model(version, Path(folder) / str(version.version)) for version in versions]
+        models = [by_this_package(results.model_folder)]
+        if champion is not None:
+            models.append(download_model(champion, Path(folder) / "champion")[0])
         return dict(enumerate(latency_ms_of_served(models, store)))
 
 
