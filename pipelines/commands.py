@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipelines.errors import CommandError
+from segpipe.addresses import redact
 from segpipe.stages.stage import die_with_parent
 
 # Prefect kills a cancelled flow 30 s after it has asked it to end.
@@ -97,7 +98,7 @@ def run(
         try:
             assert process.stdout is not None
             for line in process.stdout:
-                if text := line.rstrip():
+                if text := redact(line.rstrip()):
                     kept.append(text)
                     on_line(text)
             code = process.wait()

@@ -21,6 +21,7 @@ from prefect.settings import get_current_settings
 from prefect.states import Cancelling
 
 from pipelines.errors import PipelineError
+from segpipe.addresses import split_login
 
 POLL_SECONDS = 0.5
 PING_SECONDS = 5.0
@@ -62,8 +63,10 @@ def _check_mlflow(address: str) -> None:
     if not address.startswith("http"):
         return
     ours = importlib.metadata.version("mlflow")
-    with contextlib.suppress(httpx.HTTPError):  # a stage that needs it will say what is wrong
-        answer = httpx.get(f"{address.rstrip('/')}/version", timeout=PING_SECONDS)
+    with contextlib.suppress(httpx.HTTPError, ValueError):  # a stage that needs it will say what is wrong
+        login = split_login(address)
+        auth = (login.user, login.password) if login.user else None
+        answer = httpx.get(f"{login.address.rstrip('/')}/version", auth=auth, timeout=PING_SECONDS)
         if answer.is_success and answer.text != ours:
             raise PipelineError(
                 f"the MLflow server at {address} is {answer.text}, this clone has {ours}; run both from the same "

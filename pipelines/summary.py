@@ -9,6 +9,7 @@ from typing import Any
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from pipelines.workspace import Revision
+from segpipe.addresses import redact
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def summarize(publication: dict[str, Any], revision: Revision, executed: Sequenc
     before = publication["champion_before"] if "register" in executed else champion
     ran = f"ran {', '.join(executed)}" if executed else "nothing was stale, no stage was run"
     headline = f"{name} version {version} {registration['decision']}; the champion is version {champion}; {ran}"
-    server = os.environ.get("MLFLOW_TRACKING_URI", "")
+    server = redact(os.environ.get("MLFLOW_TRACKING_URI", ""))
     run_id, experiment_id = publication["run_id"], publication["experiment_id"]
     rows = [
         ("revision", revision.label),

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from pipelines.commands import run
 from pipelines.errors import CommandError, PipelineError
+from segpipe.files import open_private
 
 CURRENT = "current"
 HOME = Path(__file__).resolve().parents[1]
@@ -190,6 +191,9 @@ def open_workspace(revision: Revision, on_line: Callable[[str], None]) -> Worksp
             _make_clone(part, revision, on_line)
             part.rename(root)
         os.utime(root)  # the clones that were used last stay
+    # What counts as published there is what counts here: the branches of this clone's origin, besides its own.
+    with contextlib.suppress(CommandError):
+        git("fetch", "--quiet", str(HOME), "+refs/remotes/origin/*:refs/remotes/origin/*", cwd=root)
     programs = HOME / ".venv/bin"
     if not (root / "requirements.lock").exists():
         raise PipelineError(f"{revision.label} has no requirements.lock: it is older than segpipe and cannot be run")
@@ -211,7 +215,8 @@ def _make_clone(root: Path, revision: Revision, on_line: Callable[[str], None]) 
     if revision.recipe:
         shutil.copyfile(root / "recipes" / f"{revision.recipe}.yaml", root / "params.yaml")
     if (HOME / ".dvc/config.local").exists():  # credentials, which are not in git
-        shutil.copyfile(HOME / ".dvc/config.local", root / ".dvc/config.local")
+        with open_private(root / ".dvc/config.local") as file:
+            file.write((HOME / ".dvc/config.local").read_text(encoding="utf-8"))
     dvc = str(HOME / ".venv/bin/dvc")
     cache = subprocess.run([dvc, "cache", "dir"], cwd=HOME, capture_output=True, text=True, check=True).stdout.strip()
     command = [dvc, "cache", "dir", "--local", str((HOME / cache).resolve())]

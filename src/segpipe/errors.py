@@ -8,11 +8,20 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from segpipe.addresses import redact
+
 MAX_PROBLEMS_SHOWN = 40
 
 
 class SegpipeError(Exception):
-    """Root of all errors that are the input's or the environment's, not the program's."""
+    """Root of all errors that are the input's or the environment's, not the program's.
+
+    Args:
+        message: what, where, how to fix it; secrets in its addresses are taken out here, whoever wrote it.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(message))
 
 
 class ConfigError(SegpipeError):

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 
 def sha256_of_file(path: Path) -> str:
@@ -62,6 +62,17 @@ def whole_folder(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def open_private(path: Path) -> TextIO:
+    """Opens a text file for what nobody else on the machine may read, secrets: new or emptied, mode 0600."""
+
+    def open_it(name: str, flags: int) -> int:
+        descriptor = os.open(name, flags, 0o600)
+        os.fchmod(descriptor, 0o600)  # it may have been there
+        return descriptor
+
+    return open(path, "w", encoding="utf-8", opener=open_it)  # noqa: PTH123, SIM115: Path.open takes no opener
 
 
 def write_json(path: Path, document: Any) -> None:

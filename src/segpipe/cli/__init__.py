@@ -11,6 +11,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from segpipe.addresses import redact
 from segpipe.cli.data import add_commands as add_data_commands
 from segpipe.cli.models import add_commands as add_models_command
 from segpipe.cli.recipe import add_commands as add_recipe_commands
@@ -148,7 +149,7 @@ def _publish(options: argparse.Namespace) -> None:
     if _noted_decision() == COMPARED_ONLY:
         print(f"{REGISTRATION} says {COMPARED_ONLY!r}, because a DVC experiment wrote it; the registry decided now.")
     server = os.environ.get("MLFLOW_TRACKING_URI", "")
-    address = server if server.startswith("http") else ".venv/bin/mlflow ui  (then open http://127.0.0.1:5000)"
+    address = redact(server) if server.startswith("http") else ".venv/bin/mlflow ui  (then open http://127.0.0.1:5000)"
     print(f"\nRuns and versions:  {address}")
     print(f"Report:             .venv/bin/python -m webbrowser {EVALUATION / 'report.html'}")
 

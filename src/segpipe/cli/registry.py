@@ -40,6 +40,8 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     compare.add_argument("first", help=version)
     compare.add_argument("second", help=version)
     compare.add_argument("--output", type=Path, help="folder of the page (default pages/compare-FIRST-SECOND)")
+    trust = "run the code that the registry keeps with a model, where no published commit has the same"
+    compare.add_argument("--trust", action="store_true", help=trust)
     promote = add("promote", _change, "make a version the champion by hand")
     promote.add_argument("version", help=version)
     promote.add_argument("--why", required=True, type=_reason, help="the reason, for the ledger")
@@ -169,7 +171,7 @@ def _compare(options: argparse.Namespace) -> None:
         output = options.output or PAGES / f"compare-{first.version}-{second.version}"
         refuse_foreign(output, COMPARISON, "index.html", "*.png")
         with whole_folder(output) as folder:
-            document = compare_versions(client, first, second, DATASET, settings.block_length, folder)
+            document = compare_versions(client, first, second, DATASET, settings.block_length, folder, options.trust)
             write_comparison_page(folder, document)
             write_json(folder / COMPARISON, document)
     one, two = document["versions"]

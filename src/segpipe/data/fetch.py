@@ -9,11 +9,12 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn
 from urllib.parse import urlsplit
 
+from segpipe.addresses import redact
 from segpipe.data.archive import strip_suffix, unpack
 from segpipe.data.filesystems import copy_remote_folder, no_sha256, open_remote_file
 from segpipe.data.public_sets import PublicArchive, PublicSet, find_public_set, public_set_names
 from segpipe.data.transfer import Patience, download, other_content
-from segpipe.data.web import open_web_file, redact
+from segpipe.data.web import open_web_file
 from segpipe.errors import SourceError
 from segpipe.files import sha256_of_file, whole_folder
 from segpipe.registry import nearest

@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 import fsspec
 
+from segpipe.addresses import redact
 from segpipe.data.archive import path_parts, refuse_unsafe
 from segpipe.data.transfer import BLOCK_BYTES, OpenRemote, Patience, Remote, TryAgainError, persist
-from segpipe.data.web import not_encrypted, redact
+from segpipe.data.web import not_encrypted
 from segpipe.errors import SourceError
 
 PACKAGES = {

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 
 import httpx
 
+from segpipe.addresses import redact
 from segpipe.data.transfer import OpenRemote, Remote, TryAgainError
 from segpipe.errors import SourceError
 
@@ -29,16 +30,6 @@ MAX_REDIRECTS = 10
 CONNECT_SECONDS, READ_SECONDS = 20.0, 60.0
 PASSING_STATUSES = {408, 425, 429, 500, 502, 503, 504}
 _WHERE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-
-
-def redact(address: str) -> str:
-    """Gives an address without user, password, query and fragment."""
-    scheme, separator, rest = address.partition("://")
-    if not separator:
-        return address
-    path = re.split(r"[?#]", rest, maxsplit=1)[0]
-    server, slash, below = path.partition("/")
-    return f"{scheme}://{server.rpartition('@')[2]}{slash}{below}" + ("?..." if path != rest else "")
 
 
 def open_web_file(address: str, *, allow_http: bool = False) -> OpenRemote:

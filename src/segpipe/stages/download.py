@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from segpipe.addresses import redact
 from segpipe.config import Config, locate
 from segpipe.config.download import SourceChoice
 from segpipe.data.fetch import fetch, hash_files, source_name
 from segpipe.data.source import Source
-from segpipe.data.web import redact
 from segpipe.errors import SourceError
 from segpipe.files import sha256_of_file, whole_folder, write_json
 from segpipe.registry import READERS

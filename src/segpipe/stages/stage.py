@@ -7,12 +7,14 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 
 from filelock import FileLock, Timeout
 
+from segpipe.addresses import redact
 from segpipe.config import Config, load_config
 from segpipe.errors import SegpipeError, StoreError
 
@@ -39,10 +41,23 @@ SYSTEM_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.
 
 
 def configure_logging() -> None:
-    """Sends the progress of our own code to standard error, a plain line each."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    """Sends the progress of our own code to standard error, a plain line each, without the secrets of addresses."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    sys.excepthook = _print_traceback
     for ours in ("segpipe", "__main__"):
         logging.getLogger(ours).setLevel(logging.INFO)
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Prints what a defect leaves; other libraries' errors hold whole addresses."""
+    print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
 def die_with_parent() -> None:
@@ -70,7 +85,7 @@ def report_errors(work: Callable[[], None]) -> int:
         # Arrow gives the system's text without its number.
         if error.errno not in SYSTEM_REFUSALS and os.strerror(errno.ENOSPC) not in str(error):
             raise
-        print(f"segpipe: the system refuses: {error}", file=sys.stderr)
+        print(redact(f"segpipe: the system refuses: {error}"), file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

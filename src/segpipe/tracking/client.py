@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
+from segpipe.addresses import split_login
 from segpipe.errors import TrackingError
 from segpipe.tracking.place import default_store
 
@@ -53,7 +54,7 @@ def connect() -> MlflowClient:
         logging.getLogger(name).setLevel(logging.WARNING)
     # It logs each error of the database with its traceback, and then raises it: `refusals` tells what is not mended.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    address = os.environ.get("MLFLOW_TRACKING_URI") or default_store()
+    address = _take_login_out(os.environ.get("MLFLOW_TRACKING_URI") or default_store())
     mlflow.set_tracking_uri(address)
     if address.startswith("sqlite"):
         from segpipe.tracking.store import prepare  # half a second that a server does not need
@@ -74,6 +75,26 @@ def connect() -> MlflowClient:
             mend = "start it, or unset MLFLOW_TRACKING_URI to use mlflow.db in this folder"
         raise TrackingError(f"MLflow at {address} cannot be used: {reason}; {mend}") from error
     return client
+
+
+def _take_login_out(address: str) -> str:
+    """Gives a server's address without user and password, which MLflow then finds in this process's environment.
+
+    Left in the address, they would stand in MLflow's messages, and `urllib` takes them for a port.
+
+    Raises:
+        TrackingError: the address cannot be read.
+    """
+    if not address.startswith(("http://", "https://")):
+        return address
+    try:
+        login = split_login(address)
+    except ValueError as error:
+        raise TrackingError(f"MLFLOW_TRACKING_URI: {error}") from None
+    if login.user:
+        variables = {"URI": login.address, "USERNAME": login.user, "PASSWORD": login.password}
+        os.environ |= {f"MLFLOW_TRACKING_{name}": value for name, value in variables.items()}
+    return login.address
 
 
 @contextlib.contextmanager

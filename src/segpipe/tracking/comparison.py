@@ -29,7 +29,8 @@ from segpipe.tracking.evaluations import (
     measure_again,
     open_validation,
 )
-from segpipe.tracking.measure import classes_of_served, latency_ms_of_served, predict_served
+from segpipe.tracking.measure import latency_ms_of_served, predict_served
+from segpipe.tracking.trust import Runnable
 from segpipe.tracking.versions import read_model_description, summarize
 
 NUM_PICTURES = 6
@@ -42,6 +43,7 @@ def compare_versions(
     dataset: Path,
     block_length: int | None,
     pictures: Path,
+    is_trusted: bool = False,
 ) -> dict[str, Any]:
     """Compares two versions on one set of validation images; differences are second minus first.
 
@@ -52,11 +54,13 @@ def compare_versions(
         dataset: folder of the store; where it holds the images, the models are timed and drawn on them.
         block_length: as `register.block_length`.
         pictures: existing folder that takes a picture of each image on which the two differ most.
+        is_trusted: whether a person lets code run that only the registry has.
 
     Raises:
-        TrackingError: the two were measured on different images, and these are not here.
+        TrackingError: the two were measured on different images, and these are not here; or one of them would be run
+            by code that nobody vouches for.
     """
-    scores, store, notes = _scores_on_one_set(client, first, second, dataset)
+    scores, store, notes = _scores_on_one_set(client, first, second, dataset, is_trusted)
     elsewhere = [version for version in (first, second) if version.tags.get(EVALUATION) != scores[0].digest]
     (one, two), num_seen = leave_out([scores[0], scores[1].ordered_as(scores[0])], elsewhere)
     if num_seen:
@@ -68,7 +72,7 @@ def compare_versions(
     if store is None:
         notes.append(f"{dataset} does not hold the images that both were measured on: neither speed nor pictures.")
     else:
-        costs, drawn = _run_both(first, second, one, two, store, pictures)
+        costs, drawn = _run_both(first, second, one, two, store, pictures, is_trusted)
     champion = find_champion(client, first.name)
     return {
         "model_name": first.name,
@@ -125,7 +129,7 @@ def _finite(value: float) -> float | None:
 
 
 def _scores_on_one_set(
-    client: MlflowClient, first: ModelVersion, second: ModelVersion, dataset: Path
+    client: MlflowClient, first: ModelVersion, second: ModelVersion, dataset: Path, is_trusted: bool
 ) -> tuple[list[ImageScores], Store | None, list[str]]:
     """Gives what both do on the same images, these where they are here, and what has to be said about it."""
     digests = [version.tags.get(EVALUATION, "") for version in (second, first)]
@@ -143,7 +147,9 @@ def _scores_on_one_set(
     scores = []
     for version in (first, second):
         try:
-            scores.append(fetch_image_scores(client, version, digest) or measure_again(client, version, here))
+            scores.append(
+                fetch_image_scores(client, version, digest) or measure_again(client, version, here, is_trusted)
+            )
         except IncomparableError as error:
             raise TrackingError(f"version {version.version} cannot be compared: {error}") from error
     return scores, here, _explain(first, second, digest)
@@ -173,16 +179,24 @@ def _run_both(
     two: ImageScores,
     store: Store,
     pictures: Path,
+    is_trusted: bool,
 ) -> tuple[dict[int, dict[str, Any]], list[dict[str, Any]]]:
     """Times both models side by side, and draws the images on which they differ most."""
     with tempfile.TemporaryDirectory() as folder:
-        models = [download_model(version, Path(folder) / str(version.version)) for version in (first, second)]
+        models, classes = [], []
+        for version in (first, second):
+            try:
+                model, names = download_model(version, Path(folder) / str(version.version), is_trusted)
+            except IncomparableError as error:
+                raise TrackingError(f"version {version.version} cannot be compared: {error}") from error
+            models.append(model)
+            classes.append(names)
         latencies_ms = latency_ms_of_served(models, store)
         costs = {
-            index: {"latency_ms": latency_ms, "num_parameters": _count_parameters(model)}
+            index: {"latency_ms": latency_ms, "num_parameters": _count_parameters(model.model)}
             for index, (model, latency_ms) in enumerate(zip(models, latencies_ms, strict=True))
         }
-        return costs, _draw(models, one, two, store, pictures)
+        return costs, _draw(models, classes, one, two, store, pictures)
 
 
 def _count_parameters(model: Path) -> int | None:
@@ -193,15 +207,22 @@ def _count_parameters(model: Path) -> int | None:
         return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
 
 
-def _draw(models: list[Path], one: ImageScores, two: ImageScores, store: Store, pictures: Path) -> list[dict[str, Any]]:
+def _draw(
+    models: list[Runnable],
+    classes: list[tuple[str, ...]],
+    one: ImageScores,
+    two: ImageScores,
+    store: Store,
+    pictures: Path,
+) -> list[dict[str, Any]]:
     iou = np.array([[_iou(matrix) for matrix in scores.confusions] for scores in (one, two)])
     furthest_first = np.argsort(-np.abs(np.nan_to_num(iou[1] - iou[0])), kind="stable")[:NUM_PICTURES]
     positions = {name: index for index, name in enumerate(store.manifest["sample_id"])}
     ids = [str(one.rows["sample_id"].iloc[row]) for row in furthest_first]
     chosen = [(row, name, positions[name]) for row, name in zip(furthest_first, ids, strict=True) if name in positions]
     predictions = []
-    for model in models:
-        to_store = _lookup(classes_of_served(model), store.classes)
+    for model, names in zip(models, classes, strict=True):
+        to_store = _lookup(names, store.classes)
         masks = predict_served(model, store, [position for *_, position in chosen])
         predictions.append([to_store[mask] for mask in masks])
     drawn = []

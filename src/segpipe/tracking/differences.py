@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segpipe.addresses import redact
 from segpipe.tracking.lineage import PARAMS, SOURCE, read_yaml
 from segpipe.tracking.run import flatten
 
@@ -61,6 +62,7 @@ def compare(record: Record, project: Path) -> tuple[Difference, ...]:
     differences = _compare_data(record, project, here)
     params_there = flatten(read_yaml(record.lineage_folder / PARAMS))
     params_here = flatten(read_yaml(project / PARAMS)) if params_there else {}
+    params_here = {name: redact(value) for name, value in params_here.items()}  # as they are kept
     if here:
         if here.get("code") != there.get("code"):
             what = "the training loaded other sources than those of the commit that the version names"

@@ -24,6 +24,7 @@ from segpipe.metrics.scores import evaluation_digest, scores_of
 from segpipe.tracking.lineage import MANIFEST
 from segpipe.tracking.measure import classes_of_served, confusions_of_served
 from segpipe.tracking.run import LINEAGE
+from segpipe.tracking.trust import Runnable, find_code
 
 EVALUATION, MEAN_IOU, WEIGHTS_BYTES = "segpipe.evaluation_digest", "segpipe.val_mean_iou", "segpipe.weights_bytes"
 PER_IMAGE = "per_image.parquet"
@@ -150,17 +151,24 @@ def open_validation(dataset: Path, digest: str) -> Store | None:
     return store if evaluation_digest(store.digest) == digest else None
 
 
-def measure_again(client: MlflowClient, version: ModelVersion, store: Store) -> ImageScores:
+def measure_again(client: MlflowClient, version: ModelVersion, store: Store, is_trusted: bool = False) -> ImageScores:
     """Measures a registered model on validation images, by the code it was registered with, and keeps the result.
 
+    Args:
+        client: of the store.
+        version: to be measured.
+        store: the images.
+        is_trusted: whether a person lets code run that only the registry has.
+
     Raises:
-        IncomparableError: it predicts classes that the images' table does not have, or was not registered by segpipe.
+        IncomparableError: it predicts classes that the images' table does not have, or was not registered by segpipe,
+            or would be run by code that nobody vouches for.
         TrackingError: it cannot be downloaded or fails.
     """
     digest = evaluation_digest(store.digest)
     with tempfile.TemporaryDirectory() as folder:
-        model = download_model(version, Path(folder) / "model")
-        confusions = confusions_of_served(model, classes_of_served(model), store)
+        model, classes = download_model(version, Path(folder) / "model", is_trusted)
+        confusions = confusions_of_served(model, classes, store)
         rows = store.manifest[["sample_id", "group", "split", *CONTENT]].copy()
         rows["confusion"] = [confusion.ravel() for confusion in confusions]
         if version.run_id:
@@ -169,18 +177,29 @@ def measure_again(client: MlflowClient, version: ModelVersion, store: Store) -> 
     return ImageScores(rows, digest)
 
 
-def download_model(version: ModelVersion, folder: Path) -> Path:
-    """Downloads a version as MLflow serves it.
+def download_model(version: ModelVersion, folder: Path, is_trusted: bool = False) -> tuple[Runnable, tuple[str, ...]]:
+    """Downloads a version and finds the code that may run it.
+
+    Args:
+        version: of the registry.
+        folder: not yet there; takes the files.
+        is_trusted: whether a person lets code run that only the registry has.
+
+    Returns:
+        The model, and the classes that it predicts, in the order of its indices.
 
     Raises:
         TrackingError: it is not there.
+        IncomparableError: it was not registered by segpipe, or would be run by code that nobody vouches for.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model").mkdir(parents=True)
     address = f"models:/{version.name}/{version.version}"
     try:
-        return Path(mlflow.artifacts.download_artifacts(address, dst_path=str(folder)))
+        model = Path(mlflow.artifacts.download_artifacts(address, dst_path=str(folder / "model")))
     except (MlflowException, OSError) as error:
         raise TrackingError(
             f"version {version.version} of {version.name!r} cannot be downloaded: {error}; restore its files, or "
             "promote another version (`segpipe registry promote`)"
         ) from error
+    classes = classes_of_served(model)
+    return find_code(version, model, folder / "sources", Path(), is_trusted), classes

@@ -19,6 +19,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from segpipe.addresses import redact
 from segpipe.errors import TrackingError
 from segpipe.tracking.place import current_experiment
 
@@ -28,6 +29,12 @@ DVC_LOCK_SHA256, DVC_PREFIX = "segpipe.dvc_lock_sha256", "segpipe.dvc."
 PATCH, NO_PATCH = "uncommitted.patch", "uncommitted.txt"
 SOURCE, MANIFEST = "source.json", "manifest.parquet"
 PARAMS, LOCK = "params.yaml", "dvc.lock"
+
+# What `git apply` passes over, because it stands before the first file.
+REDACTED = (
+    b"Of the addresses in this patch the users, passwords and queries are not kept: lines that hold one cannot be\n"
+    b"applied as they are.\n\n"
+)
 
 MAX_TAG_CHARS = 5000
 MAX_PATCH_BYTES = 10_000_000
@@ -69,21 +76,30 @@ def lineage_files(root: Path = Path()) -> dict[str, bytes]:
     """Gives what a run keeps below `lineage/`, by name: parameters, DVC's lock and pointers, what the data were.
 
     Where files differ from the commit there is also `uncommitted.patch`, which `git apply` takes on that commit; a
-    patch of more than 10 MB is not kept, and `uncommitted.txt` says so. What is not there is left out.
+    patch of more than 10 MB is not kept, and `uncommitted.txt` says so. What is not there is left out, and so are the
+    secrets of addresses, in a patch too.
     """
-    paths = {name: root / name for name in (PARAMS, LOCK, *_find_pointers(root))}
-    paths |= {name: root / "build/dataset" / name for name in (SOURCE, MANIFEST, "report.json")}
-    files = {name: path.read_bytes() for name, path in paths.items() if path.is_file()}
+    written = {name: root / name for name in (PARAMS, LOCK, *_find_pointers(root))}
+    made = {name: root / "build/dataset" / name for name in (SOURCE, MANIFEST, "report.json")}
+    files = {name: path.read_bytes() for name, path in (written | made).items() if path.is_file()}
+    files |= {name: _redact_bytes(files[name]) for name in written.keys() & files.keys()}
     changes = _find_changes(root)
     if changes.is_dirty:
         try:
-            files[PATCH] = _make_patch(root, changes.untracked)
+            patch = _make_patch(root, changes.untracked)
+            shown = _redact_bytes(patch)
+            files[PATCH] = shown if shown == patch else REDACTED + shown
         except TrackingError as error:
             names = sorted([*changes.tracked, *changes.untracked])
             more = [f"and {len(names) - NUM_NAMES_SHOWN} more"] if len(names) > NUM_NAMES_SHOWN else []
             head = f"The changes that were not committed are not kept: {error}. They are in"
             files[NO_PATCH] = "\n".join([head, *names[:NUM_NAMES_SHOWN], *more, ""]).encode()
     return files
+
+
+def _redact_bytes(content: bytes) -> bytes:
+    # surrogateescape: what is no text comes out as it went in.
+    return redact(content.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
 
 def environment_tags(environment: Mapping[str, str]) -> dict[str, str]:

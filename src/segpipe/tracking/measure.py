@@ -1,11 +1,13 @@
-"""Measures a registered model as it is served: by MLflow, with the code it was registered with.
+"""Measures a registered model as it is served: with the code it was registered with.
 
 A champion outlives the code that made it: today's package may build its network otherwise, or not at all. So each model
-runs in a process of its own (`served_predictions`), which imports the package from the model's folder. What is counted
-in its masks is counted here, by today's definition, which is the same for challenger and champion.
+runs in a process of its own (`served_predictions`), which imports the package that `trust` has found for it. What is
+counted in its masks is counted here, by today's definition, which is the same for challenger and champion.
 """
 
 import contextlib
+import logging
+import os
 import signal
 import statistics
 import subprocess
@@ -24,10 +26,14 @@ from segpipe.data.overlay import evenly_spread
 from segpipe.data.store import Store
 from segpipe.errors import IncomparableError, TrackingError
 from segpipe.tracking import served_predictions
+from segpipe.tracking.confine import few_variables, without_network
+from segpipe.tracking.trust import Runnable
+
+log = logging.getLogger(__name__)
 
 # -E: no PYTHONPATH, which may lead to today's package, and no PYTHONWARNINGS, which may turn a warning into an error.
 # -P: not the script's folder either, whose modules would hide others of their names.
-# -B: nothing is written beside the model's code, which may lie in MLflow's own store.
+# -B: nothing is written beside the package's code, which may lie in MLflow's own store.
 INTERPRETER = (sys.executable, "-E", "-P", "-B")
 NUM_LATENCY_IMAGES = 8
 NUM_LATENCY_ROUNDS = 5
@@ -52,11 +58,11 @@ def classes_of_served(model: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def predict_served(model: Path, store: Store, indices: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
+def predict_served(model: Runnable, store: Store, indices: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
     """Predicts samples of a store one by one; nothing but the one at hand is kept in memory.
 
     Args:
-        model: folder of a downloaded MLflow model.
+        model: with the code that may run it.
         store: gives the images.
         indices: of the samples, in the order in which their masks are wanted.
 
@@ -71,13 +77,13 @@ def predict_served(model: Path, store: Store, indices: Sequence[int]) -> Iterato
             yield served.predict(store.read(index)[0])[0]
 
 
-def confusions_of_served(model: Path, model_classes: Sequence[str], store: Store) -> npt.NDArray[np.int64]:
+def confusions_of_served(model: Runnable, model_classes: Sequence[str], store: Store) -> npt.NDArray[np.int64]:
     """Counts what a model predicts on every sample of a store, in the store's classes.
 
     The classes are matched by name. One that the model does not know is never predicted.
 
     Args:
-        model: folder of a downloaded MLflow model.
+        model: with the code that may run it.
         model_classes: names of the model's class indices, as `classes_of_served` gives them.
         store: images and truth.
 
@@ -108,17 +114,17 @@ def confusions_of_served(model: Path, model_classes: Sequence[str], store: Store
     return confusions
 
 
-def latency_ms_of_served(models: Sequence[Path], store: Store) -> list[float]:
+def latency_ms_of_served(models: Sequence[Runnable], store: Store) -> list[float]:
     """Times models against each other on this machine: what a caller of `predict` waits for one image.
 
-    Each model is loaded once, in a process of its own, by MLflow, on the device it chooses for serving. Then the models
+    Each model is loaded once, in a process of its own, on the device it chooses for serving. Then the models
     take turns on the same images, one image at a time, A B A B ...: a machine that slows down slows them all. The
     images are `NUM_LATENCY_IMAGES` of the store, evenly spread, all of them `NUM_LATENCY_ROUNDS` times; the first round
     warms up every size of image and is not counted. Neither are loading and the transport of pixels between the
-    processes; MLflow's own check of the input is.
+    processes; where a model is run by its own code, MLflow's check of the input is.
 
     Args:
-        models: folders of downloaded MLflow models.
+        models: each with the code that may run it.
         store: gives the images; at least one.
 
     Returns:
@@ -143,7 +149,7 @@ def latency_ms_of_served(models: Sequence[Path], store: Store) -> list[float]:
 class _Served:
     """A model that is loaded, or loading, in a process of its own."""
 
-    model: Path
+    model: Runnable
     process: "subprocess.Popen[bytes]"
     complaints: IO[bytes]
 
@@ -166,21 +172,42 @@ class _Served:
         self.complaints.seek(0)
         lines = self.complaints.read().decode(errors="replace").splitlines()[-NUM_LINES_SHOWN:]
         end = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
-        mend = f"install what {self.model / 'requirements.txt'} names, or {MEND}"
-        what = f"{self.model}: does not predict as it was registered ({end}); {mend}"
+        folder = self.model.model
+        mend = f"install what {folder / 'requirements.txt'} names, or {MEND}"
+        what = f"{folder}: does not predict as it was registered ({end}); {mend}"
         return TrackingError("\n  ".join([what, *lines]))
 
 
 @contextlib.contextmanager
-def _serve(model: Path) -> Iterator[_Served]:
+def _serve(model: Runnable) -> Iterator[_Served]:
     """Starts a model's process, and ends it."""
-    classes_of_served(model)
-    command = [*INTERPRETER, str(served_predictions.__file__), str(model.resolve())]
+    command = [*INTERPRETER, str(served_predictions.__file__), str(model.model.resolve())]
+    if model.sources is not None:
+        command.append(str(model.sources.resolve()))
+    else:
+        classes_of_served(model.model)
+        command = [*_begin_foreign_command(), *command]
     with tempfile.TemporaryFile() as complaints:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints)
+        process = subprocess.Popen(
+            command,
+            env=few_variables(os.environ),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+        )
         try:
             yield _Served(model, process, complaints)
         finally:
             process.kill()
             with contextlib.suppress(BrokenPipeError), process:  # closes the pipes, the unread one too, and waits
                 pass
+
+
+def _begin_foreign_command() -> tuple[str, ...]:
+    """Gives what stands before a command that runs a model's own code, and says what that code can reach."""
+    prefix = without_network()
+    network = "without a network" if prefix else "WITH the network, which this system does not let us take away"
+    log.warning(
+        "running a model's own code, with what this user may read and write, without its secret variables, %s", network
+    )
+    return prefix

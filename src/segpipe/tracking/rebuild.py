@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from segpipe.config.train import REGISTERED
 from segpipe.errors import MAX_PROBLEMS_SHOWN, TrackingError
 from segpipe.files import sha256_of_file
 from segpipe.tracking.differences import Difference, Record, compare, read_json
-from segpipe.tracking.lineage import read_yaml
+from segpipe.tracking.lineage import PARAMS, read_yaml
 from segpipe.tracking.place import STORE
 from segpipe.tracking.registered import PINNED_WEIGHTS, fetch_version
 from segpipe.tracking.worktree import SHORT_SHA, bring_data, bring_recipe, find_commit, open_worktree, run_command
@@ -118,22 +118,55 @@ def _bring_weights(record: Record, root: Path, project: Path, downloads: Path) -
     initial = record.model.get("initial_weights") or {"sha256": None, "source": "none"}
     if initial["source"] in {"none", "imagenet"}:
         return {}
-    if initial["version"] is None:
+    source, number = _check_source(record, initial, project), initial["version"]
+    if number is None:
         # The commit's own file, where git holds one; an absolute path is the same on both sides.
-        file, variables = project / initial["source"], {}
-        if not file.exists() and (root / initial["source"]).is_file():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(root / initial["source"], file)
+        file, variables = project / source, {}
+        if not file.exists() and not Path(source).is_absolute() and (root / source).is_file():
+            _copy_inside(root / source, file, project)
     else:
-        name = re.split("[@/]", initial["source"].removeprefix(REGISTERED))[0]
-        folder = fetch_version(name, initial["version"], downloads)
-        file, variables = folder / "weights.safetensors", {PINNED_WEIGHTS: f"{initial['version']}:{folder}"}
+        name = re.split("[@/]", source.removeprefix(REGISTERED))[0]
+        folder = fetch_version(name, number, downloads)
+        file, variables = folder / "weights.safetensors", {PINNED_WEIGHTS: f"{number}:{folder}"}
     if not file.is_file() or sha256_of_file(file) != initial["sha256"]:
         raise TrackingError(
-            f"version {record.version} began with the weights {initial['source']}, which are not there any more or are "
-            f"others: their file must have the sha256 {initial['sha256']}"
+            f"version {record.version} began with the weights {source}, which are not there any more or are others: "
+            f"their file must have the sha256 {initial['sha256']}"
         )
     return variables
+
+
+def _check_source(record: Record, initial: Mapping[str, Any], project: Path) -> str:
+    """Gives the address or path that a version's model.json names, if its commit names it too.
+
+    Raises:
+        TrackingError: model.json, which whoever writes to the registry may change, names another.
+    """
+    train = read_yaml(project / PARAMS).get("train")
+    model = train.get("model") if isinstance(train, dict) else None
+    named = model.get("weights") if isinstance(model, dict) else None
+    number, source = initial.get("version"), initial["source"]
+    if source != named or not (number is None or (isinstance(number, str) and number.isdecimal())):
+        raise TrackingError(
+            f"version {record.version}: its model.json says that it began with the weights {source!r} (version "
+            f"{number!r}), and {PARAMS} of its commit says {named!r}: one of the two was changed; nothing was read or run"
+        )
+    return str(source)
+
+
+def _copy_inside(source: Path, target: Path, folder: Path) -> None:
+    """Copies a file to a place below a folder.
+
+    Raises:
+        TrackingError: the place is not below it, by `..` or by a link.
+    """
+    if ".." in target.parts or not target.resolve().is_relative_to(folder.resolve()):
+        raise TrackingError(
+            f"train.model.weights: {source} lies outside the repository, and is brought from nowhere; name an absolute "
+            "path, or keep the file in the repository"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
 
 
 def _list(differences: Sequence[Difference]) -> str:

@@ -1,7 +1,10 @@
-"""The child process of `measure`: loads one model as MLflow serves it, and answers image after image.
+"""The child process of `measure`: loads one model as it is served, and answers image after image.
 
-It runs as a script and imports nothing of segpipe, so that the package it does import is the copy in the model's own
-folder: the network as it was when the model was registered, whatever became of it since.
+    served_predictions.py FILES SOURCES     `model.json` and weights, run by the package `segpipe` in SOURCES
+    served_predictions.py MODEL             an MLflow model, run by the code in its own folder
+
+It runs as a script and imports nothing of segpipe, so that the package it does import is the one it was given: the
+network as it was when the model was registered, whatever became of it since.
 
     standard input      for each image a line `height width`, then its (height, width, 3) uint8 RGB pixels
     standard output     for each image a line with the milliseconds of `predict`, then its (height, width) uint8 mask
@@ -10,12 +13,15 @@ It ends with its input, and says on standard error why it failed.
 """
 
 import ctypes
+import importlib.util
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from types import SimpleNamespace
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -35,9 +41,32 @@ def take_standard_output() -> BinaryIO:
     return answers
 
 
-def require_own_code(model: Path) -> None:
-    """Ends the process if the model runs by another copy of the package than the one in its folder."""
-    own = (model / "code").resolve()
+def load_by_sources(files: Path, sources: Path) -> Callable[[Any], Any]:
+    """Loads a model by the package in a folder; of the model nothing is imported."""
+    sys.path.insert(0, str(sources))
+    loader = next((sources / "segpipe").rglob("served_model.py"))
+    spec = importlib.util.spec_from_file_location("served_model", loader)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    model, context = module.SegmentationModel(), SimpleNamespace(artifacts={"model": str(files)})
+    model.load_context(context)
+    require_code_of(sources)
+    return lambda images_NHWC: model.predict(context, images_NHWC)
+
+
+def load_by_mlflow(folder: Path) -> Callable[[Any], Any]:
+    """Loads a model as MLflow does, which runs the code in the model's folder."""
+    import mlflow.pyfunc  # only now: this takes seconds, in which the parent may end
+
+    model = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)
+    require_code_of(folder / "code")
+    return model.predict
+
+
+def require_code_of(folder: Path) -> None:
+    """Ends the process if another copy of the package was imported than the one in a folder."""
+    own = folder.resolve()
     for name, module in sys.modules.items():
         file = getattr(module, "__file__", None)
         if name.partition(".")[0] == "segpipe" and file and own not in Path(file).resolve().parents:
@@ -48,17 +77,14 @@ def main() -> None:
     """Answers until the input ends."""
     end_with_parent()
     answers = take_standard_output()
-    import mlflow.pyfunc  # only now: this takes seconds, in which the parent may end
-
-    folder = Path(sys.argv[1])
-    model = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)
-    require_own_code(folder)
+    folder, *sources = (Path(argument) for argument in sys.argv[1:])
+    predict = load_by_sources(folder, *sources) if sources else load_by_mlflow(folder)
     while line := sys.stdin.buffer.readline():
         height, width = (int(number) for number in line.split())
         pixels = bytearray(sys.stdin.buffer.read(3 * height * width))  # writable, as torch wishes
         images_NHWC = np.frombuffer(pixels, np.uint8).reshape(1, height, width, 3)
         start = time.perf_counter()
-        masks_NHW = np.asarray(model.predict(images_NHWC))
+        masks_NHW = np.asarray(predict(images_NHWC))
         milliseconds = 1000 * (time.perf_counter() - start)
         if masks_NHW.shape != (1, height, width) or masks_NHW.dtype != np.uint8:
             expected = f"(1, {height}, {width}) uint8"

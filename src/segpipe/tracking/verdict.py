@@ -16,7 +16,7 @@ from typing import Any
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
-from segpipe.config.register import Budget, Register
+from segpipe.config.register import Register
 from segpipe.data.store import Store
 from segpipe.errors import IncomparableError, TrackingError
 from segpipe.tracking.champion import DECISION, REASONS, Change, change_champion, find_outside_change, identify
@@ -37,6 +37,7 @@ from segpipe.tracking.gate import Candidate, Decision, decide
 from segpipe.tracking.ledger import KEPT, PROMOTED, Entry, Held, Ledger, read_ledger
 from segpipe.tracking.measure import latency_ms_of_served
 from segpipe.tracking.results import Results
+from segpipe.tracking.trust import by_this_package
 
 log = logging.getLogger(__name__)
 
@@ -125,8 +126,6 @@ def _grounds(ledger: Ledger, results: Results, policy: Register) -> dict[str, An
 def weigh_unregistered(client: MlflowClient, results: Results, policy: Register) -> tuple[Decision, str | None]:
     """Says what the gate would decide about a model that is not registered; nothing changes.
 
-    The model's speed is not measured, because only a registered model is served.
-
     Returns:
         The gate's answer, and the version that is champion now.
 
@@ -135,8 +134,7 @@ def weigh_unregistered(client: MlflowClient, results: Results, policy: Register)
     """
     ledger = read_ledger(client, policy.model_name)
     champion = ledger.champion.version if ledger.champion else None
-    untimed = policy.model_copy(update={"budget": Budget(size_mb=policy.budget.size_mb)})
-    return _weigh(client, policy.model_name, None, results, ledger, untimed), champion
+    return _weigh(client, policy.model_name, None, results, ledger, policy), champion
 
 
 def _weigh(
@@ -153,7 +151,12 @@ def _weigh(
             return Decision(False, (f"Version {champion.version}, the champion, cannot be compared: {error}.",), {})
         except TrackingError as error:
             raise TrackingError(f"version {champion.version}, the champion, cannot be measured: {error}") from error
-    latencies_ms = _time(policy, results, [one for one in (version, champion) if one is not None])
+    try:
+        latencies_ms = _time(policy, results, champion)
+    except IncomparableError as error:
+        return Decision(
+            False, (f"Version {champion and champion.version}, the champion, cannot be timed: {error}.",), {}
+        )
     decision = decide(
         Candidate(
             NOT_REGISTERED if version is None else str(version.version),
@@ -212,13 +215,15 @@ def _validation(results: Results, digest: str) -> Store:
     return store
 
 
-def _time(policy: Register, results: Results, versions: list[ModelVersion]) -> dict[int, float]:
-    """Times models beside each other on this machine, where the policy sets a limit; milliseconds by their order."""
+def _time(policy: Register, results: Results, champion: ModelVersion | None) -> dict[int, float]:
+    """Times challenger and champion in turns on this machine, where the policy sets a limit; milliseconds by order."""
     if not policy.budget.needs_latency:
         return {}
     store = _validation(results, results.evaluation["evaluation_digest"])
     with tempfile.TemporaryDirectory() as folder:
-        models = [download_model(version, Path(folder) / str(version.version)) for version in versions]
+        models = [by_this_package(results.model_folder)]
+        if champion is not None:
+            models.append(download_model(champion, Path(folder) / "champion")[0])
         return dict(enumerate(latency_ms_of_served(models, store)))
 
 

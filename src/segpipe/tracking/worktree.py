@@ -15,7 +15,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from segpipe.addresses import redact
 from segpipe.errors import TrackingError
+from segpipe.files import open_private
+from segpipe.tracking.commits import is_commit, is_published, succeeds, tell_places
 from segpipe.tracking.differences import Record
 from segpipe.tracking.lineage import COMMIT, DIRTY, NO_PATCH, PARAMS, PATCH, RECIPE, read_yaml
 from segpipe.tracking.run import LINEAGE
@@ -37,8 +40,7 @@ def find_commit(record: Record, root: Path) -> str:
         TrackingError: there is none, or not in this repository.
     """
     version, commit = record.version, record.tags.get(COMMIT, "")
-    # The tag comes from the registry, where others write too: it must not become an option of git's.
-    if not re.fullmatch(r"[0-9a-f]{40,64}", commit):
+    if not is_commit(commit):
         raise TrackingError(
             f"version {version} names no commit (tag {COMMIT}: {commit!r}): it was trained outside git or not by "
             "segpipe, and cannot be rebuilt; train it again in a git repository"
@@ -48,15 +50,14 @@ def find_commit(record: Record, root: Path) -> str:
             f"version {version} was trained from changes to commit {commit[:SHORT_SHA]} that were not committed, and "
             f"cannot be rebuilt; {_where_changes_are(record, commit)}"
         )
-    if not _succeeds(root, "rev-parse", "--git-dir"):
+    if not succeeds(root, "rev-parse", "--git-dir"):
         raise TrackingError(f"{root.resolve()} is not in a git repository; run `rebuild` in a clone of the project")
-    if not _has(root, commit):
-        for arguments in (["--all", "--tags"], ["origin", commit]):
-            _succeeds(root, "fetch", "--quiet", *arguments)
-    if not _has(root, commit):
+    if not is_published(root, commit):
         raise TrackingError(
-            f"version {version} was trained from commit {commit[:SHORT_SHA]}, which is neither in {root.resolve()} nor "
-            "at its remotes; push it from the clone that has it, or run `rebuild` there"
+            f"version {version} was trained from commit {commit[:SHORT_SHA]}, and no branch or tag of "
+            f"{tell_places(root)} holds it ({root.resolve()}): whoever writes to the registry could have named it. "
+            "Look at it, and push it to a branch from the clone that has it: "
+            f"`git push origin {commit[:SHORT_SHA]}:refs/heads/NAME`"
         )
     return commit
 
@@ -72,16 +73,6 @@ def _where_changes_are(record: Record, commit: str) -> str:
             f"its run does not keep them either ({LINEAGE}/{NO_PATCH} says why): commit what there is and train again"
         )
     return "its run does not keep them either: commit what there is and train again"
-
-
-def _succeeds(root: Path, *arguments: str) -> bool:
-    variables = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
-    done = subprocess.run(["git", *arguments], cwd=root, env=variables, capture_output=True)
-    return done.returncode == 0
-
-
-def _has(root: Path, commit: str) -> bool:
-    return _succeeds(root, "cat-file", "-e", f"{commit}^{{commit}}")
 
 
 @contextlib.contextmanager
@@ -102,7 +93,7 @@ def open_worktree(root: Path, commit: str, keep: Path | None) -> Iterator[Path]:
         yield folder / below.stdout.strip()
     finally:
         if keep is None:
-            _succeeds(root, "worktree", "remove", "--force", str(folder))
+            succeeds(root, "worktree", "remove", "--force", str(folder))
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -178,7 +169,7 @@ def _write_dvc_settings(root: Path, project: Path, cache: Path) -> None:
             "cache": {"dir": str(project / ".dvc/cache"), "type": '"reflink,hardlink,copy"'},
         }
     )
-    with (project / ".dvc/config.local").open("w", encoding="utf-8") as file:
+    with open_private(project / ".dvc/config.local") as file:
         settings.write(file)
 
 
@@ -221,7 +212,7 @@ def run_command(command: Sequence[str], where: Path, variables: Mapping[str, str
         try:
             assert process.stdout is not None
             for line in process.stdout:
-                if text := line.rstrip():
+                if text := redact(line.rstrip()):
                     kept.append(text)
                     say(text)
             code = process.wait()

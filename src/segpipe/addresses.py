@@ -1,0 +1,82 @@
+"""Addresses, and the secrets in them: what may be shown of an address, and how a server gets its user and password.
+
+Everything that leaves the process goes through `redact`: messages of errors, lines of the log and of commands, what is
+kept with a run.
+"""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+HIDDEN = "..."
+# A password is mostly written with raw characters that should be encoded: up to the last @ all of it counts as secret,
+# unless what follows the colon is a port.
+_USER = r"(?:[^\s/?#@:\"<>`]*:(?!\d*(?:[/?#\s\"<>`]|$))[^\s\"<>`]*@|[^\s/?#@:\"<>`]*@)"
+# `#/` begins the part of an address that names a page of MLflow or Prefect.
+_ADDRESS = re.compile(
+    rf"([A-Za-z][A-Za-z0-9+.-]*://){_USER}?([^\s?#\"<>`]*(?:#/[^\s?\"<>`]*)?)([?#][^\s\"<>`]*)?",
+)
+# Of an address that a library tells without its server: `/bucket/key?X-Amz-Signature=...`.
+_PATH = re.compile(r"((?<![^\s\"'(=:])/[^\s?#\"'<>`]*\?)[\w.%-]+=[^\s\"'<>`]*")
+_NO_PORT = re.compile(r"[^/@:\[\]]*:(?!\d*(?:/|$))[^@]*")
+_END_OF_SENTENCE = re.compile(r"[)\]}'.,;:]+$")
+
+
+def redact(text: str) -> str:
+    """Gives a text without the users, passwords, queries and fragments of the addresses in it.
+
+    >>> redact("https://me:secret@host/a.zip?token=1 is not there")
+    'https://host/a.zip?... is not there'
+    """
+    if "://" in text:
+        text = _ADDRESS.sub(_redact_one, text)
+    return _PATH.sub(rf"\1{HIDDEN}", text) if "?" in text else text
+
+
+def _redact_one(found: re.Match[str]) -> str:
+    scheme, place, query = found.group(1), found.group(2), found.group(3)
+    if _NO_PORT.match(place) and not place.startswith("/"):  # the beginning of a password that holds a quote or blank
+        place = HIDDEN
+    if not query:
+        return scheme + place
+    end = _END_OF_SENTENCE.search(query)
+    return f"{scheme}{place}?{HIDDEN}{end.group() if end else ''}"
+
+
+@dataclass(frozen=True)
+class Login:
+    """The address of a server, and who asks there.
+
+    Attributes:
+        address: without user and password.
+        user: '' for none.
+        password: '' for none.
+    """
+
+    address: str
+    user: str = ""
+    password: str = ""
+
+
+def split_login(address: str) -> Login:
+    """Takes user and password out of the address of a web server.
+
+    Args:
+        address: as in `https://USER:PASSWORD@HOST`, both percent-encoded.
+
+    Raises:
+        ValueError: the address cannot be read; says how it is written.
+    """
+    try:
+        parts = urlsplit(address)
+        has_host = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        has_host = False
+    if not has_host or "@" in parts.path:
+        raise ValueError(
+            f"{redact(address)}: is no address of a server; write https://USER:PASSWORD@HOST, and in the password %2F "
+            "for /, %40 for @, %3A for :, %23 for #, %3F for ? and %25 for %"
+        )
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    host = parts.netloc.rpartition("@")[2]
+    return Login(urlunsplit(parts._replace(netloc=host)), unquote(user), unquote(password))

@@ -1,0 +1,139 @@
+"""A password in the address of a real MLflow server with users: it works, and is found nowhere afterwards."""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from integration.project import Project, environment, message_of_refusal
+from integration.services import find_free_ports
+
+USER, PASSWORD = "trainer", "p%40ss:w/rd of 'hers'"
+STARTUP_SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """Host and port, and the folder that holds all that the server keeps."""
+    folder = tmp_path_factory.mktemp("server")
+    (port,) = find_free_ports(1)
+    config = folder / "basic_auth.ini"
+    config.write_text(
+        "[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///users.db\n"
+        f"admin_username = {USER}\nadmin_password = {PASSWORD.replace('%', '%%')}\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n",
+        encoding="utf-8",
+    )
+    variables = {
+        **environment(folder),
+        "MLFLOW_AUTH_CONFIG_PATH": str(config),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "signs forms",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    command = ["mlflow", "server", "--app-name", "basic-auth", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--serve-artifacts"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(command, cwd=folder, env=variables, stdout=log, stderr=log, process_group=0) as process,
+    ):
+        try:
+            deadline = time.monotonic() + STARTUP_SECONDS
+            while not _answers(f"http://127.0.0.1:{port}/health"):
+                assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
+                time.sleep(0.2)
+            config.unlink()  # the only place in which it may stand
+            yield f"127.0.0.1:{port}", folder
+        finally:
+            os.killpg(process.pid, 15)
+
+
+def _answers(address: str) -> bool:
+    try:
+        urllib.request.urlopen(address, timeout=5).close()
+    except urllib.error.URLError:
+        return False
+    return True
+
+
+def address_of(server: tuple[str, Path], password: str = PASSWORD) -> str:
+    return f"http://{USER}:{quote(password, safe='')}@{server[0]}"
+
+
+def with_server(project: Project, address: str) -> Project:
+    return Project(project.root, {"MLFLOW_TRACKING_URI": address})
+
+
+def holds_secret(content: bytes, password: str = PASSWORD) -> bool:
+    forms = [password, quote(password), quote(password, safe=""), repr(password)[1:-1]]
+    forms += [base64.b64encode(f"{USER}:{password}".encode()).decode()]
+    return any(form.encode() in content for form in forms)
+
+
+def files_with_secret(folder: Path) -> list[str]:
+    return [
+        path.relative_to(folder).as_posix()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".git" not in path.parts and holds_secret(path.read_bytes())
+    ]
+
+
+def test_a_password_in_the_address_works_and_is_kept_nowhere(server: tuple[str, Path], finished: Project) -> None:
+    address = address_of(server)
+    source = f"download: {{source: data, format: folder}}  # once {address}/boxes.zip?token=1"
+    params = finished.root / "params.yaml"
+    params.write_text(params.read_text().replace("download: {source: data, format: folder}", source))
+    (finished.root / "boxes.dvc").write_text(f"deps:\n- path: {address}/boxes.zip\nouts:\n- path: boxes.zip\n")
+    assert files_with_secret(finished.root) == ["boxes.dvc", "params.yaml"]
+
+    project = with_server(finished, address)
+    said = []
+    for command in (
+        ["publish"],
+        ["publish", "--json"],
+        ["registry", "list", "--json"],
+        ["registry", "show", "1", "--json"],
+        ["registry", "lineage", "champion", "--json"],
+        ["registry", "history"],
+    ):
+        done = project.run("segpipe", *command)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout + done.stderr)
+    assert f"http://{server[0]}" in said[0]
+    assert not holds_secret("".join(said).encode())
+    assert files_with_secret(finished.root) == ["boxes.dvc", "params.yaml"]
+    assert files_with_secret(server[1]) == []
+    # What a run keeps is what was written, without the secret.
+    (kept,) = (server[1] / "artifacts").rglob("lineage/params.yaml")
+    assert f"# once http://{server[0]}/boxes.zip?...\n" in kept.read_text()
+    (patch,) = (server[1] / "artifacts").rglob("lineage/uncommitted.patch")
+    assert b"users, passwords and queries are not kept" in patch.read_bytes()
+
+
+def test_a_server_that_refuses_or_is_down_is_told_without_the_password(
+    server: tuple[str, Path], finished: Project
+) -> None:
+    (port,) = find_free_ports(1)
+    for place, cause in ((server[0], "MLFLOW_TRACKING_PASSWORD"), (f"127.0.0.1:{port}", "start it")):
+        wrong = f"http://{USER}:{quote('wr/ng', safe='')}@{place}"
+        done = with_server(finished, wrong).run("segpipe", "registry", "list")
+        message = message_of_refusal(done)
+        assert f"http://{place}" in message
+        assert cause in message
+        assert not holds_secret((done.stdout + done.stderr).encode(), "wr/ng")
+
+
+def test_an_address_that_cannot_be_read_is_told_without_the_password(finished: Project) -> None:
+    done = with_server(finished, "http://trainer:p%40ss:w/rd@127.0.0.1:1").run("segpipe", "registry", "list")
+    message = message_of_refusal(done)
+    assert "%2F for /" in message
+    assert "ss:w" not in done.stdout + done.stderr
