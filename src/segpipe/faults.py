@@ -126,6 +126,7 @@ KINDS: dict[str, Kind] = {
     "mask-constant": _doubtful("a mask of a single class", "warn"),
     # Of the whole set.
     "id-twice": _fatal("two samples of one name"),
+    "name-unusable": _fatal("a class or sample whose name cannot be shown, told from another, or be a file's"),
     "group-missing": _fatal("a sample whose group is not found"),
     "group-unknown": _fatal("a rule of the split names a group that does not exist"),
     "split-empty": _fatal("a split without samples"),

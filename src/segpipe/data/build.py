@@ -24,6 +24,7 @@ from segpipe.data.shards import ATTRIBUTE_COLUMN_PREFIX, SHARDS, split_into_runs
 from segpipe.data.source import RawSample, Source
 from segpipe.data.split import TRAIN, assign_splits, find_groups
 from segpipe.data.store import Store, num_px_of_classes, write_manifest
+from segpipe.data.unusable_names import find_unusable_names
 from segpipe.data.workers import map_in_workers
 from segpipe.errors import Problem
 
@@ -75,6 +76,7 @@ def build_store(
 
     samples, problems = _without_twins(source.samples)
     find(problems)
+    find(find_unusable_names(source.classes, samples))
     groups, problems = find_groups(samples, settings.group_pattern, settings.group_column)
     find(problems)
     splits, problems = assign_splits(samples, groups, settings.split, settings.seed)

@@ -1,5 +1,6 @@
 """The report of `evaluate`: scores, confusion matrix and sample pictures, for `dvc plots show` and for a browser."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,15 +55,18 @@ def draw_confusion_matrix(confusion: npt.NDArray[np.int64], classes: ClassTable,
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.subplots()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(classes.num_classes), classes.names, rotation=60, ha="right")
-    axes.set_yticks(range(classes.num_classes), classes.names)
+    axes.set_xticks(range(classes.num_classes), classes.names, rotation=60, ha="right", parse_math=False)
+    axes.set_yticks(range(classes.num_classes), classes.names, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("labelled")
     for row, column in np.ndindex(share.shape):
         color = "white" if share[row, column] > 0.5 else "black"
         text = f"{100 * share[row, column]:.0f}"
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    with warnings.catch_warnings():
+        # Of a script that no font here has it draws boxes; the report has the names.
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def write_evaluation_report(

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import random
-import re
 import time
 import urllib.error
 import urllib.request
@@ -37,11 +36,6 @@ BUSY = (
 READ_ONLY = "readonly database"  # MLflow calls that unavailable for the moment too
 
 T = TypeVar("T")
-
-
-def mlflow_name(name: str) -> str:
-    """Gives a class's or a sample's name as MLflow takes it for a metric, tag or picture."""
-    return re.sub(r"[^A-Za-z0-9_\-. /]", "_", name)
 
 
 def connect() -> MlflowClient:

@@ -28,13 +28,14 @@ import segpipe
 from segpipe.config.register import Register
 from segpipe.errors import TrackingError
 from segpipe.files import sha256_of_file
-from segpipe.tracking.client import connect, mlflow_name, refusals, retry_busy, search_all_versions
+from segpipe.tracking.client import connect, refusals, retry_busy, search_all_versions
 from segpipe.tracking.evaluations import EVALUATION, MEAN_IOU, WEIGHTS_BYTES
 from segpipe.tracking.history import read_history
 from segpipe.tracking.journal import Journal
 from segpipe.tracking.ledger import KEPT, PROMOTED
 from segpipe.tracking.lineage import environment_tags, lineage_files, lineage_tags
 from segpipe.tracking.lock import hold_lock
+from segpipe.tracking.names import metric_name
 from segpipe.tracking.results import Results
 from segpipe.tracking.run import SIGNATURE, WEIGHTS, Description, find_or_create_run, find_run, ship
 from segpipe.tracking.verdict import ensure_decision, weigh_unregistered
@@ -254,7 +255,7 @@ def _ensure_evaluation(client: MlflowClient, run_id: str, model_id: str, results
     metrics = [
         Metric(f"final_{split}/{name}", value, now, step, model_id=model_id, run_id=run_id)
         for split, scores in results.metrics.items()
-        for name, value in {**scores, **{f"iou_{mlflow_name(c)}": v for c, v in scores["iou"].items()}}.items()
+        for name, value in {**scores, **{f"iou_{metric_name(c)}": v for c, v in scores["iou"].items()}}.items()
         if isinstance(value, float)
     ]
     client.log_batch(run_id, metrics=metrics)
@@ -287,7 +288,7 @@ def _ensure_version(
             **identity,
             MEAN_IOU: repr(results.val_mean_iou),
             CLASS_TABLE: results.evaluation["class_table"],
-            **{f"segpipe.val_iou.{mlflow_name(name)}": f"{iou:.4f}" for name, iou in _labelled_ious(results).items()},
+            **{f"segpipe.val_iou.{metric_name(name)}": f"{iou:.4f}" for name, iou in _labelled_ious(results).items()},
             "segpipe.dataset_digest": results.model["dataset"]["digest"],
             WEIGHTS_BYTES: str(results.weights_bytes),
         }

@@ -20,11 +20,14 @@ from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
 from segpipe.errors import TrackingError
-from segpipe.tracking.client import connect, mlflow_name
+from segpipe.tracking.client import connect
 from segpipe.tracking.journal import Entry, Journal
+from segpipe.tracking.names import metric_name, picture_name
 from segpipe.tracking.place import artifact_location
 
 log = logging.getLogger(__name__)
+
+PREVIEW_PX = 256
 
 ATTEMPT, SIGNATURE, WEIGHTS = "segpipe.attempt", "segpipe.signature", "segpipe.weights_sha256"
 LINEAGE = "lineage"  # the folder of a run's files that says where it came from
@@ -61,9 +64,9 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, value in params.items():
         if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{metric_name(key)}.")
         else:
-            flat[f"{prefix}{key}"] = str(value)
+            flat[f"{prefix}{metric_name(key)}"] = str(value)
     return flat
 
 
@@ -137,7 +140,7 @@ def ship(client: MlflowClient, run_id: str, entries: Sequence[Entry]) -> None:
     images_there = _images_of(client, run_id) if any(entry.image for entry in entries) else set()
     for entry in entries:
         if entry.image is not None:
-            key = mlflow_name(entry.name)
+            key = picture_name(entry.name)
             if (key, entry.epoch) not in images_there and entry.image.exists():
                 picture = _read_picture(entry.image)
                 client.log_image(run_id, picture, key=key, step=entry.epoch, timestamp=entry.time_ms, synchronous=True)
@@ -162,9 +165,15 @@ def _images_of(client: MlflowClient, run_id: str) -> set[tuple[str, int]]:
 
 
 def _read_picture(path: Path) -> Image.Image:
+    """Reads a picture; a very thin one gets black edges, because MLflow's preview of 256 px would have no pixel."""
     with Image.open(path) as picture:
         picture.load()
+    thinnest = -(-max(picture.size) // PREVIEW_PX)
+    if min(picture.size) >= thinnest:
         return picture
+    wide = Image.new(picture.mode, (max(picture.width, thinnest), max(picture.height, thinnest)))
+    wide.paste(picture)
+    return wide
 
 
 class LiveRun:

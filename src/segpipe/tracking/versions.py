@@ -18,6 +18,7 @@ from segpipe.tracking.champion import CHAMPION, DECISION, REASONS, find_champion
 from segpipe.tracking.client import search_newest_versions
 from segpipe.tracking.evaluations import EVALUATION, MEAN_IOU, WEIGHTS_BYTES
 from segpipe.tracking.ledger import Entry, Ledger, Sealed, read_ledger
+from segpipe.tracking.names import read_name
 from segpipe.tracking.run import WEIGHTS
 from segpipe.tracking.verdict import MEGABYTE
 
@@ -147,7 +148,7 @@ def describe_version(client: MlflowClient, version: ModelVersion) -> dict[str, A
         "is_pinned": is_champion and ledger.is_pinned,
         "run_id": version.run_id,
         "reasons": list(decided.reasons) if decided else json.loads(tags.get(REASONS, "[]")),
-        "iou": {n.removeprefix(IOU_PREFIX): _number(v) for n, v in tags.items() if n.startswith(IOU_PREFIX)},
+        "iou": {read_name(n.removeprefix(IOU_PREFIX)): _number(v) for n, v in tags.items() if n.startswith(IOU_PREFIX)},
         "tags": dict(sorted(tags.items())),
         "ledger": [tell_entry(sealed) for sealed in ledger.entries if sealed.entry.about == held],
         "warnings": find_warnings(client, ledger),

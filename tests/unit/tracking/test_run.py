@@ -1,6 +1,15 @@
-"""Parameters as MLflow takes them."""
+"""Parameters and pictures as MLflow takes them."""
 
-from segpipe.tracking.run import flatten
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+from PIL import Image
+
+from segpipe.tracking.journal import Entry
+from segpipe.tracking.run import flatten, ship
 
 
 def test_flatten_gives_dotted_names_and_text() -> None:
@@ -16,3 +25,17 @@ def test_flatten_gives_dotted_names_and_text() -> None:
 
 def test_flatten_nothing() -> None:
     assert flatten({}) == {}
+
+
+@pytest.mark.parametrize("size", [(1, 4000), (4000, 1), (1, 1), (3, 256), (640, 480)])
+def test_a_picture_of_any_size_is_taken(client: MlflowClient, tmp_path: Path, size: tuple[int, int]) -> None:
+    Image.new("RGB", size, "red").save(tmp_path / "picture.png")
+    entries = [
+        Entry(1, 0, {"train_loss": 1.0}),
+        Entry(1, 0, {}, tmp_path / "picture.png", "street/道路"),
+    ]
+    run_id = client.create_run("0").info.run_id
+    for _ in range(2):  # what is there is not sent again
+        ship(client, run_id, entries)
+    pictures = [artifact.path for artifact in client.list_artifacts(run_id, "images")]
+    assert len([path for path in pictures if path.endswith(".png")]) == 1

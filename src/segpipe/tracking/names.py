@@ -1,0 +1,45 @@
+"""The names of classes, samples and parameters as MLflow takes them: each gets one of its own.
+
+MLflow refuses most punctuation, and names that would be another path (`a//b`, `./x`). What it takes stays as it is, in
+every script; of any other name each refused character becomes `--CODEPOINT-`, in hexadecimal digits.
+"""
+
+import hashlib
+import posixpath
+import re
+
+MARK = "--"
+MAX_CHARS = 160  # MLflow's limit is 250, for a picture's file 255 bytes with what it adds
+
+
+def metric_name(name: str) -> str:
+    """Gives a name's form in a metric, a tag or a parameter: different for different names.
+
+    >>> metric_name("traffic sign"), metric_name("道路"), metric_name("a//b")
+    ('traffic sign', '道路', 'a--2f---2f-b')
+    """
+    return _one_to_one(name, re.UNICODE)
+
+
+def picture_name(name: str) -> str:
+    """Gives a name's form as the key of a picture, where MLflow takes ASCII alone: different for different names."""
+    return _one_to_one(name, re.ASCII)
+
+
+def _one_to_one(name: str, script: re.RegexFlag) -> str:
+    is_taken = re.fullmatch(r"[\w.\-/ ]+", name, script) is not None
+    is_own_path = posixpath.normpath(name) == name and not name.startswith(("/", "..")) and name != "."
+    if is_taken and is_own_path and MARK not in name:
+        taken = name
+    else:
+        # No character of the mark is left as it is, so nothing else can read like this.
+        taken = re.sub(r"[^\w ]", lambda found: f"{MARK}{ord(found.group()):x}-", name, flags=script)
+    if len(taken) <= MAX_CHARS:
+        return taken
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return f"{taken[: MAX_CHARS - len(digest) - len(MARK) - 1]}{MARK}x{digest}"
+
+
+def read_name(taken: str) -> str:
+    """Gives the name that `metric_name` was given; of one that was too long, the beginning as it stands."""
+    return re.sub(rf"{MARK}([0-9a-f]+)-", lambda found: chr(int(found.group(1), 16)), taken)
