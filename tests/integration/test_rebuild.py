@@ -20,7 +20,7 @@ from segpipe.errors import TrackingError
 from segpipe.tracking.differences import Difference, Record
 from segpipe.tracking.rebuild import Rebuilt, rebuild
 from segpipe.tracking.run import Description, find_or_create_run
-from segpipe.tracking.worktree import bring_data
+from segpipe.tracking.worktree import bring_data, open_worktree
 
 MASK = "masks/b_000.png"  # the only one of its size: no other file has its content, and so its hash
 
@@ -352,16 +352,17 @@ def test_the_first_weights_that_a_version_names_lead_nowhere_out(
 
 def test_what_a_rebuild_keeps_is_read_by_nobody_else(finished: Project, tmp_path: Path) -> None:
     move_data_to_remote(finished)
-    finished.call("dvc", "remote", "modify", "--local", "team", "password", "secret")
-    (finished.root / ".dvc/config.local").chmod(0o600)
-    settings = tmp_path / "kept/.dvc/config.local"
-    settings.parent.mkdir(parents=True)
+    head = finished.call("git", "rev-parse", "HEAD").strip()
+    secret = "['remote \"other\"']\n    url = ssh://host/data\n    password = secret\n"
+    (finished.root / ".dvc/config.local").write_text(secret, encoding="utf-8")
     umask = os.umask(0o022)
     try:
-        bring_data(finished.root, tmp_path / "kept", lambda line: None)
+        with open_worktree(finished.root, head, tmp_path / "kept") as project:
+            bring_data(finished.root, project, lambda line: None)
     finally:
         os.umask(umask)
-    assert "secret" in settings.read_text()
+    settings = tmp_path / "kept/.dvc/config.local"
+    assert "password = secret" in settings.read_text(encoding="utf-8")
     assert settings.stat().st_mode & 0o777 == 0o600
 
 
