@@ -21,7 +21,7 @@ from prefect.settings import get_current_settings
 from prefect.states import Cancelling
 
 from pipelines.errors import PipelineError
-from segpipe.addresses import split_login
+from segpipe.addresses import redact, split_login
 
 POLL_SECONDS = 0.5
 PING_SECONDS = 5.0
@@ -46,7 +46,7 @@ def check_server() -> None:
             version = client.request("GET", "/admin/version").json()
     except httpx.HTTPStatusError as error:
         mend = "set PREFECT_API_AUTH_STRING" if error.response.status_code == UNAUTHORIZED else "see its log"
-        raise PipelineError(f"the Prefect server at {address} refuses: {error.response.status_code}; {mend}") from error
+        raise PipelineError(f"the Prefect server at {address} refuses: {error.response.status_code}; {mend}") from None
     except httpx.TransportError as error:
         raise PipelineError(
             f"the Prefect server at {address} does not answer: {error}; start it (`make up`)"
@@ -118,8 +118,9 @@ def find_notifier(slug: str) -> Callable[[str, str], None]:
     def send(subject: str, body: str) -> None:
         try:
             cast(None, block.notify(body, subject))  # a coroutine only in asynchronous code
-        except Exception:  # of whatever service: the retraining is done, heard of or not
-            log.exception("the notification by %s was not sent", slug)
+        except Exception as error:  # of whatever service: the retraining is done, heard of or not
+            # Not its text: the address of a service is often its password.
+            log.error("the notification by %s was not sent (%s)", slug, type(error).__name__)
 
     return send
 
@@ -161,7 +162,7 @@ def wait_for(child: FlowRun, pool: str, say: Callable[[str], None]) -> State[Any
                     last_served = time.monotonic()
             except (httpx.TransportError, httpx.HTTPStatusError) as error:
                 if is_server_there:
-                    say(f"the Prefect server does not answer ({error}); waiting")
+                    say(redact(f"the Prefect server does not answer ({error}); waiting"))
                 is_server_there, last_served = False, time.monotonic()
             if time.monotonic() - last_served > WORKER_PATIENCE_SECONDS:
                 raise PipelineError(

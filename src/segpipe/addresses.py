@@ -37,8 +37,8 @@ def _redact_one(found: re.Match[str]) -> str:
     scheme, place, query = found.group(1), found.group(2), found.group(3)
     if _NO_PORT.match(place) and not place.startswith("/"):  # the beginning of a password that holds a quote or blank
         place = HIDDEN
-    if not query:
-        return scheme + place
+    if not query or query.startswith(f"?{HIDDEN}"):
+        return scheme + place + (query or "")
     end = _END_OF_SENTENCE.search(query)
     return f"{scheme}{place}?{HIDDEN}{end.group() if end else ''}"
 

@@ -65,14 +65,15 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def open_private(path: Path) -> TextIO:
-    """Opens a text file for what nobody else on the machine may read, secrets: new or emptied, mode 0600."""
+    """Opens a text file for secrets, new or emptied: nobody else on the machine may read it (mode 0600)."""
 
     def open_it(name: str, flags: int) -> int:
         descriptor = os.open(name, flags, 0o600)
         os.fchmod(descriptor, 0o600)  # it may have been there
         return descriptor
 
-    return open(path, "w", encoding="utf-8", opener=open_it)  # noqa: PTH123, SIM115: Path.open takes no opener
+    # Path.open takes no opener.
+    return open(path, "w", encoding="utf-8", opener=open_it)
 
 
 def write_json(path: Path, document: Any) -> None:

@@ -10,6 +10,7 @@ from integration.project import Project
 
 from segpipe.data.store import Store
 from segpipe.tracking.measure import classes_of_served, confusions_of_served, latency_ms_of_served
+from segpipe.tracking.trust import Runnable, by_this_package
 
 
 def served_model_of(project: Project) -> Path:
@@ -26,8 +27,9 @@ def confusions_of_evaluate(project: Project, split: str) -> np.ndarray:
 def test_the_served_model_makes_the_confusions_of_the_evaluate_stage(original: Project, split: str) -> None:
     model, store = served_model_of(original), Store.open(original.root / "build/dataset").of_split(split)
     assert classes_of_served(model) == store.classes.names
-    confusions = confusions_of_served(model, store.classes.names, store)
-    np.testing.assert_array_equal(confusions, confusions_of_evaluate(original, split))
+    for runnable in (Runnable(model), by_this_package(model / "artifacts/model")):
+        confusions = confusions_of_served(runnable, store.classes.names, store)
+        np.testing.assert_array_equal(confusions, confusions_of_evaluate(original, split))
     assert not list(model.rglob("__pycache__"))
 
 
@@ -39,13 +41,13 @@ def test_it_is_the_code_in_the_models_folder_that_predicts(original: Project, tm
     assert "logits_NCHW.max(dim=1)" in code
     network.write_text(code.replace("logits_NCHW.max(dim=1)", "logits_NCHW[:, :1].max(dim=1)"), encoding="utf-8")
     store = Store.open(original.root / "build/dataset").of_split("val")
-    confusions = confusions_of_served(model, store.classes.names, store)
+    confusions = confusions_of_served(Runnable(model), store.classes.names, store)
     assert confusions[:, :, 1:].sum() == 0  # the first class, whatever the image
     assert confusions[:, :, 0].sum() == confusions_of_evaluate(original, "val").sum()
 
 
 def test_two_served_models_are_timed_together(original: Project) -> None:
     model, store = served_model_of(original), Store.open(original.root / "build/dataset").of_split("val")
-    latencies = latency_ms_of_served([model, model], store)
+    latencies = latency_ms_of_served([Runnable(model), by_this_package(model / "artifacts/model")], store)
     assert len(latencies) == 2
     assert min(latencies) > 0

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from segpipe.errors import TrackingError
 from segpipe.tracking.differences import Difference, Record
 from segpipe.tracking.rebuild import Rebuilt, rebuild
 from segpipe.tracking.run import Description, find_or_create_run
+from segpipe.tracking.worktree import bring_data, open_worktree
 
 MASK = "masks/b_000.png"  # the only one of its size: no other file has its content, and so its hash
 
@@ -268,13 +272,98 @@ def test_a_commit_that_only_the_origin_has_is_fetched_and_one_that_is_nowhere_is
     clone = tmp_path / "clone"
     finished.call("git", "clone", "--quiet", str(finished.root), str(clone))
     missing = dataclasses.replace(record, tags={**record.tags, "segpipe.git_commit": "0" * 39 + "1"})
-    assert f"is neither in {clone} nor at its remotes; push it" in refusal(Project(clone), missing)
+    assert "no branch or tag of its origin holds it" in refusal(Project(clone), missing)
 
     (finished.root / "dvc.yaml").write_text("stages: {}\n")
     commit(finished)
     later = finished.call("git", "rev-parse", "HEAD").strip()
     unknown_here = dataclasses.replace(record, tags={**record.tags, "segpipe.git_commit": later})
     assert "dvc.yaml of the version's commit has no stage evaluate" in refusal(Project(clone), unknown_here)
+
+
+def test_a_commit_that_no_branch_and_no_tag_of_the_origin_holds_is_not_run(finished: Project, tmp_path: Path) -> None:
+    record = record_of(finished, tmp_path / "record")
+    clone = Project(tmp_path / "clone")
+    finished.call("git", "clone", "--quiet", str(finished.root), str(clone.root))
+
+    def commit_that_writes(project: Project, note: Path) -> str:
+        code = f"import pathlib; pathlib.Path({str(note)!r}).touch()\n"
+        (project.root / "src/segpipe/stages/download.py").write_text(code)
+        commit(project)
+        sha = project.call("git", "rev-parse", "HEAD").strip()
+        project.call("git", "reset", "--quiet", "--hard", "HEAD~1")
+        return sha
+
+    pushed = commit_that_writes(finished, tmp_path / "pushed")
+    finished.call("git", "update-ref", "refs/other/x", pushed)
+    dangling = commit_that_writes(clone, tmp_path / "dangling")
+    local = commit_that_writes(clone, tmp_path / "local")
+    clone.call("git", "branch", "mine", local)  # which nobody else has seen
+    clone.call("git", "fetch", "--quiet", "origin", "refs/other/x")
+    for sha in (pushed, dangling, local):
+        clone.call("git", "cat-file", "-e", sha)
+        named = dataclasses.replace(record, tags={**record.tags, "segpipe.git_commit": sha})
+        assert f"commit {sha[:12]}, and no branch or tag of its origin holds it" in refusal(clone, named)
+    # Where there is no origin, this clone's own branches count.
+    (message,) = {refusal(finished, dataclasses.replace(record, tags={**record.tags, "segpipe.git_commit": pushed}))}
+    assert "no branch or tag of this clone holds it" in message
+    assert not [name for name in ("pushed", "dangling", "local") if (tmp_path / name).exists()]
+
+
+@pytest.mark.parametrize(
+    ("source", "version"),
+    [
+        ("/etc/hostname", None),
+        ("../outside.safetensors", None),
+        ("weights/../../outside.safetensors", None),
+        ("linked/outside.safetensors", None),
+        (f"models:/{MODEL_NAME}/1", "1/../../x"),
+        (f"models:/{MODEL_NAME}/1", 1),
+    ],
+)
+@pytest.mark.parametrize("is_committed", [False, True], ids=["in model.json", "in the commit too"])
+def test_the_first_weights_that_a_version_names_lead_nowhere_out(
+    finished: Project, tmp_path: Path, source: str, version: object, is_committed: bool
+) -> None:
+    record = record_of(finished, tmp_path / "record")
+    secret = b"not for everybody"
+    initial = {"source": source, "version": version, "sha256": hashlib.sha256(secret).hexdigest()}
+    model = {**record.model, "initial_weights": initial}
+    (finished.root.parent / "outside.safetensors").write_bytes(secret)
+    tags = dict(record.tags)
+    if is_committed:
+        (tmp_path / "elsewhere").mkdir()
+        (finished.root / "linked").symlink_to(tmp_path / "elsewhere")
+        finished.change_params("train.model.weights", source)
+        commit(finished)
+        tags["segpipe.git_commit"] = finished.call("git", "rev-parse", "HEAD").strip()
+        (finished.root / "linked").unlink()
+    (finished.root / "linked").mkdir()
+    (finished.root / "linked/outside.safetensors").write_bytes(secret)
+    (finished.root / "weights").mkdir()
+
+    message = refusal(finished, dataclasses.replace(record, model=model, tags=tags))
+
+    assert source in message
+    assert "segpipe-rebuild" not in message
+    places = [tmp_path / "elsewhere/outside.safetensors", Path(tempfile.gettempdir()) / "outside.safetensors"]
+    assert not [path for path in places if path.exists()]
+
+
+def test_what_a_rebuild_keeps_is_read_by_nobody_else(finished: Project, tmp_path: Path) -> None:
+    move_data_to_remote(finished)
+    head = finished.call("git", "rev-parse", "HEAD").strip()
+    secret = "['remote \"other\"']\n    url = ssh://host/data\n    password = secret\n"
+    (finished.root / ".dvc/config.local").write_text(secret, encoding="utf-8")
+    umask = os.umask(0o022)
+    try:
+        with open_worktree(finished.root, head, tmp_path / "kept") as project:
+            bring_data(finished.root, project, lambda line: None)
+    finally:
+        os.umask(umask)
+    settings = tmp_path / "kept/.dvc/config.local"
+    assert "password = secret" in settings.read_text(encoding="utf-8")
+    assert settings.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_rebuild_that_is_ended_leaves_nothing(finished: Project, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def connect() -> MlflowClient:
         client.search_registered_models(max_results=1)
     except (MlflowException, SQLAlchemyError, urllib.error.URLError, OSError) as error:
         reason = str(error).splitlines()[0]
-        if "401" in reason:
+        if "error code 401" in reason:
             mend = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a user of that server"
         else:
             mend = "start it, or unset MLFLOW_TRACKING_URI to use mlflow.db in this folder"

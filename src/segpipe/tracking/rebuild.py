@@ -149,7 +149,7 @@ def _check_source(record: Record, initial: Mapping[str, Any], project: Path) -> 
     if source != named or not (number is None or (isinstance(number, str) and number.isdecimal())):
         raise TrackingError(
             f"version {record.version}: its model.json says that it began with the weights {source!r} (version "
-            f"{number!r}), and {PARAMS} of its commit says {named!r}: one of the two was changed; nothing was read or run"
+            f"{number!r}), and {PARAMS} of its commit says {named!r}: one of the two was changed, and nothing is run"
         )
     return str(source)
 

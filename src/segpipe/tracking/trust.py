@@ -24,8 +24,15 @@ from segpipe.tracking.lineage import COMMIT
 # In a model's folder, as `publish` writes it.
 FILES, PACKAGE = Path("artifacts/model"), Path("code/segpipe")
 # In the package: what turns an image into a mask, besides the file of the model; and what of it MLflow runs.
-PREDICTING = ("classes.py", "engine/device.py", "engine/network.py", "engine/tiles.py", "models/__init__.py")
-PREDICTING_FOLDERS = ("models/parts",)
+PREDICTING = (
+    "classes.py",
+    "engine/device.py",
+    "engine/network.py",
+    "engine/tiles.py",
+    "models/__init__.py",
+    "registry.py",
+)
+PREDICTING_FOLDER = "models/parts/"
 LOADER = "served_model.py"
 
 
@@ -97,9 +104,7 @@ def _is_same(copy: Path, package: Path, model_name: str) -> bool:
 
 def _predicting_files(package: Path, model_name: str) -> dict[str, bytes]:
     names = [*PREDICTING, f"models/{model_name}.py", f"tracking/{LOADER}"]
-    names += [
-        path for folder in PREDICTING_FOLDERS for path in _all_files(package, model_name) if path.startswith(folder)
-    ]
+    names += [name for name in _all_files(package, model_name) if name.startswith(PREDICTING_FOLDER)]
     if not all((package / name).is_file() for name in names):
         return {}
     return {name: (package / name).read_bytes() for name in names}
@@ -125,8 +130,8 @@ def _explain(version: ModelVersion, root: Path) -> str:
     who = version.tags.get("mlflow.user") or version.user_id or "somebody"
     address = f"models:/{version.name}/{version.version}"
     return (
-        f"it would be run by the Python code that {who} stored with it (source {version.source}), which is neither this "
-        f"package's nor that of a commit at a branch or tag of {tell_places(root)}, and is not run by itself; look at it "
+        f"it would be run by the Python code that {who} stored with it (source {version.source}), which is neither "
+        f"this package's nor that of a commit at a branch or tag of {tell_places(root)}, and so is not run; look at it "
         f"(`mlflow artifacts download --artifact-uri {address} --dst-path FOLDER`, below code/), then measure it by "
         f"`segpipe registry compare {version.version} OTHER --trust`, and choose by `segpipe registry promote`"
     )

@@ -154,9 +154,8 @@ def _weigh(
     try:
         latencies_ms = _time(policy, results, champion)
     except IncomparableError as error:
-        return Decision(
-            False, (f"Version {champion and champion.version}, the champion, cannot be timed: {error}.",), {}
-        )
+        number = champion.version if champion else ""
+        return Decision(False, (f"Version {number}, the champion, cannot be timed: {error}.",), {})
     decision = decide(
         Candidate(
             NOT_REGISTERED if version is None else str(version.version),

@@ -15,6 +15,7 @@ from filelock import FileLock
 
 import pipelines
 from pipelines.errors import CommandError, PipelineError
+from segpipe.tracking.commits import is_published
 
 SOURCES = Path(pipelines.__file__).parent
 PROGRAMS = Path(sys.executable).parent
@@ -231,6 +232,32 @@ def test_a_revision_gets_a_clone_of_its_own_that_shares_the_cache(workspace: Mod
     assert make_clone(workspace, "main", "camvid") == root
     assert (root / "mark").exists()
     assert make_clone(workspace, "main") != root
+
+
+def test_a_clones_secrets_are_read_by_nobody_else(workspace: ModuleType, dvc_home: Path) -> None:
+    settings = dvc_home / ".dvc/config.local"
+    settings.write_text("['remote \"team\"']\n    url = ssh://host/data\n    password = secret\n", encoding="utf-8")
+    settings.chmod(0o600)
+    umask = os.umask(0o022)
+    try:
+        copied = make_clone(workspace, "main") / ".dvc/config.local"
+    finally:
+        os.umask(umask)
+    assert "secret" in copied.read_text(encoding="utf-8")
+    assert copied.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_the_origins_branches_hold_counts_as_published_in_a_clone_too(
+    workspace: ModuleType, dvc_home: Path, colleague: Path
+) -> None:
+    git(colleague, "pull", "--quiet")
+    pushed = commit(colleague, {"new.txt": "x"})
+    git(colleague, "push", "--quiet", "origin", "main:theirs")
+    kept = git(dvc_home, "commit-tree", "-p", "HEAD", "-m", "seen by nobody", "HEAD^{tree}")
+    root = make_clone(workspace, "theirs")
+    assert git(root, "rev-parse", "HEAD") == pushed
+    assert is_published(root, pushed)
+    assert not is_published(root, kept)
 
 
 def test_a_clone_that_was_half_made_is_made_again(workspace: ModuleType, dvc_home: Path) -> None:

@@ -206,3 +206,20 @@ def test_everything_is_escaped_and_nothing_is_fetched(tmp_path: Path, document: 
     assert _words(page).count(evil) > 30
     assert all(link.startswith("#") for link in re.findall(r'(?:src|href)="([^"]*)"', page))
     assert not re.search(r"url\(|@import", page)
+
+
+def test_what_a_registry_says_is_text_and_never_a_part_of_the_page(tmp_path: Path, document: dict[str, Any]) -> None:
+    attack = '<script>alert(1)</script>"><img src=x onerror=alert(1)>'
+
+    def plant(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plant(below) for name, below in value.items()}
+        if isinstance(value, list):
+            return [plant(below) for below in value]
+        return attack if isinstance(value, str) else value
+
+    write_lineage_page(tmp_path, plant(document))
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert html.escape(attack).replace("&quot;", "&#34;") in page
+    assert "<script" not in page
+    assert "<img" not in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +19,9 @@ from samples import Sample
 
 from segpipe.data.store import Store
 from segpipe.errors import IncomparableError, TrackingError
+from segpipe.tracking.confine import without_network
 from segpipe.tracking.measure import classes_of_served, confusions_of_served, latency_ms_of_served, predict_served
+from segpipe.tracking.trust import Runnable
 
 MODEL = """\
 import mlflow
@@ -115,11 +118,28 @@ def test_a_model_is_counted_in_the_stores_classes_by_its_own_code(
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert classes_of_served(model) == ("sky", "road")
-    confusions = confusions_of_served(model, ("sky", "road"), store)
+    confusions = confusions_of_served(Runnable(model), ("sky", "road"), store)
     assert confusions.dtype == np.int64
     # Predicted: sky road / road sky, and sky sky road. No car, which the model does not know.
     np.testing.assert_array_equal(confusions, [[[1, 0, 0], [1, 0, 0], [0, 0, 1]], [[0, 0, 1], [0, 0, 0], [1, 0, 1]]])
     assert sorted(model.rglob("*")) == files
+
+
+def test_a_models_own_code_has_neither_network_nor_secrets(
+    make_model: MakeModel, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not without_network():
+        pytest.skip("this system lets nobody leave the network")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        predict = f"""
+        import os, socket
+        assert "secret" not in os.environ.values()
+        is_reached = socket.socket().connect_ex({server.getsockname()}) == 0
+        return np.full(model_input.shape[:3], is_reached, np.uint8)
+        """
+        (mask,) = predict_served(Runnable(make_model(predict=predict)), store, [0])
+    assert not mask.any()
 
 
 def test_masks_come_in_the_order_asked_for_and_the_process_ends_with_the_last(
@@ -127,7 +147,7 @@ def test_masks_come_in_the_order_asked_for_and_the_process_ends_with_the_last(
 ) -> None:
     note = tmp_path / "pid"
     model = make_model(load=f"import os, pathlib; pathlib.Path({str(note)!r}).write_text(str(os.getpid()))")
-    masks = predict_served(model, store, [1, 0, 1])
+    masks = predict_served(Runnable(model), store, [1, 0, 1])
     assert next(masks).tolist() == [[0, 0, 1]]
     assert next(masks).tolist() == [[0, 1], [1, 0]]
     pid = int(note.read_text())
@@ -140,25 +160,25 @@ def test_masks_come_in_the_order_asked_for_and_the_process_ends_with_the_last(
 def test_a_class_that_the_data_no_longer_have_cannot_be_measured(make_model: MakeModel, store: Store) -> None:
     expected = r"it predicts tree, which the data set does not have \(it has road, car, sky\); promote by hand"
     with pytest.raises(IncomparableError, match=expected):
-        confusions_of_served(make_model(), ("sky", "tree"), store)
+        confusions_of_served(Runnable(make_model()), ("sky", "tree"), store)
 
 
 def test_an_index_without_a_name_is_refused(make_model: MakeModel, store: Store) -> None:
     with pytest.raises(IncomparableError, match="it predicts class index 1 but names 1 classes"):
-        confusions_of_served(make_model(), ("sky",), store)
+        confusions_of_served(Runnable(make_model()), ("sky",), store)
 
 
 def test_what_segpipe_did_not_register_is_named(make_model: MakeModel, store: Store, tmp_path: Path) -> None:
     with pytest.raises(IncomparableError, match=r"it is no MLflow model \(no file MLmodel\); promote by hand"):
-        next(predict_served(tmp_path, store, [0]))
+        next(predict_served(Runnable(tmp_path), store, [0]))
     with pytest.raises(IncomparableError, match="its MLmodel names no classes"):
-        latency_ms_of_served([make_model(metadata={})], store)
+        latency_ms_of_served([Runnable(make_model(metadata={}))], store)
 
 
 def test_a_model_without_its_own_code_is_refused(make_model: MakeModel, store: Store) -> None:
     """Today's package is installed, and would serve it."""
     with pytest.raises(TrackingError, match=r"exit code 1(.|\n)*without its code: segpipe.* would come from"):
-        next(predict_served(make_model(load="import segpipe.classes", code=None), store, [0]))
+        next(predict_served(Runnable(make_model(load="import segpipe.classes", code=None)), store, [0]))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +196,7 @@ def test_a_model_that_cannot_predict_is_told_with_its_last_lines(
     image = np.zeros((200, 300, 3), np.uint8)  # more than a pipe holds: it breaks while the image is handed over
     store = make_store([Sample("a_0", "a", "val", image, image[..., 0])])
     with pytest.raises(TrackingError, match=expected) as raised:
-        next(predict_served(make_model(**broken), store, [0]))
+        next(predict_served(Runnable(make_model(**broken)), store, [0]))
     assert "requirements.txt" in str(raised.value)
 
 
@@ -188,7 +208,7 @@ def test_a_process_that_ends_between_two_images_is_told(make_model: MakeModel, s
         threading.Timer(0.5, os._exit, [3]).start()
         return model_input[..., 0]
     """
-    masks = predict_served(make_model(predict=predict), store, [0, 1])
+    masks = predict_served(Runnable(make_model(predict=predict)), store, [0, 1])
     next(masks)
     pid = int(note.read_text())
     assert wait_until(lambda: not is_running(pid))
@@ -203,7 +223,7 @@ def test_where_one_model_fails_the_others_are_not_waited_for(
     slow = make_model("slow", load=f"import pathlib, time; time.sleep(20); pathlib.Path({str(note)!r}).touch()")
     broken = make_model("broken", load="raise RuntimeError('no such layer')")
     with pytest.raises(TrackingError, match="no such layer"):
-        latency_ms_of_served([broken, slow], store)
+        latency_ms_of_served([Runnable(broken), Runnable(slow)], store)
     assert not note.exists()
 
 
@@ -212,7 +232,8 @@ import sys
 from pathlib import Path
 from segpipe.data.store import Store
 from segpipe.tracking.measure import predict_served
-next(predict_served(Path(sys.argv[1]), Store.open(Path(sys.argv[2])), [0]))
+from segpipe.tracking.trust import Runnable
+next(predict_served(Runnable(Path(sys.argv[1])), Store.open(Path(sys.argv[2])), [0]))
 """
 
 
@@ -252,6 +273,6 @@ def test_models_take_turns_and_the_first_round_does_not_count(
         """
         return make_model(name, load, predict)
 
-    latencies = latency_ms_of_served([make("A", 1), make("B", 3)], store)
+    latencies = latency_ms_of_served([Runnable(make("A", 1)), Runnable(make("B", 3))], store)
     assert latencies == pytest.approx([4.5, 13.5])
     assert turns.read_text() == 10 * "AB"
