@@ -21,6 +21,7 @@ $(READY): requirements.lock installer.lock pyproject.toml
 
 repro: $(READY) ## from the labelled images to a registered champion
 	segpipe check
+	@segpipe unlock --quiet
 	dvc repro
 	segpipe publish
 

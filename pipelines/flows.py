@@ -34,6 +34,7 @@ from pipelines.workspace import (
     identity,
     open_workspace,
 )
+from segpipe.stages.dvc_locks import repair_locks
 from segpipe.stages.stage import die_with_parent
 
 NUM_CRASHES_FORGIVEN = 2
@@ -92,6 +93,8 @@ def _retrain(
     workspace = open_workspace(asked, say)
     stages = read_stages(workspace.root)
     with workspace.alone(say):
+        for line in repair_locks(workspace.root):
+            say(line)
         executed = _bring_up_to_date(workspace, asked, stages, force, gpu_queue, say)
         if not executed:
             say("nothing is stale: no stage was run")
@@ -234,6 +237,8 @@ def stage(stage: str, revision: dict[str, Any], force: bool, timeout_hours: floa
     report = _Progress(f"{stage} of {asked.label}", log.info)
     # The controller holds the lock on its own clone.
     with workspace.alone(log.info) if is_elsewhere else contextlib.nullcontext():
+        for line in repair_locks(workspace.root):  # a worker may have been killed
+            log.info(line)
         call(workspace, [*command, stage], stage, report, f"dvc repro {stage}", timeout_hours * 3600)
         _push(workspace, [stage], log.info)
     return Completed(message=f"done in {workspace.root} on {os.uname().nodename}")

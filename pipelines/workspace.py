@@ -28,6 +28,7 @@ MAX_CLONES = 5
 WAIT_SECONDS = 5.0
 SHORT_SHA = 12
 RESULTS = "Results of "
+RESULT_FILES = ("dvc.lock", "metrics.json")  # what a retraining writes of the files in Git
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Revision:
         name: as the user asked: 'current', a branch, a tag, a commit.
         sha: the commit; for 'current' the one that is checked out.
         recipe: takes the place of `params.yaml`; None for the revision's own.
-        changes: for 'current', the files that differ from the commit, `dvc.lock` excepted: no other machine has them.
+        changes: for 'current', the files that differ from the commit, results excepted: no other machine has them.
     """
 
     name: str
@@ -84,7 +85,9 @@ def find_revision(name: str, recipe: str | None) -> Revision:
     """
     if name == CURRENT:
         sha = git("rev-parse", "HEAD")
-        status = git("status", "--porcelain", "--untracked-files=all", "--", ".", ":!dvc.lock")
+        status = git(
+            "status", "--porcelain", "--untracked-files=all", "--", ".", *(f":!{name}" for name in RESULT_FILES)
+        )
         changes = tuple(line.split(maxsplit=1)[1] for line in status.splitlines())
         if recipe and changes:
             raise PipelineError(
@@ -280,7 +283,7 @@ def _has_commits_of_others(revision: Revision, branch: str) -> bool:
 
 
 def commit_lock(root: Path, revision: Revision, branch: str) -> str | None:
-    """Commits `dvc.lock` (and a recipe's `params.yaml`) on top of the revision, to a branch of this clone.
+    """Commits the results (and a recipe's `params.yaml`) on top of the revision, to a branch of this clone.
 
     Nothing is checked out: neither the working tree nor the index of a user changes. Where the branch holds the results
     of an earlier revision, the commit has both as parents and the files of the revision.
@@ -293,7 +296,8 @@ def commit_lock(root: Path, revision: Revision, branch: str) -> str | None:
     """
     index = {"GIT_INDEX_FILE": str((root / ".locks/commit-index").resolve())}
     git("read-tree", revision.sha, cwd=root, variables=index)
-    git("add", "dvc.lock", *(["params.yaml"] if revision.recipe else []), cwd=root, variables=index)
+    written = [name for name in RESULT_FILES if (root / name).exists()]  # an old revision writes no metrics.json
+    git("add", *written, *(["params.yaml"] if revision.recipe else []), cwd=root, variables=index)
     tree = git("write-tree", cwd=root, variables=index)
     (root / ".locks/commit-index").unlink()
     if tree == git("rev-parse", f"{revision.sha}^{{tree}}", cwd=root):

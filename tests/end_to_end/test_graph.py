@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -66,6 +67,20 @@ def test_a_changed_learning_rate_runs_train_evaluate_and_register_only(finished:
     assert rates == {"0.01", "0.03"}
     assert finished.json("build/registration.json")["version"] == "2"
     assert len(client.search_model_versions(f"name = '{MODEL_NAME}'")) == 2
+    # The scores of both are in Git or in the tree, not in the cache.
+    shutil.rmtree(finished.root / ".dvc/cache")
+    difference = json.loads(finished.call("dvc", "metrics", "diff", "--json"))["metrics.json"]["val.mean_iou"]
+    assert difference["new"] == round(finished.json("build/evaluation/metrics.json")["val"]["mean_iou"], 4)
+    committed = json.loads(finished.call("git", "show", "HEAD:metrics.json"))
+    assert difference["old"] == committed["val"]["mean_iou"]
+
+
+def test_restored_scores_are_brought_in_line(finished: Project) -> None:
+    (finished.root / "metrics.json").write_text('{"val": {"mean_iou": 0.1}}', encoding="utf-8")
+    shutil.rmtree(finished.root / "build")
+    assert "Running stage" not in finished.call("dvc", "repro")
+    finished.call("segpipe", "publish")
+    assert finished.call("git", "status", "--porcelain") == ""
 
 
 def test_a_new_image_with_its_mask_starts_at_download_and_is_in_the_manifest(finished: Project) -> None:
@@ -159,7 +174,10 @@ def test_the_plots_can_be_rendered(finished: Project) -> None:
 def test_the_metrics_can_be_shown(finished: Project) -> None:
     shown = json.loads(finished.call("dvc", "metrics", "show", "--json"))
     (metrics,) = shown[""]["data"].values()
-    assert metrics["data"]["val"]["mean_iou"] == finished.json("build/evaluation/metrics.json")["val"]["mean_iou"]
+    scores = finished.json("build/evaluation/metrics.json")
+    assert metrics["data"] == finished.json("metrics.json")
+    assert metrics["data"]["val"]["mean_iou"] == round(scores["val"]["mean_iou"], 4)
+    assert {*metrics["data"]["test"]} <= {"mean_iou", "mean_iou_low", "mean_iou_high", "pixel_accuracy"}
 
 
 def test_bad_data_stops_the_graph_with_our_message_and_keeps_nothing_half_written(finished: Project) -> None:

@@ -190,7 +190,11 @@ def test_a_recipe_is_trained_in_a_clone_and_its_results_go_to_a_branch(services:
     # The recipe has fewer epochs: what comes before the training is in the cache.
     assert [child["name"].split()[0] for child in run.children()] == ["train", "evaluate", "register"]
     assert {child["name"].split(maxsplit=1)[1] for child in run.children()} == {f"{sha[:12]} quick attempt 1"}
-    assert project.call("git", "diff", "--name-only", sha, "results").split() == ["dvc.lock", "params.yaml"]
+    assert project.call("git", "diff", "--name-only", sha, "results").split() == [
+        "dvc.lock",
+        "metrics.json",
+        "params.yaml",
+    ]
     assert project.call("git", "show", "results:params.yaml") == (project.root / "recipes/quick.yaml").read_text()
     assert project.call("git", "show", "results:dvc.lock") != lock
     assert project.call("git", "status", "--porcelain") == ""

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from integration.project import EXPERIMENT, MODEL_NAME, Project
@@ -37,13 +38,13 @@ def ledger_of(project: Project) -> int:
     return len(json.loads(project.call("segpipe", "registry", "history", "--json"))["entries"])
 
 
-def metrics_of(project: Project, name: str) -> dict[str, object]:
+def metrics_of(project: Project, name: str) -> dict[str, Any]:
     """What `dvc exp show` says of an experiment."""
     shown = json.loads(project.call("dvc", "exp", "show", "--json"))
     (baseline,) = [row for row in shown if row["rev"] != "workspace"]
     found = [revision for row in baseline["experiments"] for revision in row["revs"] if revision["name"] == name]
     assert len(found) == 1, shown
-    data: dict[str, object] = found[0]["data"]
+    data: dict[str, Any] = found[0]["data"]
     return data
 
 
@@ -67,6 +68,8 @@ def test_a_temporary_and_a_workspace_experiment_are_recorded_and_register_nothin
     assert registration["champion"] == "1"
     assert any("version 1" in reason for reason in registration["reasons"][1:])
     assert metrics_of(shell, "apart")["params"]["params.yaml"]["data"]["train"]["learning_rate"] == 0.02
+    scores = {name: metrics_of(shell, name)["metrics"]["metrics.json"]["data"]["val"] for name in ("apart", "here")}
+    assert scores["apart"] != scores["here"] == shell.json("metrics.json")["val"]
 
     # The decision is made when the experiment is taken over.
     shell.call("dvc", "exp", "apply", "apart")
@@ -78,6 +81,7 @@ def test_a_temporary_and_a_workspace_experiment_are_recorded_and_register_nothin
     assert ledger_of(shell) == entries + 1
     version = shell.client().get_model_version(MODEL_NAME, "2")
     assert version.tags["segpipe.experiment"] == "apart"
+    assert shell.json("metrics.json")["val"] == scores["apart"]
     assert "Running stage" not in shell.call("dvc", "repro")
     assert "segpipe.experiment" not in shell.client().get_model_version(MODEL_NAME, "1").tags
 

@@ -113,7 +113,7 @@ def test_the_repositorys_files_are_valid(path: Path) -> None:
         ),
         (
             "train.schedule",
-            {"name": "plateau", "factor": 0.5, "power": 0.9, "milestones": [0.5]},
+            {"name": "plateau", "factor": 0.5, "power": 0.8, "milestones": [0.5]},
             "train.schedule: patience: is missing, plateau needs it; milestones: has no meaning with plateau; "
             "power: has no meaning with plateau",
         ),
@@ -264,7 +264,7 @@ def test_no_sections(tmp_path: Path, content: str) -> None:
 def test_exponents_are_numbers(tmp_path: Path) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     path = tmp_path / "params.yaml"
-    path.write_text(text.replace("learning_rate: 3e-3", "learning_rate: 1e-3"), encoding="utf-8")
+    path.write_text(text.replace("learning_rate: 0.003", "learning_rate: 1e-3"), encoding="utf-8")
     assert load_config(path).train.learning_rate == 0.001
 
 

@@ -84,6 +84,15 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("--json", action="store_true", help="for programs: scores, decision and ids on one line")
     publish.set_defaults(run=_publish)
 
+    unlock = commands.add_parser(
+        "unlock",
+        help="make DVC work again after a kill or a full disk",
+        description="For when DVC says 'JSON structure is corrupted'. Removes its record of running commands "
+        "(.dvc/tmp/rwlock) where that is damaged and nobody works here; results, cache and checkpoints stay.",
+    )
+    unlock.add_argument("--quiet", action="store_true", help="say nothing where nothing is wrong")
+    unlock.set_defaults(run=_unlock)
+
     add_registry_commands(commands)
     return parser
 
@@ -122,7 +131,16 @@ def _predict(options: argparse.Namespace) -> None:
     print(f"{count} images predicted: masks/, colors/ and overlays/ in {options.output}")
 
 
+def _unlock(options: argparse.Namespace) -> None:
+    from segpipe.stages.dvc_locks import repair_locks
+
+    done = repair_locks()
+    if done or not options.quiet:
+        print("\n".join(done) or "nothing is wrong with DVC's record of running commands")
+
+
 def _publish(options: argparse.Namespace) -> None:
+    from segpipe.metrics.headline import write_headline
     from segpipe.tracking.publish import COMPARED_ONLY, publish
     from segpipe.tracking.results import Results
 
@@ -131,6 +149,7 @@ def _publish(options: argparse.Namespace) -> None:
     # MLflow prints addresses of runs; ours is the only output.
     with writing_alone(REGISTRATION), contextlib.redirect_stdout(sys.stderr):
         publication = publish(results, CHECKPOINTS, settings)
+    write_headline(results.metrics)  # where DVC has restored `evaluate`, nothing else has
     registration, metrics = publication.registration, results.metrics
     if options.json:
         print(json.dumps({**asdict(publication), "metrics": metrics}))

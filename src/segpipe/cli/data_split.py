@@ -1,9 +1,9 @@
 """`segpipe data split`: proposes which groups to keep out of training."""
 
 import argparse
+import io
 import json
 import re
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,29 +185,27 @@ def _percent(deviation: float) -> str:
 
 
 def format_lines(grouping: Grouping | None, lists: Mapping[str, Sequence[str]]) -> str:
-    """Gives the lines of YAML that make a split."""
+    """Gives the lines of YAML that make a split, in the form that DVC's own writer leaves as it is."""
     lines = ["preprocess:"]
     if grouping is not None:
         lines.append(f"  {grouping.key}: {_scalar(grouping.value)}")
     lines.append("  split:")
-    lines += [f"    {name}: {_list(groups, 6)}" for name, groups in lists.items()]
+    lines += [f"    {name}:\n{_list(groups, 4)}" for name, groups in lists.items()]
     return "\n".join(lines)
 
 
 def _scalar(text: str) -> str:
     """Writes a string so that YAML reads a string: `0016E5` would be a number."""
-    try:
-        if re.fullmatch(r"[\w./-]+", text) and YAML(typ="safe", pure=True).load(f"[{text}]") == [text]:
-            return text
-    except YAMLError:
-        pass
-    return json.dumps(text) if not text.isprintable() else "'" + text.replace("'", "''") + "'"
+    if not text.isprintable():
+        return json.dumps(text)
+    yaml, written = YAML(), io.StringIO()
+    yaml.width = len(text) + LINE_LENGTH  # never two lines
+    yaml.dump([text], written)
+    return written.getvalue().removeprefix("- ").rstrip("\n")
 
 
-def _list(items: Sequence[str], indent: int) -> str:
-    inside = ", ".join(map(_scalar, items))
-    lines = textwrap.wrap(inside, LINE_LENGTH - indent, break_long_words=False, break_on_hyphens=False)
-    return "[" + ("\n" + " " * indent).join(lines) + "]"
+def _list(items: Sequence[str], column: int) -> str:
+    return "\n".join(f"{' ' * column}- {_scalar(item)}" for item in items)
 
 
 def _write(path: Path, grouping: Grouping | None, lists: Mapping[str, Sequence[str]]) -> None:
@@ -247,27 +245,40 @@ def edit_split(text: str, grouping: Grouping | None, lists: Mapping[str, Sequenc
         raise _TooUnusualError("preprocess and preprocess.split must have a line for each key")
     edits: list[tuple[int, int, str]] = []
 
-    def put(section: MappingNode, key: str, value: str) -> None:
-        node = _value(section, key)
-        if isinstance(node, SequenceNode) and not node.flow_style:  # begins on a line of its own
-            start = next(name.end_mark.index for name, _ in section.value if name.value == key)
-            edits.append((start, _end(node), f": {value}"))
-        elif node is not None:
-            edits.append((node.start_mark.index, _end(node), value))
-        elif value != "null":
+    def put(section: MappingNode, key: str, items: Sequence[str] | None, scalar: str = "") -> None:
+        """Puts a list, or a scalar, '' for null, in the place of a value; what stands behind a key stays there."""
+        found = next(((name, node) for name, node in section.value if name.value == key), None)
+        if found is None:
             first = section.value[0][0].start_mark
-            edits.append((first.index, first.index, f"{key}: {value}\n" + " " * first.column))
+            text_of_key = f"{key}:\n{_list(items, first.column)}" if items else f"{key}: {scalar}"
+            if items or scalar:
+                edits.append((first.index, first.index, f"{text_of_key}\n{' ' * first.column}"))
+            return
+        name, node = found
+        lines = f"\n{_list(items, name.start_mark.column)}" if items else ""
+        if isinstance(node, SequenceNode) and not node.flow_style:  # begins on a line of its own
+            edits.append((text.rindex("\n", 0, node.start_mark.index), _end(node), lines))
+            if scalar:
+                edits.append((name.end_mark.index + 1, name.end_mark.index + 1, f" {scalar}"))
+            return
+        start, end = node.start_mark.index, _end(node)
+        if start == end:  # nothing is there, which is null
+            start = end = name.end_mark.index + 1
+        edits.append((start, end, scalar if start != end else f" {scalar}".rstrip()))
+        if lines:
+            line_end = text.find("\n", end)
+            line_end = len(text) if line_end < 0 else line_end
+            edits.append((line_end, line_end, lines))
 
     if grouping is not None:
         other = "group_column" if grouping.key == "group_pattern" else "group_pattern"
-        put(preprocess, other, "null")
-        put(preprocess, grouping.key, _scalar(grouping.value))
+        put(preprocess, other, None)
+        put(preprocess, grouping.key, None, _scalar(grouping.value))
     for name in SPLITS:
-        indent = split.value[0][0].start_mark.column + 2
-        put(split, name, _list(lists[name], indent) if name in lists else "null")
+        put(split, name, lists.get(name))
     for start, end, value in sorted(edits, reverse=True):
         text = text[:start] + value + text[end:]
-    return text
+    return re.sub(r"[ ]+$", "", text, flags=re.MULTILINE)
 
 
 def _value(node: Node | None, key: str) -> Any:

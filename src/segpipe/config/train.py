@@ -10,6 +10,7 @@ from segpipe.config.section import Choice, Count, Device, NonNegative, Positive,
 from segpipe.registry import LOSSES, MODELS
 
 REGISTERED = "models:/"  # begins the address of a model in MLflow's registry
+DEFAULT_POWER = 0.9
 
 
 class ModelChoice(Choice):
@@ -70,7 +71,7 @@ class Schedule(Section):
             `exponential` (times `factor` an epoch) or `plateau` (times `factor` where the validation mIoU has not risen
             in `patience` epochs); or `one_cycle`, whose rise is its warm-up.
         warmup_share: share of all steps in which the rate rises.
-        power: exponent of `poly`.
+        power: exponent of `poly`; for the others it stays as it is.
         factor: of `step`, `exponential` and `plateau`.
         milestones: of `step`, as shares of all steps.
         patience: of `plateau`, in epochs.
@@ -78,7 +79,7 @@ class Schedule(Section):
 
     name: Literal["constant", "cosine", "poly", "one_cycle", "step", "exponential", "plateau"]
     warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    power: Positive = 0.9
+    power: Positive = DEFAULT_POWER
     factor: Annotated[float, Field(gt=0, lt=1)] | None = None
     milestones: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)] | None = None
     patience: Count | None = None
@@ -88,7 +89,7 @@ class Schedule(Section):
         needed = {"step": {"factor", "milestones"}, "exponential": {"factor"}, "plateau": {"factor", "patience"}}
         asked = needed.get(self.name, set())
         given = {key for key in ("factor", "milestones", "patience") if getattr(self, key) is not None}
-        given |= {"power"} & self.model_fields_set
+        given |= {"power"} if self.power != DEFAULT_POWER else set()  # stated as it is it does no harm
         lines = [f"{key}: is missing, {self.name} needs it" for key in sorted(asked - given)]
         without_use = given - asked - ({"power"} if self.name == "poly" else set())
         lines += [f"{key}: has no meaning with {self.name}" for key in sorted(without_use)]

@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from segpipe.classes import ClassTable
 from segpipe.reports.page import write_page
@@ -69,6 +70,27 @@ def draw_confusion_matrix(confusion: npt.NDArray[np.int64], classes: ClassTable,
         figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
+def draw_curves(history: Path, best_epoch: int, path: Path) -> None:
+    """Draws loss and mIoU over the epochs.
+
+    Args:
+        history: the folder with `train.csv` and `val.csv`, a row for each epoch that was measured.
+        best_epoch: whose weights were kept.
+        path: the PNG to write.
+    """
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    for axes, key, label in zip(figure.subplots(1, 2), ("loss", "mean_iou"), ("loss", "mIoU"), strict=True):
+        for split in ("train", "val"):
+            rows = pd.read_csv(history / f"{split}.csv")
+            axes.plot(rows["epoch"], rows[key], label=split, marker="." if len(rows) < 40 else "", linewidth=1.5)
+        axes.axvline(best_epoch, color="grey", linewidth=0.8, linestyle=":", label=f"best: epoch {best_epoch}")
+        axes.set_xlabel("epoch")
+        axes.set_title(label)
+        axes.grid(alpha=0.25)
+    axes.legend()
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
 def write_evaluation_report(
     folder: Path,
     model: Mapping[str, Any],
@@ -76,7 +98,7 @@ def write_evaluation_report(
     num_samples: Mapping[str, int],
     pictures: Sequence[Picture],
 ) -> None:
-    """Writes `report.html` beside `confusion_matrix.png` and the pictures.
+    """Writes `report.html` beside `curves.png`, `confusion_matrix.png` and the pictures.
 
     Args:
         folder: the evaluation's.

@@ -18,15 +18,16 @@ from segpipe.errors import StoreError
 from segpipe.files import whole_folder, write_json
 from segpipe.losses.cross_entropy import build_loss
 from segpipe.metrics.bootstrap import bundle, estimate_mean_iou
+from segpipe.metrics.headline import write_headline
 from segpipe.metrics.scores import evaluation_digest, scores_of
-from segpipe.reports.evaluation import Picture, draw_confusion_matrix, write_evaluation_report
+from segpipe.reports.evaluation import Picture, draw_confusion_matrix, draw_curves, write_evaluation_report
 from segpipe.stages.stage import DATASET, EVALUATION, MODEL, run_stage
 
 SPLITS = ("val", "test")
 
 
 def main(config: Config) -> None:
-    """Writes `evaluation/`: metrics, a confusion matrix for each image, plots, report."""
+    """Writes `evaluation/`: metrics, a confusion matrix for each image, plots, report; and `metrics.json` for Git."""
     settings = config.evaluate
     keep_freed_memory()
     make_repeatable(seed=0, num_threads=settings.num_threads)
@@ -54,7 +55,9 @@ def main(config: Config) -> None:
             for picture in _draw_samples(network, stores[split], evaluation, settings.num_overlays, output)
         ]
         num_samples = {split: len(part) for split, part in stores.items()}
+        draw_curves(MODEL / "history", model["best_epoch"], output / "curves.png")
         write_evaluation_report(output, model, metrics, num_samples, pictures)
+    write_headline(metrics)
 
 
 def _identify(network: Network, stores: dict[str, Store]) -> dict[str, str]:

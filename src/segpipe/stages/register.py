@@ -4,6 +4,7 @@ import logging
 
 from segpipe.config import Config
 from segpipe.files import write_json
+from segpipe.metrics.headline import write_headline
 from segpipe.stages.stage import CHECKPOINTS, DATASET, EVALUATION, MODEL, REGISTRATION, run_stage
 from segpipe.tracking.place import current_experiment
 from segpipe.tracking.publish import publish, record_only
@@ -22,6 +23,7 @@ def main(config: Config) -> None:
         registration = publish(results, CHECKPOINTS, config.register_).registration
         told = f"version {registration.version} {registration.decision}."
     write_json(REGISTRATION, registration.to_json())
+    write_headline(results.metrics)
     log.info("%s %s", told, " ".join(registration.reasons))
 
 

@@ -29,6 +29,7 @@ DVC_LOCK_SHA256, DVC_PREFIX = "segpipe.dvc_lock_sha256", "segpipe.dvc."
 PATCH, NO_PATCH = "uncommitted.patch", "uncommitted.txt"
 SOURCE, MANIFEST = "source.json", "manifest.parquet"
 PARAMS, LOCK = "params.yaml", "dvc.lock"
+RESULTS = (LOCK, "metrics.json")  # what stages write that have run, and Git holds
 
 # What `git apply` passes over, because it stands before the first file.
 REDACTED = (
@@ -41,6 +42,7 @@ MAX_PATCH_BYTES = 10_000_000
 NUM_NAMES_SHOWN = 1000
 # The stages whose outs the training reads, and the last one, which tells what this clone's registry decided.
 DATA_STAGES, LAST_STAGE = ("download", "preprocess", "class_weights"), "register"
+WITHOUT_RESULTS = (".", *(f":!{name}" for name in RESULTS))
 # An untracked file here is imported, chosen by name, or names data.
 DECISIVE_PLACES = ("src", "recipes", "*.dvc")
 
@@ -121,7 +123,7 @@ class _Changes:
     """How a working tree differs from its commit.
 
     Attributes:
-        tracked: changed, added and removed files; without `dvc.lock`, which changes with each stage that has run, and
+        tracked: changed, added and removed files; without `RESULTS`, which change with each stage that has run, and
             without a `params.yaml` that is a recipe.
         untracked: new files that could decide a result.
         recipe: the recipe that stands in `params.yaml`, if it is not the commit's own.
@@ -137,7 +139,7 @@ class _Changes:
 
 
 def _find_changes(root: Path) -> _Changes:
-    tracked = _git_names(root, "diff", "--name-only", "--no-renames", "--relative", "HEAD", "--", ".", f":!{LOCK}")
+    tracked = _git_names(root, "diff", "--name-only", "--no-renames", "--relative", "HEAD", "--", *WITHOUT_RESULTS)
     untracked = _git_names(root, "ls-files", "--others", "--exclude-standard", "--", *DECISIVE_PLACES)
     recipe = _find_recipe(root) if PARAMS in tracked else None
     if recipe:
@@ -185,7 +187,7 @@ def _make_patch(root: Path, untracked: tuple[str, ...]) -> bytes:
         # Spelt out: a user's git may be set to colours, other prefixes or programs of his own.
         options = ["--binary", "--no-renames", "--no-color", "--no-ext-diff", "--no-textconv"]
         options += ["--src-prefix=a/", "--dst-prefix=b/"]
-        diff = [*git, "diff", *options, "HEAD", "--", ".", f":!{LOCK}"]
+        diff = [*git, "diff", *options, "HEAD", "--", *WITHOUT_RESULTS]
         with subprocess.Popen(diff, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             assert process.stdout is not None
             patch = process.stdout.read(MAX_PATCH_BYTES + 1)
