@@ -152,15 +152,15 @@ class Services:
         state = self.request("GET", f"/flow_runs/{run_id}")["state"]
         return Run(self, run_id, state["type"], state["message"] or "")
 
-    def wait_for(self, run_id: str) -> "Run":
+    def wait_for(self, run_id: str, seconds: float = RETRAINING_SECONDS) -> "Run":
         """Waits for the end of a flow run."""
-        deadline = time.monotonic() + RETRAINING_SECONDS
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             run = self.find_run(run_id)
             if run.state in FINAL:
                 return run
             time.sleep(0.5)
-        pytest.fail(f"the retraining has not ended after {RETRAINING_SECONDS:g} s")
+        pytest.fail(f"the retraining has not ended after {seconds:g} s")
 
     def retrain(self, **parameters: object) -> "Run":
         """Starts a retraining and waits for its end."""
