@@ -4,6 +4,8 @@ import os
 import secrets
 from pathlib import Path
 
+from segpipe.files import open_private, whole_file
+
 USER = "segpipe"
 NUM_BYTES = 24
 
@@ -20,16 +22,6 @@ def find_login(path: Path) -> str:
         if given := os.environ.get(name):
             return given
     if not path.exists():
-        _make(path)
+        with whole_file(path) as temporary, open_private(temporary) as file:
+            file.write(f"{USER}:{secrets.token_urlsafe(NUM_BYTES)}\n")
     return path.read_text(encoding="utf-8").strip()
-
-
-def _make(path: Path) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.unlink(missing_ok=True)  # of a process that was killed
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(f"{USER}:{secrets.token_urlsafe(NUM_BYTES)}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

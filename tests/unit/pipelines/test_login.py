@@ -27,7 +27,6 @@ def careless_umask() -> Iterator[None]:
 @pytest.mark.usefixtures("careless_umask")
 def test_it_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "login"
-    path.with_name("login.part").write_text("half a log", encoding="utf-8")  # of a process that was killed
     login = find_login(path)
     assert path.stat().st_mode & 0o777 == 0o600
     user, _, password = login.partition(":")
