@@ -34,7 +34,7 @@ down: $(READY) ## stop them; a training writes its checkpoint
 	@python -m pipelines.services down
 
 deploy: $(READY) ## pools, deployments and automations to the server of PREFECT_API_URL
-	python -m pipelines.deploy
+	. pipelines/login.sh && python -m pipelines.deploy
 
 worker: $(READY) ## a worker for the server of PREFECT_API_URL (POOL=cpu or POOL=gpu DEVICE=0)
 	pipelines/worker.sh $(POOL) $(DEVICE)

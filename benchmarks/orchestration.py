@@ -1,7 +1,8 @@
 """What Prefect costs: a retraining in which nothing is stale, and each stage that is run, beside plain `dvc repro`.
 
-Needs the services of this clone (`make up`) and a clean commit. The retrainings are of `recipes/smoke.yaml`, in its own
-clone; the peer is `dvc repro --force` in that same clone, in turn with them. Seconds, medians of RUNS.
+Needs the services of this clone (`make up`, then `. pipelines/login.sh` in this shell) and a clean commit. The
+retrainings are of `recipes/smoke.yaml`, in its own clone; the peer is `dvc repro --force` in that same clone, in turn
+with them. Seconds, medians of RUNS.
 """
 
 import argparse

@@ -31,7 +31,9 @@ CONTROL = "control"
 COMMAND = "python -m prefect.engine"
 NIGHTLY = Cron("0 2 * * *", timezone="UTC", active=False)
 OFTEN = Cron("*/5 * * * *", timezone="UTC", active=False)
-HEARTBEATS_MISSED = timedelta(seconds=90)
+TAG = "segpipe"
+HEARTBEAT_SECONDS = 30
+HEARTBEATS_MISSED = timedelta(seconds=3 * HEARTBEAT_SECONDS)
 
 DESCRIPTIONS = {
     CONTROL: "Retrainings themselves: they wait for their stages and compute nothing.",
@@ -82,10 +84,15 @@ def _deploy(
         name,
         description=(flow.description or "").partition("Args:")[0].strip(),
         schedule=schedule if is_new else None,
-        tags=["segpipe", pool],
+        tags=[TAG, pool],
         work_pool_name=pool,
         # The log goes to the server. With the worker's console, a flow could not say its last words when that dies.
-        job_variables={"command": COMMAND, "stream_output": False},
+        # The heartbeat is set here, so that it is the same on every worker, whatever that has in its environment.
+        job_variables={
+            "command": COMMAND,
+            "stream_output": False,
+            "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)},
+        },
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
     deployment = cast(RunnerDeployment, made)  # a coroutine only in asynchronous code
@@ -95,7 +102,10 @@ def _deploy(
 
 
 def _crash_zombies() -> Automation:
-    """Marks a run as crashed whose machine has gone silent; Prefect's own server does not do it by itself."""
+    """Marks a run as crashed whose machine has gone silent; Prefect's own server does not do it by itself.
+
+    Only runs of our deployments are listened to, by their tag: another project's may beat as slowly as it likes.
+    """
     states = ("Completed", "Failed", "Cancelled", "Crashed")
     return Automation(
         name="segpipe: silent runs have crashed",
@@ -104,6 +114,9 @@ def _crash_zombies() -> Automation:
             after={"prefect.flow-run.heartbeat"},
             expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{state}" for state in states)},
             match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            match_related=ResourceSpecification(
+                {"prefect.resource.id": [f"prefect.tag.{TAG}"], "prefect.resource.role": ["tag"]}
+            ),
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,

@@ -20,12 +20,14 @@ import psutil
 from filelock import FileLock, Timeout
 
 from pipelines.errors import PipelineError
+from pipelines.login import find_login
 from pipelines.workspace import HOME
 from segpipe.stages.stage import report_errors
 
 STATE = HOME / ".services"
 ADDRESSES = STATE / "addresses.json"
 LOG = STATE / "log"
+LOGIN = STATE / "login"
 MARK = "SEGPIPE_SERVICES"
 HEALTHY_SECONDS = 180.0
 GRACE_SECONDS = 45.0
@@ -71,10 +73,16 @@ def up(prefect_port: int, mlflow_port: int, num_gpus: int) -> None:
     deploy = [sys.executable, "-m", "pipelines.deploy", "--wait", *pools]
     if subprocess.run(deploy, env=_environment(addresses), cwd=HOME).returncode != 0:
         raise PipelineError(f"the servers run, but the flows are not deployed; {LOG} tells more")
-    print(f"Prefect:  {addresses['prefect']}    schedules, runs, workers")
+    print(f"Prefect:  {addresses['prefect']}    schedules, runs, workers; {_login_hint()}")
     print(f"MLflow:   {addresses['mlflow']}    runs, models, the champion")
     print(f"log:      {LOG.relative_to(HOME)}")
-    print(f"prefect in a shell:  export PREFECT_API_URL={addresses['prefect']}/api")
+    print("prefect in a shell:  . pipelines/login.sh")
+
+
+def _login_hint() -> str:
+    login = find_login(LOGIN)
+    is_ours = LOGIN.exists() and LOGIN.read_text(encoding="utf-8").strip() == login
+    return f"log in with:  cat {LOGIN.relative_to(HOME)}" if is_ours else "log in with what your environment names"
 
 
 def down() -> None:
@@ -112,11 +120,14 @@ def _start(prefect_port: int, mlflow_port: int, num_gpus: int, addresses: dict[s
 
 def _environment(addresses: dict[str, str]) -> dict[str, str]:
     """Gives what servers and workers find in their environment; besides the addresses, what the user has set wins."""
+    login, port = find_login(LOGIN), addresses["prefect"].rpartition(":")[2]
     defaults = {
         "PREFECT_HOME": str(STATE / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        # A page of any other origin gets no answer, and may change nothing even with the login.
+        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
+        "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
         # A worker gives up, and ends its runs, after twelve calls that failed; each is tried so often, 254 s in all.
@@ -130,6 +141,8 @@ def _environment(addresses: dict[str, str]) -> dict[str, str]:
         **os.environ,
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PREFECT_API_URL": f"{addresses['prefect']}/api",
+        "PREFECT_API_AUTH_STRING": login,
+        "PREFECT_SERVER_API_AUTH_STRING": login,
         "MLFLOW_TRACKING_URI": addresses["mlflow"],
     }
 

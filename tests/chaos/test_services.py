@@ -26,6 +26,8 @@ SEEDS = itertools.count(100)
 GONE_SECONDS = 30.0
 CRASHED_SECONDS = 120.0
 PATIENCE_SECONDS = 120.0
+# The automation on silent runs waits 90 s, and looks every few seconds.
+STILL_SECONDS = 120.0
 GOING_ON = "going on from epoch"
 OTHER_DEVICE = "7"
 
@@ -289,6 +291,84 @@ def test_a_second_retraining_waits_and_runs_nothing(services: Services, seed: in
     assert_one_result(services, seed)
 
 
+ANOTHER_TEAM = """
+import time
+from prefect import flow, tags
+
+@flow
+def elsewhere() -> None:
+    time.sleep({seconds})
+
+with tags("elsewhere"):
+    elsewhere()
+"""
+
+
+@contextlib.contextmanager
+def plain_workers(services: Services, folder: Path) -> Iterator[dict[str, str]]:
+    """Workers of `make worker` in the place of those of `make up`; gives what is in their environment."""
+    variables = {
+        "PREFECT_API_URL": f"http://127.0.0.1:{services.prefect_port}/api",
+        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{services.mlflow_port}",
+        "PREFECT_HOME": str(folder / "prefect"),
+    }
+    project = Project(services.project.root, {**services.project.variables, **variables})
+    keepers = processes_with(project, "pipelines/keep.sh", "pipelines/worker.sh")
+    assert len(keepers) == 3
+    workers = []
+    try:
+        for keeper in keepers:
+            keeper.suspend()
+            for process in keeper.children(recursive=True):
+                process.kill()
+        with (folder / "workers.log").open("w") as log:
+            for arguments in (["control"], ["cpu"], ["gpu", OTHER_DEVICE]):
+                command = ["pipelines/worker.sh", *arguments]
+                workers.append(project.start(*command, stdout=log, stderr=subprocess.STDOUT))
+        wait_until(lambda: other_queue() in online_workers(services), PATIENCE_SECONDS, "the plain workers")
+        yield variables
+    finally:
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.wait(GONE_SECONDS)
+            worker.kill()
+            worker.wait()
+        for keeper in keepers:
+            keeper.resume()
+
+
+def test_a_long_training_on_plain_workers_and_another_teams_run_are_no_crashes(
+    services: Services, seed: int, tmp_path: Path
+) -> None:
+    with plain_workers(services, tmp_path) as variables:
+        # The training stands still for longer than the automation waits for a heartbeat; its flow runs go on.
+        code = ANOTHER_TEAM.format(seconds=STILL_SECONDS + 10)
+        login = {"PREFECT_API_AUTH_STRING": services.login()}
+        team = Project(services.project.root, {**services.project.variables, **variables, **login})
+        with team.start("python", "-c", code) as other:
+            run = begin_training(services)
+            (training,) = trainings(run)
+            (trainer,) = (psutil.Process(pid) for pid in trainers(services.project.root))
+            (elsewhere,) = services.request("POST", "/flow_runs/filter", {"flows": {"name": {"any_": ["elsewhere"]}}})
+            trainer.suspend()
+            try:
+                time.sleep(STILL_SECONDS)
+                states = [services.find_run(run_id).state for run_id in (run.id, training.id)]
+            finally:
+                trainer.resume()
+            other.communicate(timeout=PATIENCE_SECONDS)
+        ended = services.wait_for(run.id, 2 * RETRAINING_SECONDS)  # a plain worker asks for work each 10 s
+        assert states == ["RUNNING"] * 2
+        assert ended.state == "COMPLETED", ended.message
+        assert [one.state for one in trainings(ended)] == ["COMPLETED"]
+        assert services.find_run(elsewhere["id"]).state == "COMPLETED"
+        states_of_other = services.request("GET", f"/flow_run_states/?flow_run_id={elsewhere['id']}")
+        assert "CRASHED" not in {state["type"] for state in states_of_other}
+        assert_one_result(services, seed)
+
+
 @pytest.fixture
 def other_clone(services: Services, seed: int, tmp_path: Path) -> Iterator[Project]:
     """A clone on 'another machine', with a GPU worker whose queue is `other_queue()`; both share a DVC remote."""
@@ -301,6 +381,7 @@ def other_clone(services: Services, seed: int, tmp_path: Path) -> Iterator[Proje
         "PREFECT_API_URL": f"http://127.0.0.1:{services.prefect_port}/api",
         "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{services.mlflow_port}",
         "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_API_AUTH_STRING": services.login(),
         "PREFECT_WORKER_QUERY_SECONDS": "1",
     }
     clone = with_environment(root)

@@ -6,11 +6,11 @@ The tests share the services, and a project that plain `dvc repro` has finished 
 import json
 import re
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from integration.attacks import attacks_on_mlflow, attacks_on_prefect, is_socket_open_to_strangers, send
 from integration.project import (
     MODEL_NAME,
     STAGES,
@@ -21,6 +21,7 @@ from integration.project import (
     paint,
     with_environment,
 )
+from integration.schedules import BRANCH, add_origin, every, let_nightly_fire, push_label, watch_once
 from integration.services import Run, Services, find_free_ports, processes_of, running_services, service_pids
 
 POOLS = {
@@ -31,13 +32,14 @@ POOLS = {
     "evaluate": "gpu",
     "register": "cpu",
 }
-EVENT_SECONDS = 30.0
 
 
 @pytest.fixture(scope="module")
 def services(original: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """The services of a project in which plain `dvc repro` has run."""
-    project = add_pipelines(original.copy_to(tmp_path_factory.mktemp("retrain") / "project"))
+    folder = tmp_path_factory.mktemp("retrain")
+    project = add_pipelines(original.copy_to(folder / "project"))
+    add_origin(project, folder / "origin")
     with running_services(project) as services:
         yield services
 
@@ -101,6 +103,39 @@ def test_what_cannot_be_had_is_refused_with_a_message_and_nothing_is_started(ser
         assert message in run.message
 
 
+def test_neither_a_page_nor_a_stranger_gets_in_by_the_ports(services: Services) -> None:
+    proof = services.project.root.parent / "a-command-was-run"
+    num_runs = services.request("POST", "/flow_runs/count", {})
+    for attack in attacks_on_prefect(services, f"touch {proof}") + attacks_on_mlflow(services):
+        answer = send(attack)
+        assert answer.status_code in {400, 401, 403}, f"{attack.name}: {answer.status_code} {answer.text}"
+    for path in ("/events/in", "/events/out", "/logs/out"):
+        assert not is_socket_open_to_strangers(services, path, None)
+        assert not is_socket_open_to_strangers(services, path, "segpipe:wrong")
+        assert is_socket_open_to_strangers(services, path, services.login()), "the test asks in the wrong way"
+    assert services.request("POST", "/flow_runs/count", {}) == num_runs
+    assert {model.name for model in services.client().search_registered_models()} == {MODEL_NAME}
+    assert not proof.exists()
+
+
+def test_the_login_is_for_its_owner_and_its_own_server_alone(services: Services) -> None:
+    project, login = services.project, services.login()
+    assert (project.root / ".services/login").stat().st_mode & 0o777 == 0o600
+    assert login.partition(":")[2] not in (project.root / ".services/log").read_text(encoding="utf-8")
+    assert project.call("git", "status", "--porcelain", "--untracked-files=all") == ""
+
+    def login_for(address: str, before: str = "") -> str:
+        variables = f"PREFECT_API_URL={address} PREFECT_API_AUTH_STRING={before}"
+        script = f'export {variables}; . pipelines/login.sh; echo "$PREFECT_API_AUTH_STRING"'
+        return project.call("sh", "-c", script).strip()
+
+    for ours in ("", f"http://127.0.0.1:{services.prefect_port}/api", f"http://localhost:{services.prefect_port}/api"):
+        assert login_for(ours) == login
+    assert login_for("https://prefect.example.org/api") == ""
+    assert login_for("", "team:password") == "team:password"
+    assert "nightly" in project.call("sh", "-c", ". pipelines/login.sh && prefect deployment ls")
+
+
 def test_a_second_up_changes_nothing_that_the_user_has_set(services: Services) -> None:
     nightly = services.request("GET", "/deployments/name/retrain/nightly")
     (schedule,) = nightly["schedules"]
@@ -111,10 +146,12 @@ def test_a_second_up_changes_nothing_that_the_user_has_set(services: Services) -
     services.request("PATCH", f"/deployments/{watch['id']}", {"paused": True})
     for automation in automations:
         services.request("PATCH", f"/automations/{automation['id']}", {"enabled": False})
-    before = service_pids(services.project)
+    before, login = service_pids(services.project), services.login()
 
     text = services.up()
 
+    assert services.login() == login
+    assert login.partition(":")[2] not in text
     assert f"http://127.0.0.1:{services.prefect_port}" in text
     assert service_pids(services.project) == before
     after = services.request("GET", "/deployments/name/retrain/nightly")
@@ -134,34 +171,40 @@ def test_an_up_with_other_ports_is_refused_while_services_run(services: Services
     services.request("GET", "/health")
 
 
-def watch(services: Services) -> str:
-    run = services.wait_for(services.start("watch/every-5-minutes"))
-    assert run.state == "COMPLETED", run.message
-    return run.message
+def test_a_schedule_that_is_switched_on_fires_and_its_run_completes(services: Services) -> None:
+    run = let_nightly_fire(services)
+    assert (run.state, run.children()) == ("COMPLETED", []), run.message
+    found = services.request("GET", f"/flow_runs/{run.id}")
+    assert found["auto_scheduled"]
+    assert found["deployment_id"] == services.request("GET", "/deployments/name/retrain/nightly")["id"]
 
 
-def test_a_new_label_is_noticed_and_runs_what_is_stale_where_it_belongs(services: Services) -> None:
+def test_a_pushed_label_is_noticed_and_runs_what_is_stale_where_it_belongs(services: Services, tmp_path: Path) -> None:
     project = services.project
     for automation in services.request("POST", "/automations/filter", {}):
         services.request("PATCH", f"/automations/{automation['id']}", {"enabled": True})
+    deployment = services.request("GET", "/deployments/name/watch/every-5-minutes")
+    services.request("PATCH", f"/deployments/{deployment['id']}", {"paused": False})
     before = services.retrainings()
-    assert watch(services) == "nothing new"
-    add_sample(project.root / "data", "a_099")
-    sha = project.call("git", "rev-parse", "HEAD").strip()
+    assert watch_once(services) == "nothing new"
+    services.switch("watch/every-5-minutes", True, **every(15))
 
-    assert watch(services) == "the source has changed: data modified"
-    deadline = time.monotonic() + EVENT_SECONDS
-    while not (started := services.retrainings() - before) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    (run_id,) = started
-    assert watch(services) == "nothing new", "the same change starts no second retraining"
-    run = services.wait_for(run_id)
-
+    sha = push_label(project, tmp_path / "labeller", "a_099")
+    run = services.wait_for_new_retraining(before)
     assert run.state == "COMPLETED", run.message
+    assert watch_once(services) == "nothing new"
+    assert services.retrainings() - before == {run.id}, "the same change starts no second retraining"
     children = run.children()
-    assert [child["name"] for child in children] == [f"{stage} {sha[:12]}+changes attempt 1" for stage in STAGES]
+    assert [child["name"] for child in children] == [f"{stage} {sha[:12]} attempt 1" for stage in STAGES]
     assert {child["name"].split()[0]: child["work_pool_name"] for child in children} == POOLS
     assert {child["state"]["type"] for child in children} == {"COMPLETED"}
+
+    # The same labels in this clone: a changed source, for which everything has been computed.
+    project.call("git", "pull", "--quiet", "--ff-only", "origin", BRANCH)
+    restored = services.wait_for_new_retraining(before | {run.id})
+    services.switch("watch/every-5-minutes", False)
+    assert (restored.state, restored.children()) == ("COMPLETED", []), restored.message
+
     registration = project.json("build/registration.json")
     assert registration["version"] == "2"
     assert registration["reasons"]
@@ -181,7 +224,8 @@ def test_a_new_label_is_noticed_and_runs_what_is_stale_where_it_belongs(services
 def test_a_recipe_is_trained_in_a_clone_and_its_results_go_to_a_branch(services: Services) -> None:
     project = services.project
     project.call("git", "add", "--all")
-    project.call("git", "commit", "--quiet", "--message", "A new label")
+    project.call("git", "commit", "--quiet", "--message", "Results of a new label")
+    project.call("git", "push", "--quiet", "origin", f"HEAD:{BRANCH}")
     sha, lock = project.call("git", "rev-parse", "HEAD").strip(), lock_of(project)
 
     run = services.retrain(recipe="quick", commit_to="results")

@@ -1,9 +1,11 @@
 """The services of `make up` in a test's project, and what a user does in Prefect's UI, through its API."""
 
+import base64
 import contextlib
 import shutil
 import socket
 import time
+import uuid
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,11 +18,14 @@ from integration.project import Project
 from mlflow.tracking import MlflowClient
 
 RETRAINING_SECONDS = 240.0
+UNASKED_SECONDS = 120.0
 # Logs are sent in batches, some seconds after the run's end.
 LOG_SECONDS = 20.0
 MARK = "SEGPIPE_SERVICES"
 # Prefect answers so while its SQLite is locked; its own clients repeat such a request too.
 BUSY, NUM_TRIES, BUSY_SECONDS = 503, 10, 0.5
+# A server that wants no tokens against forged requests answers so.
+NO_TOKENS = 422
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -72,16 +77,41 @@ class Services:
         ports = ("--prefect-port", str(self.prefect_port), "--mlflow-port", str(self.mlflow_port))
         return self.project.call("python", "-m", "pipelines.services", "up", *ports, "--gpus", "1")
 
+    def login(self) -> str:
+        """What the user types into Prefect's login form: the environment's, or what `make up` has made."""
+        given = self.project.variables.get("PREFECT_API_AUTH_STRING")
+        return given or (self.project.root / ".services/login").read_text(encoding="utf-8").strip()
+
     def request(self, method: str, path: str, body: object = None) -> Any:
-        """Asks Prefect's API."""
-        with httpx.Client(base_url=f"http://127.0.0.1:{self.prefect_port}/api", trust_env=False, timeout=30) as client:
-            for _ in range(NUM_TRIES):
-                response = client.request(method, path, json=body)
-                if response.status_code != BUSY:
-                    break
-                time.sleep(BUSY_SECONDS)
+        """Asks Prefect's API as its UI does: with the login, and for a change with a token against forged requests."""
+        token = base64.b64encode(self.login().encode()).decode()
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{self.prefect_port}/api",
+            headers={"Authorization": f"Basic {token}"},
+            trust_env=False,
+            timeout=30,
+        ) as client:
+            if method != "GET":
+                client.headers.update(self._tokens(client))
+            response = self._send(client, method, path, body)
         assert response.is_success, f"{method} {path}: {response.status_code} {response.text}"
         return response.json() if response.content else None
+
+    @staticmethod
+    def _send(client: httpx.Client, method: str, path: str, body: object) -> httpx.Response:
+        for _ in range(NUM_TRIES):
+            response = client.request(method, path, json=body)
+            if response.status_code != BUSY:
+                break
+            time.sleep(BUSY_SECONDS)
+        return response
+
+    def _tokens(self, client: httpx.Client) -> dict[str, str]:
+        name = str(uuid.uuid4())
+        answer = self._send(client, "GET", f"/csrf-token?client={name}", None)
+        if answer.status_code == NO_TOKENS:
+            return {}
+        return {"Prefect-Csrf-Client": name, "Prefect-Csrf-Token": answer.json()["token"]}
 
     def start(self, deployment: str, **parameters: object) -> str:
         """The button "Quick run" or "Custom run" of a deployment; gives the flow run's id."""
@@ -94,26 +124,43 @@ class Services:
         return self.start("retrain/on-demand", **parameters)
 
     def retrainings(self) -> set[str]:
-        """The ids of all retrainings, whoever has started them."""
-        return {
-            str(run["id"])
-            for run in self.request("POST", "/flow_runs/filter", {"flows": {"name": {"any_": ["retrain"]}}})
+        """The ids of all retrainings that have begun, whoever has started them; a schedule plans others ahead."""
+        wanted = {
+            "flows": {"name": {"any_": ["retrain"]}},
+            "flow_runs": {"state": {"type": {"not_any_": ["SCHEDULED"]}}},
         }
+        return {str(run["id"]) for run in self.request("POST", "/flow_runs/filter", wanted)}
+
+    def switch(self, deployment: str, active: bool, **changes: object) -> None:
+        """The switch of a deployment's only schedule, and what the pencil next to it changes."""
+        found = self.request("GET", f"/deployments/name/{deployment}")
+        (schedule,) = found["schedules"]
+        body = {"active": active, **changes}
+        self.request("PATCH", f"/deployments/{found['id']}/schedules/{schedule['id']}", body)
+
+    def wait_for_new_retraining(self, before: set[str]) -> "Run":
+        """Waits until a retraining begins that no test has started, and for its end."""
+        deadline = time.monotonic() + UNASKED_SECONDS
+        while not (begun := self.retrainings() - before):
+            assert time.monotonic() < deadline, f"no retraining has begun within {UNASKED_SECONDS:g} s"
+            time.sleep(0.5)
+        (run_id,) = begun
+        return self.wait_for(run_id)
 
     def find_run(self, run_id: str) -> "Run":
         """A flow run as it is now."""
         state = self.request("GET", f"/flow_runs/{run_id}")["state"]
         return Run(self, run_id, state["type"], state["message"] or "")
 
-    def wait_for(self, run_id: str) -> "Run":
+    def wait_for(self, run_id: str, seconds: float = RETRAINING_SECONDS) -> "Run":
         """Waits for the end of a flow run."""
-        deadline = time.monotonic() + RETRAINING_SECONDS
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             run = self.find_run(run_id)
             if run.state in FINAL:
                 return run
             time.sleep(0.5)
-        pytest.fail(f"the retraining has not ended after {RETRAINING_SECONDS:g} s")
+        pytest.fail(f"the retraining has not ended after {seconds:g} s")
 
     def retrain(self, **parameters: object) -> "Run":
         """Starts a retraining and waits for its end."""

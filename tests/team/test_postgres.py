@@ -1,6 +1,7 @@
 """Both servers as a team runs them: on Debian's own PostgreSQL, with passwords, MLflow serving the artifacts."""
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -19,7 +20,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.project import EXPERIMENT, MODEL_NAME, REPOSITORY, Project, environment, message_of_refusal
+from integration.project import (
+    EXPERIMENT,
+    MODEL_NAME,
+    REPOSITORY,
+    STAGES,
+    Project,
+    add_pipelines,
+    environment,
+    message_of_refusal,
+)
+from integration.schedules import add_origin, every, let_nightly_fire, push_label, watch_once
+from integration.services import Services
 from mlflow.tracking import MlflowClient
 from team.daemons import free_port, listens, running
 
@@ -353,3 +365,41 @@ def test_pages_of_other_hosts_are_refused(team: Team) -> None:
     assert status({"Origin": PUBLIC}) == 200
     assert status({"Origin": "https://elsewhere.example"}) == 403
     assert status({"Host": "elsewhere.example"}) == 403
+
+
+# Schedules
+
+
+@pytest.fixture
+def services(finished: Project, team: Team, tmp_path: Path) -> Iterator[Services]:
+    """A clone with an origin, deployed, and its workers as `make worker` starts them."""
+    variables = {**team.of(TRAINER), "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_WORKER_QUERY_SECONDS": "1"}
+    project = add_pipelines(finished)
+    project = Project(project.root, {**project.variables, **variables})
+    add_origin(project, tmp_path / "origin")
+    project.call("python", "-m", "pipelines.deploy")
+    services = Services(project, *(int(address.rpartition(":")[2]) for address in (team.prefect, team.mlflow)))
+    for left_over in services.request("POST", "/flow_runs/filter", {}):
+        services.request("DELETE", f"/flow_runs/{left_over['id']}")
+    env = {**environment(project.root), **project.variables}
+    with contextlib.ExitStack() as stack:
+        for arguments in (["control"], ["cpu"], ["gpu", "0"]):
+            command = [str(project.root / "pipelines/worker.sh"), *arguments]
+            stack.enter_context(running(command, env, project.root / "workers.log"))
+        yield services
+
+
+def test_schedules_fire_and_a_pushed_label_starts_a_retraining_by_itself(services: Services, tmp_path: Path) -> None:
+    nightly = let_nightly_fire(services)
+    assert (nightly.state, nightly.children()) == ("COMPLETED", []), nightly.message
+    assert services.request("GET", f"/flow_runs/{nightly.id}")["auto_scheduled"]
+
+    watch_once(services)
+    before = services.retrainings()
+    services.switch("watch/every-5-minutes", True, **every(15))
+    push_label(services.project, tmp_path / "labeller", "a_099")
+    run = services.wait_for_new_retraining(before)
+    services.switch("watch/every-5-minutes", False)
+    assert run.state == "COMPLETED", run.message
+    assert [child["name"].split()[0] for child in run.children()] == list(STAGES)
+    assert {child["state"]["type"] for child in run.children()} == {"COMPLETED"}

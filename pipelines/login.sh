@@ -1,0 +1,12 @@
+# To be sourced in the clone's folder: the address and the login of this clone's own Prefect server, while `make up` runs.
+# What the environment names stays, and the login is given to no other server.
+if [ -r .services/addresses.json ]; then
+    own=$(sed -n 's/.*"prefect": "\([^"]*\)".*/\1/p' .services/addresses.json)/api
+    export PREFECT_API_URL="${PREFECT_API_URL:-$own}"
+    case $PREFECT_API_URL in
+    "$own" | "http://localhost:${own##*:}")
+        export PREFECT_API_AUTH_STRING="${PREFECT_API_AUTH_STRING:-$(cat .services/login 2>/dev/null)}"
+        ;;
+    esac
+    unset own
+fi
