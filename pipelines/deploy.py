@@ -84,6 +84,8 @@ def _deploy(
         schedule=schedule if is_new else None,
         tags=["segpipe", pool],
         work_pool_name=pool,
+        # The form offers this clone's recipes; whoever asks for another revision may give one that only that has.
+        enforce_parameter_schema=flow is not flows.retrain,
         # The log goes to the server. With the worker's console, a flow could not say its last words when that dies.
         job_variables={"command": COMMAND, "stream_output": False},
         entrypoint_type=EntrypointType.MODULE_PATH,
