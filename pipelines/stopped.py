@@ -38,8 +38,9 @@ class RunningStage:
         written = [path.stat().st_mtime for path in self.root.glob("checkpoints/*/checkpoint*")]
         if max(written, default=0.0) >= asked:
             return f"train in {self.root} wrote its checkpoint; the next retraining goes on from it"
-        last = "its last checkpoint" if written else "epoch 1: it had no checkpoint yet"
-        return f"train in {self.root} was stopped before its step ended; the next retraining goes on from {last}"
+        if written:
+            return f"train in {self.root} was stopped in an epoch; the next retraining goes on from its last checkpoint"
+        return f"train in {self.root} was stopped before its first checkpoint; the next retraining begins it again"
 
 
 def find_services(processes: Iterable[psutil.Process]) -> list[str]:
