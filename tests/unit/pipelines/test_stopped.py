@@ -21,25 +21,24 @@ def processes(tmp_path: Path) -> Iterator[list[psutil.Process]]:
     """As honcho starts them: two servers, three workers, and below one of them DVC's shell with its stage."""
     stages = tmp_path / "segpipe/stages"
     stages.mkdir(parents=True)
+    for package in (stages, stages.parent):
+        (package / "__init__.py").touch()
     (stages / "train.py").write_text(SLEEP, encoding="utf-8")
     commands = [
         *(([sys.executable, "-c", SLEEP], name) for name in ("mlflow.1", "prefect.1", "control.1", "gpu.1", "gpu.2")),
         ([sys.executable, "-m", "segpipe.stages.train"], "gpu.2"),
-        (["sh", "-c", "python -m segpipe.stages.train; exit"], "gpu.2"),
+        (["/bin/sh", "-c", "echo; read never; python -m segpipe.stages.train"], "gpu.2"),
     ]
-    started = [
-        subprocess.Popen(command, cwd=tmp_path, env={NAME: name, "PATH": "/nowhere"}, stdout=subprocess.PIPE)
-        for command, name in commands
-    ]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    started = [subprocess.Popen(command, cwd=tmp_path, env={NAME: name}, **pipes) for command, name in commands]
     try:
         for process in started:
             process.stdout.readline()
-        yield [psutil.Process(process.pid) for process in started[:-1]]
+        yield [psutil.Process(process.pid) for process in started]
     finally:
         for process in started:
             process.kill()
-            process.wait()
-            process.stdout.close()
+            process.communicate()
 
 
 def test_services_are_named_as_their_user_calls_them(processes: list[psutil.Process]) -> None:
