@@ -4,6 +4,7 @@ Prefect gives each run two random words, and its form fills in two others, befor
 names were typed, so its words are known here; a test compares them with the installed form's.
 """
 
+import re
 from collections.abc import Callable
 
 from coolname.data import config as coolname_words
@@ -33,6 +34,7 @@ Somali Sphynx Spider Sponge Squid Stoat Stork Swan Taipan Takin Tang Tapir Tarpo
 Tosa Toucan Towhee Trout Tuna Turaco Turkey Uakari Uguisu Unau Urial Vicuña Viper Vizsla Vole Walrus Wasp Weasel
 Wolf Wombat Worm Wrasse Xeme Xerus Yak Yarara Zebra Zebu Zokor Zonkey Zorse Zuchon
 """
+COMMIT = re.compile(r"^([0-9a-f]{12})[0-9a-f]{28}$")
 WORDS_OF_THE_SERVER = frozenset(
     word
     for entry in coolname_words.values()
@@ -54,12 +56,12 @@ def by_parameters(flow: str, *names: str) -> Callable[[], str]:
 
     Args:
         flow: its name.
-        names: parameters; those that are empty are left out.
+        names: parameters; those that are empty are left out, and a commit is shortened.
     """
 
     def name_run() -> str:
-        values = (flow_run.parameters.get(name) for name in names)
-        wanted = "-".join([flow, *(str(value) for value in values if value)])
+        values = (str(flow_run.parameters.get(name) or "") for name in names)
+        wanted = "-".join([flow, *(COMMIT.sub(r"\1", value) for value in values if value)])
         return str(flow_run.name) if is_typed(str(flow_run.name or "")) else wanted
 
     return name_run

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import prefect.server
 import pytest
 from prefect.utilities.names import generate_slug
 
+from pipelines import names
 from pipelines.names import ADJECTIVES_OF_THE_FORM, ANIMALS_OF_THE_FORM, is_typed
 
 ASSETS = Path(prefect.server.__file__).parent / "ui-v2/assets"
@@ -36,3 +38,20 @@ def test_the_installed_form_takes_its_names_from_the_words_that_are_known() -> N
     assert adjectives and animals
     assert set(re.findall("`([^`]+)`", adjectives[1])) == set(ADJECTIVES_OF_THE_FORM.split())
     assert {word for word in animals[1].split(".") if len(word) <= 6} <= set(ANIMALS_OF_THE_FORM.split())
+
+
+@pytest.mark.parametrize(
+    ("given", "revision", "recipe", "expected"),
+    [
+        ("brave-otter", "main", "", "retrain-main"),
+        ("brave-otter", "main", "smoke", "retrain-main-smoke"),
+        ("brave-otter", "0123456789ab" * 3 + "cdef", "smoke", "retrain-0123456789ab-smoke"),
+        ("labels of May", "main", "smoke", "labels of May"),
+    ],
+)
+def test_a_run_is_named_by_what_it_does(
+    monkeypatch: pytest.MonkeyPatch, given: str, revision: str, recipe: str, expected: str
+) -> None:
+    run = SimpleNamespace(name=given, parameters={"revision": revision, "recipe": recipe})
+    monkeypatch.setattr(names, "flow_run", run)
+    assert names.by_parameters("retrain", "revision", "recipe")() == expected
