@@ -21,7 +21,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from pipelines.errors import PipelineError
-from pipelines.stopped import find_services, find_stages
+from pipelines.stopped import find_services, find_stages, is_below_a_worker, is_keeper_of_a_worker
 from pipelines.workspace import HOME
 from segpipe.stages.stage import report_errors
 
@@ -103,6 +103,7 @@ def down() -> None:
     services, stages = find_services(before), find_stages(before)
     for stage in stages:
         print(f"{stage.name} in {stage.root} is asked to end; it gets {GRACE_SECONDS:g} s", flush=True)
+    _end_workers()
     for sent, seconds in (("terminate", GRACE_SECONDS), ("kill", 5.0)):
         deadline = time.monotonic() + seconds
         asked: set[int] = set()
@@ -111,8 +112,7 @@ def down() -> None:
             for process in [p for p in left if _is_honcho(p)] or left:
                 if process.pid not in asked:
                     asked.add(process.pid)
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        getattr(process, sent)()
+                    _tell([process], sent)
             time.sleep(0.2)
     if left := _processes():
         raise PipelineError(f"still running: {', '.join(str(process.pid) for process in left)}")
@@ -120,6 +120,26 @@ def down() -> None:
     print(f"stopped: {', '.join(services)}" if before else "nothing was running")
     for stage in stages:
         print(stage.tell(begin))
+
+
+def _end_workers() -> None:
+    """Ends workers and runs while the servers are there to hear of it, or the runs would seem to go on for ever."""
+    honchos = {process.pid: process for process in _processes() if _is_honcho(process)}
+    masters = [process for process in honchos.values() if process.ppid() not in honchos]
+    _tell(masters, "suspend")  # it ends all of its processes when one has ended
+    try:
+        _tell([process for process in _processes() if is_keeper_of_a_worker(process)], "terminate")
+        deadline = time.monotonic() + GRACE_SECONDS
+        while any(map(is_below_a_worker, _processes())) and time.monotonic() < deadline:
+            time.sleep(0.2)
+    finally:
+        _tell(masters, "resume")
+
+
+def _tell(processes: list[psutil.Process], what: str) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            getattr(process, what)()
 
 
 def _start(prefect_port: int, mlflow_port: int, num_gpus: int, addresses: dict[str, str]) -> None:

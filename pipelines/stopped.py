@@ -43,6 +43,21 @@ class RunningStage:
         return f"train in {self.root} was stopped before its first checkpoint; the next retraining begins it again"
 
 
+def is_below_a_worker(process: psutil.Process) -> bool:
+    """Whether it is a worker, or what runs below one: neither a server nor honcho."""
+    with contextlib.suppress(psutil.Error):
+        name = str(process.environ().get(NAME, "")).partition(".")[0]
+        return bool(name) and name not in SERVERS
+    return False
+
+
+def is_keeper_of_a_worker(process: psutil.Process) -> bool:
+    """Whether it starts a worker again whenever that ends, until it is asked to end both."""
+    with contextlib.suppress(psutil.Error):
+        return is_below_a_worker(process) and any("pipelines/keep.sh" in argument for argument in process.cmdline())
+    return False
+
+
 def find_services(processes: Iterable[psutil.Process]) -> list[str]:
     """Gives what runs, as a user calls it: the servers, then the workers by their pools."""
     found = set()
