@@ -86,6 +86,8 @@ def _deploy(
         schedule=schedule if is_new else None,
         tags=[TAG, pool],
         work_pool_name=pool,
+        # The form offers this clone's recipes; whoever asks for another revision may give one that only that has.
+        enforce_parameter_schema=flow is not flows.retrain,
         # The log goes to the server. With the worker's console, a flow could not say its last words when that dies.
         # The heartbeat is set here, so that it is the same on every worker, whatever that has in its environment.
         job_variables={

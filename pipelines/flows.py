@@ -24,8 +24,10 @@ from pipelines import placement, summary
 from pipelines.commands import run
 from pipelines.errors import CommandError, PipelineError
 from pipelines.graph import Stage, read_stages
+from pipelines.names import by_parameters
 from pipelines.workspace import (
     CURRENT,
+    HOME,
     Revision,
     Workspace,
     check_branch,
@@ -41,13 +43,15 @@ NUM_CRASHES_FORGIVEN = 2
 RETRY_DELAY_SECONDS = 10.0
 PROGRESS_SECONDS = 5.0
 REFUSED = re.compile(r"^would have to run: (\S+)$", re.MULTILINE)
+# What the form offers, as it was when the flow was deployed; other revisions may have others.
+RECIPES = ["", *sorted(path.stem for path in (HOME / "recipes").glob("*.yaml"))]
 EPOCH = re.compile(r"\bepoch (\d+)/(\d+)\b")
 
 
-@flow(name="retrain", flow_run_name="retrain-{revision}", persist_result=False)
+@flow(name="retrain", flow_run_name=by_parameters("retrain", "revision", "recipe"), persist_result=False)
 def retrain(
     revision: Annotated[str, Field(min_length=1)] = CURRENT,
-    recipe: str = "",
+    recipe: Annotated[str, Field(json_schema_extra={"enum": [*RECIPES]})] = "",
     force: bool = False,
     commit_to: str = "",
     gpu_queue: str = "",
@@ -301,7 +305,7 @@ def _publish(workspace: Workspace, say: Callable[[str], None]) -> dict[str, Any]
     return documents[0]
 
 
-@flow(name="predict", flow_run_name="predict-{images}", persist_result=False)
+@flow(name="predict", flow_run_name=by_parameters("predict", "images"), persist_result=False)
 def predict(images: str, output: str, model: str = "", device: str = "auto") -> State[Any]:
     """Predicts the masks of images with the champion.
 

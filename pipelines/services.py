@@ -14,6 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -21,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from pipelines.errors import PipelineError
 from pipelines.login import find_login
+from pipelines.stopped import find_services, find_stages, is_below_a_worker, is_keeper_of_a_worker
 from pipelines.workspace import HOME
 from segpipe.stages.stage import report_errors
 
@@ -31,6 +33,8 @@ LOGIN = STATE / "login"
 MARK = "SEGPIPE_SERVICES"
 HEALTHY_SECONDS = 180.0
 GRACE_SECONDS = 45.0
+# As long as another `make up` or `make down` may take.
+WAIT_SECONDS = 600.0
 BIN = Path(sys.executable).parent
 
 
@@ -46,11 +50,26 @@ def main() -> None:
     commands.add_parser("down", help="stop all of it").set_defaults(run=lambda o: down())
     options = parser.parse_args()
     STATE.mkdir(exist_ok=True)
+    with _alone():
+        options.run(options)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Waits for another `make up` or `make down`; the second of two finds what the first has left."""
+    lock = FileLock(STATE / "lock")
     try:
-        with FileLock(STATE / "lock", timeout=0):
-            options.run(options)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print("another `make up` or `make down` is under way here; waiting for its end", flush=True)
+            lock.acquire(timeout=WAIT_SECONDS)
     except Timeout as error:
-        raise PipelineError("another `make up` or `make down` is under way here") from error
+        raise PipelineError(f"another `make up` or `make down` has not ended in {WAIT_SECONDS:g} s") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def up(prefect_port: int, mlflow_port: int, num_gpus: int) -> None:
@@ -66,6 +85,7 @@ def up(prefect_port: int, mlflow_port: int, num_gpus: int) -> None:
             raise PipelineError(f"the services run at {', '.join(running.values())}; `make down` first")
     else:
         _check_ports({"PREFECT_PORT": prefect_port, "MLFLOW_PORT": mlflow_port})
+        _prepare_store()
         ADDRESSES.write_text(json.dumps(addresses), encoding="utf-8")
         _start(prefect_port, mlflow_port, num_gpus, addresses)
     _wait_until_healthy({"Prefect": f"{addresses['prefect']}/api/health", "MLflow": f"{addresses['mlflow']}/health"})
@@ -87,6 +107,11 @@ def _login_hint() -> str:
 
 def down() -> None:
     """Stops everything that `up` has started, and what runs below it; gives a training the time for its checkpoint."""
+    before, begin = _processes(), time.time()
+    services, stages = find_services(before), find_stages(before)
+    for stage in stages:
+        print(f"{stage.name} in {stage.root} is asked to end; it gets {GRACE_SECONDS:g} s", flush=True)
+    _end_workers()
     for sent, seconds in (("terminate", GRACE_SECONDS), ("kill", 5.0)):
         deadline = time.monotonic() + seconds
         asked: set[int] = set()
@@ -95,13 +120,34 @@ def down() -> None:
             for process in [p for p in left if _is_honcho(p)] or left:
                 if process.pid not in asked:
                     asked.add(process.pid)
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        getattr(process, sent)()
+                    _tell([process], sent)
             time.sleep(0.2)
     if left := _processes():
         raise PipelineError(f"still running: {', '.join(str(process.pid) for process in left)}")
     ADDRESSES.unlink(missing_ok=True)
-    print("nothing is running")
+    print(f"stopped: {', '.join(services)}" if before else "nothing was running")
+    for stage in stages:
+        print(stage.tell(begin))
+
+
+def _end_workers() -> None:
+    """Ends workers and runs while the servers are there to hear of it, or the runs would seem to go on for ever."""
+    honchos = {process.pid: process for process in _processes() if _is_honcho(process)}
+    masters = [process for process in honchos.values() if process.ppid() not in honchos]
+    _tell(masters, "suspend")  # it ends all of its processes when one has ended
+    try:
+        _tell([process for process in _processes() if is_keeper_of_a_worker(process)], "terminate")
+        deadline = time.monotonic() + GRACE_SECONDS
+        while any(map(is_below_a_worker, _processes())) and time.monotonic() < deadline:
+            time.sleep(0.2)
+    finally:
+        _tell(masters, "resume")
+
+
+def _tell(processes: list[psutil.Process], what: str) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            getattr(process, what)()
 
 
 def _start(prefect_port: int, mlflow_port: int, num_gpus: int, addresses: dict[str, str]) -> None:
@@ -116,6 +162,19 @@ def _start(prefect_port: int, mlflow_port: int, num_gpus: int, addresses: dict[s
         subprocess.Popen(
             command, cwd=HOME, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
+
+
+def _prepare_store() -> None:
+    """Makes MLflow's tables before its server starts: a `make repro` at the same time waits, or has made them.
+
+    Raises:
+        PipelineError: the store cannot be used.
+    """
+    command = [sys.executable, "-m", "segpipe.tracking.store", f"sqlite:///{HOME}/mlflow.db"]
+    done = subprocess.run(command, cwd=HOME, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise PipelineError(done.stderr.strip().removeprefix("segpipe: "))
+    sys.stderr.write(done.stderr)
 
 
 def _environment(addresses: dict[str, str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from integration.attacks import attacks_on_mlflow, attacks_on_prefect, is_socket
 from integration.project import (
     MODEL_NAME,
     STAGES,
+    TIMEOUT_SECONDS,
     Project,
     add_pipelines,
     add_sample,
@@ -34,13 +35,22 @@ POOLS = {
 }
 
 
+def start_twice_at_once(services: Services) -> None:
+    """`make up` in two terminals: one waits for the other, and both end with the services running."""
+    processes = [services.project.start(*services.command_up) for _ in range(2)]
+    texts = [process.communicate(timeout=TIMEOUT_SECONDS) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], texts
+    assert sorted("is under way here; waiting for its end" in out for out, _ in texts) == [False, True]
+    assert all(f"http://127.0.0.1:{services.prefect_port}" in out for out, _ in texts)
+
+
 @pytest.fixture(scope="module")
 def services(original: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """The services of a project in which plain `dvc repro` has run."""
     folder = tmp_path_factory.mktemp("retrain")
     project = add_pipelines(original.copy_to(folder / "project"))
     add_origin(project, folder / "origin")
-    with running_services(project) as services:
+    with running_services(project, start_twice_at_once) as services:
         yield services
 
 
@@ -61,6 +71,7 @@ def test_a_finished_project_runs_no_stage_and_tells_of_its_champion(services: Se
     lock = lock_of(services.project)
     run = services.retrain()
     assert (run.state, run.children()) == ("COMPLETED", []), run.message
+    assert run.name == "retrain-current"
     assert f"{MODEL_NAME} version 1 promoted; the champion is version 1; nothing was stale" in run.message
     artifacts = run.artifacts()
     assert artifacts["retraining"]["type"] == "markdown"
@@ -81,8 +92,10 @@ def test_a_finished_project_runs_no_stage_and_tells_of_its_champion(services: Se
 def test_a_branch_is_worked_on_in_a_clone_that_shares_the_cache(services: Services) -> None:
     project = services.project
     sha = project.call("git", "rev-parse", "HEAD").strip()
-    run = services.retrain(revision=project.call("git", "rev-parse", "--abbrev-ref", "HEAD").strip())
+    branch = project.call("git", "rev-parse", "--abbrev-ref", "HEAD").strip()
+    run = services.retrain(run_name="labels of May", revision=branch)
     assert (run.state, run.children()) == ("COMPLETED", []), run.message
+    assert run.name == "labels of May", "what a user has typed stays"
     assert run.log("making a clone of").count(f"making a clone of {sha[:12]}") == 1
     clone = project.root / "clones" / sha[:12]
     assert (clone / "dvc.lock").read_text(encoding="utf-8") == lock_of(project)
@@ -228,9 +241,12 @@ def test_a_recipe_is_trained_in_a_clone_and_its_results_go_to_a_branch(services:
     project.call("git", "push", "--quiet", "origin", f"HEAD:{BRANCH}")
     sha, lock = project.call("git", "rev-parse", "HEAD").strip(), lock_of(project)
 
-    run = services.retrain(recipe="quick", commit_to="results")
+    deployment = services.request("GET", "/deployments/name/retrain/on-demand")
+    assert deployment["parameter_openapi_schema"]["properties"]["recipe"]["enum"] == ["", "quick"]
+    run = services.retrain(run_name="Tasty-Otter", recipe="quick", commit_to="results")  # as the form fills it in
 
     assert run.state == "COMPLETED", run.message
+    assert run.name == "retrain-current-quick"
     # The recipe has fewer epochs: what comes before the training is in the cache.
     assert [child["name"].split()[0] for child in run.children()] == ["train", "evaluate", "register"]
     assert {child["name"].split(maxsplit=1)[1] for child in run.children()} == {f"{sha[:12]} quick attempt 1"}
@@ -287,8 +303,8 @@ def test_a_bad_label_fails_its_stage_and_the_retraining_with_the_stages_message(
 
 def test_down_leaves_no_process_and_a_second_one_finds_nothing(services: Services) -> None:
     assert processes_of(services.project)
-    for _ in range(2):
-        assert "nothing is running" in services.project.call("python", "-m", "pipelines.services", "down")
+    for said in ("stopped: Prefect, MLflow, worker control, worker cpu, worker gpu", "nothing was running"):
+        assert services.project.call("python", "-m", "pipelines.services", "down").splitlines() == [said]
         assert processes_of(services.project) == []
     for port in (services.prefect_port, services.mlflow_port):
         with socket.socket() as probe:

@@ -7,7 +7,7 @@ import socket
 import time
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,10 +72,15 @@ class Services:
     prefect_port: int
     mlflow_port: int
 
-    def up(self) -> str:
+    @property
+    def command_up(self) -> tuple[str, ...]:
         """`make up`."""
         ports = ("--prefect-port", str(self.prefect_port), "--mlflow-port", str(self.mlflow_port))
-        return self.project.call("python", "-m", "pipelines.services", "up", *ports, "--gpus", "1")
+        return ("python", "-m", "pipelines.services", "up", *ports, "--gpus", "1")
+
+    def up(self) -> str:
+        """Runs `make up`, which must succeed; gives what it says."""
+        return self.project.call(*self.command_up)
 
     def login(self) -> str:
         """What the user types into Prefect's login form: the environment's, or what `make up` has made."""
@@ -113,13 +118,14 @@ class Services:
             return {}
         return {"Prefect-Csrf-Client": name, "Prefect-Csrf-Token": answer.json()["token"]}
 
-    def start(self, deployment: str, **parameters: object) -> str:
+    def start(self, deployment: str, run_name: str | None = None, **parameters: object) -> str:
         """The button "Quick run" or "Custom run" of a deployment; gives the flow run's id."""
         found = self.request("GET", f"/deployments/name/{deployment}")
         path = f"/deployments/{found['id']}/create_flow_run"
-        return str(self.request("POST", path, {"parameters": parameters, "state": {"type": "SCHEDULED"}})["id"])
+        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}, **({"name": run_name} if run_name else {})}
+        return str(self.request("POST", path, body)["id"])
 
-    def start_retraining(self, **parameters: object) -> str:
+    def start_retraining(self, **parameters: Any) -> str:
         """Starts the retraining on demand; gives the flow run's id."""
         return self.start("retrain/on-demand", **parameters)
 
@@ -162,7 +168,7 @@ class Services:
             time.sleep(0.5)
         pytest.fail(f"the retraining has not ended after {seconds:g} s")
 
-    def retrain(self, **parameters: object) -> "Run":
+    def retrain(self, **parameters: Any) -> "Run":
         """Starts a retraining and waits for its end."""
         return self.wait_for(self.start_retraining(**parameters))
 
@@ -189,6 +195,11 @@ class Run:
     state: str
     message: str
 
+    @property
+    def name(self) -> str:
+        """As the UI shows it now."""
+        return str(self.services.request("GET", f"/flow_runs/{self.id}")["name"])
+
     def children(self) -> list[dict[str, Any]]:
         """The flow runs that it has started, in their order."""
         wanted = {"flow_runs": {"parent_flow_run_id": {"any_": [self.id]}}, "sort": "START_TIME_ASC"}
@@ -211,11 +222,11 @@ class Run:
 
 
 @contextlib.contextmanager
-def running_services(project: Project) -> Iterator[Services]:
+def running_services(project: Project, start: Callable[[Services], object] = Services.up) -> Iterator[Services]:
     """Starts the services of a project; stops them and removes the project at the end, however the tests end."""
     services = Services(project, *find_free_ports(2))
     try:
-        services.up()
+        start(services)
         yield services
     finally:
         with contextlib.suppress(Exception):

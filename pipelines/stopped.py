@@ -1,0 +1,82 @@
+"""What `make down` tells of the processes that it has stopped: servers, workers, and the stages that ran below them."""
+
+import collections
+import contextlib
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+# honcho gives each process of the Procfile its name there, with a number; what it starts inherits it.
+NAME = "HONCHO_PROCESS_NAME"
+SERVERS = {"prefect": "Prefect", "mlflow": "MLflow"}
+STAGES = "segpipe.stages."
+
+
+@dataclass(frozen=True)
+class RunningStage:
+    """A stage that runs.
+
+    Attributes:
+        name: in dvc.yaml.
+        root: the clone in which it runs.
+    """
+
+    name: str
+    root: Path
+
+    def tell(self, asked: float) -> str:
+        """Says how it has ended.
+
+        Args:
+            asked: when it was asked to end, in seconds since 1970.
+        """
+        if self.name != "train":
+            return f"{self.name} in {self.root} was stopped; the next retraining runs it again"
+        written = [path.stat().st_mtime for path in self.root.glob("checkpoints/*/checkpoint*")]
+        if max(written, default=0.0) >= asked:
+            return f"train in {self.root} wrote its checkpoint; the next retraining goes on from it"
+        if written:
+            return f"train in {self.root} was stopped in an epoch; the next retraining goes on from its last checkpoint"
+        return f"train in {self.root} was stopped before its first checkpoint; the next retraining begins it again"
+
+
+def is_below_a_worker(process: psutil.Process) -> bool:
+    """Whether it is a worker, or what runs below one: neither a server nor honcho."""
+    with contextlib.suppress(psutil.Error):
+        name = str(process.environ().get(NAME, "")).partition(".")[0]
+        return bool(name) and name not in SERVERS
+    return False
+
+
+def is_keeper_of_a_worker(process: psutil.Process) -> bool:
+    """Whether it starts a worker again whenever that ends, until it is asked to end both."""
+    with contextlib.suppress(psutil.Error):
+        return is_below_a_worker(process) and any("pipelines/keep.sh" in argument for argument in process.cmdline())
+    return False
+
+
+def find_services(processes: Iterable[psutil.Process]) -> list[str]:
+    """Gives what runs, as a user calls it: the servers, then the workers by their pools."""
+    found = set()
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            found.add(process.environ().get(NAME, ""))
+    numbers = collections.Counter(name.partition(".")[0] for name in found if name)
+    servers = [called for name, called in SERVERS.items() if name in numbers]
+    pools = [(name, number) for name, number in sorted(numbers.items()) if name not in SERVERS]
+    return servers + [f"worker {name}" if number == 1 else f"{number} workers {name}" for name, number in pools]
+
+
+def find_stages(processes: Iterable[psutil.Process]) -> list[RunningStage]:
+    """Gives the stages that run."""
+    found = set()
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            command = process.cmdline()
+            modules = [module for option, module in itertools.pairwise(command) if option == "-m"]
+            if modules and modules[0].startswith(STAGES) and "python" in Path(command[0]).name:
+                found.add(RunningStage(modules[0].removeprefix(STAGES), Path(process.cwd())))
+    return sorted(found, key=lambda stage: (str(stage.root), stage.name))

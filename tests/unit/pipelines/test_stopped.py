@@ -1,0 +1,62 @@
+"""What `make down` tells of what it has stopped, found on real processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipelines.stopped import NAME, RunningStage, find_services, find_stages
+
+SLEEP = "import time; print(flush=True); time.sleep(600)"
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[list[psutil.Process]]:
+    """As honcho starts them: two servers, three workers, and below one of them DVC's shell with its stage."""
+    stages = tmp_path / "segpipe/stages"
+    stages.mkdir(parents=True)
+    for package in (stages, stages.parent):
+        (package / "__init__.py").touch()
+    (stages / "train.py").write_text(SLEEP, encoding="utf-8")
+    commands = [
+        *(([sys.executable, "-c", SLEEP], name) for name in ("mlflow.1", "prefect.1", "control.1", "gpu.1", "gpu.2")),
+        ([sys.executable, "-m", "segpipe.stages.train"], "gpu.2"),
+        (["/bin/sh", "-c", "echo; read never; python -m segpipe.stages.train"], "gpu.2"),
+    ]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    started = [subprocess.Popen(command, cwd=tmp_path, env={NAME: name}, **pipes) for command, name in commands]
+    try:
+        for process in started:
+            process.stdout.readline()
+        yield [psutil.Process(process.pid) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+def test_services_are_named_as_their_user_calls_them(processes: list[psutil.Process]) -> None:
+    assert find_services(processes) == ["Prefect", "MLflow", "worker control", "2 workers gpu"]
+    assert find_services([]) == []
+
+
+def test_a_stage_is_found_with_its_clone(processes: list[psutil.Process], tmp_path: Path) -> None:
+    assert find_stages(processes) == [RunningStage("train", tmp_path)]
+
+
+def test_whether_a_training_wrote_its_checkpoint_is_told(tmp_path: Path) -> None:
+    stage = RunningStage("train", tmp_path)
+    assert "before its first checkpoint" in stage.tell(time.time())
+    folder = tmp_path / "checkpoints/signature"
+    folder.mkdir(parents=True)
+    (folder / "checkpoint.pt").write_bytes(b"")
+    written = (folder / "checkpoint.pt").stat().st_mtime
+    assert "wrote its checkpoint" in stage.tell(written - 1)
+    assert "goes on from its last checkpoint" in stage.tell(written + 1)
+    assert "runs it again" in RunningStage("preprocess", tmp_path).tell(written)
