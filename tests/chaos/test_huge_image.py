@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from segpipe.data.images import size_of_image
 
@@ -126,6 +127,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("huge")
     _run(folder, sys.executable, "-c", PREPARE, str(SIDE_PX))
     return folder
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1"])
+def test_reading_takes_seven_bytes_a_pixel(tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (SIDE_PX, SIDE_PX), 1 if mode != "RGB" else (1, 2, 3)).save(tmp_path / "bomb.png")
+    read = "from pathlib import Path; from segpipe.data.images import load_image; load_image(Path('{}'))"
+    Image.new(mode, (8, 8)).save(tmp_path / "small.png")
+    *_, own_bytes = _run(tmp_path, sys.executable, "-c", read.format("small.png"))
+    *_, peak_bytes = _run(tmp_path, sys.executable, "-c", read.format("bomb.png"))
+    assert (peak_bytes - own_bytes) / SIDE_PX**2 < 7.3
 
 
 def test_a_huge_image_is_predicted_in_bounded_memory(folder: Path) -> None:

@@ -49,11 +49,14 @@ class Policy(Section):
         fix: mend in the store what is safe to mend; the source stays as it is.
         actions: for a kind of fault (`segpipe data kinds` lists them) `fail`, `skip` the sample, or `warn` and use it.
         max_skipped: greatest share of the samples that may be left out.
+        max_megapixels: a larger image or mask is not read. Reading takes 7 bytes a pixel, and large ones are read one
+            after another, however many workers there are.
     """
 
     fix: bool = False
     actions: dict[KindOfFault, Action] = Field(default_factory=dict)
     max_skipped: Share = 0.05
+    max_megapixels: Annotated[float, Field(gt=0, le=400)] = 200.0
 
     @model_validator(mode="after")
     def _actions_exist(self) -> "Policy":

@@ -1,5 +1,8 @@
 """One sample from its files to its pixels, with all that is wrong with it. Runs in workers."""
 
+import contextlib
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from filelock import FileLock
 
 from segpipe.classes import ClassTable
 from segpipe.config.preprocess import Policy
@@ -14,11 +18,13 @@ from segpipe.data.checks import check_sample
 from segpipe.data.fault_picture import mark_fault
 from segpipe.data.images import read_image, size_of_image
 from segpipe.data.shards import SHARDS, Row, Sample, write_shards
-from segpipe.data.source import RawSample
+from segpipe.data.source import RawSample, is_image_name
 from segpipe.errors import Problem
 from segpipe.faults import Action, Fault
 
 NUM_PICTURES_OF_KIND = 3
+MEGA = 1_000_000
+LARGE_PX = 16 * MEGA  # whose reading takes more than a tenth of a gigabyte
 FIX = "Or let it be mended in the store: preprocess.policy.fix: true"
 
 
@@ -88,13 +94,47 @@ def build_run(run: Run) -> tuple[list[Row], list[Finding]]:
                 yield _copy_sample(raw.sample_id, place)
                 continue
             num_pictures = Counter(finding.problem.kind for finding in findings if finding.picture)
-            sample, found = decode_sample(raw, run.root, run.policy, num_pictures)
-            findings.extend(found)
-            if sample is not None:
-                yield sample
+            with _alone_where_large(raw):  # until it is written
+                sample, found = decode_sample(raw, run.root, run.policy, num_pictures)
+                findings.extend(found)
+                if sample is not None:
+                    yield sample
+                    del sample
 
     rows = write_shards(run.output / SHARDS, samples(), run.classes)
     return rows, findings
+
+
+@contextlib.contextmanager
+def _alone_where_large(raw: RawSample) -> Iterator[None]:
+    """Lets one worker of this machine at a time hold a large image: with many workers memory would not last."""
+    if max((height * width for _, (height, width) in _sizes_of(raw)), default=0) <= LARGE_PX:
+        yield
+        return
+    with FileLock(Path(tempfile.gettempdir()) / f"segpipe-large-image-{os.getuid()}.lock"):
+        yield
+
+
+def _sizes_of(raw: RawSample) -> list[tuple[Path, tuple[int, int]]]:
+    """Gives height and width of a sample's pictures, as their headers say; those of annotation files are not asked."""
+    sizes = {path: size_of_image(path) for path in (raw.image, *raw.label.files) if is_image_name(path.name)}
+    return [(path, size) for path, size in sizes.items() if size is not None]
+
+
+def _find_too_large(raw: RawSample, limit_px: float) -> list[tuple[Path, Fault]]:
+    key = "preprocess.policy.max_megapixels"
+    return [
+        (
+            path,
+            Fault(
+                "image-too-large",
+                f"has {width}x{height} px, more than {key}: {limit_px / MEGA:g}",
+                f"Cut it into parts, or write {key}: {-(-height * width // MEGA)} in params.yaml (400 at most)",
+            ),
+        )
+        for path, (height, width) in _sizes_of(raw)
+        if height * width > limit_px
+    ]
 
 
 def _copy_sample(sample_id: str, place: Place) -> Sample:
@@ -121,6 +161,9 @@ def decode_sample(
     Returns:
         The sample, or None where its faults do not let it be used; and all findings.
     """
+    if too_large := _find_too_large(raw, policy.max_megapixels * MEGA):
+        problems = [_problem_of(fault, name_of(file, root), policy) for file, fault in too_large]
+        return None, [Finding(problem, policy.action_of(problem.kind), raw.sample_id) for problem in problems]
     mask = raw.label.read(size_of_image(raw.image) or (0, 0))
     image = read_image(raw.image, None if mask.pixels is None else (mask.pixels.shape[0], mask.pixels.shape[1]))
     findings = []

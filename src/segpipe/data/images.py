@@ -38,8 +38,9 @@ IMAGE_MODES = frozenset({"RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "YCbCr"})
 BITS_OF_CHANNEL = 8
 EXIF_ORIENTATION, UPRIGHT = 0x0112, 1
 
-# Pillow's own limit stops at 0.18 Gpx and warns from 0.09. An image of ours takes 3 bytes a pixel, its mask one.
+# Pillow's own limit stops at 0.18 Gpx and warns from 0.09. Reading takes 7 bytes a pixel, the image that is read 3.
 MAX_IMAGE_PX = 400_000_000
+BAND_PX = 4_000_000
 # Deflate packs at most 1032 : 1; other ways of packing, as Group 4 and lossless WebP, know no such limit.
 MAX_PACKING, NUM_PX_BELOW_SUSPICION, NUM_PX_BELOW_SUSPICION_OF_PNG = 1100, 64_000_000, 16_000_000
 Image.MAX_IMAGE_PIXELS = None
@@ -222,7 +223,15 @@ def _read_orientation(image: Image.Image) -> int:
 
 
 def _rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # which would copy
+    if image.width * image.height <= BAND_PX:
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # which would copy
+    # Pillow holds 4 bytes a pixel, and needs 6 more to give all of them at once.
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    num_rows = max(1, BAND_PX // image.width)
+    for top in range(0, image.height, num_rows):
+        band = image.crop((0, top, image.width, min(top + num_rows, image.height)))
+        pixels[top : top + num_rows] = np.asarray(band if band.mode == "RGB" else band.convert("RGB"))
+    return pixels
 
 
 def load_image(path: Path) -> npt.NDArray[np.uint8]:

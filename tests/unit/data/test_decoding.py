@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import tempfile
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +14,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 from samples import Sample, write_source, write_store
 
 from segpipe.classes import ClassTable
 from segpipe.config.preprocess import Policy
+from segpipe.data import decoding
 from segpipe.data.decoding import NUM_PICTURES_OF_KIND, Place, Run, build_run, decode_sample
 from segpipe.data.source import RawSample
 
@@ -186,3 +191,30 @@ def test_a_sample_with_a_place_is_copied_and_its_files_are_not_read(
     assert rows[1]["sample_id"] == "a_1"
     written = (run.output / "shards" / f"{rows[0]['shard']}.bin").read_bytes()
     assert written == b"".join(part.tobytes() for s in (samples[1], new) for part in (s.image, s.mask))
+
+
+def test_what_is_larger_than_the_policy_says_is_not_read(make_sample: MakeSample, make_run: MakeRun) -> None:
+    run = make_run([make_sample("a_0")], {"max_megapixels": 0.0001})
+    file = run.samples[0].image
+    file.write_bytes(file.read_bytes()[:60])  # only the header is looked at
+    rows, findings = build_run(run)
+    assert rows == []
+    assert {finding.problem.kind for finding in findings} == {"image-too-large"}
+    assert {finding.problem.where for finding in findings} == {"images/a_0.png", "masks/a_0.png"}
+    assert "max_megapixels: 1 in params.yaml" in findings[0].problem.mend
+
+
+def test_large_images_are_read_one_after_another(
+    make_sample: MakeSample, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(decoding, "LARGE_PX", 1)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    run = make_run([make_sample("a_0")])
+    thread = threading.Thread(target=build_run, args=(run,))
+    with FileLock(tmp_path / f"segpipe-large-image-{os.getuid()}.lock"):
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert list((run.output / "shards").glob("*.bin"))

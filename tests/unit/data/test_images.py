@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from segpipe.data import images
 from segpipe.data.images import (
     BEGINNINGS,
     ImageFileError,
@@ -270,3 +271,12 @@ def test_the_file_is_closed(tmp_path: Path, suffix: str, is_damaged: bool) -> No
             read_image(path)
         gc.collect()
     assert [str(warning.message) for warning in caught if warning.category is ResourceWarning] == []
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK"])
+def test_an_image_that_is_read_in_bands_is_the_same(tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
+    Image.fromarray(PIXELS).convert(mode).save(path)
+    whole = load_image(path)
+    monkeypatch.setattr(images, "BAND_PX", 48 * 5 + 7)
+    np.testing.assert_array_equal(load_image(path), whole)
