@@ -13,8 +13,9 @@ HIDDEN = "..."
 # unless what follows the colon is a port.
 _USER = r"(?:[^\s/?#@:\"<>`]*:(?!\d*(?:[/?#\s\"<>`]|$))[^\s\"<>`]*@|[^\s/?#@:\"<>`]*@)"
 # `#/` begins the part of an address that names a page of MLflow or Prefect.
+# A scheme of bounded length: a megabyte of letters must not be looked at from each of them.
 _ADDRESS = re.compile(
-    rf"([A-Za-z][A-Za-z0-9+.-]*://){_USER}?([^\s?#\"<>`]*(?:#/[^\s?\"<>`]*)?)([?#][^\s\"<>`]*)?",
+    rf"([A-Za-z][A-Za-z0-9+.-]{{0,30}}://){_USER}?([^\s?#\"<>`]*(?:#/[^\s?\"<>`]*)?)([?#][^\s\"<>`]*)?",
 )
 # Of an address that a library tells without its server: `/bucket/key?X-Amz-Signature=...`.
 _PATH = re.compile(r"((?<![^\s\"'(=:])/[^\s?#\"'<>`]*\?)[\w.%-]+=[^\s\"'<>`]*")
