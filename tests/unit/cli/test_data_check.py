@@ -122,8 +122,8 @@ def test_a_joined_folder_may_lie_anywhere(
     mask[0, 0] = 77
     save_mask(other, 1, mask)
     text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("source: data ", "source: labels ")
-    joined = f"  join:\n    more: {{source: {other}, format: folder}}\n\npreprocess:"
-    text = text.replace("\npreprocess:", joined, 1).replace("'^([^_]+)_'", "'([0-9]+)$'")
+    joined = f"  join: {{more: {{source: {other}, format: folder}}}}\n"
+    text = text.replace("  join: {} ", f"{joined}  ", 1).replace("^([^_]+)_ ", "([0-9]+)$ ")
     Path("params.yaml").write_text(text, encoding="utf-8")
     main(["data", "check"])
     assert f"{other}/masks/1.png: holds values outside the class table: 77 (1 px)" in capsys.readouterr().out
@@ -177,8 +177,9 @@ def test_without_a_source_those_of_the_parameters_are_checked_with_their_split(
 
 def test_the_policy_of_the_parameters_holds_for_any_source(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
     params = (Path(__file__).parents[3] / "params.yaml").read_text(encoding="utf-8")
-    policy = "preprocess:\n  policy: {actions: {mask-void: fail}}\n"
-    Path("params.yaml").write_text(params.replace("preprocess:\n", policy, 1), encoding="utf-8")
+    changed = params.replace("    actions: {} ", "    actions: {mask-void: fail} ")
+    assert changed != params
+    Path("params.yaml").write_text(changed, encoding="utf-8")
     save_mask(labels, 1, np.full((HEIGHT, WIDTH), 255, np.uint8))
     assert main(["data", "check", "labels"]) == 1
     assert "mask-void: a mask without one labelled pixel (1, stops a training)" in capsys.readouterr().out
