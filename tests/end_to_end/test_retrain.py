@@ -149,6 +149,14 @@ def test_the_login_is_for_its_owner_and_its_own_server_alone(services: Services)
     assert "nightly" in project.call("sh", "-c", ". pipelines/login.sh && prefect deployment ls")
 
 
+def test_every_deployment_sets_the_heartbeat_that_its_automation_waits_for(services: Services) -> None:
+    found = services.request("POST", "/deployments/filter", {})
+    assert len(found) == 6
+    for deployment in found:
+        assert "segpipe" in deployment["tags"]
+        assert deployment["job_variables"]["env"] == {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+
+
 def test_a_second_up_changes_nothing_that_the_user_has_set(services: Services) -> None:
     nightly = services.request("GET", "/deployments/name/retrain/nightly")
     (schedule,) = nightly["schedules"]
@@ -192,6 +200,17 @@ def test_a_schedule_that_is_switched_on_fires_and_its_run_completes(services: Se
     assert found["deployment_id"] == services.request("GET", "/deployments/name/retrain/nightly")["id"]
 
 
+def events_of(services: Services, run_id: str) -> tuple[set[str], list[set[str]]]:
+    """The names of a flow run's events, and for each event its tags."""
+    wanted = {
+        "filter": {"any_resource": {"id": [f"prefect.flow-run.{run_id}"]}, "event": {"prefix": ["prefect.flow-run."]}}
+    }
+    events = services.request("POST", "/events/filter", wanted)["events"]
+    related = [[one["prefect.resource.id"] for one in event["related"]] for event in events]
+    tags = [{name.removeprefix("prefect.tag.") for name in names} for names in related]
+    return {event["event"] for event in events}, tags
+
+
 def test_a_pushed_label_is_noticed_and_runs_what_is_stale_where_it_belongs(services: Services, tmp_path: Path) -> None:
     project = services.project
     for automation in services.request("POST", "/automations/filter", {}):
@@ -211,6 +230,11 @@ def test_a_pushed_label_is_noticed_and_runs_what_is_stale_where_it_belongs(servi
     assert [child["name"] for child in children] == [f"{stage} {sha[:12]} attempt 1" for stage in STAGES]
     assert {child["name"].split()[0]: child["work_pool_name"] for child in children} == POOLS
     assert {child["state"]["type"] for child in children} == {"COMPLETED"}
+
+    for run_id in (run.id, *(child["id"] for child in children)):
+        names, tags = events_of(services, run_id)
+        assert {"prefect.flow-run.heartbeat", "prefect.flow-run.Completed"} <= names
+        assert all("segpipe" in found for found in tags), "the automation on silent runs listens to this tag"
 
     # The same labels in this clone: a changed source, for which everything has been computed.
     project.call("git", "pull", "--quiet", "--ff-only", "origin", BRANCH)

@@ -36,10 +36,10 @@ def push_label(project: Project, clone: Path, sample_id: str) -> str:
 
 def let_nightly_fire(services: Services) -> Run:
     """Switches the nightly retraining on, to fire soon; gives the run that the schedule has started, at its end."""
-    before = services.retrainings()
-    services.switch("retrain/nightly", True, **every(20))
+    before = services.retrainings("nightly")
+    services.switch("retrain/nightly", True, **every(30))
     try:
-        return services.wait_for_new_retraining(before)
+        return services.wait_for_new_retraining(before, "nightly")
     finally:
         services.switch("retrain/nightly", False)
 

@@ -129,10 +129,11 @@ class Services:
         """Starts the retraining on demand; gives the flow run's id."""
         return self.start("retrain/on-demand", **parameters)
 
-    def retrainings(self) -> set[str]:
-        """The ids of all retrainings that have begun, whoever has started them; a schedule plans others ahead."""
+    def retrainings(self, deployment: str = "on-demand") -> set[str]:
+        """The ids of a deployment's retrainings that have begun; a schedule plans others ahead."""
         wanted = {
             "flows": {"name": {"any_": ["retrain"]}},
+            "deployments": {"name": {"any_": [deployment]}},
             "flow_runs": {"state": {"type": {"not_any_": ["SCHEDULED"]}}},
         }
         return {str(run["id"]) for run in self.request("POST", "/flow_runs/filter", wanted)}
@@ -144,10 +145,10 @@ class Services:
         body = {"active": active, **changes}
         self.request("PATCH", f"/deployments/{found['id']}/schedules/{schedule['id']}", body)
 
-    def wait_for_new_retraining(self, before: set[str]) -> "Run":
+    def wait_for_new_retraining(self, before: set[str], deployment: str = "on-demand") -> "Run":
         """Waits until a retraining begins that no test has started, and for its end."""
         deadline = time.monotonic() + UNASKED_SECONDS
-        while not (begun := self.retrainings() - before):
+        while not (begun := self.retrainings(deployment) - before):
             assert time.monotonic() < deadline, f"no retraining has begun within {UNASKED_SECONDS:g} s"
             time.sleep(0.5)
         (run_id,) = begun
