@@ -139,6 +139,8 @@ class Train(Section):
         validate_every: epochs between two validations; the last epoch is always validated.
         early_stopping: null for none.
         num_overlays: validation samples whose predictions are drawn, at about eight epochs spread over the training.
+        checkpoint_minutes: a kill loses at most the steps of so many minutes; null: those of an epoch. Changes no
+            weights, so a training may go on with another value. docs/operations.md says what a checkpoint costs.
     """
 
     experiment: Annotated[str, Field(pattern=r"^[\w ./-]+$")]
@@ -166,6 +168,7 @@ class Train(Section):
     validate_every: Count = 1
     early_stopping: EarlyStopping | None = None
     num_overlays: Annotated[int, Field(ge=0)] = 4
+    checkpoint_minutes: Positive | None = 5.0
 
     @model_validator(mode="after")
     def _has_a_use_for_its_keys(self) -> "Train":
