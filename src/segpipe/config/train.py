@@ -1,7 +1,7 @@
 """`train` of `params.yaml`: the network, what is minimised, and how."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -169,6 +169,10 @@ class Train(Section):
     early_stopping: EarlyStopping | None = None
     num_overlays: Annotated[int, Field(ge=0)] = 4
     checkpoint_minutes: Positive | None = 5.0
+
+    def decisive(self) -> dict[str, Any]:
+        """Gives the keys that decide the weights, as plain values: what a training is known by."""
+        return self.model_dump(mode="json", exclude={"checkpoint_minutes"})
 
     @model_validator(mode="after")
     def _has_a_use_for_its_keys(self) -> "Train":

@@ -25,10 +25,12 @@ MODEL = BUILD / "model"
 EVALUATION = BUILD / "evaluation"
 REGISTRATION = BUILD / "registration.json"
 CHECKPOINTS = Path("checkpoints")
+TRAINING = "training.json"  # says in a folder of checkpoints which training they are of
 CACHE = Path(".cache")  # what makes the next run cheaper, and is missed by nobody
 DOWNLOADS = CACHE / "downloads"
 LAST_DATASET = CACHE / "dataset"
 LOCKS = Path(".locks")
+LOCK_SECONDS = 1.0  # longer than `segpipe clean` holds one to see whether it is free
 
 EXIT_BAD_INPUT = 1
 EXIT_INTERRUPTED = 130
@@ -91,7 +93,7 @@ def writing_alone(output: Path) -> Iterator[None]:
         StoreError: another process holds it.
     """
     LOCKS.mkdir(exist_ok=True)
-    lock = FileLock(LOCKS / f"{output.name}.lock", timeout=0)
+    lock = FileLock(LOCKS / f"{output.name}.lock", timeout=LOCK_SECONDS)
     try:
         lock.acquire()
     except Timeout as error:

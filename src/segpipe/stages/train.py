@@ -29,7 +29,7 @@ from segpipe.engine.rehearsal import rehearse
 from segpipe.engine.weights import Given, InitialWeights, make_network
 from segpipe.errors import StoreError
 from segpipe.files import sha256_of_file, whole_folder, write_json
-from segpipe.stages.stage import CHECKPOINTS, CLASS_WEIGHTS, DATASET, MODEL, run_stage
+from segpipe.stages.stage import CHECKPOINTS, CLASS_WEIGHTS, DATASET, MODEL, TRAINING, run_stage
 from segpipe.tracking.history import write_history
 from segpipe.tracking.journal import Journal
 from segpipe.tracking.lineage import environment_tags, lineage_files, lineage_tags
@@ -39,9 +39,6 @@ from segpipe.tracking.run import WEIGHTS as WEIGHTS_TAG
 from segpipe.tracking.run import Description, track
 
 log = logging.getLogger(__name__)
-
-TRAINING = "training.json"  # says in the folder of checkpoints which training they are of
-CHANGES_NOTHING = {"checkpoint_minutes"}  # keys of `train` with which a training may go on as it likes
 
 
 def main(config: Config) -> None:
@@ -156,7 +153,7 @@ def _describe(
         "initial_weights": asdict(initial),
         "classes": store.classes.to_json(),
         "dataset": {"name": f"{DATASET.name}", "digest": store.digest},
-        "params": {"train": settings.model_dump(mode="json", exclude=CHANGES_NOTHING), "class_weights": class_weights},
+        "params": {"train": settings.decisive(), "class_weights": class_weights},
         "environment": environment,
         "code": _code_digest(),
     }
