@@ -70,6 +70,7 @@ lock: $(READY) ## renew requirements.lock and installer.lock
 benchmark: $(READY) ## the figures that the documents claim (minutes)
 	python benchmarks/colour_classifier.py
 	python benchmarks/training_speed.py
+	python benchmarks/checkpoint_cost.py
 	python benchmarks/loader.py
 	python benchmarks/store_formats.py
 	python benchmarks/preprocess.py growth

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipelines.errors import CommandError
 from segpipe.addresses import redact
-from segpipe.stages.stage import die_with_parent
+from segpipe.stages.parent import die_with_parent
 
 # Prefect kills a cancelled flow 30 s after it has asked it to end.
 GRACE_SECONDS = 25.0

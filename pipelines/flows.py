@@ -37,7 +37,7 @@ from pipelines.workspace import (
     open_workspace,
 )
 from segpipe.stages.dvc_locks import repair_locks
-from segpipe.stages.stage import die_with_parent
+from segpipe.stages.parent import die_with_parent
 
 NUM_CRASHES_FORGIVEN = 2
 RETRY_DELAY_SECONDS = 10.0

@@ -14,7 +14,7 @@ from prefect.variables import Variable
 from pipelines.errors import CommandError
 from pipelines.flows import call
 from pipelines.workspace import CURRENT, find_revision, git, open_workspace
-from segpipe.stages.stage import die_with_parent
+from segpipe.stages.parent import die_with_parent
 
 DATA_CHANGED = "segpipe.data.changed"
 # What was seen last. Were it lost, one retraining too many or too few would be started, and find out what is stale.

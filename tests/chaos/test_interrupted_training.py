@@ -12,6 +12,8 @@ import pytest
 from integration.project import EXPERIMENT, Project
 from mlflow.entities import ViewType
 
+from segpipe.engine.checkpoint import read_checkpoint
+
 NUM_EPOCHS = 40
 EPOCHS = list(range(1, NUM_EPOCHS + 1))
 WEIGHTS = "build/model/weights.safetensors"
@@ -87,20 +89,77 @@ def assert_one_whole_run(project: Project) -> None:
         assert sorted(entry.step for entry in history) == EPOCHS, metric
 
 
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_training_that_is_asked_to_stop_writes_a_checkpoint_and_goes_on(
-    finished: Project, training: "subprocess.Popen[str]", uninterrupted_weights: bytes
+    finished: Project, training: "subprocess.Popen[str]", uninterrupted_weights: bytes, signum: int, code: int
 ) -> None:
     before = finished.files()
-    training.send_signal(signal.SIGTERM)
+    training.send_signal(signum)
     _, said = training.communicate(timeout=PATIENCE_SECONDS)
-    assert training.returncode == 143, said
+    assert training.returncode == code, said
     assert "Traceback" not in said
     assert list((finished.root / "checkpoints").glob("*/checkpoint.pt"))
     assert finished.files() == before
 
     assert "going on from epoch" in finished.stage("train")
     assert (finished.root / WEIGHTS).read_bytes() == uninterrupted_weights
-    assert not list((finished.root / "checkpoints").glob("*/checkpoint.pt"))
+    assert_one_whole_run(finished)
+
+
+def test_ctrl_c_reaches_dvc_and_the_training_and_costs_no_step(finished: Project, uninterrupted_weights: bytes) -> None:
+    prepare(finished)
+    # A terminal sends it to all of the group in the foreground.
+    with finished.start("dvc", "repro", "train", start_new_session=True) as dvc:
+        wait_until(lambda: epochs_reported(finished) >= 3, dvc)
+        os.killpg(dvc.pid, signal.SIGINT)
+        _, said = dvc.communicate(timeout=PATIENCE_SECONDS)
+    assert dvc.returncode != 0
+    assert "exited with 130" in said
+    assert "Traceback" not in said
+    num_epochs = epochs_reported(finished)
+    (checkpoint,) = (finished.root / "checkpoints").glob("*/checkpoint.pt")
+    saved = read_checkpoint(checkpoint)["progress"]
+    assert (saved["epoch"], saved["batch"] > 0) in {(num_epochs, True), (num_epochs, False)}
+    finished.call("dvc", "repro", "train")
+    assert (finished.root / WEIGHTS).read_bytes() == uninterrupted_weights
+    assert_one_whole_run(finished)
+
+
+def test_a_training_that_dvc_has_not_recorded_ends_at_once_with_the_same_weights(
+    finished: Project, uninterrupted_weights: bytes
+) -> None:
+    prepare(finished)
+    finished.stage("train")  # DVC would have been killed before it wrote dvc.lock
+    assert list((finished.root / "checkpoints").glob("*/checkpoint.pt"))
+
+    said = finished.run("dvc", "repro").stderr
+    assert "going on from epoch 41" in said
+    assert f"/{NUM_EPOCHS}  train_loss" not in said  # no epoch is trained
+    assert (finished.root / WEIGHTS).read_bytes() == uninterrupted_weights
+    assert_one_whole_run(finished)
+    assert not list((finished.root / "checkpoints").glob("*/checkpoint*"))  # recorded, and no longer needed
+
+    finished.call("dvc", "repro", "--force", "--single-item", "train")  # now it is asked for again
+    assert epochs_reported(finished) == NUM_EPOCHS
+    assert (finished.root / WEIGHTS).read_bytes() == uninterrupted_weights
+
+
+def test_a_flipped_byte_in_the_checkpoint_changes_no_weight(
+    finished: Project, training: "subprocess.Popen[str]", uninterrupted_weights: bytes
+) -> None:
+    training.kill()
+    training.communicate(timeout=PATIENCE_SECONDS)
+    (checkpoint,) = (finished.root / "checkpoints").glob("*/checkpoint.pt")
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 3] ^= 16
+    checkpoint.write_bytes(content)
+    (journal,) = journals(finished)
+    journal.write_bytes(b"\xff" + journal.read_bytes()[1:])  # the line that began the journal
+
+    said = finished.stage("train")
+    assert "checkpoint.pt is damaged" in said
+    assert "going on from epoch" in said
+    assert (finished.root / WEIGHTS).read_bytes() == uninterrupted_weights
     assert_one_whole_run(finished)
 
 
@@ -117,6 +176,24 @@ def test_a_training_that_is_killed_goes_on_from_its_last_epoch(
     assert (finished.root / WEIGHTS).read_bytes() == uninterrupted_weights
     assert_one_whole_run(finished)
     assert not list((finished.root / "build").glob(".*.part"))
+
+
+def test_a_stage_whose_dvc_is_killed_in_its_first_instant_does_not_train_on(finished: Project) -> None:
+    prepare(finished)
+    for seconds in (0, 0.02, 0.2):  # the imports take seconds
+        with finished.start("dvc", "repro", "train") as dvc:
+            wait_until(lambda: bool(processes_below(finished)), dvc)
+            time.sleep(seconds)
+            dvc.kill()
+            dvc.wait()
+            deadline = time.monotonic() + 10
+            while processes_below(finished) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            left = processes_below(finished)
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+            assert left == []
+    assert not journals(finished)
 
 
 def test_a_second_training_does_not_start_beside_the_first(

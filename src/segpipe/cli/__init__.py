@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from segpipe.addresses import redact
+from segpipe.cli.clean import add_commands as add_clean_command
 from segpipe.cli.data import add_commands as add_data_commands
 from segpipe.cli.models import add_commands as add_models_command
 from segpipe.cli.recipe import add_commands as add_recipe_commands
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     unlock.set_defaults(run=_unlock)
 
     add_registry_commands(commands)
+    add_clean_command(commands)
     return parser
 
 

@@ -1,7 +1,7 @@
 """`train` of `params.yaml`: the network, what is minimised, and how."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -139,6 +139,8 @@ class Train(Section):
         validate_every: epochs between two validations; the last epoch is always validated.
         early_stopping: null for none.
         num_overlays: validation samples whose predictions are drawn, at about eight epochs spread over the training.
+        checkpoint_minutes: a kill loses at most the steps of so many minutes; null: those of an epoch. Changes no
+            weights, so a training may go on with another value. docs/operations.md says what a checkpoint costs.
     """
 
     experiment: Annotated[str, Field(pattern=r"^[\w ./-]+$")]
@@ -166,6 +168,11 @@ class Train(Section):
     validate_every: Count = 1
     early_stopping: EarlyStopping | None = None
     num_overlays: Annotated[int, Field(ge=0)] = 4
+    checkpoint_minutes: Positive | None = 5.0
+
+    def decisive(self) -> dict[str, Any]:
+        """Gives the keys that decide the weights, as plain values: what a training is known by."""
+        return self.model_dump(mode="json", exclude={"checkpoint_minutes"})
 
     @model_validator(mode="after")
     def _has_a_use_for_its_keys(self) -> "Train":

@@ -1,15 +1,27 @@
-"""What a killed training needs in order to go on as if nothing had happened."""
+"""What a killed training needs in order to go on as if nothing had happened.
 
+A checkpoint is one file: a line with the sha256 of what follows, then what `torch.save` writes. The one before it is
+kept. A file that does not hold what was written, or is of another training, is named in the log and not used: a wrong
+byte in it would give other weights.
+"""
+
+import hashlib
 import io
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from segpipe.files import whole_file
 
-CHECKPOINT = "checkpoint.pt"
+log = logging.getLogger(__name__)
+
+CHECKPOINT, PREVIOUS, DAMAGED = "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.damaged"
+HEADER = b"segpipe checkpoint 1, sha256 %s\n"
+DIGEST_CHARS = 64
 
 
 @dataclass
@@ -35,36 +47,95 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
+class BestWeights:
+    """The weights of the best epoch: a part of the checkpoint, as a damaged copy of them would be another model."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, torch.Tensor] = {}
+
+    def keep(self, network: nn.Module) -> None:
+        """Copies the weights that a network has now."""
+        self.tensors = weights_of(network)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The kept weights by name."""
+        return self.tensors
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Takes kept weights over."""
+        self.tensors = dict(state)
+
+
+def weights_of(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Copies a network's weights to the host, in plain layout: whatever memory layout the training preferred."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in network.state_dict().items()}
+
+
 def save_checkpoint(folder: Path, progress: Progress, parts: dict[str, Any]) -> None:
-    """Writes the progress and the state of each part (an object with `state_dict`), whole or not at all."""
+    """Writes the progress and the state of each part (an object with `state_dict`), whole or not at all.
+
+    Raises:
+        OSError: the system refuses to write (no space, no permission); what was saved before is still there.
+    """
     states = {name: part.state_dict() for name, part in parts.items()}
     # Dropout on a GPU draws from the GPU's own generator.
     rng = {"rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all()}
-    document = {"progress": vars(progress), "states": states, **rng}
+    document = {"training": folder.name, "progress": vars(progress), "states": states, **rng}
     buffer = io.BytesIO()
     torch.save(document, buffer)
-    with whole_file(folder / CHECKPOINT) as temporary:
-        # Bytes first: a full disk is then the system's own error, not torch's.
-        temporary.write_bytes(buffer.getbuffer())
+    path = folder / CHECKPOINT
+    try:
+        with whole_file(path) as temporary:
+            # Bytes first: a full disk is then the system's own error, not torch's.
+            with temporary.open("wb") as file:
+                file.write(HEADER % hashlib.sha256(buffer.getbuffer()).hexdigest().encode())
+                file.write(buffer.getbuffer())
+            if path.exists():
+                path.replace(folder / PREVIOUS)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a failed `write` does not name its file
 
 
 def load_checkpoint(folder: Path, parts: dict[str, Any]) -> Progress:
     """Brings the parts to the saved state; without a checkpoint they stay as they are.
 
+    A damaged checkpoint is set aside, and the one before it is used.
+
     Returns:
         The saved progress, or that of a beginning.
     """
-    path = folder / CHECKPOINT
-    if not path.exists():
-        return Progress()
-    document = torch.load(path, weights_only=True)
-    for name, part in parts.items():
-        part.load_state_dict(document["states"][name])
-    torch.set_rng_state(document["rng"])
-    torch.cuda.set_rng_state_all(document["cuda_rng"][: torch.cuda.device_count()])
-    return Progress(**document["progress"])
+    for path in (folder / CHECKPOINT, folder / PREVIOUS):
+        try:
+            document = read_checkpoint(path)
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            path.replace(folder / DAMAGED)
+            log.warning("%s %s. It is not used; it is kept as %s", path, error, DAMAGED)
+            continue
+        for name, part in parts.items():
+            part.load_state_dict(document["states"][name])
+        torch.set_rng_state(document["rng"])
+        torch.cuda.set_rng_state_all(document["cuda_rng"][: torch.cuda.device_count()])
+        return Progress(**document["progress"])
+    if (folder / DAMAGED).exists():
+        log.warning("%s holds no checkpoint that can be used; the training starts from the beginning", folder)
+    return Progress()
 
 
-def remove_checkpoint(folder: Path) -> None:
-    """Forgets the checkpoint: the training is complete."""
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint: `progress`, `states` of the parts, random numbers.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not what was written, or not of the training in whose folder it lies.
+    """
+    with path.open("rb") as file:
+        header = file.read(len(HEADER % (b"0" * DIGEST_CHARS)))
+        content = file.read()
+    if header != HEADER % hashlib.sha256(content).hexdigest().encode():
+        raise ValueError("is damaged: it does not have the sha256 that was written with it")
+    document: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+    if document["training"] != path.parent.name:
+        raise ValueError(f"is of another training, {document['training']}")
+    return document

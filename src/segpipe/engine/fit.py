@@ -26,7 +26,7 @@ from segpipe.config.train import Train
 from segpipe.data.loader import TrainLoader
 from segpipe.data.overlay import evenly_spread, side_by_side
 from segpipe.data.store import Store
-from segpipe.engine.checkpoint import Progress, load_checkpoint, save_checkpoint
+from segpipe.engine.checkpoint import BestWeights, Progress, load_checkpoint, save_checkpoint, weights_of
 from segpipe.engine.evaluate import evaluate
 from segpipe.engine.network import normalize, predict_masks
 from segpipe.engine.objective import Objective
@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 
 BEST_WEIGHTS, LAST_WEIGHTS = "best.safetensors", "last.safetensors"
 NUM_OVERLAY_EPOCHS = 8
+SECONDS_PER_MINUTE = 60
 
 
 class MetricSink(Protocol):
@@ -69,9 +70,10 @@ class Fit:
         val_store: the validation split.
         settings: `train` of the parameters.
         device: where the module is.
-        folder: takes checkpoint and weights.
+        folder: takes checkpoints and weights.
         sink: takes metrics and pictures.
         should_stop: asked after each step; True ends the training with a checkpoint.
+        clock: seconds that only grow.
     """
 
     module: nn.Module
@@ -83,6 +85,7 @@ class Fit:
     folder: Path
     sink: MetricSink
     should_stop: Callable[[], bool]
+    clock: Callable[[], float] = time.monotonic
 
     @property
     def steps_per_epoch(self) -> int:
@@ -112,6 +115,7 @@ def fit(job: Fit) -> Progress:
     num_steps = settings.epochs * job.steps_per_epoch
     parts: dict[str, Any] = {
         "module": job.module,
+        "best": BestWeights(),
         "optimizer": optimizer,
         "schedule": make_schedule(optimizer, settings.schedule, num_steps, job.steps_per_epoch),
     }
@@ -128,7 +132,8 @@ def fit(job: Fit) -> Progress:
         seconds = time.perf_counter() - started
         speed = (job.train_loader.batches_per_epoch - first_batch) * settings.batch_size / seconds
         _finish_epoch(job, parts, progress, images_per_second=speed)
-    _save_weights(_network_to_keep(parts), job.folder / LAST_WEIGHTS)
+    _save_weights(parts["best"].tensors, job.folder / BEST_WEIGHTS)
+    _save_weights(weights_of(_network_to_keep(parts)), job.folder / LAST_WEIGHTS)
     return progress
 
 
@@ -158,6 +163,7 @@ def train_one_epoch(job: Fit, parts: dict[str, Any], progress: Progress) -> None
     if progress.batch:
         confusion += torch.tensor(progress.train_confusion, device=job.device)
     batches = send_ahead(job.train_loader.batches(progress.epoch, first_batch=progress.batch), job.device)
+    saved_at = job.clock()  # an epoch begins with a checkpoint, or with nothing to lose
     bar = tqdm(
         batches,
         desc=f"epoch {progress.epoch + 1}/{job.settings.epochs}",
@@ -179,11 +185,19 @@ def train_one_epoch(job: Fit, parts: dict[str, Any], progress: Progress) -> None
         if progress.batch != step.stop:
             continue
         take_step(job, parts)
-        if job.should_stop():
+        should_stop = job.should_stop()
+        if should_stop or _is_checkpoint_due(job, saved_at):
             progress.train_confusion = confusion.tolist()
             save_checkpoint(job.folder, progress, parts)
+            saved_at = job.clock()
+        if should_stop:
             raise Interrupted
     progress.train_confusion = confusion.tolist()
+
+
+def _is_checkpoint_due(job: Fit, saved_at: float) -> bool:
+    minutes = job.settings.checkpoint_minutes
+    return minutes is not None and job.clock() - saved_at >= minutes * SECONDS_PER_MINUTE
 
 
 def add_gradients(job: Fit, batch: DeviceBatch, is_half: bool, share: float) -> tuple[float, torch.Tensor]:
@@ -236,7 +250,7 @@ def _finish_epoch(job: Fit, parts: dict[str, Any], progress: Progress, images_pe
         if "plateau" in parts:
             parts["plateau"].step(evaluation.scores.mean_iou)
         if evaluation.scores.mean_iou > progress.best_mean_iou:
-            _save_weights(network, job.folder / BEST_WEIGHTS)
+            parts["best"].keep(network)
             progress.best_mean_iou, progress.best_epoch = evaluation.scores.mean_iou, epoch
         if epoch % _epochs_between_overlays(job.settings) == 0 or epoch == job.settings.epochs:
             _report_overlays(job, network, epoch)
@@ -272,9 +286,7 @@ def _network_to_keep(parts: dict[str, Any]) -> nn.Module:
     return module
 
 
-def _save_weights(network: nn.Module, path: Path) -> None:
-    # Plain layout: the file is the same whatever memory layout the training preferred.
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+def _save_weights(tensors: dict[str, torch.Tensor], path: Path) -> None:
     with whole_file(path) as temporary:
         # Bytes first: a full disk is then the system's own error, not safetensors'.
         temporary.write_bytes(save(tensors))

@@ -3,7 +3,9 @@
 import os
 
 from segpipe.stages.own_code import refuse_foreign_code
+from segpipe.stages.parent import begin_stage
 
+begin_stage()
 refuse_foreign_code()  # before anything that takes long
 
 # Read by OpenMP when torch is loaded. Its threads else spin while they wait: nothing gained on an idle machine, and on

@@ -8,6 +8,7 @@ from segpipe.metrics.headline import write_headline
 from segpipe.stages.stage import CHECKPOINTS, DATASET, EVALUATION, MODEL, REGISTRATION, run_stage
 from segpipe.tracking.place import current_experiment
 from segpipe.tracking.publish import publish, record_only
+from segpipe.tracking.recorded import forget_recorded
 from segpipe.tracking.results import Results
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ def main(config: Config) -> None:
         told = f"version {registration.version} {registration.decision}."
     write_json(REGISTRATION, registration.to_json())
     write_headline(results.metrics)
+    forget_recorded(CHECKPOINTS)
     log.info("%s %s", told, " ".join(registration.reasons))
 
 

@@ -1,7 +1,6 @@
 """How a stage runs: one at a time on its output, dying with its parent, leaving all or nothing."""
 
 import contextlib
-import ctypes
 import errno
 import logging
 import os
@@ -26,15 +25,15 @@ MODEL = BUILD / "model"
 EVALUATION = BUILD / "evaluation"
 REGISTRATION = BUILD / "registration.json"
 CHECKPOINTS = Path("checkpoints")
+TRAINING = "training.json"  # says in a folder of checkpoints which training they are of
 CACHE = Path(".cache")  # what makes the next run cheaper, and is missed by nobody
 DOWNLOADS = CACHE / "downloads"
 LAST_DATASET = CACHE / "dataset"
 LOCKS = Path(".locks")
+LOCK_SECONDS = 1.0  # longer than `segpipe clean` holds one to see whether it is free
 
 EXIT_BAD_INPUT = 1
 EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
-PR_SET_PDEATHSIG = 1
 
 # What the system refuses although the program is right: no space, quota, size limit, permission, read-only file system.
 SYSTEM_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
@@ -58,12 +57,6 @@ class _Formatter(logging.Formatter):
 def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Prints what a defect leaves; other libraries' errors hold whole addresses."""
     print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
-
-
-def die_with_parent() -> None:
-    """Asks the kernel for SIGTERM when the parent (DVC, a worker) ends, however it ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _exit_on_signal(signum: int, frame: FrameType | None) -> None:
@@ -100,7 +93,7 @@ def writing_alone(output: Path) -> Iterator[None]:
         StoreError: another process holds it.
     """
     LOCKS.mkdir(exist_ok=True)
-    lock = FileLock(LOCKS / f"{output.name}.lock", timeout=0)
+    lock = FileLock(LOCKS / f"{output.name}.lock", timeout=LOCK_SECONDS)
     try:
         lock.acquire()
     except Timeout as error:
@@ -119,8 +112,9 @@ def run_stage(work: Callable[[Config], None], output: Path) -> None:
         output: what it writes; another process that writes the same makes this one end with a message.
     """
     configure_logging()
-    die_with_parent()
     signal.signal(signal.SIGTERM, _exit_on_signal)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as `begin_stage` has left it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def locked() -> None:
         config = load_config()

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from segpipe.config import Config
 from segpipe.config.train import Train
 from segpipe.data.loader import TrainLoader
 from segpipe.data.store import Store
-from segpipe.engine.checkpoint import Progress, remove_checkpoint
+from segpipe.engine.checkpoint import Progress
 from segpipe.engine.device import choose_device, describe_environment, keep_freed_memory, make_repeatable
 from segpipe.engine.fit import BEST_WEIGHTS, LAST_WEIGHTS, Fit, Interrupted, MetricSink, fit
 from segpipe.engine.network import DESCRIPTION, WEIGHTS
@@ -28,10 +29,11 @@ from segpipe.engine.rehearsal import rehearse
 from segpipe.engine.weights import Given, InitialWeights, make_network
 from segpipe.errors import StoreError
 from segpipe.files import sha256_of_file, whole_folder, write_json
-from segpipe.stages.stage import CHECKPOINTS, CLASS_WEIGHTS, DATASET, EXIT_TERMINATED, MODEL, run_stage
+from segpipe.stages.stage import CHECKPOINTS, CLASS_WEIGHTS, DATASET, MODEL, TRAINING, run_stage
 from segpipe.tracking.history import write_history
 from segpipe.tracking.journal import Journal
 from segpipe.tracking.lineage import environment_tags, lineage_files, lineage_tags
+from segpipe.tracking.recorded import dvc_digest, forget, forget_recorded, is_recorded
 from segpipe.tracking.registered import PINNED_WEIGHTS, fetch_address
 from segpipe.tracking.run import WEIGHTS as WEIGHTS_TAG
 from segpipe.tracking.run import Description, track
@@ -43,9 +45,7 @@ def main(config: Config) -> None:
     """Writes `model/`: best and last weights, `model.json`, the history of the epochs."""
     settings = config.train
     rehearse(settings)
-    is_stop_asked = []
-    # The step under way is finished and a checkpoint written before the process ends.
-    signal.signal(signal.SIGTERM, lambda signum, frame: is_stop_asked.append(signum))
+    signals = _listen_for_stop()
     device = choose_device(settings.device)
     keep_freed_memory()
     make_repeatable(settings.seed, settings.num_threads)
@@ -62,25 +62,54 @@ def main(config: Config) -> None:
     loader = TrainLoader(train_store, settings.augment, settings.batch_size, settings.seed)
     description = _describe(settings, store, weighting, initial, describe_environment(device))
     folder = CHECKPOINTS / description["signature"]
-    journal = Journal(folder)
-    journal.begin()
+    journal = _begin_journal(folder)
+    write_json(folder / TRAINING, description)
 
     def work(sink: MetricSink) -> Progress:
-        job = Fit(module, objective, loader, val_store, settings, device, folder, sink, lambda: bool(is_stop_asked))
+        job = Fit(module, objective, loader, val_store, settings, device, folder, sink, lambda: bool(signals))
         return fit(job)
 
     end_tags: dict[str, str] = {}
     try:
         with track(journal, _run_description(description), end_tags) as sink:
             progress = work(sink)
+            journal.complete(progress.history)
             end_tags[WEIGHTS_TAG] = sha256_of_file(folder / BEST_WEIGHTS)
             _write_model(folder, description, progress)
     except Interrupted:
-        sys.exit(EXIT_TERMINATED)
-    journal.finish()
-    remove_checkpoint(folder)
+        sys.exit(128 + signals[0])
+    # The checkpoint stays until DVC has recorded the model: a training that is started again ends at once by it.
+    journal.finish(dvc_digest(MODEL))
     for copied in (BEST_WEIGHTS, LAST_WEIGHTS):
         (folder / copied).unlink()
+
+
+def _listen_for_stop() -> list[int]:
+    """Gives a list that takes the signals by which a user or DVC's end asks the training to stop.
+
+    The step under way is finished and a checkpoint written before the process ends; a second Ctrl-C ends it at once.
+    """
+    signals: list[int] = []
+
+    def remember(signum: int, frame: FrameType | None) -> None:
+        if signum == signal.SIGINT and signum in signals:
+            raise KeyboardInterrupt
+        signals.append(signum)
+
+    signal.signal(signal.SIGTERM, remember)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as for a job in the background
+        signal.signal(signal.SIGINT, remember)
+    return signals
+
+
+def _begin_journal(folder: Path) -> Journal:
+    """Goes on with a training's journal; where DVC has recorded the result, it is asked for again, from the start."""
+    journal, is_asked_again = Journal(folder), is_recorded(folder)
+    if is_asked_again:
+        forget(folder)
+    journal.begin(is_new_attempt=is_asked_again)
+    forget_recorded(CHECKPOINTS)
+    return journal
 
 
 def _read_weights(store: Store) -> dict[str, Any]:
@@ -124,7 +153,7 @@ def _describe(
         "initial_weights": asdict(initial),
         "classes": store.classes.to_json(),
         "dataset": {"name": f"{DATASET.name}", "digest": store.digest},
-        "params": {"train": settings.model_dump(mode="json"), "class_weights": class_weights},
+        "params": {"train": settings.decisive(), "class_weights": class_weights},
         "environment": environment,
         "code": _code_digest(),
     }

@@ -2,13 +2,20 @@
 
 The journal lies beside the checkpoint, outside DVC's outs: its times and speeds are different in each training, and
 outs must not be.
+
+Each line names the attempt and carries a check sum, so a damaged line, the first one too, is passed over and costs no
+more than what it told.
 """
 
 import contextlib
+import hashlib
 import json
+import logging
+import os
+import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +26,11 @@ from PIL import Image
 
 from segpipe.files import whole_file
 
-JOURNAL, IMAGES = "journal.jsonl", "overlays"
+log = logging.getLogger(__name__)
+
+JOURNAL, DAMAGED, IMAGES = "journal.jsonl", "journal.damaged", "overlays"
+ATTEMPT = "attempt"  # the file that names the attempt when the journal is lost
+CHECK, CHECK_CHARS = "check", 16
 
 
 @dataclass(frozen=True)
@@ -56,22 +67,54 @@ class Journal:
         """Identifies the training that wrote the journal; the same after an interruption.
 
         Raises:
-            FileNotFoundError: the journal was not begun.
+            FileNotFoundError: the journal was not begun, or nothing of it can be read.
         """
-        with (self.folder / JOURNAL).open(encoding="utf-8") as file:
-            return str(json.loads(file.readline())["attempt"])
+        rows = self._rows()
+        if not rows:
+            raise FileNotFoundError(f"{self.folder / JOURNAL} has no line that can be read")
+        return str(rows[0]["attempt"])
 
-    def begin(self) -> None:
-        """Starts an empty journal, or goes on with that of a training that was not finished."""
-        if (self.folder / JOURNAL).exists() and not any("finished" in row for row in self._rows()):
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with whole_file(self.folder / JOURNAL) as temporary:
-            temporary.write_text(json.dumps({"attempt": uuid.uuid4().hex}) + "\n", encoding="utf-8")
+    @property
+    def result(self) -> str | None:
+        """The digest of what the training has written; None where it is not finished."""
+        for row in reversed(self._rows() if (self.folder / JOURNAL).exists() else []):
+            if "finished" in row:
+                return str(row["finished"])
+        return None
 
-    def finish(self) -> None:
-        """Notes that the training is complete: the next one with the same signature is another attempt."""
-        self._append({"finished": True})
+    def begin(self, *, is_new_attempt: bool = False) -> None:
+        """Starts an empty journal, or goes on with the one that is there.
+
+        Args:
+            is_new_attempt: puts an empty journal in the place of the one that is there.
+        """
+        path = self.folder / JOURNAL
+        attempt = uuid.uuid4().hex
+        if path.exists() and not is_new_attempt:
+            if self._rows():
+                return
+            path.replace(self.folder / DAMAGED)
+            log.warning("%s is damaged: no line of it can be read. It is not used; it is kept as %s", path, DAMAGED)
+            attempt = self._read_attempt() or attempt
+        with whole_file(self.folder / ATTEMPT) as temporary:
+            temporary.write_text(f"{attempt}\n", encoding="ascii")
+        with whole_file(path) as temporary:
+            temporary.write_bytes(_to_line({"attempt": attempt}))
+
+    def finish(self, digest: str) -> None:
+        """Notes that the training is complete, and the digest of what it has written."""
+        self._append({"finished": digest})
+
+    def complete(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Adds the finished epochs of which no line can be read: damage has taken them.
+
+        Args:
+            history: `epoch` and metrics of each epoch.
+        """
+        known = {entry.epoch for entry in self.entries() if entry.image is None}
+        for row in history:
+            if row["epoch"] not in known:
+                self.log_metrics({name: value for name, value in row.items() if name != "epoch"}, int(row["epoch"]))
 
     def log_metrics(self, metrics: Mapping[str, float], epoch: int) -> None:
         """Notes the metrics of a finished epoch."""
@@ -99,16 +142,46 @@ class Journal:
 
     def _rows(self) -> list[dict[str, Any]]:
         rows = []
-        for line in (self.folder / JOURNAL).read_text(encoding="utf-8").splitlines():
+        for line in (self.folder / JOURNAL).read_bytes().splitlines():
             # A kill may have cut a line off; what it told is told again.
             with contextlib.suppress(ValueError):
-                rows.append(json.loads(line))
+                rows.append(_from_line(line))
         return rows
 
     def _append(self, row: dict[str, object]) -> None:
-        with (self.folder / JOURNAL).open("a", encoding="utf-8") as file:
+        path = self.folder / JOURNAL
+        with path.open("ab") as file:
             # A kill may have left half a line.
-            file.write(("" if _ends_with_newline(self.folder / JOURNAL) else "\n") + json.dumps(row) + "\n")
+            start = b"" if _ends_with_newline(path) else b"\n"
+            file.write(start + _to_line({"attempt": self.attempt, **row}))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _read_attempt(self) -> str | None:
+        with contextlib.suppress(OSError, ValueError):
+            attempt = (self.folder / ATTEMPT).read_text(encoding="ascii").strip()
+            return attempt if re.fullmatch(r"[0-9a-f]{32}", attempt) else None
+        return None
+
+
+def _to_line(row: Mapping[str, object]) -> bytes:
+    return json.dumps({**row, CHECK: _check_sum(row)}).encode() + b"\n"
+
+
+def _from_line(line: bytes) -> dict[str, Any]:
+    """Reads a line.
+
+    Raises:
+        ValueError: it is not what was written.
+    """
+    row = json.loads(line)
+    if not isinstance(row, dict) or row.pop(CHECK, None) != _check_sum(row):
+        raise ValueError("is damaged")
+    return row
+
+
+def _check_sum(row: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:CHECK_CHARS]
 
 
 def _ends_with_newline(path: Path) -> bool:

@@ -21,7 +21,7 @@ from segpipe.data.loader import TrainLoader
 from segpipe.data.store import Store
 from segpipe.engine import fit as fit_module
 from segpipe.engine import tiles
-from segpipe.engine.checkpoint import CHECKPOINT, Progress
+from segpipe.engine.checkpoint import CHECKPOINT, PREVIOUS, Progress, read_checkpoint
 from segpipe.engine.evaluate import evaluate
 from segpipe.engine.fit import BEST_WEIGHTS, LAST_WEIGHTS, Fit, Interrupted, fit
 from segpipe.engine.network import build_network, normalize
@@ -205,6 +205,75 @@ def test_an_interruption_changes_nothing_for_any_settings(
             fit(make_job("cut", _stop_at(stop), init_seed=number, **changes))
     resumed = make_job("cut", init_seed=99, **changes)
     assert _results(resumed, fit(resumed)) == expected
+
+
+class Clock:
+    """Moves by so many seconds each time it is asked; dies when it is asked for the given time, as by `kill -9`."""
+
+    def __init__(self, seconds: float, last: int = 10_000) -> None:
+        self.seconds, self.last, self.num_asked = seconds, last, 0
+
+    def __call__(self) -> float:
+        self.num_asked += 1
+        if self.num_asked > self.last:
+            raise _KilledError
+        return self.num_asked * self.seconds
+
+
+class _KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("accumulate_batches", [1, 2])
+@pytest.mark.parametrize("killed_at", [3, 5, 8, 9])
+def test_a_kill_within_an_epoch_loses_the_steps_since_the_last_checkpoint_and_changes_nothing(
+    make_job: Callable[..., Fit], killed_at: int, accumulate_batches: int
+) -> None:
+    changes = {"epochs": 2, "batch_size": 1, "ema_decay": 0.9, "accumulate_batches": accumulate_batches}
+    whole = make_job("whole", **changes)  # six batches an epoch
+    expected = _results(whole, fit(whole))
+    # Asked after each step and after each checkpoint: every second step has one.
+    clock = Clock(45, last=killed_at)
+    with pytest.raises(_KilledError):
+        fit(replace(make_job("cut", **changes, checkpoint_minutes=1.5), clock=clock))
+    saved = read_checkpoint(whole.folder.parent / "cut" / CHECKPOINT)["progress"]
+    assert saved["batch"] % (2 * accumulate_batches) == 0
+    assert (saved["epoch"], saved["batch"]) > (0, 0)
+    resumed = make_job("cut", init_seed=99, **changes)
+    assert _results(resumed, fit(resumed)) == expected
+
+
+@pytest.mark.parametrize(("minutes", "num_asked"), [(None, 0), (1000.0, STEPS_PER_EPOCH)])
+def test_without_a_need_no_checkpoint_is_written_within_an_epoch(
+    make_job: Callable[..., Fit], minutes: float | None, num_asked: int
+) -> None:
+    clock = Clock(45)
+    job = replace(make_job("a", epochs=1, checkpoint_minutes=minutes), clock=clock)
+    fit(job)
+    assert clock.num_asked == 1 + num_asked  # when the epoch began, and after each step
+    assert not (job.folder / PREVIOUS).exists()  # the only checkpoint is that of the epoch's end
+
+
+@pytest.mark.parametrize("damaged", [[CHECKPOINT], [CHECKPOINT, PREVIOUS]], ids=["the last", "both"])
+def test_a_damaged_checkpoint_costs_time_and_changes_nothing(
+    make_job: Callable[..., Fit], damaged: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    changes = {"epochs": 4, "ema_decay": 0.9, "validate_every": 2}
+    whole = make_job("whole", **changes)
+    expected = _results(whole, fit(whole))
+    with pytest.raises(Interrupted):
+        fit(make_job("cut", _stop_at(13), **changes))  # after the first step of the last epoch
+    for name in damaged:
+        path = whole.folder.parent / "cut" / name
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    resumed = make_job("cut", init_seed=0 if len(damaged) == 2 else 99, **changes)
+    caplog.clear()
+    assert _results(resumed, fit(resumed)) == expected
+    assert [record.args[0] for record in caplog.records if record.levelname == "WARNING"][: len(damaged)] == [  # type: ignore[index]
+        whole.folder.parent / "cut" / name for name in damaged
+    ]
 
 
 def test_another_seed_is_another_training(make_job: Callable[..., Fit]) -> None:
@@ -499,7 +568,7 @@ def test_a_stop_within_a_step_waits_for_its_last_batch(make_job: Callable[..., F
     job = make_job("a", _stop_at(1), batch_size=1, accumulate_batches=4)
     with pytest.raises(Interrupted):
         fit(job)
-    document = torch.load(job.folder / CHECKPOINT, weights_only=True)
+    document = read_checkpoint(job.folder / CHECKPOINT)
     assert document["progress"]["batch"] == 4
     assert document["states"]["schedule"]["last_epoch"] == 1
 

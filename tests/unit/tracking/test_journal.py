@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segpipe.tracking.journal import JOURNAL, Journal
+from segpipe.tracking.journal import DAMAGED, JOURNAL, Journal
 
 PICTURE = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
 
@@ -48,16 +49,17 @@ def test_a_begun_journal_is_empty(journal: Journal) -> None:
     assert Journal(journal.folder).attempt == journal.attempt
 
 
-def test_an_unfinished_journal_goes_on_and_a_finished_one_makes_way(journal: Journal) -> None:
+def test_a_journal_goes_on_until_a_new_attempt_is_asked_for(journal: Journal) -> None:
     attempt = journal.attempt
     journal.log_metrics({"a": 1}, 1)
     journal.begin()
-    assert (journal.attempt, len(journal.entries())) == (attempt, 1)
-    journal.finish()
-    assert len(journal.entries()) == 1
+    assert (journal.attempt, len(journal.entries()), journal.result) == (attempt, 1, None)
+    journal.finish("abc.dir")
     journal.begin()
+    assert (journal.attempt, len(journal.entries()), journal.result) == (attempt, 1, "abc.dir")
+    journal.begin(is_new_attempt=True)
     assert journal.attempt != attempt
-    assert journal.entries() == []
+    assert (journal.entries(), journal.result) == ([], None)
 
 
 def test_a_journal_that_was_not_begun_says_so(tmp_path: Path) -> None:
@@ -112,3 +114,64 @@ def test_two_names_are_two_files(journal: Journal) -> None:
     journal.log_image("a/b", PICTURE, 1)
     journal.log_image("a-b", PICTURE, 1)
     assert len({entry.image for entry in journal.entries()}) == 2
+
+
+# Damage
+
+
+def _write(journal: Journal) -> bytes:
+    for epoch in (1, 2, 3):
+        journal.log_metrics({"train_loss": 0.5, "val_mean_iou": float("nan")}, epoch)
+    journal.log_image("x", PICTURE, 3)
+    return (journal.folder / JOURNAL).read_bytes()
+
+
+def test_a_flipped_bit_anywhere_costs_its_line_and_never_changes_a_value(journal: Journal) -> None:
+    attempt, content = journal.attempt, _write(journal)
+    whole = {str(entry) for entry in journal.entries()}
+    for place in range(len(content)):
+        for bit in (0, 4, 7):
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << bit
+            (journal.folder / JOURNAL).write_bytes(damaged)
+            assert journal.attempt == attempt
+            entries = {str(entry) for entry in journal.entries()}
+            assert entries <= whole, place
+            assert len(entries) >= len(whole) - 2  # a lost end of line joins two
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xff\xfe\x00 no text", b"{}", b"[1, 2]\n", b'{"attempt": "ab'])
+def test_a_journal_of_which_nothing_can_be_read_is_set_aside_and_the_attempt_stays(
+    journal: Journal, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempt = journal.attempt
+    _write(journal)
+    (journal.folder / JOURNAL).write_bytes(content)
+    again = Journal(journal.folder)
+    with pytest.raises(FileNotFoundError):
+        _ = again.attempt
+    again.begin()
+    assert (again.attempt, again.entries()) == (attempt, [])
+    assert str(journal.folder / JOURNAL) in caplog.text
+    assert (journal.folder / DAMAGED).read_bytes() == content
+
+
+def test_epochs_that_damage_has_taken_are_told_again(journal: Journal) -> None:
+    lines = _write(journal).splitlines(keepends=True)
+    (journal.folder / JOURNAL).write_bytes(b"".join([*lines[:2], b"x" + lines[2], *lines[3:]]))
+    assert [entry.epoch for entry in journal.entries() if entry.image is None] == [1, 3]
+    history = [{"epoch": epoch, "train_loss": 0.5} for epoch in (1, 2, 3)]
+    for _ in range(2):
+        journal.complete(history)
+        metrics = {entry.epoch: entry.metrics for entry in journal.entries() if entry.image is None}
+        assert sorted(metrics) == [1, 2, 3]
+        assert metrics[2] == {"train_loss": 0.5}
+    assert len((journal.folder / JOURNAL).read_bytes().splitlines()) == 6
+
+
+def test_what_is_written_is_synced_to_the_disk(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino) or fsync(descriptor))
+    journal.log_metrics({"a": 1}, 1)
+    assert (journal.folder / JOURNAL).stat().st_ino in synced

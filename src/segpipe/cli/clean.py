@@ -1,0 +1,155 @@
+"""`segpipe clean`: what killed stages, given-up and recorded trainings have left. It lists before it deletes."""
+
+import argparse
+import json
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segpipe.cli.table import table
+from segpipe.config import load_config
+from segpipe.errors import StoreError
+from segpipe.stages.stage import BUILD, CHECKPOINTS, DATASET, LAST_DATASET, MODEL, TRAINING, writing_alone
+
+BYTES_PER_MB = 1_000_000
+SIGNATURE_CHARS = 12
+
+
+@dataclass(frozen=True)
+class LeftOver:
+    """Something that no stage will read again.
+
+    Attributes:
+        path: a file or a folder.
+        why: nobody needs it.
+        output: of the stage that wrote it, which holds this output's lock while it runs.
+    """
+
+    path: Path
+    why: str
+    output: Path
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that it is made of."""
+        return [path for path in (self.path, *self.path.rglob("*")) if path.is_file()]
+
+    @property
+    def num_bytes(self) -> int:
+        """What deleting it frees."""
+        return sum(path.stat().st_size for path in self.files)
+
+    def describe(self) -> tuple[str, str, str, str]:
+        """Gives size, day of the last change, path and reason as text."""
+        day = time.strftime("%Y-%m-%d", time.localtime(_last_change(self.path)))
+        parts = (part[:SIGNATURE_CHARS] + "…" if len(part) == 2 * 32 else part for part in self.path.parts)
+        return f"{self.num_bytes / BYTES_PER_MB:.1f}", day, "/".join(parts), self.why
+
+    def delete(self) -> None:
+        """Deletes it."""
+        if self.path.is_dir():
+            shutil.rmtree(self.path)
+        else:
+            self.path.unlink(missing_ok=True)
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `clean` to the command."""
+    clean = commands.add_parser("clean", help="list what killed, given-up and recorded trainings have left; delete it")
+    clean.add_argument("--yes", action="store_true", help="delete what is listed, without a question")
+    clean.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    settings = load_config().train.decisive()
+    found, busy = [], set()
+    for left_over in _find(settings):
+        if left_over.output in busy or _is_held(left_over.output):
+            busy.add(left_over.output)
+        else:
+            found.append(left_over)
+    for output in sorted(busy):
+        print(f"{output} is being written: what belongs to it is left alone")
+    if not found:
+        print("there is nothing to delete")
+        return
+    print("\n".join(table([("MB", "changed", "what", "why nobody needs it"), *(one.describe() for one in found)])))
+    total = sum(one.num_bytes for one in found) / BYTES_PER_MB
+    if not options.yes and not _is_confirmed(f"delete {len(found)}, {total:.1f} MB?"):
+        print("nothing is deleted; `segpipe clean --yes` deletes what is listed")
+        return
+    for output in sorted({one.output for one in found}):
+        # A stage may have run since: what it needs now is not what nobody needed then.
+        with writing_alone(output):
+            for one in {*_find(settings)} & {one for one in found if one.output == output}:
+                one.delete()
+    print(f"{total:.1f} MB are deleted")
+
+
+def _is_confirmed(question: str) -> bool:
+    return sys.stdin.isatty() and input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
+
+
+def _is_held(output: Path) -> bool:
+    try:
+        with writing_alone(output):
+            return False
+    except StoreError:
+        return True
+
+
+def _find(settings: dict[str, Any]) -> Iterator[LeftOver]:
+    """Gives what nobody needs.
+
+    Args:
+        settings: `train` of `params.yaml`, what decides the weights.
+    """
+    half = "half of a file or folder, of a stage that was killed"
+    for path in sorted(BUILD.glob(".*.part")):
+        if name := re.fullmatch(r"\.(.+)\.[a-z0-9_]+\.part", path.name):
+            yield LeftOver(path, half, BUILD / name[1])
+    for path in sorted(LAST_DATASET.rglob(".*.part")):
+        yield LeftOver(path, half, DATASET)
+    folders = (path for path in CHECKPOINTS.glob("*") if path.is_dir())
+    model, is_continued = _read(MODEL / "model.json").get("signature"), False
+    for folder in sorted(folders, key=_last_change, reverse=True):
+        is_asked = _settings_of(folder) == settings
+        if folder.name != model and not is_asked:
+            yield LeftOver(folder, "a training that is not the one of params.yaml", MODEL)
+        elif folder.name != model and is_continued:
+            yield LeftOver(folder, "a training of params.yaml with older code or data", MODEL)
+        else:
+            yield from _find_in(folder, half)
+        is_continued |= is_asked  # by the next `dvc repro`
+
+
+def _find_in(folder: Path, half: str) -> Iterator[LeftOver]:
+    """Gives what nobody needs of a training that is kept."""
+    from segpipe.tracking.recorded import is_recorded
+
+    for path in sorted(folder.rglob(".*.part")):
+        yield LeftOver(path, half, MODEL)
+    if is_recorded(folder):
+        for path in sorted(folder.glob("checkpoint*")):
+            yield LeftOver(path, "of a training that DVC has recorded", MODEL)
+
+
+def _last_change(path: Path) -> float:
+    return max(file.stat().st_mtime for file in (path, *path.rglob("*")))
+
+
+def _settings_of(folder: Path) -> Any:
+    return _read(folder / TRAINING).get("params", {}).get("train")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}

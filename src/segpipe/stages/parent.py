@@ -1,0 +1,69 @@
+"""A stage ends with the process that started it, from its first instruction on: an orphan would train next to its heir.
+
+Imported by `segpipe.stages` before anything heavy, so it imports little itself.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+RWLOCK = Path(".dvc/tmp/rwlock")  # in the project's root, where DVC lets its stages work
+STAGES = "segpipe.stages."
+
+
+def die_with_parent() -> None:
+    """Asks the kernel for SIGTERM when the parent (DVC, a worker) ends, however it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def begin_stage() -> None:
+    """Ties this process to its parent where it is `python -m segpipe.stages.NAME`; else does nothing.
+
+    Until the stage has its own handlers, SIGTERM and Ctrl-C end it at once and without a traceback.
+    """
+    if not any(flag == "-m" and module.startswith(STAGES) for flag, module in pairwise(sys.orig_argv)):
+        return
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a shell has switched it off
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    die_with_parent()
+    # The kernel reports only a death that is still to come.
+    if "DVC_STAGE" in os.environ and is_orphan(RWLOCK, os.getpid()):
+        print("segpipe: the DVC that started this stage has ended, so the stage ends too", file=sys.stderr)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def is_orphan(rwlock: Path, pid: int) -> bool:
+    """Whether no DVC that writes outs is above a process that DVC has started.
+
+    DVC notes its process id there for the outs that it lets a stage write, before it starts the stage. Where the file
+    cannot be read nobody knows, and the stage goes on.
+    """
+    try:
+        notes = json.loads(rwlock.read_text(encoding="utf-8"))
+        writers = {int(entry["pid"]) for entry in notes["write"].values()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return bool(writers) and writers.isdisjoint(_ancestors(pid))
+
+
+def _ancestors(pid: int) -> Iterator[int]:
+    """Gives the processes above one: a shell may stand between DVC and the stage."""
+    if not Path("/proc/self/stat").exists():
+        yield os.getppid()
+        return
+    while pid > 1:
+        try:
+            # PID (NAME) STATE PPID ...; the name may hold anything.
+            pid = int(
+                Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1]
+            )
+        except (OSError, ValueError, IndexError):
+            return
+        yield pid
