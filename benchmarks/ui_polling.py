@@ -1,14 +1,15 @@
 """Is a database locked for whoever looks on? Retrainings one after the other, while browsers ask for the UIs' pages.
 
-Needs the services of this clone (`make up`, then its line for a shell, and `MLFLOW_TRACKING_URI`) and a clean commit.
-Each browser repeats what the pages of Prefect and MLflow ask for, with a pause of 0.05 s and without trying again, and
-saves a variable now and then. A retraining is `force` of `recipes/smoke.yaml`, six stages. Prints the answers by their
-status, and what the servers' log says of locks.
+Needs the services of this clone (`make up`, then `. pipelines/login.sh` in this shell) and a clean commit. Each browser
+repeats what the pages of Prefect and MLflow ask for, with a pause of 0.05 s and without trying again, and saves a
+variable now and then. A retraining is `force` of `recipes/smoke.yaml`, six stages. Prints the answers by their status,
+and what the servers' log says of locks.
 """
 
 import argparse
 import collections
 import itertools
+import json
 import os
 import statistics
 import sys
@@ -23,7 +24,7 @@ import httpx
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 
-from pipelines.services import LOG
+from pipelines.services import ADDRESSES, LOG
 from pipelines.workspace import find_revision
 
 RECIPE = "smoke"
@@ -135,9 +136,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--browsers", type=int, default=3, help="with both UIs open each")
     options = parser.parse_args()
-    prefect, mlflow = os.environ.get("PREFECT_API_URL"), os.environ.get("MLFLOW_TRACKING_URI")
-    if not prefect or not mlflow:
-        sys.exit("set PREFECT_API_URL and MLFLOW_TRACKING_URI to the addresses that `make up` printed")
+    prefect = os.environ.get("PREFECT_API_URL")
+    if not prefect or not ADDRESSES.exists():
+        sys.exit("no services of this clone: `make up`, then `. pipelines/login.sh` in this shell")
+    mlflow = json.loads(ADDRESSES.read_text(encoding="utf-8"))["mlflow"]
     end, offset = time.monotonic() + options.minutes * 60, LOG.stat().st_size
     tallies = {"Prefect": Tally(), "MLflow": Tally()}
     browsers = [

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from pipelines.errors import PipelineError
 from pipelines.login import find_login
-from pipelines.stopped import find_services, find_stages, is_below_a_worker, is_keeper_of_a_worker
+from pipelines.stopped import find_services, find_stages, is_flow_run
 from pipelines.workspace import HOME
 from segpipe.stages.stage import report_errors
 
@@ -111,7 +111,7 @@ def down() -> None:
     services, stages = find_services(before), find_stages(before)
     for stage in stages:
         print(f"{stage.name} in {stage.root} is asked to end; it gets {GRACE_SECONDS:g} s", flush=True)
-    _end_workers()
+    _end_runs()
     for sent, seconds in (("terminate", GRACE_SECONDS), ("kill", 5.0)):
         deadline = time.monotonic() + seconds
         asked: set[int] = set()
@@ -130,18 +130,22 @@ def down() -> None:
         print(stage.tell(begin))
 
 
-def _end_workers() -> None:
-    """Ends workers and runs while the servers are there to hear of it, or the runs would seem to go on for ever."""
-    honchos = {process.pid: process for process in _processes() if _is_honcho(process)}
-    masters = [process for process in honchos.values() if process.ppid() not in honchos]
-    _tell(masters, "suspend")  # it ends all of its processes when one has ended
-    try:
-        _tell([process for process in _processes() if is_keeper_of_a_worker(process)], "terminate")
+def _end_runs() -> None:
+    """Ends the runs while the servers are there to note it; else they would seem to go on for ever.
+
+    Those that compute come first: a retraining that ends would only ask a worker to cancel them.
+    """
+    for of_a_retraining in (False, True):
         deadline = time.monotonic() + GRACE_SECONDS
-        while any(map(is_below_a_worker, _processes())) and time.monotonic() < deadline:
+        asked: set[int] = set()
+        while (left := _runs(of_a_retraining)) and time.monotonic() < deadline:
+            _tell([process for process in left if process.pid not in asked], "terminate")
+            asked |= {process.pid for process in left}
             time.sleep(0.2)
-    finally:
-        _tell(masters, "resume")
+
+
+def _runs(of_a_retraining: bool) -> list[psutil.Process]:
+    return [process for process in _processes() if is_flow_run(process, of_a_retraining)]
 
 
 def _tell(processes: list[psutil.Process], what: str) -> None:

@@ -43,18 +43,16 @@ class RunningStage:
         return f"train in {self.root} was stopped before its first checkpoint; the next retraining begins it again"
 
 
-def is_below_a_worker(process: psutil.Process) -> bool:
-    """Whether it is a worker, or what runs below one: neither a server nor honcho."""
-    with contextlib.suppress(psutil.Error):
-        name = str(process.environ().get(NAME, "")).partition(".")[0]
-        return bool(name) and name not in SERVERS
-    return False
+def is_flow_run(process: psutil.Process, of_a_retraining: bool) -> bool:
+    """Whether it is a flow run's process, which ends its commands and then tells the server of its own end.
 
-
-def is_keeper_of_a_worker(process: psutil.Process) -> bool:
-    """Whether it starts a worker again whenever that ends, until it is asked to end both."""
+    Args:
+        process: any.
+        of_a_retraining: a retraining's or a watch's own, or else one that computes something.
+    """
     with contextlib.suppress(psutil.Error):
-        return is_below_a_worker(process) and any("pipelines/keep.sh" in argument for argument in process.cmdline())
+        is_control = str(process.environ().get(NAME, "")).startswith("control.")
+        return "prefect.engine" in process.cmdline() and is_control == of_a_retraining
     return False
 
 
