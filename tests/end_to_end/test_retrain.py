@@ -221,7 +221,7 @@ def test_a_pushed_label_is_noticed_and_runs_what_is_stale_where_it_belongs(servi
     services.request("PATCH", f"/deployments/{deployment['id']}", {"paused": False})
     before = services.retrainings()
     assert watch_once(services) == "nothing new"
-    services.switch("watch/every-5-minutes", True, **every(15))
+    services.switch("watch/every-5-minutes", True, **every(30))
 
     sha = push_label(project, tmp_path / "labeller", "a_099")
     run = services.wait_for_new_retraining(before)
