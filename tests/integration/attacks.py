@@ -11,6 +11,7 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
+EVIL_NAME = "evil"
 FOREIGN = "http://evil.example"
 JSON = {"Content-Type": "application/json"}
 # A browser sends such a request to any server without asking it first.
@@ -65,7 +66,7 @@ def attacks_on_mlflow(services: Services) -> list[Attack]:
     """Requests that would change the registry."""
     port = services.mlflow_port
     create = f"http://127.0.0.1:{port}/api/2.0/mlflow/registered-models/create"
-    body = {"name": "evil"}
+    body = {"name": EVIL_NAME}
     return [
         Attack("a foreign page", "POST", create, {**JSON, "Origin": FOREIGN}, body),
         Attack("a page of a file", "POST", create, {**JSON, "Origin": "null"}, body),
