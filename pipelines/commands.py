@@ -13,6 +13,7 @@ from pathlib import Path
 from pipelines.errors import CommandError
 from segpipe.addresses import redact
 from segpipe.stages.parent import die_with_parent
+from segpipe.terminal import printable
 
 # Prefect kills a cancelled flow 30 s after it has asked it to end.
 GRACE_SECONDS = 25.0
@@ -98,7 +99,7 @@ def run(
         try:
             assert process.stdout is not None
             for line in process.stdout:
-                if text := redact(line.rstrip()):
+                if text := printable(redact(line.rstrip())):
                     kept.append(text)
                     on_line(text)
             code = process.wait()

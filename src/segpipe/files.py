@@ -1,15 +1,19 @@
 """Files that are either whole or not there."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
+
+LEFT_OVER_SECONDS = 3600
 
 
 def sha256_of_file(path: Path) -> str:
@@ -30,6 +34,7 @@ def _sync(path: Path) -> None:
 def whole_file(path: Path) -> Iterator[Path]:
     """Gives a path to write to; on success its content takes the place of `path`, synced to disk, in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_left_overs(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary
@@ -38,6 +43,17 @@ def whole_file(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_left_overs(path: Path) -> None:
+    """Removes what killed processes have left of a file: nobody who is alive lets an hour pass between two writes.
+
+    Whether a process of that number is alive says nothing: the folder may be another machine's too.
+    """
+    for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with contextlib.suppress(FileNotFoundError):
+            if left_over.is_file() and time.time() - left_over.stat().st_mtime > LEFT_OVER_SECONDS:
+                left_over.unlink()
 
 
 @contextlib.contextmanager

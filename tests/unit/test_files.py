@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,13 @@ def test_write_json_is_readable_and_ends_with_a_newline(tmp_path: Path) -> None:
     text = (tmp_path / "a.json").read_text()
     assert json.loads(text) == {"b": [1]}
     assert text.endswith("}\n")
+
+
+def test_what_a_killed_process_left_of_a_file_is_removed_by_the_next_write(tmp_path: Path) -> None:
+    left, fresh, other = (tmp_path / name for name in (".a.json.123.part", ".a.json.124.part", ".b.json.123.part"))
+    for path in (left, fresh, other):
+        path.write_text("half", encoding="utf-8")
+    for path in (left, other):
+        os.utime(path, (0, 0))
+    write_json(tmp_path / "a.json", {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [fresh.name, other.name, "a.json"]

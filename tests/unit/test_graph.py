@@ -117,7 +117,7 @@ def test_a_choice_imports_nothing_that_its_stage_does_not_depend_on(registry: Re
 
 
 FLOORS = [
-    {"addresses", "errors", "config", "registry", "files", "classes", "faults"},
+    {"addresses", "terminal", "errors", "config", "registry", "files", "classes", "faults"},
     {"data", "models", "losses", "metrics"},
     {"engine"},
     {"tracking", "reports"},

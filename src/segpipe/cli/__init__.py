@@ -10,6 +10,7 @@ import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import TextIO, cast
 
 from segpipe.addresses import redact
 from segpipe.cli.clean import add_commands as add_clean_command
@@ -29,6 +30,7 @@ from segpipe.stages.stage import (
     report_errors,
     writing_alone,
 )
+from segpipe.terminal import PrintableStream
 
 NAME_WIDTH = 24
 
@@ -43,8 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
     configure_logging()
 
     def run() -> None:
-        options.run(options)
-        sys.stdout.flush()
+        # What a registry or a folder holds is shown by all commands.
+        with contextlib.redirect_stdout(cast(TextIO, PrintableStream(sys.stdout))):
+            options.run(options)
+            sys.stdout.flush()
 
     try:
         return report_errors(run)

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from segpipe.terminal import printable
+
 
 def table(rows: Sequence[Sequence[object]]) -> list[str]:
     """Gives rows as lines of equally wide columns; numbers stand to the right."""
@@ -13,7 +15,7 @@ def table(rows: Sequence[Sequence[object]]) -> list[str]:
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:.4f}" if isinstance(value, float) else printable(" ".join(str(value).splitlines()))
 
 
 def _align(cell: str, width: int) -> str:

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from segpipe.addresses import redact
 from segpipe.config import Config, load_config
 from segpipe.errors import SegpipeError, StoreError
+from segpipe.terminal import printable
 
 BUILD = Path("build")
 RAW = BUILD / "raw"
@@ -40,7 +41,7 @@ SYSTEM_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.
 
 
 def configure_logging() -> None:
-    """Sends the progress of our own code to standard error, a plain line each, without the secrets of addresses."""
+    """Sends our own code's progress to standard error, plain lines without secrets and control characters."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -51,12 +52,12 @@ def configure_logging() -> None:
 
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
+        return printable(redact(super().format(record)))
 
 
 def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Prints what a defect leaves; other libraries' errors hold whole addresses."""
-    print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+    print(printable(redact("".join(traceback.format_exception(kind, error, trace)))), end="", file=sys.stderr)
 
 
 def _exit_on_signal(signum: int, frame: FrameType | None) -> None:
@@ -72,13 +73,13 @@ def report_errors(work: Callable[[], None]) -> int:
     try:
         work()
     except SegpipeError as error:
-        print(f"segpipe: {error}", file=sys.stderr)
+        print(printable(f"segpipe: {error}"), file=sys.stderr)
         return EXIT_BAD_INPUT
     except OSError as error:
         # Arrow gives the system's text without its number.
         if error.errno not in SYSTEM_REFUSALS and os.strerror(errno.ENOSPC) not in str(error):
             raise
-        print(redact(f"segpipe: the system refuses: {error}"), file=sys.stderr)
+        print(printable(redact(f"segpipe: the system refuses: {error}")), file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
