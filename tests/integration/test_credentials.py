@@ -87,6 +87,8 @@ def files_with_secret(folder: Path) -> list[str]:
     ]
 
 
+# Each of the hundreds of files of a model is a request, and for each the server hashes the password.
+@pytest.mark.slow
 def test_a_password_in_the_address_works_and_is_kept_nowhere(server: tuple[str, Path], finished: Project) -> None:
     address = address_of(server)
     source = f"download: {{source: data, format: folder}}  # once {address}/boxes.zip?token=1"
@@ -116,17 +118,24 @@ def test_a_password_in_the_address_works_and_is_kept_nowhere(server: tuple[str, 
     assert b"users, passwords and queries are not kept" in patch.read_bytes()
 
 
-def test_a_server_that_refuses_or_is_down_is_told_without_the_password(
-    server: tuple[str, Path], finished: Project
-) -> None:
+def refuse(project: Project, place: str) -> str:
+    """Asks a server with a wrong password; gives the message, which does not hold it."""
+    wrong = f"http://{USER}:{quote('wr/ng', safe='')}@{place}"
+    done = with_server(project, wrong).run("segpipe", "registry", "list")
+    assert not holds_secret((done.stdout + done.stderr).encode(), "wr/ng")
+    message = message_of_refusal(done)
+    assert f"http://{place}" in message
+    return message
+
+
+@pytest.mark.slow
+def test_a_server_that_refuses_is_told_without_the_password(server: tuple[str, Path], finished: Project) -> None:
+    assert "MLFLOW_TRACKING_PASSWORD" in refuse(finished, server[0])
+
+
+def test_a_server_that_is_down_is_told_without_the_password(finished: Project) -> None:
     (port,) = find_free_ports(1)
-    for place, cause in ((server[0], "MLFLOW_TRACKING_PASSWORD"), (f"127.0.0.1:{port}", "; start it")):
-        wrong = f"http://{USER}:{quote('wr/ng', safe='')}@{place}"
-        done = with_server(finished, wrong).run("segpipe", "registry", "list")
-        message = message_of_refusal(done)
-        assert f"http://{place}" in message
-        assert cause in message
-        assert not holds_secret((done.stdout + done.stderr).encode(), "wr/ng")
+    assert "; start it" in refuse(finished, f"127.0.0.1:{port}")
 
 
 def test_an_address_that_cannot_be_read_is_told_without_the_password(finished: Project) -> None:
