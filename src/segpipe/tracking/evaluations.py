@@ -99,9 +99,9 @@ def _trained_on(version: ModelVersion) -> set[str]:
         try:
             place = f"{LINEAGE}/{MANIFEST}"
             found = mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=place, dst_path=folder)
-        except (MlflowException, OSError):
+            manifest = pd.read_parquet(found, columns=["image_sha256", "split"])
+        except (MlflowException, OSError, ValueError):
             return set()
-        manifest = pd.read_parquet(found, columns=["image_sha256", "split"])
     return set(manifest.loc[manifest["split"] == "train", "image_sha256"])
 
 
@@ -130,9 +130,9 @@ def fetch_image_scores(client: MlflowClient, version: ModelVersion, digest: str)
         with tempfile.TemporaryDirectory() as folder:
             try:
                 found = mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=place, dst_path=folder)
-            except (MlflowException, OSError):
+                rows = pd.read_parquet(found)
+            except (MlflowException, OSError, ValueError):  # not there, or no table: then it is measured again
                 continue
-            rows = pd.read_parquet(found)
         if {*CONTENT, "split"} <= set(rows.columns):  # not of a version that was registered before these were noted
             return ImageScores(rows[rows["split"] == VALIDATION].reset_index(drop=True), digest)
     return None

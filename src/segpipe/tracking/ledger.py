@@ -9,10 +9,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from pydantic import Field, TypeAdapter
 
 from segpipe.tracking.client import retry_busy, search_all_versions
 
@@ -25,6 +26,7 @@ PROMOTED, KEPT, ROLLED_BACK, PINNED, UNPINNED, NOTICED = (
     "promoted", "not promoted", "rolled back", "pinned", "unpinned", "noticed",
 )  # fmt: skip
 DECISIONS = (PROMOTED, KEPT)
+MAX_TIME_MS = 253_402_300_799_000  # the end of the year 9999
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Entry:
     """
 
     previous: str
-    time_ms: int
+    time_ms: Annotated[int, Field(ge=0, le=MAX_TIME_MS)]
     who: str
     action: str
     about: Held | None
@@ -82,12 +84,12 @@ class Entry:
         """Reads what `to_text` gave.
 
         Raises:
-            ValueError, TypeError, KeyError: it is something else.
+            ValueError: it is something else, also by the type of a single value.
         """
-        values = json.loads(text)
-        for name in ("about", "champion_before", "champion_after"):
-            values[name] = None if values[name] is None else Held(**values[name])
-        return Entry(**{**values, "reasons": tuple(values["reasons"])})
+        return _ENTRIES.validate_json(text, strict=True)
+
+
+_ENTRIES = TypeAdapter(Entry)
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,7 @@ def read_ledger(client: MlflowClient, model_name: str) -> Ledger:
             told.add(number)
         try:
             entry = Entry.from_text(text)
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, RecursionError):
             if not is_changed:
                 problems.append(f"entry {number} was not written by segpipe")
             continue
@@ -229,6 +231,8 @@ def _noted_head(client: MlflowClient, name: str) -> tuple[int, str]:
     try:
         number, _, digest = client.get_registered_model(name).tags.get(HEAD, "0").partition(" ")
         return int(number), digest
+    except ValueError:
+        return 0, ""  # not written by segpipe: it secures nothing
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise

@@ -52,8 +52,11 @@ def classes_of_served(model: Path) -> tuple[str, ...]:
     """
     if not (model / "MLmodel").is_file():
         raise IncomparableError(f"it is no MLflow model (no file MLmodel); {MEND}")
-    names = (MlflowModel.load(str(model)).metadata or {}).get("classes")
-    if not names:
+    try:
+        names = (MlflowModel.load(str(model)).metadata or {}).get("classes")
+    except Exception as error:  # of whatever MLflow's reader of YAML meets
+        raise IncomparableError(f"its MLmodel cannot be read: {type(error).__name__}; {MEND}") from error
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise IncomparableError(f"it was not registered by segpipe (its MLmodel names no classes); {MEND}")
     return tuple(names)
 

@@ -19,6 +19,7 @@ from segpipe.tracking.evaluations import EVALUATION
 from segpipe.tracking.ledger import Held, Ledger, read_ledger
 from segpipe.tracking.lineage import NO_PATCH, PATCH, SOURCE
 from segpipe.tracking.run import LINEAGE, WEIGHTS
+from segpipe.tracking.tags import read_number
 from segpipe.tracking.versions import find_warnings, read_model_description, tell_entry, when
 
 METRICS = "evaluation/metrics.json"
@@ -90,10 +91,10 @@ def _files_of_run(version: ModelVersion) -> Iterator[Path]:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return document
+    return document if isinstance(document, dict) else None
 
 
 def _describe_run(client: MlflowClient, version: ModelVersion, model: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -158,7 +159,7 @@ def _describe_predecessors(client: MlflowClient, ledger: Ledger, held: Held) -> 
         found.append(
             {
                 "version": earlier.version,
-                "mean_iou": float(tags["segpipe.val_mean_iou"]) if "segpipe.val_mean_iou" in tags else None,
+                "mean_iou": read_number(tags, "segpipe.val_mean_iou"),
                 "commit": tags.get("segpipe.git_commit"),
                 "from": when(start_ms),
                 "until": when(end_ms) if end_ms else None,

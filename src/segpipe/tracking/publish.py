@@ -37,7 +37,7 @@ from segpipe.tracking.lineage import environment_tags, lineage_files, lineage_ta
 from segpipe.tracking.lock import hold_lock
 from segpipe.tracking.names import metric_name
 from segpipe.tracking.results import Results
-from segpipe.tracking.run import SIGNATURE, WEIGHTS, Description, find_or_create_run, find_run, ship
+from segpipe.tracking.run import SIGNATURE, WEIGHTS, Description, find_or_create_run, find_run, remove_ghosts, ship
 from segpipe.tracking.verdict import ensure_decision, weigh_unregistered
 
 log = logging.getLogger(__name__)
@@ -170,6 +170,7 @@ def record_only(results: Results, checkpoints: Path, settings: Register) -> Regi
 def _ensure_training(client: MlflowClient, results: Results, checkpoints: Path) -> tuple[str, str]:
     """Gives the ids of the training's run and of its logged model."""
     run_id = _ensure_run(client, results, checkpoints / results.model["signature"])
+    remove_ghosts(client, run_id)
     model_id = _ensure_logged_model(client, run_id, results)
     _ensure_evaluation(client, run_id, model_id, results)
     return run_id, model_id

@@ -6,6 +6,7 @@ and all that decides about them part by part.
 """
 
 import contextlib
+import math
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ from segpipe.tracking.differences import Difference, Record, compare, read_json
 from segpipe.tracking.lineage import PARAMS, read_yaml
 from segpipe.tracking.place import STORE
 from segpipe.tracking.registered import PINNED_WEIGHTS, fetch_version
+from segpipe.tracking.tags import read_number
 from segpipe.tracking.worktree import SHORT_SHA, bring_data, bring_recipe, find_commit, open_worktree, run_command
 
 MEAN_IOU = "segpipe.val_mean_iou"
@@ -100,7 +102,7 @@ def rebuild(record: Record, root: Path, say: Callable[[str], None], keep: Path |
             weights_sha256=record.model["weights_sha256"],
             rebuilt_sha256=rebuilt_sha256,
             differences=differences,
-            mean_iou=float(record.tags.get(MEAN_IOU, "nan")),
+            mean_iou=read_number(record.tags, MEAN_IOU) or math.nan,
             rebuilt_mean_iou=float(metrics["val"]["mean_iou"]),
             folder=keep,
         )

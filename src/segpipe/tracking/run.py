@@ -4,6 +4,7 @@ import logging
 import math
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,12 +25,15 @@ from segpipe.tracking.client import connect
 from segpipe.tracking.journal import Entry, Journal
 from segpipe.tracking.names import metric_name, picture_name
 from segpipe.tracking.place import artifact_location
+from segpipe.tracking.tags import read_number
 
 log = logging.getLogger(__name__)
 
 PREVIEW_PX = 256
 
 ATTEMPT, SIGNATURE, WEIGHTS = "segpipe.attempt", "segpipe.signature", "segpipe.weights_sha256"
+CREATED = "segpipe.created_ms"
+GHOST_SECONDS = 600
 LINEAGE = "lineage"  # the folder of a run's files that says where it came from
 SYSTEM_METRICS_SECONDS = 10
 CLOSE_SECONDS = 60
@@ -71,7 +75,10 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def find_run(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> str | None:
-    """Gives the id of the newest run that has all these tags, or None; a run in the bin is taken out of it."""
+    """Gives the id of the newest run that has all these tags, or None; a run in the bin is taken out of it.
+
+    One that holds metrics comes before one that only began: where the answer to its creation was lost, that is a ghost.
+    """
     found = client.get_experiment_by_name(experiment)
     if found is None:
         return None
@@ -80,14 +87,31 @@ def find_run(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> 
     filter_string = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
     newest_first = ["attributes.start_time DESC"]
     for view in (ViewType.ACTIVE_ONLY, ViewType.DELETED_ONLY):
-        runs = client.search_runs([found.experiment_id], filter_string, view, max_results=1, order_by=newest_first)
+        runs = client.search_runs([found.experiment_id], filter_string, view, max_results=10, order_by=newest_first)
         if runs:
-            run_id = str(runs[0].info.run_id)
+            run_id = str(next((run for run in runs if MARKER_METRIC in run.data.metrics), runs[0]).info.run_id)
             if view == ViewType.DELETED_ONLY:
                 client.restore_run(run_id)
                 log.info("MLflow run %s was deleted and is restored", run_id)
             return run_id
     return None
+
+
+def remove_ghosts(client: MlflowClient, run_id: str) -> None:
+    """Removes other runs of a run's attempt: MLflow made them, and its answer was lost, so it was asked again.
+
+    A young one may be that of another process, which publishes the same at the same time: the next publish sees to it.
+    """
+    run = client.get_run(run_id)
+    if (attempt := run.data.tags.get(ATTEMPT)) is None:
+        return
+    young_ms = time.time() * 1000 - GHOST_SECONDS * 1000
+    for ghost in client.search_runs([run.info.experiment_id], f"tags.`{ATTEMPT}` = '{attempt}'"):
+        if ghost.info.run_id != run_id and (read_number(ghost.data.tags, CREATED) or 0) < young_ms:
+            client.set_terminated(ghost.info.run_id, "KILLED")
+            client.delete_tag(ghost.info.run_id, ATTEMPT)  # or it might be found again in the bin
+            client.delete_run(ghost.info.run_id)
+            log.info("MLflow run %s was begun and never used, and is removed", ghost.info.run_id)
 
 
 def find_or_create_run(client: MlflowClient, description: Description, attempt: str, start_ms: int | None) -> str:
@@ -106,7 +130,8 @@ def _create_run(client: MlflowClient, description: Description, attempt: str, st
     else:
         place = artifact_location(client.tracking_uri, description.experiment)
         experiment_id = client.create_experiment(description.experiment, place)
-    tags = {**description.tags, SIGNATURE: description.signature, ATTEMPT: attempt}
+    now = {CREATED: str(time.time_ns() // 1_000_000)}  # a run's own start is that of the training
+    tags = {**description.tags, **now, SIGNATURE: description.signature, ATTEMPT: attempt}
     run = client.create_run(experiment_id, start_time=start_ms, tags=tags, run_name=_run_name(description))
     run_id = str(run.info.run_id)
     params = [Param(name, value) for name, value in flatten(description.params).items()]

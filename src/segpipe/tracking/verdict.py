@@ -6,6 +6,7 @@ there is another champion, it is gathered against that one.
 
 import json
 import logging
+import math
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import Any
 
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
+from pydantic import BaseModel, Field, ValidationError
 
 from segpipe.config.register import Register
 from segpipe.data.store import Store
@@ -37,6 +39,7 @@ from segpipe.tracking.gate import Candidate, Decision, decide
 from segpipe.tracking.ledger import KEPT, PROMOTED, Entry, Held, Ledger, read_ledger
 from segpipe.tracking.measure import latency_ms_of_served
 from segpipe.tracking.results import Results
+from segpipe.tracking.tags import read_number
 from segpipe.tracking.trust import by_this_package
 
 log = logging.getLogger(__name__)
@@ -168,7 +171,7 @@ def _weigh(
         else Candidate(
             str(champion.version),
             theirs.confusions,
-            float(champion.tags.get(WEIGHTS_BYTES, "nan")) / MEGABYTE,
+            (read_number(champion.tags, WEIGHTS_BYTES) or math.nan) / MEGABYTE,
             latencies_ms.get(1),
         ),
         results.class_names,
@@ -194,12 +197,12 @@ def _on_same_images(
             "version %s, the champion, was measured on other images or labels; measuring it again", champion.version
         )
         stored = measure_again(client, champion, _validation(results, mine.digest))
-    before = champion.tags.get(MEAN_IOU)
+    before = read_number(champion.tags, MEAN_IOU)
     if before is None or champion.tags.get(EVALUATION) == mine.digest:
         return mine, stored.ordered_as(mine), ()
     note = (
         f"Version {champion.version}, the champion, was registered by other validation images, labels or classes (mIoU "
-        f"{float(before):.4f} there) and was measured again on these: {stored.mean_iou:.4f}."
+        f"{before:.4f} there) and was measured again on these: {stored.mean_iou:.4f}."
     )
     (mine, stored), num_seen = leave_out([mine, stored.ordered_as(mine)], [champion])
     if num_seen:
@@ -226,20 +229,45 @@ def _time(policy: Register, results: Results, champion: ModelVersion | None) -> 
         return dict(enumerate(latency_ms_of_served(models, store)))
 
 
+class _Delta(BaseModel):
+    """How a score differs from the champion's, with its 95% interval."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class _Figures(BaseModel):
+    """The parts of an entry's evidence that a version's page shows."""
+
+    delta: _Delta | None = None
+    class_deltas: dict[str, _Delta] = Field(default_factory=dict)
+    probability: float | None = None
+
+    @staticmethod
+    def of(entry: Entry) -> "_Figures":
+        """Gives the figures of an entry; none where somebody else wrote them otherwise."""
+        try:
+            return _Figures.model_validate(entry.evidence)
+        except ValidationError:
+            return _Figures()
+
+
 def _show(client: MlflowClient, version: ModelVersion, results: Results, entry: Entry) -> None:
     """Makes the version in MLflow's pages say what the ledger says."""
     shown = f"{entry.time_ms} {entry.action}"
     if version.tags.get(SHOWN) == shown:
         return
-    name, number, evidence = version.name, version.version, entry.evidence
+    name, number, figures = version.name, version.version, _Figures.of(entry)
     retry_busy(lambda: client.update_model_version(name, number, _describe(results, entry)))
     tags = {DECISION: KEPT if entry.action == KEPT else PROMOTED, REASONS: json.dumps(entry.reasons)}
-    if (delta := evidence.get("delta")) is not None and entry.champion_before is not None:
+    if (delta := figures.delta) is not None and entry.champion_before is not None:
         tags["segpipe.compared_with"] = entry.champion_before.version
-        tags["segpipe.delta"] = f"{delta['value']:+.4f}"
-        if delta["low"] is not None:
-            tags["segpipe.delta_interval"] = f"{delta['low']:+.4f} to {delta['high']:+.4f}"
-            tags["segpipe.probability_better"] = f"{evidence['probability']:.4f}"
+        if delta.value is not None:
+            tags["segpipe.delta"] = f"{delta.value:+.4f}"
+        if delta.low is not None and delta.high is not None and figures.probability is not None:
+            tags["segpipe.delta_interval"] = f"{delta.low:+.4f} to {delta.high:+.4f}"
+            tags["segpipe.probability_better"] = f"{figures.probability:.4f}"
     # Last: a version without this tag is shown again.
     tags[SHOWN] = shown
     for key, value in tags.items():
@@ -247,23 +275,22 @@ def _show(client: MlflowClient, version: ModelVersion, results: Results, entry: 
 
 
 def _describe(results: Results, entry: Entry) -> str:
-    splits, evidence = list(results.metrics), entry.evidence
-    deltas: Mapping[str, Any] = evidence.get("class_deltas", {})
+    splits, figures = list(results.metrics), _Figures.of(entry)
     columns = list(splits)
-    if evidence.get("delta") is not None and entry.champion_before is not None:
+    if figures.delta is not None and entry.champion_before is not None:
         columns += [f"champion {entry.champion_before.version}, val", "difference", "95% interval"]
     rows = ["| | " + " | ".join(columns) + " |", "| --- |" + " --- |" * len(columns)]
 
-    def add(label: str, values: list[float | None], delta: Mapping[str, float | None] | None) -> None:
+    def add(label: str, values: list[float | None], delta: _Delta | None) -> None:
         cells = ["-" if value is None else f"{value:.4f}" for value in values]
         if len(columns) > len(splits):
             cells += ["-"] * 3 if delta is None else _cells(values[0], delta)
         rows.append(f"| {label} | " + " | ".join(cells) + " |")
 
-    add("mIoU", [results.metrics[split]["mean_iou"] for split in splits], evidence.get("delta"))
+    add("mIoU", [results.metrics[split]["mean_iou"] for split in splits], figures.delta)
     add("pixel accuracy", [results.metrics[split]["pixel_accuracy"] for split in splits], None)
     for name in results.class_names:
-        add(name, [results.metrics[split]["iou"][name] for split in splits], deltas.get(name))
+        add(name, [results.metrics[split]["iou"][name] for split in splits], figures.class_deltas.get(name))
     verdict = "Not promoted" if entry.action == KEPT else "Promoted"
     text = "\n".join([f"**{verdict}.**", "", *(f"- {reason}" for reason in entry.reasons), ""])[:MAX_DESCRIPTION_CHARS]
     for index, row in enumerate(rows):
@@ -273,8 +300,8 @@ def _describe(results: Results, entry: Entry) -> str:
     return text
 
 
-def _cells(value: float | None, delta: Mapping[str, float | None]) -> list[str]:
-    difference, low, high = delta["value"], delta["low"], delta["high"]
+def _cells(value: float | None, delta: _Delta) -> list[str]:
+    difference, low, high = delta.value, delta.low, delta.high
     if value is None or difference is None:
         return ["-"] * 3
     interval = "-" if low is None or high is None else f"{low:+.4f} to {high:+.4f}"

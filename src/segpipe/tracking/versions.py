@@ -1,7 +1,6 @@
 """What the registry holds of its versions: for lists, for one version, and to find the one that is meant."""
 
 import json
-import math
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from segpipe.tracking.evaluations import EVALUATION, MEAN_IOU, WEIGHTS_BYTES
 from segpipe.tracking.ledger import Entry, Ledger, Sealed, read_ledger
 from segpipe.tracking.names import read_name
 from segpipe.tracking.run import WEIGHTS
+from segpipe.tracking.tags import number_in, read_number, read_texts
 from segpipe.tracking.verdict import MEGABYTE
 
 INTERVAL, IOU_PREFIX = "segpipe.val_mean_iou_interval", "segpipe.val_iou."
@@ -101,7 +101,7 @@ def summarize(version: ModelVersion, decided: Entry | None) -> dict[str, Any]:
     return {
         "version": str(version.version),
         "created": when(version.creation_timestamp),
-        "mean_iou": _number(tags.get(MEAN_IOU)),
+        "mean_iou": read_number(tags, MEAN_IOU),
         "low": low,
         "high": high,
         "decision": decided.action if decided else tags.get(DECISION, UNDECIDED),
@@ -116,21 +116,13 @@ def summarize(version: ModelVersion, decided: Entry | None) -> dict[str, Any]:
 def read_interval(version: ModelVersion) -> tuple[float | None, float | None]:
     """Gives the 95% interval of a version's validation mIoU; None twice where none is known."""
     low, _, high = version.tags.get(INTERVAL, "").partition(" to ")
-    return _number(low), _number(high)
+    return number_in(low), number_in(high)
 
 
 def size_mb(version: ModelVersion) -> float | None:
     """Gives the size of a version's weights, megabytes."""
-    num_bytes = _number(version.tags.get(WEIGHTS_BYTES))
+    num_bytes = read_number(version.tags, WEIGHTS_BYTES)
     return None if num_bytes is None else num_bytes / MEGABYTE
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "nan")
-    except ValueError:
-        return None
-    return None if math.isnan(value) else value
 
 
 def describe_version(client: MlflowClient, version: ModelVersion) -> dict[str, Any]:
@@ -147,8 +139,10 @@ def describe_version(client: MlflowClient, version: ModelVersion) -> dict[str, A
         "is_champion": is_champion,
         "is_pinned": is_champion and ledger.is_pinned,
         "run_id": version.run_id,
-        "reasons": list(decided.reasons) if decided else json.loads(tags.get(REASONS, "[]")),
-        "iou": {read_name(n.removeprefix(IOU_PREFIX)): _number(v) for n, v in tags.items() if n.startswith(IOU_PREFIX)},
+        "reasons": list(decided.reasons) if decided else read_texts(tags, REASONS),
+        "iou": {
+            read_name(n.removeprefix(IOU_PREFIX)): number_in(v) for n, v in tags.items() if n.startswith(IOU_PREFIX)
+        },
         "tags": dict(sorted(tags.items())),
         "ledger": [tell_entry(sealed) for sealed in ledger.entries if sealed.entry.about == held],
         "warnings": find_warnings(client, ledger),
@@ -174,7 +168,7 @@ def read_model_description(version: ModelVersion) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         try:
             found = mlflow.artifacts.download_artifacts(f"{address}/artifacts/model/model.json", dst_path=folder)
-            description: dict[str, Any] = json.loads(Path(found).read_text(encoding="utf-8"))
-        except (MlflowException, OSError):
+            description = json.loads(Path(found).read_text(encoding="utf-8"))
+        except (MlflowException, OSError, ValueError):
             return {}
-    return description
+    return description if isinstance(description, dict) else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from mlflow.tracking import MlflowClient
 from PIL import Image
 
 from segpipe.tracking.journal import Entry
-from segpipe.tracking.run import flatten, ship
+from segpipe.tracking.run import ATTEMPT, CREATED, find_run, flatten, remove_ghosts, ship
 
 
 def test_flatten_gives_dotted_names_and_text() -> None:
@@ -39,3 +40,21 @@ def test_a_picture_of_any_size_is_taken(client: MlflowClient, tmp_path: Path, si
         ship(client, run_id, entries)
     pictures = [artifact.path for artifact in client.list_artifacts(run_id, "images")]
     assert len([path for path in pictures if path.endswith(".png")]) == 1
+
+
+def test_a_run_whose_creation_was_answered_to_nobody_is_removed_by_the_next_publish(client: MlflowClient) -> None:
+    old, now = "1000", str(time.time_ns() // 1_000_000)
+    tags = {ATTEMPT: "mine", "segpipe.signature": "s"}
+    used = client.create_run("0", start_time=5, tags={**tags, CREATED: old}).info.run_id
+    ghost = client.create_run("0", start_time=6, tags={**tags, CREATED: old}).info.run_id
+    of_another_process = client.create_run("0", start_time=6, tags={**tags, CREATED: now}).info.run_id
+    other = client.create_run("0", tags={ATTEMPT: "other", CREATED: old}).info.run_id
+    ship(client, used, [Entry(1, 0, {"train_loss": 1.0})])
+    assert find_run(client, "Default", {ATTEMPT: "mine"}) == used
+    remove_ghosts(client, used)
+    left = {run.info.run_id for run in client.search_runs(["0"])}
+    assert left == {used, of_another_process, other}
+    assert client.get_run(ghost).info.status == "KILLED"
+    client.delete_run(used)
+    client.delete_run(of_another_process)
+    assert find_run(client, "Default", {ATTEMPT: "mine"}) == used  # out of the bin, and not the ghost
