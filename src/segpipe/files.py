@@ -1,6 +1,7 @@
 """Files that are either whole or not there."""
 
 import contextlib
+import errno
 import glob
 import hashlib
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 LEFT_OVER_SECONDS = 3600
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def sha256_of_file(path: Path) -> str:
@@ -31,16 +33,28 @@ def _sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Says what was being written when the space ended: the system's own error of a `write` does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_SPACE or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Gives a path to write to; on success its content takes the place of `path`, synced to disk, in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_left_overs(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+        with _naming(path):
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -69,9 +83,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:
         temporary.chmod(0o755)
-        yield temporary
-        for file in sorted(temporary.rglob("*")):
-            _sync(file)
+        with _naming(path):
+            yield temporary
+            for file in sorted(temporary.rglob("*")):
+                _sync(file)
         if path.exists():
             shutil.rmtree(path)
         temporary.replace(path)

@@ -182,8 +182,8 @@ def find_faults_in_mlflow(project: Project, stage: str) -> list[str]:
         return faults
     if len(runs) != 1:
         faults.append(f"MLflow has {len(runs)} runs of one training")
-    versions = client.search_model_versions(f"name = '{MODEL_NAME}'")
-    champions = [version.version for version in versions if "champion" in version.aliases]
-    if [str(version.version) for version in versions] != ["1"] or len(champions) != 1:
-        faults.append(f"MLflow has versions {[version.version for version in versions]}, champions {champions}")
+    versions = [str(version.version) for version in client.search_model_versions(f"name = '{MODEL_NAME}'")]
+    champion = client.get_registered_model(MODEL_NAME).aliases.get("champion")
+    if (versions, str(champion)) != (["1"], "1"):
+        faults.append(f"MLflow has versions {versions}, champion {champion}")
     return faults + list(read_ledger(client, MODEL_NAME).problems)

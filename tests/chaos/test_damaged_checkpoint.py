@@ -67,7 +67,6 @@ def test_a_damaged_checkpoint_is_named_and_changes_no_weight(
     faults += stale.find_faults_in_mlflow(project, "train") if done.returncode == 0 else []
     print(f"{how}: {faults or 'ok'}")
     assert faults == []
-    assert training.epochs_reported(project) == training.NUM_EPOCHS
 
 
 def test_where_both_checkpoints_are_damaged_the_training_begins_again(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,20 @@ def test_whole_file_replaces_in_one_step_and_makes_its_folder(tmp_path: Path) ->
             assert not path.exists() or path.read_text() == "first"
         assert path.read_text() == text
     assert _names(path.parent) == ["a.txt"]
+
+
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+@pytest.mark.parametrize(
+    ("raised", "named"),
+    [(errno.ENOSPC, "result"), (errno.EFBIG, "result"), (errno.ECONNRESET, None)],
+)
+def test_where_the_space_ends_the_file_is_named(
+    tmp_path: Path, whole: Callable[[Path], AbstractContextManager[Path]], raised: int, named: str | None
+) -> None:
+    with pytest.raises(OSError, match=os.strerror(raised)) as caught, whole(tmp_path / "result"):
+        raise OSError(raised, os.strerror(raised))
+    assert caught.value.errno == raised
+    assert caught.value.filename == (named and str(tmp_path / named))
 
 
 def test_whole_file_keeps_the_old_and_leaves_nothing_on_error(tmp_path: Path) -> None:

@@ -105,6 +105,8 @@ def _bring_up_to_date(path: Path) -> None:
         except TrackingError as error:
             if had_content:
                 raise TrackingError(_advice(path, str(error))) from error
+            if not path.exists():
+                raise TrackingError(f"MLflow's store {path} cannot be made: {error}; nothing was changed") from error
             log.warning("%s was left half made by a process that was killed, and held nothing; making it again", path)
             _remove(part)
             _migrate(part)

@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,3 +169,13 @@ def test_other_addresses_are_left_alone(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     prepare(other)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_store_that_finds_no_space_is_named_and_nothing_is_left(store: Path) -> None:
+    limited = f"ulimit -f 4; exec {sys.executable} -m segpipe.tracking.store {address(store)}"
+    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"segpipe: MLflow's store {store} cannot be made: " in done.stderr
+    assert "nothing was changed" in done.stderr
+    assert "killed" not in done.stderr  # no process was
+    assert {path.name for path in store.parent.iterdir()} <= {"mlflow.db.lock"}
