@@ -283,7 +283,4 @@ def add_pipelines(project: Project) -> Project:
 def with_environment(root: Path) -> Project:
     """A clone of a project with pipelines, as `make setup` leaves it."""
     (root / ".venv").symlink_to(Path(sys.executable).parents[1])
-    # .gitignore names a folder, and this is a link.
-    with (root / ".git/info/exclude").open("a", encoding="utf-8") as file:
-        file.write("/.venv\n")
     return Project(root, {"PYTHONPATH": f"{root}{os.pathsep}{root / 'src'}"})
