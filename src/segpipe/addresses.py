@@ -19,8 +19,8 @@ _ADDRESS = re.compile(
 )
 # Of an address that a library tells without its server: `/bucket/key?X-Amz-Signature=...`.
 _PATH = re.compile(r"((?<![^\s\"'(=:])/[^\s?#\"'<>`]*\?)[\w.%-]+=[^\s\"'<>`]*")
-_NO_PORT = re.compile(r"[^/@:\[\]]*:(?!\d*(?:/|$))[^@]*")
 _END_OF_SENTENCE = re.compile(r"[)\]}'.,;:]+$")
+_NO_PORT = re.compile(rf"[^/@:\[\]]*:(?!\d*(?:/|$|{_END_OF_SENTENCE.pattern}))[^@]*")
 
 
 def redact(text: str) -> str:

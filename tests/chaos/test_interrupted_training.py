@@ -106,6 +106,7 @@ def test_a_training_that_is_asked_to_stop_writes_a_checkpoint_and_goes_on(
     assert_one_whole_run(finished)
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_dvc_and_the_training_and_costs_no_step(finished: Project, uninterrupted_weights: bytes) -> None:
     prepare(finished)
     # A terminal sends it to all of the group in the foreground.
@@ -144,6 +145,7 @@ def test_a_training_that_dvc_has_not_recorded_ends_at_once_with_the_same_weights
     assert (finished.root / WEIGHTS).read_bytes() == uninterrupted_weights
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_in_the_checkpoint_changes_no_weight(
     finished: Project, training: "subprocess.Popen[str]", uninterrupted_weights: bytes
 ) -> None:

@@ -44,6 +44,10 @@ def test_an_address(address: str, shown: str) -> None:
         ("{source: https://a:b@h, sha256: 0}", "{source: https://h, sha256: 0}"),
         ('{"url": "https://a:b@h"}', '{"url": "https://h"}'),
         ("is it a/b? yes: c=d", "is it a/b? yes: c=d"),
+        (
+            "they run at http://h:1, http://h:2; or (tcp://h:3): no",
+            "they run at http://h:1, http://h:2; or (tcp://h:3): no",
+        ),
         ("https://me:pass word@host/x", "https://... word@host/x"),
     ],
 )
