@@ -1,4 +1,4 @@
-"""A new MLflow store, met by several at once: first publishes beside one another and beside `make up`."""
+"""A new MLflow store that a first publish and `make up` meet at once; several publishes: test_first_publish.py."""
 
 from __future__ import annotations
 
@@ -6,24 +6,12 @@ import pytest
 from integration.project import MODEL_NAME, TIMEOUT_SECONDS, Project, add_pipelines
 from integration.services import Services, find_free_ports
 
-NUM_ROUNDS = 3
-NUM_PUBLISHES = 4
-
 pytestmark = pytest.mark.slow
 
 
 def remove_store(project: Project) -> None:
     for path in project.root.glob("mlflow.db*"):
         path.unlink()
-
-
-def test_first_publishes_at_once_make_one_store_and_one_version(finished: Project) -> None:
-    for _ in range(NUM_ROUNDS):
-        remove_store(finished)
-        processes = [finished.start("segpipe", "publish") for _ in range(NUM_PUBLISHES)]
-        texts = [process.communicate(timeout=TIMEOUT_SECONDS) for process in processes]
-        assert [process.returncode for process in processes] == [0] * NUM_PUBLISHES, texts
-        assert len(finished.client().search_model_versions(f"name = '{MODEL_NAME}'")) == 1
 
 
 def test_a_first_publish_beside_make_up_makes_one_store(finished: Project) -> None:
