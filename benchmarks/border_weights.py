@@ -30,8 +30,8 @@ import torch
 from PIL import Image
 
 from segpipe.classes import IGNORE_INDEX
-from segpipe.data.rendered_set import write_rendered_set
 from segpipe.losses.parts.border_map import NEGLIGIBLE, measure_closeness
+from starter_data.rendered_set import write_rendered_set
 
 HEIGHT, WIDTH, SIGMA_PX = 360, 480, 5.0
 NUM_SEQUENCES, NUM_FRAMES, BATCH, NUM_ROUNDS = 4, 4, 4, 5

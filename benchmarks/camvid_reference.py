@@ -23,7 +23,7 @@ from torchvision.transforms import v2
 
 from segpipe.classes import IGNORE_INDEX
 from segpipe.data.store import Store
-from segpipe.engine.evaluate import evaluate
+from segpipe.inference.evaluate import evaluate
 from segpipe.models.lraspp_mobilenet_v3_large import build_model
 
 BATCH, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, POWER = 8, 0.01, 0.9, 1e-4, 0.9

@@ -18,10 +18,10 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from segpipe.config.train import LossTerm
-from segpipe.engine.checkpoint import CHECKPOINT, BestWeights, Progress, load_checkpoint, save_checkpoint
-from segpipe.engine.device import keep_freed_memory, make_repeatable
-from segpipe.engine.network import build_network
-from segpipe.engine.objective import make_objective
+from segpipe.inference.device import keep_freed_memory, make_repeatable
+from segpipe.inference.network import build_network
+from segpipe.training.checkpoint import CHECKPOINT, BestWeights, Progress, load_checkpoint, save_checkpoint
+from segpipe.training.objective import make_objective
 
 NUM_CLASSES, NUM_THREADS, AUXILIARY_WEIGHT = 11, 2, 0.4
 DEFAULT_MODELS = ("compact_fpn", "fcn_resnet50")

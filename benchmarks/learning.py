@@ -29,17 +29,17 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from segpipe.choices import READERS
 from segpipe.classes import IGNORE_INDEX, ClassTable
 from segpipe.config.train import LossTerm
-from segpipe.data.overlay import side_by_side
-from segpipe.data.source import RawSample
-from segpipe.engine.device import keep_freed_memory, make_repeatable
-from segpipe.engine.network import build_network, predict_masks, to_input
-from segpipe.engine.objective import make_objective
+from segpipe.data.sources.source import RawSample
+from segpipe.inference.device import keep_freed_memory, make_repeatable
+from segpipe.inference.network import build_network, predict_masks, to_input
 from segpipe.metrics.confusion import confusion_matrices
 from segpipe.metrics.scores import scores_of
 from segpipe.models import list_models
-from segpipe.registry import READERS
+from segpipe.reports.overlay import side_by_side
+from segpipe.training.objective import make_objective
 
 ROOT = Path(__file__).parents[1]
 NUM_FRAMES = 4

@@ -28,18 +28,18 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from segpipe.choices import AUGMENTATIONS
 from segpipe.classes import ClassTable
 from segpipe.config.augment import Augment
-from segpipe.data import loader as loader_module
-from segpipe.data import shards
-from segpipe.data.loader import TrainLoader
-from segpipe.data.rendered_set import write_rendered_set
-from segpipe.data.renderer import CLASS_COLORS, CLASS_NAMES
+from segpipe.data.building import shards
+from segpipe.data.loading import loader as loader_module
+from segpipe.data.loading.loader import TrainLoader
 from segpipe.data.store import Store, write_manifest
-from segpipe.engine.device import keep_freed_memory
-from segpipe.engine.network import normalize
-from segpipe.engine.prefetch import send_ahead
-from segpipe.registry import AUGMENTATIONS
+from segpipe.inference.device import keep_freed_memory
+from segpipe.inference.network import normalize
+from segpipe.training.prefetch import send_ahead
+from starter_data import CLASS_COLORS, CLASS_NAMES
+from starter_data.rendered_set import write_rendered_set
 
 HEIGHT, WIDTH, BATCH = 360, 480, 8
 NUM_SEQUENCES, NUM_FRAMES = 6, 16

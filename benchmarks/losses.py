@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from segmentation_models_pytorch import losses as peers
 
+from segpipe.choices import LOSSES
 from segpipe.classes import IGNORE_INDEX
-from segpipe.registry import LOSSES
 
 BATCH, NUM_CLASSES, HEIGHT, WIDTH = 8, 11, 360, 480
 NUM_THREADS, NUM_ROUNDS = 1, 5

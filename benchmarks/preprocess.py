@@ -27,11 +27,11 @@ import numpy as np
 from joblib import Parallel, delayed
 from PIL import Image
 
+from segpipe.choices import READERS
 from segpipe.config.preprocess import Preprocess
-from segpipe.data.build import build_store
-from segpipe.data.histogram import count_values
-from segpipe.data.source import Source
-from segpipe.registry import READERS
+from segpipe.data.building.build import build_store
+from segpipe.data.masks.histogram import count_values
+from segpipe.data.sources.source import Source
 
 NUM_PROCESSES = 2
 NUM_NEW = 10

@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 
 from segpipe.config import load_config
-from segpipe.tracking.champion import CHAMPION, identify
+from segpipe.registry.champion import CHAMPION, identify
+from segpipe.registry.ledger import Entry, Ledger, append, mark_applied
 from segpipe.tracking.client import connect
-from segpipe.tracking.ledger import Entry, Ledger, append, mark_applied
 
 NUM_VERSIONS, RUNS = 1000, 5
 PARAMS = Path(__file__).parents[1] / "params.yaml"

@@ -28,7 +28,7 @@ import webdataset
 from PIL import Image
 
 from segpipe.classes import ClassTable
-from segpipe.data.shards import SHARDS, Sample, split_into_runs, write_shards
+from segpipe.data.building.shards import SHARDS, Sample, split_into_runs, write_shards
 from segpipe.data.store import Store, write_manifest
 
 HEIGHT, WIDTH, CROP = 360, 480, 256

@@ -50,9 +50,9 @@ def measure(style: str, model_name: str, options: argparse.Namespace) -> dict[st
     import torch
 
     from segpipe.config.train import LossTerm
-    from segpipe.engine.device import keep_freed_memory, make_repeatable
-    from segpipe.engine.network import MEAN_RGB, STD_RGB, build_network, to_input
-    from segpipe.engine.objective import make_objective
+    from segpipe.inference.device import keep_freed_memory, make_repeatable
+    from segpipe.inference.network import MEAN_RGB, STD_RGB, build_network, to_input
+    from segpipe.training.objective import make_objective
 
     device = torch.device(options.device)
     weights = torch.ones(NUM_CLASSES, device=device)
@@ -91,8 +91,8 @@ def measure(style: str, model_name: str, options: argparse.Namespace) -> dict[st
 
 def build_plainly(model_name: str) -> Any:
     """Builds the network as its library gives it; ours without what only segpipe would do."""
+    from segpipe.choices import MODELS
     from segpipe.models import read_card
-    from segpipe.registry import MODELS
 
     defaults = MODELS.function_of(model_name).__kwdefaults__ or {}
     source = read_card(model_name).source

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from segpipe.choices import MODELS
 from segpipe.models import has_pretrained, list_models, read_card
-from segpipe.registry import MODELS
 
 NUM_CLASSES = 5
 

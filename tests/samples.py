@@ -11,10 +11,10 @@ from PIL import Image
 
 from segpipe.classes import ClassTable
 from segpipe.config.preprocess import Preprocess
-from segpipe.data import shards
-from segpipe.data.build import Built, build_store
-from segpipe.data.labels import IndexMask, plain_indices
-from segpipe.data.source import RawSample, Source
+from segpipe.data.building import shards
+from segpipe.data.building.build import Built, build_store
+from segpipe.data.masks.labels import IndexMask, plain_indices
+from segpipe.data.sources.source import RawSample, Source
 from segpipe.data.store import Store, write_manifest
 from segpipe.files import sha256_of_file
 

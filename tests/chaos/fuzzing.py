@@ -23,10 +23,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from segpipe.classes import IGNORE_INDEX
-from segpipe.data.checks import check_sample
-from segpipe.data.fault_picture import mark_fault
 from segpipe.data.images import read_image, size_of_image
-from segpipe.data.labels import ColorMask, IndexMask, Label, plain_indices
+from segpipe.data.inspection.checks import check_sample
+from segpipe.data.inspection.fault_picture import mark_fault
+from segpipe.data.masks.labels import ColorMask, IndexMask, Label, plain_indices
 
 HEIGHT, WIDTH, NUM_CLASSES = 48, 64, 6
 SECONDS_PER_FILE = 10

@@ -16,7 +16,7 @@ from chaos import test_interrupted_training as training
 from integration.project import EXPERIMENT, MODEL_NAME, Project
 from mlflow.entities import ViewType
 
-from segpipe.tracking.ledger import read_ledger
+from segpipe.registry.ledger import read_ledger
 
 PATIENCE_SECONDS = 300
 GONE_SECONDS = 120

@@ -9,7 +9,7 @@ from integration.project import EXPERIMENT, MODEL_NAME, TIMEOUT_SECONDS, Project
 from mlflow.entities import ViewType
 from stores import open_store
 
-from segpipe.tracking.ledger import read_ledger
+from segpipe.registry.ledger import read_ledger
 
 NUM_ROUNDS, NUM_CLONES = 20, 6
 

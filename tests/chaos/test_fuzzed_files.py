@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from chaos import fuzzing
 
-from segpipe.data.labels import ColorMask, IndexMask, plain_indices
+from segpipe.data.masks.labels import ColorMask, IndexMask, plain_indices
 
 # A file without a checksum cannot tell that a value became another valid one; docs/data-faults.md says so.
 WITHOUT_CHECKSUM = ("tiff", "bmp", "gif", "ppm", "webp")

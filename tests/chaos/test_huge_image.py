@@ -28,9 +28,9 @@ from safetensors.torch import save_file
 from samples import Sample, write_store
 
 from segpipe.classes import ClassTable
-from segpipe.data.rendered_set import write_rendered_set
-from segpipe.data.renderer import CLASS_COLORS, CLASS_NAMES
-from segpipe.engine.network import DESCRIPTION, WEIGHTS, build_network
+from starter_data.rendered_set import write_rendered_set
+from starter_data import CLASS_COLORS, CLASS_NAMES
+from segpipe.inference.network import DESCRIPTION, WEIGHTS, build_network
 from segpipe.files import sha256_of_file
 
 side_px = int(sys.argv[1])
@@ -69,11 +69,11 @@ import json, pathlib
 import torch
 
 from segpipe.config import load_config
-from segpipe.data.loader import TrainLoader
+from segpipe.data.loading.loader import TrainLoader
 from segpipe.data.store import Store
-from segpipe.engine.device import keep_freed_memory, make_repeatable
-from segpipe.engine.fit import Fit, fit
-from segpipe.engine.network import build_network
+from segpipe.inference.device import keep_freed_memory, make_repeatable
+from segpipe.training.fit import Fit, fit
+from segpipe.inference.network import build_network
 from segpipe.losses.cross_entropy import build_loss
 
 

@@ -12,7 +12,7 @@ import pytest
 from integration.project import EXPERIMENT, Project
 from mlflow.entities import ViewType
 
-from segpipe.engine.checkpoint import read_checkpoint
+from segpipe.training.checkpoint import read_checkpoint
 
 NUM_EPOCHS = 40
 EPOCHS = list(range(1, NUM_EPOCHS + 1))

@@ -27,7 +27,7 @@ from team import test_postgres
 from team.registry import running_registry
 
 from segpipe.config.register import Register
-from segpipe.tracking.ledger import read_ledger
+from segpipe.registry.ledger import read_ledger
 
 NUM_ROUNDS, NUM_INTERVAL_ROUNDS = 50, 5
 NUM_IMAGES, NUM_SEQUENCES = 3, 24

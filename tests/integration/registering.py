@@ -31,8 +31,8 @@ from safetensors.numpy import load_file, save_file
 from segpipe.config.register import Register
 from segpipe.files import sha256_of_file, write_json
 from segpipe.metrics.scores import scores_of
-from segpipe.tracking import lock
-from segpipe.tracking.champion import (
+from segpipe.registry import lock
+from segpipe.registry.champion import (
     change_champion,
     find_champion,
     find_outside_change,
@@ -41,11 +41,11 @@ from segpipe.tracking.champion import (
     roll_back,
     unpin,
 )
+from segpipe.registry.ledger import read_ledger
+from segpipe.registry.publish import Registration, publish
+from segpipe.registry.results import Results
 from segpipe.tracking.client import connect
 from segpipe.tracking.history import write_history
-from segpipe.tracking.ledger import read_ledger
-from segpipe.tracking.publish import Registration, publish
-from segpipe.tracking.results import Results
 
 NUM_PROCESSES = 8
 NUM_CLASSES, CLASS_PX = 3, 100
@@ -57,7 +57,7 @@ WRITERS = ("create_", "set_", "log_", "delete_", "update_", "finalize_")
 CONTEXT = multiprocessing.get_context("forkserver")
 STORES = ["mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store"]
 CONTEXT.set_forkserver_preload(
-    ["__main__", "segpipe.tracking.publish", "mlflow.pyfunc.loaders", "pyarrow.parquet", *STORES]
+    ["__main__", "segpipe.registry.publish", "mlflow.pyfunc.loaders", "pyarrow.parquet", *STORES]
 )
 
 

@@ -11,9 +11,9 @@ import pytest
 from samples import Sample, build, content_of, write_source
 
 from segpipe.classes import ClassTable
-from segpipe.data import shards
-from segpipe.data.source import Source
-from segpipe.data.workers import VARIABLE
+from segpipe.data.building import shards
+from segpipe.data.building.workers import VARIABLE
+from segpipe.data.sources.source import Source
 from segpipe.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def test_a_cluster_without_workers_is_an_error(
     monkeypatch: pytest.MonkeyPatch, cluster: LocalCluster, source: Source, tmp_path: Path
 ) -> None:
     cluster.scale(0)
-    monkeypatch.setattr("segpipe.data.workers.MAX_WAIT_SECONDS", 0.5)
+    monkeypatch.setattr("segpipe.data.building.workers.MAX_WAIT_SECONDS", 0.5)
     monkeypatch.setenv(VARIABLE, f"dask:{cluster.scheduler_address}")
     with pytest.raises(ConfigError, match="the cluster does not answer: "):
         build(source, tmp_path / "source", tmp_path / "out")

@@ -10,7 +10,7 @@ from integration.challenger import fabricate_challenger
 from integration.project import DATASET_YAML, MODEL_NAME, Project, add_sample, message_of_refusal, paint
 from ruamel.yaml import YAML
 
-from segpipe.tracking.ledger import Entry, Ledger, read_ledger
+from segpipe.registry.ledger import Entry, Ledger, read_ledger
 
 
 def ledger_of(project: Project) -> Ledger:
@@ -57,7 +57,7 @@ def test_a_champion_of_other_validation_images_is_measured_again_by_its_own_code
     fabricate_challenger(finished, 1.0)
     finished.change_params("register.block_length", 1)
     # Today's sources hold another network: that must not matter to the champion.
-    network = finished.root / "src/segpipe/engine/network.py"
+    network = finished.root / "src/segpipe/inference/network.py"
     network.write_text(network.read_text(encoding="utf-8").replace("logits_NCHW.max(dim=1)", "1 / 0"), encoding="utf-8")
 
     registration = register(finished)

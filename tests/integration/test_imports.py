@@ -26,7 +26,7 @@ class Blocker:
             raise ImportError(f"blocked: {name}")
 
 sys.meta_path.insert(0, Blocker())
-for name in ("segpipe.engine", "segpipe.models", "segpipe.losses", "segpipe.metrics"):
+for name in ("segpipe.training", "segpipe.inference", "segpipe.models", "segpipe.losses", "segpipe.metrics"):
     package = importlib.import_module(name)
     for module in pkgutil.iter_modules(package.__path__, name + "."):
         importlib.import_module(module.name)

@@ -11,12 +11,12 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageFile
 
+from segpipe.choices import READERS
 from segpipe.classes import IGNORE_INDEX
 from segpipe.config.preprocess import Policy
-from segpipe.data.decoding import decode_sample
-from segpipe.data.labels import ColorMask, IndexMask, Label, plain_indices
-from segpipe.data.source import RawSample
-from segpipe.registry import READERS
+from segpipe.data.building.decoding import decode_sample
+from segpipe.data.masks.labels import ColorMask, IndexMask, Label, plain_indices
+from segpipe.data.sources.source import RawSample
 
 ROOT = Path(__file__).parents[2]
 CAMVID = Path(os.environ.get("CAMVID", ROOT.parent / "shared/camvid/camvid.zip"))
@@ -660,7 +660,7 @@ def test_a_turned_image_is_mended_to_what_its_mask_shows(tmp_path: Path) -> None
 @pytest.mark.parametrize("factor", [0.4, 0.5, 0.7, 0.9, 1.1, 1.5, 2.0, 3.0])
 @pytest.mark.parametrize("interpolation", [cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_CUBIC])
 def test_interpolated_masks_of_the_starter_are_found(tmp_path: Path, factor: float, interpolation: int) -> None:
-    from segpipe.data.checks import check_sample
+    from segpipe.data.inspection.checks import check_sample
 
     for path in sorted((ROOT / "data/masks").glob("*.png"))[::60]:
         values = np.asarray(Image.open(path)).copy()

@@ -9,8 +9,8 @@ import pytest
 from integration.project import Project
 
 from segpipe.data.store import Store
-from segpipe.tracking.measure import classes_of_served, confusions_of_served, latency_ms_of_served
-from segpipe.tracking.trust import Runnable, by_this_package
+from segpipe.registry.measuring.measure import classes_of_served, confusions_of_served, latency_ms_of_served
+from segpipe.registry.measuring.trust import Runnable, by_this_package
 
 
 def served_model_of(project: Project) -> Path:
@@ -36,7 +36,7 @@ def test_the_served_model_makes_the_confusions_of_the_evaluate_stage(original: P
 def test_it_is_the_code_in_the_models_folder_that_predicts(original: Project, tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(served_model_of(original), model)
-    network = model / "code/segpipe/engine/network.py"
+    network = model / "code/segpipe/inference/network.py"
     code = network.read_text(encoding="utf-8")
     assert "logits_NCHW.max(dim=1)" in code
     network.write_text(code.replace("logits_NCHW.max(dim=1)", "logits_NCHW[:, :1].max(dim=1)"), encoding="utf-8")

@@ -26,7 +26,7 @@ def planted(finished: Project, note: Path) -> Project:
     descriptions = (finished.root / "mlruns").rglob("MLmodel")
     (model,) = (path.parent for path in descriptions if run_id in path.read_text(encoding="utf-8"))
     code = f"\nimport pathlib; pathlib.Path({str(note)!r}).touch()\n"
-    for name in ("served_model.py", "code/segpipe/__init__.py", "code/segpipe/engine/network.py"):
+    for name in ("served_model.py", "code/segpipe/__init__.py", "code/segpipe/inference/network.py"):
         file = model / name
         file.write_text(file.read_text(encoding="utf-8") + code, encoding="utf-8")
     for name in ("numpy.py", "sitecustomize.py"):  # modules that everyone imports

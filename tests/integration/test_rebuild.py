@@ -17,10 +17,10 @@ from integration.project import EXPERIMENT, MODEL_NAME, Project, environment, re
 from PIL import Image
 
 from segpipe.errors import TrackingError
-from segpipe.tracking.differences import Difference, Record
-from segpipe.tracking.rebuild import Rebuilt, rebuild
+from segpipe.registry.rebuilding.differences import Difference, Record
+from segpipe.registry.rebuilding.rebuild import Rebuilt, rebuild
+from segpipe.registry.rebuilding.worktree import bring_data, open_worktree
 from segpipe.tracking.run import Description, find_or_create_run
-from segpipe.tracking.worktree import bring_data, open_worktree
 
 MASK = "masks/b_000.png"  # the only one of its size: no other file has its content, and so its hash
 
@@ -245,7 +245,7 @@ def test_a_version_of_uncommitted_changes_is_refused_and_its_patch_brings_it_bac
     finished: Project, tmp_path: Path
 ) -> None:
     head = finished.call("git", "rev-parse", "HEAD").strip()
-    code = finished.root / "src/segpipe/engine/optim.py"
+    code = finished.root / "src/segpipe/training/optim.py"
     code.write_text(code.read_text() + "\n# tried out\n")
     (finished.root / "src/segpipe/losses/new.py").write_text("# tried out\n")
     finished.change_params("train.epochs", 1)
@@ -371,8 +371,8 @@ def test_a_rebuild_that_is_ended_leaves_nothing(finished: Project, tmp_path: Pat
     (tmp_path / "temporary").mkdir()
     code = (
         "import json, pathlib, sys\n"
-        "from segpipe.tracking.differences import Record\n"
-        "from segpipe.tracking.rebuild import rebuild\n"
+        "from segpipe.registry.rebuilding.differences import Record\n"
+        "from segpipe.registry.rebuilding.rebuild import rebuild\n"
         f"record = Record('1', {dict(record.tags)!r}, pathlib.Path({str(record.lineage_folder)!r}), "
         "json.loads(pathlib.Path('build/model/model.json').read_text()))\n"
         "rebuild(record, pathlib.Path(), lambda line: print(line, flush=True))\n"

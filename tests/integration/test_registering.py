@@ -23,8 +23,8 @@ from mlflow.tracking import MlflowClient
 from stores import open_store
 
 from segpipe.config.register import Register
-from segpipe.tracking.champion import find_champion, identify
-from segpipe.tracking.ledger import read_ledger
+from segpipe.registry.champion import find_champion, identify
+from segpipe.registry.ledger import read_ledger
 
 POINT = Register(model_name="point", better="point")
 INTERVAL = Register(model_name="interval", better="interval")

@@ -19,7 +19,7 @@ from integration.challenger import fabricate_challenger
 from integration.project import MODEL_NAME, NUM_FRAMES, Project, message_of_refusal, read_picture
 
 from segpipe.cli import main
-from segpipe.tracking.lock import describe_self
+from segpipe.registry.lock import describe_self
 
 NOBODY = "http://127.0.0.1:1"
 

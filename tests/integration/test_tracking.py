@@ -12,7 +12,7 @@ from integration.project import EXPERIMENT, MODEL_NAME, Project
 from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
 
-from segpipe.tracking.ledger import Held, read_ledger
+from segpipe.registry.ledger import Held, read_ledger
 
 NUM_EPOCHS, NUM_VALIDATION_IMAGES = 12, 3
 EPOCHS = list(range(1, NUM_EPOCHS + 1))

@@ -8,7 +8,7 @@ import pytest
 from import_closure import SOURCES, closure_of, file_of, imports_of
 from ruamel.yaml import YAML
 
-from segpipe.registry import AUGMENTATIONS, LOSSES, MODELS, READERS, WEIGHTINGS, Registry
+from segpipe.choices import AUGMENTATIONS, LOSSES, MODELS, READERS, WEIGHTINGS, Registry
 
 ROOT = SOURCES.parent
 GRAPH = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
@@ -23,11 +23,11 @@ REGISTRIES = {
 # Where one is chosen the stage depends on its file and on what it shares, where a list is chosen on the whole folder.
 CHOSEN_FILES = {
     "MODELS": "src/segpipe/models/${train.model.name}.py",
-    "WEIGHTINGS": "src/segpipe/data/weightings/${class_weights.scheme}.py",
+    "WEIGHTINGS": "src/segpipe/data/class_weights/schemes/${class_weights.scheme}.py",
 }
 CHOSEN_FOLDERS = {
     "READERS": "src/segpipe/data/readers",
-    "AUGMENTATIONS": "src/segpipe/data/augmentations",
+    "AUGMENTATIONS": "src/segpipe/data/loading/augmentations",
     "LOSSES": "src/segpipe/losses",
 }
 # What the choices of a package share, whichever is chosen.

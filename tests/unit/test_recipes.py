@@ -18,17 +18,17 @@ from segpipe.classes import ClassTable
 from segpipe.cli.recipe import describe_recipe, read_comment
 from segpipe.config import Config, load_config, locate
 from segpipe.config.train import Train
-from segpipe.data.loader import TrainLoader
-from segpipe.data.public_sets import find_public_set
+from segpipe.data.loading.loader import TrainLoader
 from segpipe.data.readers import ade20k, camvid, cityscapes, voc
+from segpipe.data.sources.public_sets import find_public_set
 from segpipe.data.store import Store
-from segpipe.engine.cost import without_content
-from segpipe.engine.fit import BEST_WEIGHTS, Fit, fit
-from segpipe.engine.network import build_network
-from segpipe.engine.objective import make_objective
-from segpipe.engine.optim import make_optimizer, make_plateau, make_schedule
-from segpipe.engine.parameters import freeze
+from segpipe.inference.cost import without_content
+from segpipe.inference.network import build_network
 from segpipe.models import has_pretrained
+from segpipe.training.fit import BEST_WEIGHTS, Fit, fit
+from segpipe.training.objective import make_objective
+from segpipe.training.optim import make_optimizer, make_plateau, make_schedule
+from segpipe.training.parameters import freeze
 
 ROOT = Path(__file__).parents[2]
 RECIPES = {path.stem: path for path in sorted((ROOT / "recipes").glob("*.yaml"))}

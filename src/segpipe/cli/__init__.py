@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check(options: argparse.Namespace) -> None:
     config = load_config(options.file)
-    from segpipe.engine.rehearsal import rehearse
+    from segpipe.training.rehearsal import rehearse
 
     try:
         rehearse(config.train)
@@ -115,9 +115,9 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from segpipe.engine.device import choose_device
-    from segpipe.engine.network import Network
-    from segpipe.engine.predict import find_images, predict_images
+    from segpipe.inference.device import choose_device
+    from segpipe.inference.network import Network
+    from segpipe.inference.predict import find_images, predict_images
 
     num_images = len(find_images(options.images))
     if options.images.is_dir() and options.output.resolve().is_relative_to(options.images.resolve()):
@@ -126,7 +126,7 @@ def _predict(options: argparse.Namespace) -> None:
     if options.model is not None:
         network, name = Network.load(options.model, device), str(options.model)
     else:
-        from segpipe.tracking.champion import fetch_champion
+        from segpipe.registry.champion import fetch_champion
 
         model_name = load_config().register_.model_name
         with tempfile.TemporaryDirectory() as folder:
@@ -147,8 +147,8 @@ def _unlock(options: argparse.Namespace) -> None:
 
 def _publish(options: argparse.Namespace) -> None:
     from segpipe.metrics.headline import write_headline
-    from segpipe.tracking.publish import COMPARED_ONLY, publish
-    from segpipe.tracking.results import Results
+    from segpipe.registry.publish import COMPARED_ONLY, publish
+    from segpipe.registry.results import Results
 
     settings = load_config().register_
     results = Results.read(DATASET, MODEL, EVALUATION)

@@ -33,8 +33,8 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _list_sources(options: argparse.Namespace) -> None:
-    from segpipe.data.public_sets import find_public_set, public_set_names
-    from segpipe.registry import READERS
+    from segpipe.choices import READERS
+    from segpipe.data.sources.public_sets import find_public_set, public_set_names
 
     print("Formats (download.format):\n")
     for name in READERS.names():
@@ -59,7 +59,7 @@ def _list_sources(options: argparse.Namespace) -> None:
 def _render(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from segpipe.data.rendered_set import write_rendered_set
+    from starter_data.rendered_set import write_rendered_set
 
     o = options
     files = write_rendered_set(o.output, o.seed, o.sequences, o.frames, o.every, o.height, o.width)

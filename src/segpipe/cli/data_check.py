@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segpipe.choices import READERS
 from segpipe.cli.pages import refuse_foreign
 from segpipe.cli.table import table
 from segpipe.config import PARAMS_FILE, Config, load_config, locate
@@ -14,12 +15,11 @@ from segpipe.config.download import Download, SourceChoice
 from segpipe.config.preprocess import Policy, Preprocess, Split
 from segpipe.errors import MAX_PROBLEMS_SHOWN, SourceError
 from segpipe.faults import KINDS
-from segpipe.registry import READERS
 from segpipe.stages.stage import DOWNLOADS, writing_alone
 
 if TYPE_CHECKING:
-    from segpipe.data.build import Built
-    from segpipe.data.source import Source
+    from segpipe.data.building.build import Built
+    from segpipe.data.sources.source import Source
     from segpipe.reports.problems import ProblemGroup
 
 OUTPUT = Path("pages/check")
@@ -56,8 +56,8 @@ def _option(text: str) -> tuple[str, Any]:
 
 
 def _check(options: argparse.Namespace) -> None:
-    from segpipe.data.build import build_store
-    from segpipe.data.joining import join_sources
+    from segpipe.data.building.build import build_store
+    from segpipe.data.sources.joining import join_sources
     from segpipe.files import whole_folder
     from segpipe.reports.problems import write_check_report
 
@@ -107,7 +107,7 @@ def _choose(options: argparse.Namespace) -> tuple[SourceChoice, Preprocess]:
 
 def _read_sources(choice: SourceChoice, scratch: Path) -> "dict[str, tuple[Path, Source]]":
     """Reads the sources, the main one first and without a name: a folder where it is, all else unpacked."""
-    from segpipe.data.fetch import fetch
+    from segpipe.data.fetching.fetch import fetch
 
     sources = {}
     joined = choice.join if isinstance(choice, Download) else {}

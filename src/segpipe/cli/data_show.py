@@ -33,10 +33,10 @@ def run(options: argparse.Namespace) -> None:
     import numpy as np
     from PIL import Image
 
-    from segpipe.data.loader import TrainLoader
-    from segpipe.data.overlay import evenly_spread
+    from segpipe.data.loading.loader import TrainLoader
     from segpipe.data.store import Store
     from segpipe.files import whole_file
+    from segpipe.reports.overlay import evenly_spread
     from segpipe.reports.pictures import GridRow, draw_grid
 
     settings = load_config(options.params).train

@@ -22,7 +22,7 @@ from segpipe.stages.stage import DATASET, LAST_DATASET
 if TYPE_CHECKING:
     import pandas as pd
 
-    from segpipe.data.proposal import Proposal
+    from segpipe.data.splits.proposal import Proposal
 
 MANIFEST = "manifest.parquet"
 CLASS_PREFIX, ATTRIBUTE_PREFIX = "num_px_", "attribute_"
@@ -82,7 +82,7 @@ def _grouping(text: str) -> Grouping:
 
 
 def _split(options: argparse.Namespace) -> None:
-    from segpipe.data.proposal import find_limits, propose_split, tie_groups
+    from segpipe.data.splits.proposal import find_limits, propose_split, tie_groups
 
     shares = {name: getattr(options, name) for name in SPLITS if getattr(options, name) > 0}
     if "val" not in shares or sum(shares.values()) >= 1:
@@ -138,7 +138,7 @@ def _group(manifest: "pd.DataFrame", grouping: Grouping | None) -> list[str]:
         DataError: some have none.
         ConfigError: no such column.
     """
-    from segpipe.data.split import find_groups_by_pattern
+    from segpipe.data.splits.split import find_groups_by_pattern
 
     if grouping is None:
         return [str(group) for group in manifest["group"]]

@@ -29,7 +29,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _describe(name: str, num_classes: int) -> dict[str, Any]:
-    from segpipe.engine.cost import count_cost
+    from segpipe.inference.cost import count_cost
     from segpipe.models import has_pretrained, read_card
 
     card, cost = read_card(name), count_cost(name, {}, num_classes, SIZE)
@@ -63,9 +63,9 @@ def _cost(model: dict[str, Any]) -> list[str]:
 
 
 def _show(options: argparse.Namespace) -> None:
-    from segpipe.engine.cost import without_content
-    from segpipe.engine.network import build_network
-    from segpipe.registry import MODELS
+    from segpipe.choices import MODELS
+    from segpipe.inference.cost import without_content
+    from segpipe.inference.network import build_network
 
     model = _describe(options.name, options.classes)
     function = MODELS.function_of(options.name)

@@ -11,11 +11,11 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from segpipe.choices import nearest
 from segpipe.cli.table import table
 from segpipe.config import PARAMS_FILE, load_config, locate
 from segpipe.errors import ConfigError
 from segpipe.files import whole_file
-from segpipe.registry import nearest
 
 RECIPES = Path("recipes")
 MAX_CHANGES_SHOWN = 12

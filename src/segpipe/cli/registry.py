@@ -92,7 +92,7 @@ def _warn(document: Document) -> list[str]:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from segpipe.tracking.versions import list_versions
+    from segpipe.registry.versions import list_versions
 
     with _registry() as (client, settings):
         document = list_versions(client, settings.model_name, None if options.all else NUM_LISTED)
@@ -117,7 +117,7 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    from segpipe.tracking.versions import describe_version, find_version
+    from segpipe.registry.versions import describe_version, find_version
 
     with _registry() as (client, settings):
         document = describe_version(client, find_version(client, settings.model_name, options.version))
@@ -161,9 +161,9 @@ def _tell(entry: Document) -> list[str]:
 
 def _compare(options: argparse.Namespace) -> None:
     from segpipe.files import whole_folder, write_json
+    from segpipe.registry.comparison import compare_versions
+    from segpipe.registry.versions import find_version
     from segpipe.reports.comparison import write_comparison_page
-    from segpipe.tracking.comparison import compare_versions
-    from segpipe.tracking.versions import find_version
 
     with _registry() as (client, settings):
         first = find_version(client, settings.model_name, options.first)
@@ -201,8 +201,8 @@ def _compare(options: argparse.Namespace) -> None:
 
 def _change(options: argparse.Namespace) -> None:
     """Promotes, rolls back, pins or unpins."""
-    from segpipe.tracking.champion import pin, promote, roll_back, unpin
-    from segpipe.tracking.versions import find_version, tell_entry
+    from segpipe.registry.champion import pin, promote, roll_back, unpin
+    from segpipe.registry.versions import find_version, tell_entry
 
     with _registry() as (client, settings):
         if "version" in options:
@@ -217,9 +217,9 @@ def _change(options: argparse.Namespace) -> None:
 
 
 def _history(options: argparse.Namespace) -> None:
-    from segpipe.tracking.champion import find_outside_change
-    from segpipe.tracking.ledger import read_ledger
-    from segpipe.tracking.versions import tell_entry
+    from segpipe.registry.champion import find_outside_change
+    from segpipe.registry.ledger import read_ledger
+    from segpipe.registry.versions import tell_entry
 
     with _registry() as (client, settings):
         ledger = read_ledger(client, settings.model_name)
@@ -245,9 +245,9 @@ def _history(options: argparse.Namespace) -> None:
 def _rebuild(options: argparse.Namespace) -> None:
     from dataclasses import asdict
 
-    from segpipe.tracking.provenance import open_record
-    from segpipe.tracking.rebuild import rebuild
-    from segpipe.tracking.versions import find_version
+    from segpipe.registry.provenance import open_record
+    from segpipe.registry.rebuilding.rebuild import rebuild
+    from segpipe.registry.versions import find_version
 
     def say(line: str) -> None:
         print(line, file=sys.stderr)
@@ -274,9 +274,9 @@ def _rebuild(options: argparse.Namespace) -> None:
 
 def _lineage(options: argparse.Namespace) -> None:
     from segpipe.files import whole_folder, write_json
+    from segpipe.registry.provenance import trace_version
+    from segpipe.registry.versions import find_version
     from segpipe.reports.lineage import write_lineage_page
-    from segpipe.tracking.provenance import trace_version
-    from segpipe.tracking.versions import find_version
 
     with _registry() as (client, settings):
         version = find_version(client, settings.model_name, options.version)

@@ -14,13 +14,13 @@ from pydantic import BaseModel, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from segpipe.choices import describe_validation_error
 from segpipe.config.download import Download, Remote, SourceChoice
 from segpipe.config.preprocess import ClassWeights, Preprocess
 from segpipe.config.register import Evaluate, Register
 from segpipe.config.section import Section
 from segpipe.config.train import Train
 from segpipe.errors import ConfigError
-from segpipe.registry import describe_validation_error
 
 PARAMS_FILE = Path("params.yaml")
 

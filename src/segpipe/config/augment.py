@@ -4,16 +4,16 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from segpipe.choices import AUGMENTATIONS
 from segpipe.config.section import Choice, Count, Positive, Section, Share, name_in
 from segpipe.errors import ConfigError
-from segpipe.registry import AUGMENTATIONS
 
 
 class TransformChoice(Choice):
     """An augmentation by name.
 
     Attributes:
-        name: a file of `segpipe/data/augmentations`.
+        name: a file of `segpipe/data/loading/augmentations`.
         probability: share of the samples that it is applied to.
         options: what the augmentation's file defines.
     """

@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from segpipe.choices import READERS
 from segpipe.config.section import Section, name_in
-from segpipe.registry import READERS
 
 
 class Remote(Section):

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from segpipe.choices import WEIGHTINGS
 from segpipe.config.section import KindOfFault, Section, Share, name_in
 from segpipe.faults import KINDS, Action
-from segpipe.registry import WEIGHTINGS
 
 
 def _check_pattern(pattern: str) -> str:
@@ -111,7 +111,7 @@ class ClassWeights(Section):
     """How rare classes count in the loss.
 
     Attributes:
-        scheme: a file of `segpipe/data/weightings`.
+        scheme: a file of `segpipe/data/class_weights/schemes`.
         cap: no weight exceeds so many times the weight of the most frequent class.
         options: what the scheme's file defines.
     """

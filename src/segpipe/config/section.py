@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from segpipe.choices import Registry, nearest
 from segpipe.errors import ConfigError
 from segpipe.faults import KINDS
-from segpipe.registry import Registry, nearest
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]

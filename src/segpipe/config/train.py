@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from segpipe.choices import LOSSES, MODELS
 from segpipe.config.augment import Augment
 from segpipe.config.section import Choice, Count, Device, NonNegative, Positive, Section, Share, name_in
-from segpipe.registry import LOSSES, MODELS
 
 REGISTERED = "models:/"  # begins the address of a model in MLflow's registry
 DEFAULT_POWER = 0.9

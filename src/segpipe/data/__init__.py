@@ -1,1 +1,1 @@
-"""From labelled images in any layout to a training-ready store: readers, checks, splits, store, augmentation."""
+"""Labelled images on their way to a training: each room takes what the one before it gives."""

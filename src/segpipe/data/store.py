@@ -7,7 +7,8 @@
                         the manifest
 
 Shards are memory-mapped: a crop reads only its own pages, threads share them, and memory stays flat. Which samples
-share a shard follows from their names alone (`segpipe.data.shards`), so new samples leave most files as they are.
+share a shard follows from their names alone (`segpipe.data.building.shards`), so new samples leave most files as
+they are.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from segpipe.classes import ClassTable
-from segpipe.data.shards import CHANNELS, CLASS_COLUMN_PREFIX, SHARDS
+from segpipe.data.building.shards import CHANNELS, CLASS_COLUMN_PREFIX, SHARDS
 from segpipe.errors import StoreError
 from segpipe.files import sha256_of_file
 

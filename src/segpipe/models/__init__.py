@@ -15,8 +15,8 @@ option: `{name: pspnet, options: {encoder: resnet50}}`. What models share lies i
 
 import inspect
 
+from segpipe.choices import MODELS
 from segpipe.models.parts.card import Card
-from segpipe.registry import MODELS
 
 list_models = MODELS.names
 

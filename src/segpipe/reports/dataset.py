@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from segpipe.classes import ClassTable
-from segpipe.data.decoding import Finding
+from segpipe.data.building.decoding import Finding
 from segpipe.data.store import num_px_of_classes
 from segpipe.files import write_json
 from segpipe.reports.page import write_page

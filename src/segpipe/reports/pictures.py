@@ -9,8 +9,8 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from segpipe.classes import ClassTable
-from segpipe.data.overlay import overlay
-from segpipe.data.transform import Pair
+from segpipe.data.loading.transform import Pair
+from segpipe.reports.overlay import overlay
 
 MAX_CELL_PX = 320
 GAP_PX = 6

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from segpipe.data.decoding import Finding
+from segpipe.data.building.decoding import Finding
 from segpipe.errors import Problem
 from segpipe.faults import KINDS, Action, Kind
 from segpipe.files import write_json

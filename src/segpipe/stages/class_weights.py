@@ -1,7 +1,7 @@
 """Weighs the classes by how rare they are in the training split."""
 
 from segpipe.config import Config
-from segpipe.data.class_weights import compute_class_weights
+from segpipe.data.class_weights.class_weights import compute_class_weights
 from segpipe.data.store import TRAIN, num_px_of_classes, read_manifest
 from segpipe.files import write_json
 from segpipe.stages.stage import CLASS_WEIGHTS, DATASET, run_stage

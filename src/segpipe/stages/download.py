@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.addresses import redact
+from segpipe.choices import READERS
 from segpipe.config import Config, locate
 from segpipe.config.download import SourceChoice
-from segpipe.data.fetch import fetch, hash_files, source_name
-from segpipe.data.source import Source
+from segpipe.data.fetching.fetch import fetch, hash_files, source_name
+from segpipe.data.sources.source import Source
 from segpipe.errors import SourceError
 from segpipe.files import sha256_of_file, whole_folder, write_json
-from segpipe.registry import READERS
 from segpipe.stages.stage import DOWNLOADS, RAW, run_stage
 
 

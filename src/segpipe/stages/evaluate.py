@@ -9,18 +9,18 @@ import torch
 from PIL import Image
 
 from segpipe.config import Config
-from segpipe.data.overlay import evenly_spread, side_by_side
 from segpipe.data.store import Store
-from segpipe.engine.device import choose_device, keep_freed_memory, make_repeatable
-from segpipe.engine.evaluate import Evaluation, evaluate
-from segpipe.engine.network import DESCRIPTION, Network
 from segpipe.errors import StoreError
 from segpipe.files import whole_folder, write_json
+from segpipe.inference.device import choose_device, keep_freed_memory, make_repeatable
+from segpipe.inference.evaluate import Evaluation, evaluate
+from segpipe.inference.network import DESCRIPTION, Network
 from segpipe.losses.cross_entropy import build_loss
 from segpipe.metrics.bootstrap import bundle, estimate_mean_iou
 from segpipe.metrics.headline import write_headline
 from segpipe.metrics.scores import evaluation_digest, scores_of
 from segpipe.reports.evaluation import Picture, draw_confusion_matrix, draw_curves, write_evaluation_report
+from segpipe.reports.overlay import evenly_spread, side_by_side
 from segpipe.stages.stage import DATASET, EVALUATION, MODEL, run_stage
 
 SPLITS = ("val", "test")

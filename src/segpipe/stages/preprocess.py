@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from segpipe.choices import READERS
 from segpipe.config import Config
-from segpipe.data.build import Built, build_store
-from segpipe.data.joining import join_sources
-from segpipe.data.source import Source
+from segpipe.data.building.build import Built, build_store
+from segpipe.data.sources.joining import join_sources
+from segpipe.data.sources.source import Source
 from segpipe.data.store import digest_of
 from segpipe.errors import MAX_PROBLEMS_SHOWN, DataError, StoreError
 from segpipe.files import whole_folder
-from segpipe.registry import READERS
 from segpipe.reports.dataset import write_dataset_report
 from segpipe.reports.problems import write_check_report
 from segpipe.stages.stage import DATASET, LAST_DATASET, RAW, run_stage

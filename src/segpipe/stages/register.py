@@ -5,11 +5,11 @@ import logging
 from segpipe.config import Config
 from segpipe.files import write_json
 from segpipe.metrics.headline import write_headline
+from segpipe.registry.publish import publish, record_only
+from segpipe.registry.results import Results
 from segpipe.stages.stage import CHECKPOINTS, DATASET, EVALUATION, MODEL, REGISTRATION, run_stage
 from segpipe.tracking.place import current_experiment
-from segpipe.tracking.publish import publish, record_only
 from segpipe.tracking.recorded import forget_recorded
-from segpipe.tracking.results import Results
 
 log = logging.getLogger(__name__)
 

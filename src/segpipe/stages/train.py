@@ -18,17 +18,12 @@ import torch
 from segpipe.classes import ClassTable
 from segpipe.config import Config
 from segpipe.config.train import Train
-from segpipe.data.loader import TrainLoader
+from segpipe.data.loading.loader import TrainLoader
 from segpipe.data.store import Store
-from segpipe.engine.checkpoint import Progress
-from segpipe.engine.device import choose_device, describe_environment, keep_freed_memory, make_repeatable
-from segpipe.engine.fit import BEST_WEIGHTS, LAST_WEIGHTS, Fit, Interrupted, MetricSink, fit
-from segpipe.engine.network import DESCRIPTION, WEIGHTS
-from segpipe.engine.objective import make_objective
-from segpipe.engine.rehearsal import rehearse
-from segpipe.engine.weights import Given, InitialWeights, make_network
 from segpipe.errors import StoreError
 from segpipe.files import sha256_of_file, whole_folder, write_json
+from segpipe.inference.device import choose_device, describe_environment, keep_freed_memory, make_repeatable
+from segpipe.inference.network import DESCRIPTION, WEIGHTS
 from segpipe.stages.stage import CHECKPOINTS, CLASS_WEIGHTS, DATASET, MODEL, TRAINING, run_stage
 from segpipe.tracking.history import write_history
 from segpipe.tracking.journal import Journal
@@ -37,6 +32,11 @@ from segpipe.tracking.recorded import dvc_digest, forget, forget_recorded, is_re
 from segpipe.tracking.registered import PINNED_WEIGHTS, fetch_address
 from segpipe.tracking.run import WEIGHTS as WEIGHTS_TAG
 from segpipe.tracking.run import Description, track
+from segpipe.training.checkpoint import Progress
+from segpipe.training.fit import BEST_WEIGHTS, LAST_WEIGHTS, Fit, Interrupted, MetricSink, fit
+from segpipe.training.objective import make_objective
+from segpipe.training.rehearsal import rehearse
+from segpipe.training.weights import Given, InitialWeights, make_network
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""MLflow: runs, models, and which version is champion. The only place that imports mlflow."""
+"""What a training tells MLflow: its run, its journal, where it came from."""
 
 import os
 

@@ -14,7 +14,7 @@ from samples import Sample
 
 from segpipe.cli import data_show
 from segpipe.config.augment import Augment
-from segpipe.data.loader import TrainLoader
+from segpipe.data.loading.loader import TrainLoader
 from segpipe.data.store import Store
 from segpipe.errors import ConfigError, StoreError
 from segpipe.reports.pictures import GAP_PX, LINE_PX

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from segpipe.cli.data_split import Grouping, add_command, format_lines
 from segpipe.config import load_config
-from segpipe.data.fingerprint import fingerprint
+from segpipe.data.inspection.fingerprint import fingerprint
 from segpipe.errors import ConfigError, DataError, SegpipeError, StoreError
 
 PARAMS = Path(__file__).parents[3] / "params.yaml"

@@ -14,7 +14,8 @@ import pytest
 from samples import Sample, content_of
 
 from segpipe.classes import ClassTable
-from segpipe.data import shards, store
+from segpipe.data import store
+from segpipe.data.building import shards
 from segpipe.data.store import (
     DESCRIPTION,
     MANIFEST,

@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
+from segpipe.choices import LOSSES
 from segpipe.classes import IGNORE_INDEX
 from segpipe.errors import ConfigError
 from segpipe.losses import cross_entropy
 from segpipe.losses.border_cross_entropy import build_loss
-from segpipe.registry import LOSSES
 
 WEIGHTS = torch.tensor([0.5, 2.0], dtype=torch.float64)
 

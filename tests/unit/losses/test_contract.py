@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from segpipe.choices import LOSSES
 from segpipe.classes import IGNORE_INDEX
-from segpipe.registry import LOSSES
 
 pytestmark = pytest.mark.parametrize("name", LOSSES.names())
 

@@ -13,8 +13,8 @@ from model_contract import CHECKS
 
 import segpipe.models
 from segpipe.config.train import Train
-from segpipe.engine.rehearsal import rehearse
 from segpipe.models import list_models
+from segpipe.training.rehearsal import rehearse
 
 NAME = "two_convs"
 DOCUMENT = Path(__file__).parents[3] / "docs/adding-a-model.md"

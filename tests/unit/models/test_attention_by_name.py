@@ -10,10 +10,10 @@ import torch
 from model_contract import NUM_CLASSES, images_of, outputs_of
 from torch import nn
 
+from segpipe.choices import MODELS
 from segpipe.errors import ConfigError
 from segpipe.models import has_pretrained, read_card
 from segpipe.models.parts.fc_densenet import FCDenseNet
-from segpipe.registry import MODELS
 
 # The parts of each model, as its weights have named them since before there was attention.
 PARTS = {

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from segpipe.choices import MODELS
 from segpipe.models.parts.attention.gate import AttentionGate
-from segpipe.registry import MODELS
 
 
 def _build(**options: Any) -> nn.Module:

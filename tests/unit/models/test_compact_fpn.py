@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from segpipe.registry import MODELS
+from segpipe.choices import MODELS
 
 
 def _num_parameters(**options: int) -> int:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from segpipe.choices import MODELS
 from segpipe.errors import ConfigError
 from segpipe.models.dilated_vgg16 import DilatedVGG16
-from segpipe.registry import MODELS
 
 
 def _build(num_classes: int = 5, **options: Any) -> DilatedVGG16:

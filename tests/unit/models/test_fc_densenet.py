@@ -11,10 +11,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from segpipe.choices import MODELS
 from segpipe.models import read_card
 from segpipe.models.parts import checkpointing, fc_densenet
 from segpipe.models.parts.fc_densenet import FCDenseNet
-from segpipe.registry import MODELS
 
 NAMES = ["fc_densenet56", "fc_densenet67", "fc_densenet103"]
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from segpipe.choices import MODELS
 from segpipe.models.parts.fcn import FCN
-from segpipe.registry import MODELS
 
 NUM_SKIPS = {"fcn32s_vgg16": 0, "fcn16s_vgg16": 1, "fcn8s_vgg16": 2}
 

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from segpipe.choices import MODELS
 from segpipe.errors import ConfigError
 from segpipe.models.parts.attention import ATTENTIONS
 from segpipe.models.residual_unet import _BottleneckBlock, _SimpleBlock
-from segpipe.registry import MODELS
 
 
 def _build(**options: Any) -> nn.Module:

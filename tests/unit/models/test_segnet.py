@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from segpipe.choices import MODELS
 from segpipe.models.segnet_vgg16 import SegNet, unpool
-from segpipe.registry import MODELS
 
 
 def _pooled(size: tuple[int, int], memory_format: torch.memory_format) -> tuple[torch.Tensor, torch.Tensor]:

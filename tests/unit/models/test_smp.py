@@ -10,10 +10,10 @@ import torch
 from segmentation_models_pytorch.decoders.deeplabv3.decoder import ASPPSeparableConv
 from torch import nn
 
+from segpipe.choices import MODELS
 from segpipe.errors import ConfigError
 from segpipe.models import read_card
 from segpipe.models.parts.smp import MatrixPool
-from segpipe.registry import MODELS
 
 FIVE = {"decoder_channels": (16, 16, 8, 8, 8)}
 

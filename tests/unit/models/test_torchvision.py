@@ -9,9 +9,9 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
+from segpipe.choices import MODELS
 from segpipe.errors import ConfigError
 from segpipe.models import read_card
-from segpipe.registry import MODELS
 
 WITH_AUXILIARY = [
     "fcn_resnet50",

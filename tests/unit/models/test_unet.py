@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from segpipe.choices import MODELS
 from segpipe.errors import ConfigError
 from segpipe.models.parts.attention import ATTENTIONS
-from segpipe.registry import MODELS
 
 
 def _build(**options: Any) -> nn.Module:

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 import pipelines
 from pipelines.errors import CommandError, PipelineError
-from segpipe.tracking.commits import is_published
+from segpipe.project import is_published
 
 SOURCES = Path(pipelines.__file__).parent
 PROGRAMS = Path(sys.executable).parent

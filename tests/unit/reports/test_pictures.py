@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from segpipe.classes import ClassTable
-from segpipe.data.overlay import overlay
-from segpipe.data.transform import Pair
+from segpipe.data.loading.transform import Pair
+from segpipe.reports.overlay import overlay
 from segpipe.reports.pictures import GAP_PX, LINE_PX, GridRow, draw_grid
 
 

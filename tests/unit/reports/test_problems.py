@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from segpipe.classes import ClassTable
-from segpipe.data.decoding import Finding
+from segpipe.data.building.decoding import Finding
 from segpipe.errors import Problem
 from segpipe.faults import KINDS
 from segpipe.reports.dataset import write_dataset_report

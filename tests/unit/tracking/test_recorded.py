@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from segpipe.engine.checkpoint import CHECKPOINT, DAMAGED, PREVIOUS, Progress, load_checkpoint, save_checkpoint
 from segpipe.tracking.journal import JOURNAL, Journal
 from segpipe.tracking.recorded import forget, forget_recorded, is_recorded
+from segpipe.training.checkpoint import CHECKPOINT, DAMAGED, PREVIOUS, Progress, load_checkpoint, save_checkpoint
 
 DIGEST = "0123456789abcdef0123456789abcdef.dir"
 

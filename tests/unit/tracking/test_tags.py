@@ -9,11 +9,11 @@ import pytest
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
-from segpipe.tracking.champion import promote
-from segpipe.tracking.ledger import LEDGER_SUFFIX, Entry, read_ledger
+from segpipe.registry.champion import promote
+from segpipe.registry.ledger import LEDGER_SUFFIX, Entry, read_ledger
+from segpipe.registry.verdict import _Figures
+from segpipe.registry.versions import describe_version, list_versions
 from segpipe.tracking.tags import read_number, read_texts
-from segpipe.tracking.verdict import _Figures
-from segpipe.tracking.versions import describe_version, list_versions
 
 NONSENSE = ["", "no number", "nan", "inf", "{", "[1]", "null", "\x1b[31m", '{"a": 1}', "9" * 400, "[" * 100_000]
 TAGS = (

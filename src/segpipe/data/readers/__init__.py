@@ -1,1 +1,1 @@
-"""One file a data format, each with a function `read_source`; see `segpipe.data.source`."""
+"""One file a data format, each with a function `read_source`; see `segpipe.data.sources.source`."""

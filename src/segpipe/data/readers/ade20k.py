@@ -11,8 +11,16 @@ Source: Zhou et al., "Scene parsing through ADE20K dataset", CVPR 2017.
 from pathlib import Path
 
 from segpipe.classes import IGNORE_INDEX, ClassTable, Color
-from segpipe.data.labels import IndexMask
-from segpipe.data.source import SPLIT_WORDS, RawSample, Source, files_by_stem, find_folder, pair_files, sorted_by_id
+from segpipe.data.masks.labels import IndexMask
+from segpipe.data.sources.source import (
+    SPLIT_WORDS,
+    RawSample,
+    Source,
+    files_by_stem,
+    find_folder,
+    pair_files,
+    sorted_by_id,
+)
 from segpipe.errors import Problem, SourceError
 
 LICENCE = "images: non-commercial research and education; annotations: BSD 3-clause"

@@ -12,8 +12,8 @@ eleven classes: Badrinarayanan, Kendall, Cipolla, "SegNet", TPAMI 39(12), 2017. 
 from pathlib import Path, PurePosixPath
 
 from segpipe.classes import ClassTable, Color
-from segpipe.data.labels import IndexMask, plain_indices
-from segpipe.data.source import RawSample, Source, find_folder, find_listed, read_lines, sorted_by_id
+from segpipe.data.masks.labels import IndexMask, plain_indices
+from segpipe.data.sources.source import RawSample, Source, find_folder, find_listed, read_lines, sorted_by_id
 from segpipe.errors import Problem, SourceError
 
 LICENCE = "CC BY-NC 4.0"

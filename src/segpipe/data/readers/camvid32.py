@@ -15,8 +15,8 @@ Source: Brostow, Fauqueur, Cipolla, "Semantic object classes in video", Pattern 
 from pathlib import Path
 
 from segpipe.classes import IGNORE_INDEX, ClassTable, Color
-from segpipe.data.labels import ColorMask, IndexMask
-from segpipe.data.source import SPLIT_WORDS, RawSample, Source, find_folder, list_files, pair_files, read_lines
+from segpipe.data.masks.labels import ColorMask, IndexMask
+from segpipe.data.sources.source import SPLIT_WORDS, RawSample, Source, find_folder, list_files, pair_files, read_lines
 from segpipe.errors import Problem, SourceError
 
 LICENCE = "CC BY-NC 4.0"

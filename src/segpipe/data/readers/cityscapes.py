@@ -13,8 +13,8 @@ Source: Cordts et al., "The Cityscapes dataset for semantic urban scene understa
 from pathlib import Path
 
 from segpipe.classes import IGNORE_INDEX, ClassTable, Color
-from segpipe.data.labels import IndexMask, Label, plain_indices
-from segpipe.data.source import (
+from segpipe.data.masks.labels import IndexMask, Label, plain_indices
+from segpipe.data.sources.source import (
     RawSample,
     Source,
     find_folder,

@@ -6,7 +6,7 @@
     annotations/instances_SUBSET.json, images/ or images/SUBSET/                                CVAT
 
 at the root or one or two folders below it. Objects are polygons or run lengths. Where they overlap, the one with fewer
-pixels is on top (`segpipe.data.drawing.RegionMask`). The file's name, or else its folder's, says the split.
+pixels is on top (`segpipe.data.masks.drawing.RegionMask`). The file's name, or else its folder's, says the split.
 An image that no file lists is not looked at; one that is listed without an annotation is background as a whole.
 
 A polygon of fewer than three corners beside others of its object encloses nothing and is left out. A category that no
@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segpipe.classes import IGNORE_INDEX, MAX_NUM_CLASSES, ClassTable
-from segpipe.data.annotation_files import AnnotationFileError, ImageTree, check_below_root, read_json, split_of
-from segpipe.data.drawing import NUM_COORDINATES_OF_TRIANGLE, Polygons, RegionMask, RunLengths
-from segpipe.data.palette import spread_colors
-from segpipe.data.source import RawSample, Source, is_hidden, sorted_by_id
+from segpipe.data.masks.drawing import NUM_COORDINATES_OF_TRIANGLE, Polygons, RegionMask, RunLengths
+from segpipe.data.sources.annotation_files import AnnotationFileError, ImageTree, check_below_root, read_json, split_of
+from segpipe.data.sources.palette import spread_colors
+from segpipe.data.sources.source import RawSample, Source, is_hidden, sorted_by_id
 from segpipe.errors import Problem, SourceError
 from segpipe.faults import shown
 

@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.classes import IGNORE_INDEX, MAX_NUM_CLASSES, ClassTable, Color
-from segpipe.data.annotation_files import AnnotationFileError, ImageTree, read_json, split_of
 from segpipe.data.images import BITS_OF_CHANNEL, ImageFileError, decode
-from segpipe.data.labels import digest_of
-from segpipe.data.palette import spread_colors
-from segpipe.data.source import RawSample, Source, find_folder, list_files, sorted_by_id
+from segpipe.data.masks.labels import digest_of
+from segpipe.data.sources.annotation_files import AnnotationFileError, ImageTree, read_json, split_of
+from segpipe.data.sources.palette import spread_colors
+from segpipe.data.sources.source import RawSample, Source, find_folder, list_files, sorted_by_id
 from segpipe.errors import Problem, SourceError
 from segpipe.faults import Fault, Reading, shown
 

@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 
 from segpipe.classes import IGNORE_INDEX, ClassTable
-from segpipe.data.labels import IndexMask
-from segpipe.data.palette import spread_colors
-from segpipe.data.source import RawSample, Source, files_by_stem, find_folder, pair_files, sorted_by_id
+from segpipe.data.masks.labels import IndexMask
+from segpipe.data.sources.palette import spread_colors
+from segpipe.data.sources.source import RawSample, Source, files_by_stem, find_folder, pair_files, sorted_by_id
 from segpipe.errors import Problem, SourceError
 
 LICENCE = "annotations: CC BY 4.0; images: terms of Flickr"

@@ -11,10 +11,11 @@ format `coco`.
 
 from pathlib import Path
 
+from segpipe.choices import nearest
 from segpipe.classes import IGNORE_INDEX, MAX_NUM_CLASSES, ClassTable, Color
-from segpipe.data.annotation_files import AnnotationFileError, check_below_root, read_text, split_of
-from segpipe.data.labels import ColorMask
-from segpipe.data.source import (
+from segpipe.data.masks.labels import ColorMask
+from segpipe.data.sources.annotation_files import AnnotationFileError, check_below_root, read_text, split_of
+from segpipe.data.sources.source import (
     RawSample,
     Source,
     files_by_stem,
@@ -25,7 +26,6 @@ from segpipe.data.source import (
     sorted_by_id,
 )
 from segpipe.errors import ConfigError, Problem, SourceError
-from segpipe.registry import nearest
 
 LABEL_MAP = "labelmap.txt"
 MASKS = "SegmentationClass"

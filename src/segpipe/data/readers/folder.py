@@ -22,10 +22,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from segpipe.data.mask_coding import Byte, ClassEntries, ClassEntry, MaskCoding, MasksAre, Rgb
-from segpipe.data.source import SPLIT_WORDS, RawSample, Source, files_by_stem, find_folder, pair_files
+from segpipe.choices import describe_validation_error, nearest
+from segpipe.data.masks.mask_coding import Byte, ClassEntries, ClassEntry, MaskCoding, MasksAre, Rgb
+from segpipe.data.sources.source import SPLIT_WORDS, RawSample, Source, files_by_stem, find_folder, pair_files
 from segpipe.errors import Problem, SourceError
-from segpipe.registry import describe_validation_error, nearest
 
 DOCUMENT, TABLE = "dataset.yaml", "samples.csv"
 

@@ -4,9 +4,9 @@
     labels.txt   optional, at the root: one label a line, as LabelMe itself takes it by --labels
 
 in any folders below the root. Shapes are drawn as LabelMe's own converter labelme2voc draws them, a later one over an
-earlier one (`segpipe.data.drawing.ShapeMask`). The label `__ignore__` is void; `_background_` is what no shape covers,
-and the first class. The other classes are those of the option, or of labels.txt, or all labels found, by the alphabet:
-give one of the first two, or a new label moves the others.
+earlier one (`segpipe.data.masks.drawing.ShapeMask`). The label `__ignore__` is void; `_background_` is what no shape
+covers, and the first class. The other classes are those of the option, or of labels.txt, or all labels found, by the
+alphabet: give one of the first two, or a new label moves the others.
 
 Source: github.com/wkentaro/labelme, examples/semantic_segmentation.
 """
@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from segpipe.choices import nearest
 from segpipe.classes import IGNORE_INDEX, MAX_NUM_CLASSES, ClassTable
-from segpipe.data.annotation_files import AnnotationFileError, ImageTree, read_json, read_text
-from segpipe.data.drawing import NUM_POINTS_OF_KIND, Shape, ShapeKind, ShapeMask
-from segpipe.data.palette import spread_colors
-from segpipe.data.source import IMAGE_SUFFIXES, RawSample, Source, list_files, sorted_by_id
+from segpipe.data.masks.drawing import NUM_POINTS_OF_KIND, Shape, ShapeKind, ShapeMask
+from segpipe.data.sources.annotation_files import AnnotationFileError, ImageTree, read_json, read_text
+from segpipe.data.sources.palette import spread_colors
+from segpipe.data.sources.source import IMAGE_SUFFIXES, RawSample, Source, list_files, sorted_by_id
 from segpipe.errors import ConfigError, Problem, SourceError
-from segpipe.registry import nearest
 
 LABEL_FILE = "labels.txt"
 BACKGROUND = "_background_"

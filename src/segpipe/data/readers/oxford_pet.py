@@ -13,9 +13,17 @@ from pathlib import Path
 from typing import Literal
 
 from segpipe.classes import IGNORE_INDEX, ClassTable
-from segpipe.data.labels import IndexMask
-from segpipe.data.palette import spread_colors
-from segpipe.data.source import RawSample, Source, find_folder, find_listed, is_plain_name, read_lines, sorted_by_id
+from segpipe.data.masks.labels import IndexMask
+from segpipe.data.sources.palette import spread_colors
+from segpipe.data.sources.source import (
+    RawSample,
+    Source,
+    find_folder,
+    find_listed,
+    is_plain_name,
+    read_lines,
+    sorted_by_id,
+)
 from segpipe.errors import Problem, SourceError
 
 LICENCE = "CC BY-SA 4.0"

@@ -18,8 +18,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from segpipe.data.mask_coding import Byte, ClassEntries, ClassEntry, MaskCoding, MasksAre, Rgb, read_class_file
-from segpipe.data.source import (
+from segpipe.choices import describe_validation_error, nearest
+from segpipe.data.masks.mask_coding import Byte, ClassEntries, ClassEntry, MaskCoding, MasksAre, Rgb, read_class_file
+from segpipe.data.sources.source import (
     SPLIT_WORDS,
     RawSample,
     Source,
@@ -31,7 +32,6 @@ from segpipe.data.source import (
 )
 from segpipe.errors import ConfigError, Problem
 from segpipe.faults import shown
-from segpipe.registry import describe_validation_error, nearest
 
 PLACEHOLDERS = ("id", "split", "group")
 PART = re.compile(r"(\{\w*\}|\*)")

@@ -9,13 +9,21 @@ at the root or one or two folders below it. `_classes.csv` holds `Pixel Value, C
 import csv
 from pathlib import Path
 
+from segpipe.choices import nearest
 from segpipe.classes import IGNORE_INDEX, MAX_NUM_CLASSES, ClassTable
-from segpipe.data.annotation_files import AnnotationFileError, read_text
-from segpipe.data.labels import IndexMask
-from segpipe.data.palette import spread_colors
-from segpipe.data.source import SPLIT_WORDS, RawSample, Source, files_by_stem, find_folder, pair_files, sorted_by_id
+from segpipe.data.masks.labels import IndexMask
+from segpipe.data.sources.annotation_files import AnnotationFileError, read_text
+from segpipe.data.sources.palette import spread_colors
+from segpipe.data.sources.source import (
+    SPLIT_WORDS,
+    RawSample,
+    Source,
+    files_by_stem,
+    find_folder,
+    pair_files,
+    sorted_by_id,
+)
 from segpipe.errors import ConfigError, Problem, SourceError
-from segpipe.registry import nearest
 
 FOLDERS = ("train", "valid", "test")
 CLASS_FILE = "_classes.csv"

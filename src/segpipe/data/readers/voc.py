@@ -18,10 +18,10 @@ from typing import Annotated
 from pydantic import Field
 
 from segpipe.classes import ClassTable
-from segpipe.data.labels import IndexMask, plain_indices
-from segpipe.data.mat_labels import MatMask
-from segpipe.data.palette import spread_colors
-from segpipe.data.source import (
+from segpipe.data.masks.labels import IndexMask, plain_indices
+from segpipe.data.masks.mat_labels import MatMask
+from segpipe.data.sources.palette import spread_colors
+from segpipe.data.sources.source import (
     RawSample,
     Source,
     find_folder,

@@ -30,9 +30,9 @@ from segmentation_models_pytorch.encoders import encoders as NATIVE_ENCODERS
 from torch import nn
 from torchvision.models.segmentation.fcn import FCNHead
 
+from segpipe.choices import nearest
 from segpipe.errors import ConfigError
 from segpipe.models.parts.attention import Refinement, check_attention
-from segpipe.registry import nearest
 
 # Mean and standard deviation of red, green and blue, of values 0..1: ImageNet's, and others that encoders of smp's own
 # list were trained with (what it publishes beside the weights; timm tells its own).

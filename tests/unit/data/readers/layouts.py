@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from segpipe.data.palette import spread_colors
+from segpipe.data.sources.palette import spread_colors
 
 HEIGHT, WIDTH = 4, 6
 

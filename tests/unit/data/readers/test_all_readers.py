@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from unit.data.readers.layouts import HEIGHT, LAYOUTS, WIDTH
 
+from segpipe.choices import READERS
 from segpipe.classes import IGNORE_INDEX, MAX_NUM_CLASSES
-from segpipe.data.source import Source
+from segpipe.data.sources.source import Source
 from segpipe.errors import SegpipeError
 from segpipe.faults import KINDS
-from segpipe.registry import READERS
 
 SPLITS = {None, "train", "val", "test"}
 

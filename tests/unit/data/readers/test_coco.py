@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from segpipe.choices import READERS
 from segpipe.classes import IGNORE_INDEX
 from segpipe.data.readers.coco import read_source
-from segpipe.data.source import Source
+from segpipe.data.sources.source import Source
 from segpipe.errors import ConfigError, SourceError
-from segpipe.registry import READERS
 
 BOX = [[1.0, 1.0, 4.0, 1.0, 4.0, 3.0, 1.0, 3.0]]  # 3 x 2 px
 CATEGORIES = [

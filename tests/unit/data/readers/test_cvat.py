@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segpipe.choices import READERS
 from segpipe.classes import IGNORE_INDEX
 from segpipe.data.readers.cvat import read_source
 from segpipe.errors import ConfigError, SourceError
-from segpipe.registry import READERS
 
 LABEL_MAP = "# label:color_rgb:parts:actions\nbackground:0,0,0::\nhandle:61,245,61::\nhuman:140,120,240:hand,foot:run\n"
 PIXELS = np.array([[[0, 0, 0], [61, 245, 61], [140, 120, 240]]], np.uint8)

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segpipe.choices import READERS
 from segpipe.classes import IGNORE_INDEX
 from segpipe.data.readers.labelme import read_source
-from segpipe.data.source import Source
+from segpipe.data.sources.source import Source
 from segpipe.errors import ConfigError, SourceError
-from segpipe.registry import READERS
 
 SQUARE = [[1.0, 1.0], [3.0, 1.0], [3.0, 3.0], [1.0, 3.0]]  # 3 x 3 px, both edges inside
 

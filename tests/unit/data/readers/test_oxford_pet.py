@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from unit.data.readers.layouts import HEIGHT, WIDTH, fill, write_lines, write_oxford_pet
 
+from segpipe.choices import READERS
 from segpipe.data.readers.oxford_pet import BREEDS, read_source
 from segpipe.errors import ConfigError, SourceError
-from segpipe.registry import READERS
 
 SIZE = (HEIGHT, WIDTH)
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from unit.data.readers.layouts import HEIGHT, WIDTH, fill, write_colors, write_image, write_indices, write_lines
 
-from segpipe.data.source import Source
+from segpipe.choices import READERS
+from segpipe.data.sources.source import Source
 from segpipe.errors import ConfigError
-from segpipe.registry import READERS
 
 SIZE = (HEIGHT, WIDTH)
 CLASSES = [{"name": "a", "color": [1, 2, 3]}, {"name": "b", "color": [4, 5, 6]}]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segpipe.choices import READERS
 from segpipe.classes import IGNORE_INDEX
 from segpipe.data.readers.roboflow import read_source
 from segpipe.errors import ConfigError, SourceError
-from segpipe.registry import READERS
 
 CLASSES = "Pixel Value, Class\n0, background\n1, crack\n2, spalled concrete\n"
 STEM = "wall_jpg.rf.79a28071be7ca7c93095c750f93f929d"

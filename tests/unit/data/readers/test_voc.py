@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from unit.data.readers.layouts import HEIGHT, WIDTH, fill, write_lines, write_sbd, write_voc
 
-from segpipe.data.mat_labels import MatMask
+from segpipe.choices import READERS
+from segpipe.data.masks.mat_labels import MatMask
 from segpipe.data.readers.voc import read_source
 from segpipe.errors import ConfigError, SourceError
-from segpipe.registry import READERS
 
 LISTS = "VOCdevkit/VOC2012/ImageSets/Segmentation"
 

@@ -12,10 +12,10 @@ from torch import nn
 from torchvision.models import _api
 from torchvision.models.vgg import make_layers
 
+from segpipe.choices import MODELS
 from segpipe.errors import ConfigError
 from segpipe.models.parts import vgg16
 from segpipe.models.parts.vgg16 import FullyConvolutionalVGG16
-from segpipe.registry import MODELS
 
 WIDTH, FC_WIDTH = 2, 6
 NARROW = [2, 2, "M", 4, 4, "M", 8, 8, 8, "M", 16, 16, 16, "M", 16, 16, 16, "M"]

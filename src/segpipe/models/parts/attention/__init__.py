@@ -18,8 +18,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from segpipe.choices import Registry
 from segpipe.errors import ConfigError
-from segpipe.registry import Registry
 
 Place = Literal["every map", "deepest map", "skip"]
 

@@ -1,0 +1,131 @@
+"""Choices by name: models, losses, data formats and class-weighting schemes.
+
+A choice is one module, named after itself, that defines the function its registry asks for. So adding one is adding one
+file, its name in `params.yaml` is its file's name (`dvc.yaml` can depend on exactly that file), and listing or checking
+names imports nothing: a stage that needs no torch can check the name of a model.
+"""
+
+import difflib
+import importlib
+import pkgutil
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+from pydantic import ConfigDict, ValidationError, validate_call
+
+from segpipe.errors import ConfigError
+
+MAX_NAMES_SHOWN = 50
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """Gives the part of a message that names the three nearest right names, and all where they are not too many."""
+    close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(repr(candidate) for candidate in close)}? " if close else ""
+    known = f"known: {', '.join(names)}" if len(names) <= MAX_NAMES_SHOWN else f"there are {len(names)}"
+    return hint + known
+
+
+def describe_validation_error(error: ValidationError, keys_at: Callable[[list[str]], list[str]]) -> list[str]:
+    """Turns each error of pydantic into one line: dotted key, what is asked, what was given.
+
+    Args:
+        error: what pydantic raised.
+        keys_at: gives the right keys below a path of keys, for 'did you mean'.
+    """
+    lines = []
+    for item in error.errors():
+        # pydantic puts the branch of a union into the path; a user never wrote it.
+        branches = ("list[", "constrained", "literal[", "[key]")
+        path = [str(part) for part in item["loc"] if not str(part).startswith(branches)]
+        key = ".".join(path)
+        if item["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+            known = keys_at(path[:-1])
+            lines.append(f"{key}: unknown key; {nearest(path[-1], known) if known else 'there are none here'}")
+        elif item["type"] in {"missing", "missing_keyword_only_argument"}:
+            lines.append(f"{key}: is missing")
+        elif item["type"] == "value_error":
+            lines.append(f"{key}: {item['msg'].removeprefix('Value error, ')}")
+        else:
+            message = re.sub(r"^\w+ should", "must", item["msg"])
+            lines.append(f"{key}: {message} (got {item['input']!r})")
+    return lines
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The named choices of one kind: the modules of one package.
+
+    Args:
+        kind: what a choice is called in messages, for example 'model'.
+        package: dotted name of the package whose modules are the choices.
+        function: name of the function that each module defines. Its keyword-only arguments with a default are the
+            choice's options, checked against their annotations; the others are given by the caller.
+    """
+
+    kind: str
+    package: str
+    function: str
+
+    def names(self) -> list[str]:
+        """All names, sorted. Imports none of the modules. What choices share lies in folders, which are no choices."""
+        spec = find_spec(self.package)
+        assert spec is not None and spec.submodule_search_locations is not None
+        return sorted(m.name for m in pkgutil.iter_modules(spec.submodule_search_locations) if not m.ispkg)
+
+    def check(self, name: str) -> str:
+        """Returns `name` if there is such a choice.
+
+        Raises:
+            ConfigError: there is none; the message gives the nearest right name and all names.
+        """
+        if name not in self.names():
+            raise ConfigError(f"unknown {self.kind} {name!r}; {nearest(name, self.names())}")
+        return name
+
+    def module_of(self, name: str) -> ModuleType:
+        """Imports the choice's module.
+
+        Raises:
+            ConfigError: there is none of this name.
+        """
+        return importlib.import_module(f"{self.package}.{self.check(name)}")
+
+    def function_of(self, name: str) -> Callable[..., Any]:
+        """Imports the choice's module and returns its function."""
+        function: Callable[..., Any] = getattr(self.module_of(name), self.function)
+        return function
+
+    def call(self, name: str, options: Mapping[str, Any] | None = None, /, **context: Any) -> Any:
+        """Calls the choice's function with the caller's context and the user's options.
+
+        Raises:
+            ConfigError: an option is unknown or has a wrong type or value; all of them in one message.
+        """
+        function = self.function_of(name)
+        known = sorted(function.__kwdefaults__ or {})
+        where = f"{self.kind} {name!r}: option "
+        options = dict(options or {})
+        lines = [
+            f"{where}{key}: unknown; {nearest(key, known) if known else 'it has none'}"
+            for key in sorted(options.keys() - known)
+        ]
+        checked = validate_call(config=ConfigDict(arbitrary_types_allowed=True, strict=True))(function)
+        try:
+            result = checked(**context, **{key: value for key, value in options.items() if key in known})
+        except ValidationError as error:
+            lines += [where + line for line in describe_validation_error(error, keys_at=lambda _: known)]
+        if lines:
+            raise ConfigError("\n".join(lines))
+        return result
+
+
+MODELS = Registry("model", "segpipe.models", "build_model")
+LOSSES = Registry("loss", "segpipe.losses", "build_loss")
+READERS = Registry("data format", "segpipe.data.readers", "read_source")
+WEIGHTINGS = Registry("class-weighting scheme", "segpipe.data.class_weights.schemes", "compute_weights")
+AUGMENTATIONS = Registry("augmentation", "segpipe.data.loading.augmentations", "build_transform")

@@ -1,0 +1,209 @@
+"""One sample from its files to its pixels, with all that is wrong with it. Runs in workers."""
+
+import contextlib
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from filelock import FileLock
+
+from segpipe.classes import ClassTable
+from segpipe.config.preprocess import Policy
+from segpipe.data.building.shards import SHARDS, Row, Sample, write_shards
+from segpipe.data.images import read_image, size_of_image
+from segpipe.data.inspection.checks import check_sample
+from segpipe.data.inspection.fault_picture import mark_fault
+from segpipe.data.sources.source import RawSample, is_image_name
+from segpipe.errors import Problem
+from segpipe.faults import Action, Fault
+
+NUM_PICTURES_OF_KIND = 3
+MEGA = 1_000_000
+LARGE_PX = 16 * MEGA  # whose reading takes more than a tenth of a gigabyte
+FIX = "Or let it be mended in the store: preprocess.policy.fix: true"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A problem and what follows from it.
+
+    Args:
+        problem: what is wrong, where, and how to mend it.
+        action: by the policy: the data cannot be used, the sample is left out, or it is a warning.
+        sample_id: of the sample concerned; '' for one of the whole set.
+        picture: JPEG that shows it.
+    """
+
+    problem: Problem
+    action: Action
+    sample_id: str = ""
+    picture: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the pixels of an unchanged sample lie already.
+
+    Args:
+        folder: a store's.
+        row: its row of that store.
+    """
+
+    folder: Path
+    row: Row
+
+
+@dataclass(frozen=True)
+class Run:
+    """Samples whose pixels share shards.
+
+    Args:
+        samples: neighbours by name.
+        places: of each sample that need not be decoded again; None for the others.
+        root: folder of the source; names of files in messages begin there (`name_of`).
+        classes: the class table.
+        policy: what is done about faults.
+        output: folder of the new store.
+    """
+
+    samples: Sequence[RawSample]
+    places: Sequence[Place | None]
+    root: Path
+    classes: ClassTable
+    policy: Policy
+    output: Path
+
+
+def build_run(run: Run) -> tuple[list[Row], list[Finding]]:
+    """Decodes, checks, counts and writes a run's samples.
+
+    Returns:
+        For each sample that is kept what the manifest says of it, and all findings.
+    """
+    cv2.setNumThreads(0)
+    findings: list[Finding] = []
+
+    def samples() -> Iterator[Sample]:
+        for raw, place in zip(run.samples, run.places, strict=True):
+            if place is not None:
+                yield _copy_sample(raw.sample_id, place)
+                continue
+            num_pictures = Counter(finding.problem.kind for finding in findings if finding.picture)
+            with _alone_where_large(raw):  # until it is written
+                sample, found = decode_sample(raw, run.root, run.policy, num_pictures)
+                findings.extend(found)
+                if sample is not None:
+                    yield sample
+                    del sample
+
+    rows = write_shards(run.output / SHARDS, samples(), run.classes)
+    return rows, findings
+
+
+@contextlib.contextmanager
+def _alone_where_large(raw: RawSample) -> Iterator[None]:
+    """Lets one worker of this machine at a time hold a large image: with many workers memory would not last."""
+    if max((height * width for _, (height, width) in _sizes_of(raw)), default=0) <= LARGE_PX:
+        yield
+        return
+    with FileLock(Path(tempfile.gettempdir()) / f"segpipe-large-image-{os.getuid()}.lock"):
+        yield
+
+
+def _sizes_of(raw: RawSample) -> list[tuple[Path, tuple[int, int]]]:
+    """Gives height and width of a sample's pictures, as their headers say; those of annotation files are not asked."""
+    sizes = {path: size_of_image(path) for path in (raw.image, *raw.label.files) if is_image_name(path.name)}
+    return [(path, size) for path, size in sizes.items() if size is not None]
+
+
+def _find_too_large(raw: RawSample, limit_px: float) -> list[tuple[Path, Fault]]:
+    key = "preprocess.policy.max_megapixels"
+    return [
+        (
+            path,
+            Fault(
+                "image-too-large",
+                f"has {width}x{height} px, more than {key}: {limit_px / MEGA:g}",
+                f"Cut it into parts, or write {key}: {-(-height * width // MEGA)} in params.yaml (400 at most)",
+            ),
+        )
+        for path, (height, width) in _sizes_of(raw)
+        if height * width > limit_px
+    ]
+
+
+def _copy_sample(sample_id: str, place: Place) -> Sample:
+    row = place.row
+    height, width = int(row["height"]), int(row["width"])
+    data = np.memmap(
+        place.folder / SHARDS / f"{row['shard']}.bin", np.uint8, "r", int(row["offset"]), (4 * height * width,)
+    )
+    image, mask = data[: 3 * height * width], data[3 * height * width :]
+    return Sample(sample_id, image.reshape(height, width, 3), mask.reshape(height, width))
+
+
+def decode_sample(
+    raw: RawSample, root: Path, policy: Policy, num_pictures: Mapping[str, int]
+) -> tuple[Sample | None, list[Finding]]:
+    """Reads a sample's files.
+
+    Args:
+        raw: names them.
+        root: paths in messages are relative to it.
+        policy: what is done about faults.
+        num_pictures: how many pictures of each kind there are already; some are enough.
+
+    Returns:
+        The sample, or None where its faults do not let it be used; and all findings.
+    """
+    if too_large := _find_too_large(raw, policy.max_megapixels * MEGA):
+        problems = [_problem_of(fault, name_of(file, root), policy) for file, fault in too_large]
+        return None, [Finding(problem, policy.action_of(problem.kind), raw.sample_id) for problem in problems]
+    mask = raw.label.read(size_of_image(raw.image) or (0, 0))
+    image = read_image(raw.image, None if mask.pixels is None else (mask.pixels.shape[0], mask.pixels.shape[1]))
+    findings = []
+    mask_file = raw.label.files[0]
+    faults = [(raw.image, fault) for fault in image.faults] + [(mask_file, fault) for fault in mask.faults]
+    faults += [
+        (raw.image if fault.kind.startswith("image-") else mask_file, fault)
+        for fault in check_sample(image.pixels, mask.pixels)
+    ]
+    for file, fault in faults:
+        picture = None
+        if num_pictures.get(fault.kind, 0) < NUM_PICTURES_OF_KIND:
+            picture = mark_fault(image.pixels, mask.pixels, fault)
+        problem = _problem_of(fault, name_of(file, root), policy)
+        findings.append(Finding(problem, action_on(fault, policy), raw.sample_id, picture))
+    if image.pixels is None or mask.pixels is None or any(finding.action != "warn" for finding in findings):
+        return None, findings
+    return Sample(raw.sample_id, image.pixels, mask.pixels), findings
+
+
+def action_on(fault: Fault, policy: Policy) -> Action:
+    """What is done about a fault: one that is mended in the store is a warning."""
+    return "warn" if fault.is_mended and policy.fix else policy.action_of(fault.kind)
+
+
+def name_of(file: Path, root: Path) -> str:
+    """Names a file by its path within its source.
+
+    The name of a file of a joined source begins with the source's folder, which in `build/raw` stands beside `root`;
+    elsewhere it is the whole path.
+    """
+    for folder in (root, root.parent):
+        if file.is_relative_to(folder):
+            return file.relative_to(folder).as_posix()
+    return file.as_posix()
+
+
+def _problem_of(fault: Fault, where: str, policy: Policy) -> Problem:
+    if not fault.is_mended:
+        return Problem(fault.kind, where, fault.what, fault.mend)
+    if policy.fix:
+        return Problem(fault.kind, where, f"{fault.what}; mended in the store", fault.mend)
+    return Problem(fault.kind, where, fault.what, f"{fault.mend}. {FIX}")

@@ -1,0 +1,1 @@
+"""How much each class counts in the loss."""

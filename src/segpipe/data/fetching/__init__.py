@@ -1,0 +1,1 @@
+"""Bytes from anywhere: archives, addresses and file systems, brought whole and verified."""

@@ -1,0 +1,106 @@
+"""Batches from the store, by threads: cv2 and memory maps release the GIL, and nothing is copied between processes.
+
+A sample's augmentation depends on (seed, epoch, index) alone. So the stream of batches is the same for any number of
+threads, and can begin at any step: a resumed training sees what an uninterrupted one would have seen.
+"""
+
+import functools
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from segpipe.config.augment import Augment
+from segpipe.data.loading.augment import Augmenter
+from segpipe.data.store import Store
+
+NUM_THREADS = 2
+NUM_BATCHES_AHEAD = 2
+
+Batch = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class TrainLoader:
+    """Endless variations of a training split, epoch by epoch.
+
+    Args:
+        store: the training samples.
+        augment: how they are varied.
+        batch_size: samples a step; a split smaller than that is one step.
+        seed: of order and augmentation.
+
+    Raises:
+        ConfigError: an augmentation cannot work; each is tried once.
+    """
+
+    store: Store
+    augment: Augment
+    batch_size: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.augmenter.rehearse()
+
+    @functools.cached_property
+    def augmenter(self) -> Augmenter:
+        """Makes the samples."""
+        return Augmenter(self.store, self.augment)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Full batches in a pass; what is left over waits for another epoch's order."""
+        return max(1, len(self.store) // self.batch_size)
+
+    def batches(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
+        """Gives an epoch's batches from `first_batch` on.
+
+        Yields:
+            images (batch, *crop, 3) and masks (batch, *crop), uint8.
+        """
+        cv2.setNumThreads(0)
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.store))
+        with ThreadPoolExecutor(NUM_THREADS) as pool:
+            ahead: deque[tuple[Batch, list[Future[None]]]] = deque()
+            for number in range(first_batch, self.batches_per_epoch):
+                indices = order[number * self.batch_size : (number + 1) * self.batch_size].tolist()
+                batch = self._empty(len(indices))
+                # A few samples a task: handing over each by itself costs as much as a tenth of making it.
+                work = [pool.submit(self._fill, batch, indices, epoch, n) for n in range(NUM_THREADS)]
+                ahead.append((batch, work))
+                if len(ahead) > NUM_BATCHES_AHEAD:
+                    yield _finished(*ahead.popleft())
+            while ahead:
+                yield _finished(*ahead.popleft())
+
+    def make_sample(self, index: int, epoch: int, image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> None:
+        """Writes what an epoch shows of one sample.
+
+        Args:
+            index: of the sample in the store.
+            epoch: counted from 0.
+            image: (*crop, 3) uint8 RGB; is overwritten.
+            mask: crop, uint8; is overwritten.
+        """
+        # + 1: numpy fills with zeros, so index 0 would draw what the order was drawn from.
+        rng = np.random.default_rng([self.seed, epoch, index + 1])
+        self.augmenter.make_sample(index, rng, image, mask)
+
+    def _empty(self, num_samples: int) -> Batch:
+        shape = (num_samples, *self.augment.crop)
+        return np.empty((*shape, 3), np.uint8), np.empty(shape, np.uint8)
+
+    def _fill(self, batch: Batch, indices: list[int], epoch: int, number: int) -> None:
+        """Makes every NUM_THREADS-th sample of a batch, from `number` on."""
+        for position in range(number, len(indices), NUM_THREADS):
+            self.make_sample(indices[position], epoch, batch[0][position], batch[1][position])
+
+
+def _finished(batch: Batch, work: list[Future[None]]) -> Batch:
+    for part in work:
+        part.result()
+    return batch

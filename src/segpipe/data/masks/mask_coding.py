@@ -1,0 +1,159 @@
+"""How masks of a team's own stand for classes: a table that is written by hand, and checked as a whole.
+
+The table gives each class a name, a colour, and where the masks hold other values than 0, 1, 2, ... a value.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from segpipe.choices import describe_validation_error
+from segpipe.classes import IGNORE_INDEX, MAX_NUM_CLASSES, ClassTable
+from segpipe.data.masks.labels import MAX_VALUE, ColorMask, IndexMask, Label
+from segpipe.errors import SourceError
+
+Byte = Annotated[int, Field(ge=0, le=255)]
+Value = Annotated[int, Field(ge=0, le=MAX_VALUE)]
+# YAML has no tuples.
+Rgb = Annotated[tuple[Byte, Byte, Byte], Field(strict=False)]
+MasksAre = Literal["indices", "colors"]
+
+
+class ClassEntry(BaseModel):
+    """One class of a table.
+
+    Attributes:
+        name: of the class.
+        color: RGB, 0..255; what its pixels have in masks of colours.
+        value: what its pixels have in masks of indices; without it, the class's place in the table.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    name: Annotated[str, Field(min_length=1)]
+    color: Rgb
+    value: Value | None = None
+
+
+ClassEntries = Annotated[list[ClassEntry], Field(min_length=2, max_length=MAX_NUM_CLASSES)]
+
+
+@dataclass(frozen=True)
+class MaskCoding:
+    """What the pixels of masks mean.
+
+    Args:
+        entries: the classes, in order.
+        masks_are: whether pixels are read as indices or as colours.
+        void: values that are not labelled, in masks of indices; None takes 255 where it is no class's value.
+        void_colors: colours that are not labelled, in masks of colours; None for none.
+    """
+
+    entries: Sequence[ClassEntry]
+    masks_are: MasksAre
+    void: Sequence[int] | None
+    void_colors: Sequence[tuple[int, int, int]] | None
+
+    @property
+    def classes(self) -> ClassTable:
+        """Names and colours."""
+        return ClassTable(tuple(entry.name for entry in self.entries), tuple(entry.color for entry in self.entries))
+
+    @property
+    def values(self) -> list[int]:
+        """What each class's pixels have in masks of indices."""
+        return [place if entry.value is None else entry.value for place, entry in enumerate(self.entries)]
+
+    @property
+    def colors(self) -> list[tuple[int, int, int]]:
+        """What each class's pixels have in masks of colours."""
+        return [entry.color for entry in self.entries]
+
+    def find_contradictions(self) -> list[str]:
+        """Says all that does not fit together, each with the key concerned in front; empty where all does."""
+        wrong = _named_twice("classes", [entry.name for entry in self.entries])
+        if any(entry.value is None for entry in self.entries) and any(
+            entry.value is not None for entry in self.entries
+        ):
+            wrong.append("classes: some have a value and some have none; give it to all or to none")
+        if self.masks_are == "indices":
+            wrong += _named_twice("classes: value", self.values)
+            if taken := sorted(set(self.void or ()) & set(self.values)):
+                wrong.append(f"void: {taken} are values of classes")
+            if self.void_colors is not None:
+                wrong.append("void_colors: has a meaning only where masks hold colors; give void")
+        else:
+            wrong += _named_twice("classes: color", self.colors)
+            if taken_colors := [list(color) for color in self.void_colors or () if color in self.colors]:
+                wrong.append(f"void_colors: {taken_colors} are colours of classes")
+            if self.void is not None:
+                wrong.append("void: has a meaning only where masks hold indices; give void_colors")
+        return wrong
+
+    def label_type(self) -> Callable[[Path], Label]:
+        """Gives what makes a label of a mask's path; all labels share one table."""
+        if self.masks_are == "colors":
+            voids = dict.fromkeys(self.void_colors or (), IGNORE_INDEX)
+            return partial(ColorMask, indices=voids | {color: index for index, color in enumerate(self.colors)})
+        void_values = dict.fromkeys([IGNORE_INDEX] if self.void is None else self.void, IGNORE_INDEX)
+        # A class comes second, so that it may have the value 255 where nobody said that this is void.
+        return partial(IndexMask, indices=void_values | {value: index for index, value in enumerate(self.values)})
+
+
+def _named_twice(key: str, things: Sequence[Any]) -> list[str]:
+    twice = [str(thing) for thing, count in Counter(things).items() if count > 1]
+    return [f"{key}: named twice: {', '.join(twice)}"] if twice else []
+
+
+def read_class_file(path: Path, root: Path) -> list[ClassEntry]:
+    """Reads the class table that comes with a data set.
+
+    `.csv` with a head line `name,r,g,b` and perhaps `value`; any other name: lines `R G B NAME`.
+
+    Raises:
+        SourceError: missing, or a line is wrong; all of them in one message.
+    """
+    where = path.relative_to(root).as_posix()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{where}: cannot be read: {error}; it must hold the class table") from error
+    rows = _rows_of_csv(lines, where) if path.suffix.lower() == ".csv" else _rows_of_text(lines)
+    entries, wrong = [], []
+    for number, row in rows:
+        try:
+            entries.append(ClassEntry.model_validate(row))
+        except ValidationError as error:
+            found = describe_validation_error(error, lambda _: sorted(ClassEntry.model_fields))
+            wrong += [f"{where}:{number}: {line}" for line in found]
+    if not wrong and not 2 <= len(entries) <= MAX_NUM_CLASSES:
+        wrong.append(f"{where}: holds {len(entries)} classes; it must be 2 to {MAX_NUM_CLASSES}")
+    if wrong:
+        raise SourceError("\n".join(wrong))
+    return entries
+
+
+def _rows_of_text(lines: Iterable[str]) -> list[tuple[int, dict[str, Any]]]:
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            red, green, blue, name = (*line.split(maxsplit=3), "", "", "", "")[:4]
+            rows.append((number, {"name": name.strip(), "color": (red, green, blue)}))
+    return rows
+
+
+def _rows_of_csv(lines: Sequence[str], where: str) -> list[tuple[int, dict[str, Any]]]:
+    reader = csv.DictReader(lines, skipinitialspace=True)
+    reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+    if missing := [name for name in ("name", "r", "g", "b") if name not in reader.fieldnames]:
+        raise SourceError(f"{where}: has no column {', '.join(missing)}; the head line must be name,r,g,b")
+    rows = []
+    for row in reader:
+        entry = {"name": row["name"], "color": (row["r"], row["g"], row["b"])}
+        rows.append((reader.line_num, entry | ({"value": row["value"]} if row.get("value") else {})))
+    return rows

@@ -1,0 +1,228 @@
+"""What a reader finds in a source: the class table and the pairs of image and label.
+
+A reader is a file of `segpipe/data/readers` with a function `read_source(*, root, OPTION=DEFAULT, ...) -> Source`. It
+only looks at names and at text files; pixels are read and checked by `preprocess`. What readers share in looking stands
+here: folders that an archive wraps in others, files by their names, pairs, list files.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from segpipe.classes import ClassTable
+from segpipe.data.masks.labels import Label
+from segpipe.errors import Problem, SourceError
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+MAX_WRAPPING_FOLDERS = 2
+
+# How people call the splits, and how we do.
+SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@dataclass(frozen=True)
+class RawSample:
+    """One labelled image as the source holds it.
+
+    Args:
+        sample_id: names the sample within the source.
+        image: file of the image.
+        label: which class each pixel is.
+        official_split: 'train', 'val' or 'test' where the source itself says so.
+        group: the sequence (patient, field) it belongs to, where the source itself says so.
+        attributes: what else a table of the source says of it, by column.
+    """
+
+    sample_id: str
+    image: Path
+    label: Label
+    official_split: str | None = None
+    group: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a reader found.
+
+    Args:
+        classes: the meaning of the class indices that its labels give.
+        samples: the complete pairs, sorted by `sample_id`.
+        problems: what keeps files of the source from being samples.
+        licence: the terms under which the source may be used.
+    """
+
+    classes: ClassTable
+    samples: tuple[RawSample, ...]
+    problems: tuple[Problem, ...]
+    licence: str
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is the system's: `.name`, `._name` and `__MACOSX` of archives made on a Mac."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file's name ends as an image's."""
+    _, dot, suffix = name.rpartition(".")
+    return (dot + suffix).lower() in IMAGE_SUFFIXES
+
+
+def find_folder(root: Path, *inside: str) -> Path | None:
+    """Finds the folder that an archive may have wrapped in others.
+
+    Args:
+        root: of the source.
+        inside: relative paths of files or folders, of which the folder holds at least one.
+
+    Returns:
+        The root or the first nearest folder, at most two below it.
+    """
+    level = [root]
+    for depth in range(MAX_WRAPPING_FOLDERS + 1):
+        for folder in level:
+            if any((folder / path).exists() for path in inside):
+                return folder
+        if depth < MAX_WRAPPING_FOLDERS:
+            level = [below for folder in level for below in _folders_in(folder)]
+    return None
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(folder / entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name))
+
+
+def list_files(folder: Path) -> list[str]:
+    """Lists all files below a folder by their paths within it (`a/b.png`), sorted, hidden ones left out.
+
+    A hundred thousand names are one pass over the folders; no file is asked for more than its name.
+
+    Raises:
+        SourceError: a folder cannot be listed; its files would be missing without a word.
+    """
+    if not folder.is_dir():
+        return []
+    found = []
+    for parent, folders, names in os.walk(folder, onerror=_refuse):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        below = Path(parent).relative_to(folder).as_posix()
+        lead = "" if below == "." else f"{below}/"
+        found += [lead + name for name in names if not is_hidden(name)]
+    return sorted(found)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise SourceError(f"{error.filename}: cannot be listed: {error.strerror}; check its permissions") from error
+
+
+def files_by_stem(folder: Path, root: Path) -> tuple[dict[str, Path], list[Problem]]:
+    """Lists the image files below a folder by their path within it, suffix removed.
+
+    Returns:
+        The files, and a problem for each name that two files share and each missing folder.
+    """
+    if not folder.is_dir():
+        return {}, [missing_folder(folder, root)]
+    files: dict[str, Path] = {}
+    problems = []
+    for name in list_files(folder):
+        if not is_image_name(name):
+            continue
+        path, stem = folder / name, name.rpartition(".")[0]
+        if stem in files:
+            what = f"stands beside {files[stem].name}: one name, two files"
+            problems.append(Problem("name-twice", path.relative_to(root).as_posix(), what, "Remove one of them"))
+        files[stem] = path
+    return files, problems
+
+
+def missing_folder(folder: Path, root: Path) -> Problem:
+    """Says that a folder, which the format asks for, is not there."""
+    where = folder.relative_to(root).as_posix()
+    return Problem("folder-missing", where, "no such folder in the source", "Add it, or name another source")
+
+
+def pair_files(
+    images: Mapping[str, Path],
+    masks: Mapping[str, Path],
+    root: Path,
+    expected_image: Callable[[str], str],
+    expected_mask: Callable[[str], str],
+) -> tuple[list[str], list[Problem]]:
+    """Finds the names that have both an image and a mask.
+
+    Args:
+        images: by name.
+        masks: by name.
+        root: of the source; messages name files by their paths below it.
+        expected_image: gives the place where the image of a name is looked for, for messages.
+        expected_mask: the same for the mask.
+
+    Returns:
+        The complete names, sorted, and a problem for each that is not.
+    """
+    problems = []
+    for name in sorted(images.keys() - masks.keys()):
+        what = f"no {expected_mask(name)}"
+        where = images[name].relative_to(root).as_posix()
+        problems.append(Problem("mask-missing", where, what, "Add the mask or remove the image"))
+    for name in sorted(masks.keys() - images.keys()):
+        what = f"no image {expected_image(name)}"
+        where = masks[name].relative_to(root).as_posix()
+        problems.append(Problem("image-missing", where, what, "Add it or remove the mask"))
+    return sorted(images.keys() & masks.keys()), problems
+
+
+def read_lines(path: Path, root: Path) -> list[tuple[str, str]]:
+    """Reads the lines of a list file that hold something, each after its place (`lists/train.txt:3`), for messages.
+
+    Raises:
+        SourceError: it is not UTF-8.
+    """
+    where = path.relative_to(root).as_posix()
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{where}: is not UTF-8: {error}; save it as UTF-8") from error
+    lines = enumerate(text.splitlines(), start=1)
+    return [(f"{where}:{number}", line.strip()) for number, line in lines if line.strip()]
+
+
+def find_listed(where: str, paths: Sequence[Path], root: Path) -> list[Problem]:
+    """Gives a problem for each file that a line of a list file stands for and that is not there.
+
+    Args:
+        where: place of the line.
+        paths: the files.
+        root: of the source.
+    """
+    mend = "Add it or cut the line"
+    return [
+        Problem("listed-missing", where, f"names {path.relative_to(root).as_posix()}, no such file", mend)
+        for path in paths
+        if not path.is_file()
+    ]
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name from a list file is a single name: a list must not lead out of its folder."""
+    return not set(name) & set("/\\\0 \t") and name not in {".", ".."}
+
+
+def sorted_by_id(samples: Iterable[RawSample]) -> tuple[RawSample, ...]:
+    """Sorts samples as `Source` wants them."""
+    return tuple(sorted(samples, key=lambda sample: sample.sample_id))

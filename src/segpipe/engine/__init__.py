@@ -1,1 +1,0 @@
-"""Training, evaluation and prediction as plain loops. Knows neither MLflow nor DVC nor Prefect."""

@@ -1,0 +1,61 @@
+"""What a model costs, found without computing anything: on torch's meta device tensors have shapes and no content."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from segpipe.inference.network import build_network
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A model's size and work.
+
+    Attributes:
+        num_parameters: all that are trained, auxiliary heads included.
+        num_flops: of one image in evaluation; a multiply-add counts as two.
+    """
+
+    num_parameters: int
+    num_flops: int
+
+
+def count_cost(
+    name: str, options: Mapping[str, Any], num_classes: int, size: tuple[int, int], in_channels: int = 3
+) -> Cost:
+    """Counts a model's parameters and floating-point operations.
+
+    Convolutions, matrix products and attention are counted, as torch does; sums, activations and resizing are not.
+
+    Args:
+        name: of the model.
+        options: its own.
+        num_classes: channels of the logits.
+        size: height and width of the image, pixels.
+        in_channels: as in `build_network`.
+
+    Raises:
+        ConfigError: unknown name or option.
+    """
+
+    def count() -> Cost:
+        network = build_network(name, options, num_classes, in_channels).eval()
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            network(torch.empty(1, 3, *size))
+        return Cost(sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops())
+
+    return without_content(count)
+
+
+def without_content(work: Callable[[], T]) -> T:
+    """Does work on the meta device; where a library's constructor looks at numbers, as it is."""
+    try:
+        with torch.device("meta"):
+            return work()
+    except (RuntimeError, NotImplementedError):
+        return work()

@@ -1,0 +1,279 @@
+"""Who is champion: the alias in MLflow and the last word of the ledger, and every way in which they change.
+
+A change takes the lock, reads ledger and alias again, appends its entry, moves the alias, and looks whether it moved. A
+process that ends in between leaves an entry that the alias has not followed yet; the next change lets it follow. An
+alias that somebody moved in MLflow's own pages is noticed, entered as such, and respected.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from segpipe.errors import TrackingError
+from segpipe.registry.ledger import (
+    NOT_BY_SEGPIPE,
+    NOTICED,
+    PINNED,
+    PROMOTED,
+    ROLLED_BACK,
+    UNPINNED,
+    Entry,
+    Held,
+    Ledger,
+    append,
+    mark_applied,
+    read_ledger,
+)
+from segpipe.registry.lock import Lease, describe_self, hold_lock
+from segpipe.tracking.client import connect, retry_busy
+from segpipe.tracking.registered import fetch_version
+from segpipe.tracking.run import WEIGHTS
+
+log = logging.getLogger(__name__)
+
+CHAMPION = "champion"
+DECISION, REASONS = "segpipe.decision", "segpipe.reasons"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What somebody wants to happen, on the ledger as it stands.
+
+    Attributes:
+        action: an entry's action.
+        about: the version concerned.
+        reasons: why.
+        champion: who is champion afterwards.
+        is_pinned: whether the champion is pinned afterwards.
+        evidence: plain values.
+    """
+
+    action: str
+    about: Held | None
+    reasons: tuple[str, ...]
+    champion: Held | None
+    is_pinned: bool
+    evidence: Mapping[str, Any]
+
+
+def find_champion(client: MlflowClient, model_name: str) -> ModelVersion | None:
+    """Gives the version that the alias names, or None."""
+    try:
+        return client.get_model_version_by_alias(model_name, CHAMPION)
+    except MlflowException as error:
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            return None
+        raise
+
+
+def identify(version: ModelVersion) -> Held:
+    """Names a version for the ledger."""
+    return Held(str(version.version), version.tags.get(WEIGHTS, NOT_BY_SEGPIPE))
+
+
+def find_outside_change(client: MlflowClient, ledger: Ledger) -> str | None:
+    """Says what the alias has become without the ledger; None where both agree."""
+    alias = find_champion(client, ledger.model_name)
+    held = identify(alias) if alias else None
+    if held == ledger.champion:
+        return None
+    now = read_ledger(client, ledger.model_name)
+    if now.entries != ledger.entries:  # somebody is changing it while we look
+        return find_outside_change(client, now)
+    last = ledger.entries[-1] if ledger.entries else None
+    if last and not last.is_applied and held == last.entry.champion_before:
+        return (
+            "the alias has not followed the last entry: its process is about to move it or has ended; the next "
+            "change, or `segpipe publish`, mends it"
+        )
+    if held is None:
+        return f"the alias {CHAMPION} was deleted outside segpipe"
+    if ledger.champion is None:
+        return f"the alias {CHAMPION} was set to version {held.version} outside segpipe"
+    return f"the alias {CHAMPION} was moved outside segpipe, from version {ledger.champion.version} to {held.version}"
+
+
+def change_champion(
+    client: MlflowClient, model_name: str, propose: Callable[[Ledger], Change | None]
+) -> tuple[Ledger, Ledger]:
+    """Makes one change, alone.
+
+    Args:
+        client: of the store.
+        model_name: the registered model.
+        propose: is given the ledger, settled with the alias, while nobody else can change either; must be quick. None
+            leaves everything as it is.
+
+    Returns:
+        The ledger before and after.
+
+    Raises:
+        TrackingError: the change cannot be made safely.
+    """
+    with hold_lock(client, model_name) as lease:
+        before = _settle(client, lease, model_name)
+        change = propose(before)
+        return before, _enter(client, lease, before, change) if change else before
+
+
+def _enter(client: MlflowClient, lease: Lease, ledger: Ledger, change: Change) -> Ledger:
+    entry = Entry(
+        previous=ledger.head,
+        time_ms=time.time_ns() // 1_000_000,
+        who=describe_self(),
+        action=change.action,
+        about=change.about,
+        reasons=change.reasons,
+        evidence=change.evidence,
+        champion_before=ledger.champion,
+        champion_after=change.champion,
+        is_pinned=change.is_pinned,
+    )
+    lease.check()
+    after = append(client, ledger, entry)
+    if after is None:
+        raise TrackingError(f"another process changed {ledger.model_name!r} at the same time; try again")
+    return _follow(client, lease, after) if entry.moves_alias else after
+
+
+def _follow(client: MlflowClient, lease: Lease, ledger: Ledger) -> Ledger:
+    """Lets the alias follow the ledger, and looks whether it did."""
+    lease.check()
+    return _move_alias(client, ledger)
+
+
+def _move_alias(client: MlflowClient, ledger: Ledger) -> Ledger:
+    held = ledger.champion
+    assert held is not None, "no change takes the alias away"
+    retry_busy(lambda: client.set_registered_model_alias(ledger.model_name, CHAMPION, held.version))
+    now = read_ledger(client, ledger.model_name)
+    if now.head != ledger.head:
+        # This process slept on its lease, and somebody may have moved the alias by a later entry before it did.
+        return _move_alias(client, now)
+    alias = find_champion(client, ledger.model_name)
+    if alias is None or identify(alias) != held:
+        raise TrackingError(f"the alias {CHAMPION} of {ledger.model_name!r} did not move to version {held.version}")
+    mark_applied(client, ledger)
+    return read_ledger(client, ledger.model_name)
+
+
+def _settle(client: MlflowClient, lease: Lease, model_name: str) -> Ledger:
+    """Brings ledger and alias together, whatever happened since the last change."""
+    ledger = read_ledger(client, model_name)
+    alias = find_champion(client, model_name)
+    held, known = identify(alias) if alias else None, ledger.champion
+    last = ledger.entries[-1] if ledger.entries else None
+    is_followed = last is None or last.is_applied
+    if held == known and is_followed:
+        return ledger
+    is_about_to_follow = last and not last.is_applied and held in (last.entry.champion_before, known)
+    if is_about_to_follow and known and _exists(client, model_name, known):
+        log.info("the alias %s follows the ledger to version %s", CHAMPION, known.version)
+        return _follow(client, lease, ledger)
+    if held is None and known and _exists(client, model_name, known):
+        log.info("the alias %s was lost and names version %s again", CHAMPION, known.version)
+        why = f"The alias {CHAMPION} was deleted outside segpipe; it names version {known.version} again."
+        after = _enter(client, lease, ledger, _notice(ledger, known, why))
+        retry_busy(lambda: client.set_registered_model_alias(model_name, CHAMPION, known.version))
+        return after
+    if held is None:
+        why = "The champion was deleted outside segpipe, its version with the alias."
+    elif known is None:
+        why = f"The alias {CHAMPION} was set to version {held.version} outside segpipe."
+    else:
+        why = f"The alias {CHAMPION} was moved outside segpipe, from version {known.version} to {held.version}."
+    log.warning("%s", why)
+    return _enter(client, lease, ledger, _notice(ledger, held, why))
+
+
+def _notice(ledger: Ledger, champion: Held | None, why: str) -> Change:
+    is_pinned = ledger.is_pinned and champion is not None  # what is gone cannot be kept
+    return Change(NOTICED, champion, (why,), champion, is_pinned, {})
+
+
+def _exists(client: MlflowClient, model_name: str, held: Held) -> bool:
+    try:
+        return identify(client.get_model_version(model_name, held.version)) == held
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+
+
+def promote(client: MlflowClient, version: ModelVersion, why: str) -> Ledger:
+    """Makes a version the champion because a person says so; a pin then holds this one."""
+    held = identify(version)
+
+    def propose(ledger: Ledger) -> Change | None:
+        if ledger.champion == held:
+            raise TrackingError(f"version {held.version} is the champion already")
+        return Change(PROMOTED, held, (why,), held, ledger.is_pinned, {"by": "hand"})
+
+    ledger = change_champion(client, version.name, propose)[1]
+    for tag, value in ((DECISION, PROMOTED), (REASONS, json.dumps([why]))):
+        client.set_model_version_tag(version.name, version.version, tag, value)
+    return ledger
+
+
+def roll_back(client: MlflowClient, model_name: str, why: str) -> Ledger:
+    """Goes back to the champion before this one, and pins it."""
+
+    def propose(ledger: Ledger) -> Change | None:
+        target = next((held for held in ledger.previous_champions() if _exists(client, model_name, held)), None)
+        if target is None:
+            raise TrackingError(
+                f"{model_name!r} has had no earlier champion that still exists; name one: "
+                "`segpipe registry promote V --why ...`"
+            )
+        return Change(ROLLED_BACK, target, (why,), target, True, {})
+
+    return change_champion(client, model_name, propose)[1]
+
+
+def pin(client: MlflowClient, version: ModelVersion, why: str) -> Ledger:
+    """Keeps the champion, whatever a gate says, until `unpin`."""
+    held = identify(version)
+
+    def propose(ledger: Ledger) -> Change | None:
+        if ledger.champion != held:
+            champion = ledger.champion.version if ledger.champion else "none"
+            mend = f"`segpipe registry promote {held.version} --why ...` first"
+            raise TrackingError(f"version {held.version} is not the champion (that is {champion}); {mend}")
+        return None if ledger.is_pinned else Change(PINNED, held, (why,), held, True, {})
+
+    return change_champion(client, version.name, propose)[1]
+
+
+def unpin(client: MlflowClient, model_name: str, why: str) -> Ledger:
+    """Lets the gate promote again."""
+
+    def propose(ledger: Ledger) -> Change | None:
+        if not ledger.is_pinned:
+            raise TrackingError(f"{model_name!r} has no pinned champion")
+        return Change(UNPINNED, ledger.champion, (why,), ledger.champion, False, {})
+
+    return change_champion(client, model_name, propose)[1]
+
+
+def fetch_champion(model_name: str, output: Path) -> tuple[str, Path]:
+    """Downloads the champion's `model.json` and `weights.safetensors`.
+
+    Returns:
+        The version's number, and the folder that holds both files.
+
+    Raises:
+        TrackingError: there is no champion, or MLflow cannot be reached.
+    """
+    client = connect()
+    champion = find_champion(client, model_name)
+    if champion is None:
+        raise TrackingError(f"MLflow holds no champion of {model_name!r}; run `dvc repro` first")
+    return str(champion.version), fetch_version(model_name, str(champion.version), output)

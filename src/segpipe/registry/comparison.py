@@ -1,0 +1,270 @@
+"""Two versions beside each other, on the same images: classes, cost, what differs in data, code and parameters."""
+
+import math
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.tracking import MlflowClient
+from PIL import Image
+from safetensors import safe_open
+
+from segpipe.classes import IGNORE_INDEX, ClassTable
+from segpipe.data.store import Store
+from segpipe.errors import IncomparableError, TrackingError
+from segpipe.metrics.bootstrap import Comparison, Estimate, bundle, compare
+from segpipe.metrics.scores import evaluation_digest, scores_of
+from segpipe.registry.champion import find_champion
+from segpipe.registry.evaluations import (
+    EVALUATION,
+    VALIDATION,
+    ImageScores,
+    download_model,
+    fetch_image_scores,
+    leave_out,
+    measure_again,
+    open_validation,
+)
+from segpipe.registry.measuring.measure import latency_ms_of_served, predict_served
+from segpipe.registry.measuring.trust import Runnable
+from segpipe.registry.versions import read_model_description, summarize
+from segpipe.reports.overlay import side_by_side
+
+NUM_PICTURES = 6
+
+
+def compare_versions(
+    client: MlflowClient,
+    first: ModelVersion,
+    second: ModelVersion,
+    dataset: Path,
+    block_length: int | None,
+    pictures: Path,
+    is_trusted: bool = False,
+) -> dict[str, Any]:
+    """Compares two versions on one set of validation images; differences are second minus first.
+
+    Args:
+        client: of the store.
+        first: usually the champion.
+        second: usually the challenger.
+        dataset: folder of the store; where it holds the images, the models are timed and drawn on them.
+        block_length: as `register.block_length`.
+        pictures: existing folder that takes a picture of each image on which the two differ most.
+        is_trusted: whether a person lets code run that only the registry has.
+
+    Raises:
+        TrackingError: the two were measured on different images, and these are not here; or one of them would be run
+            by code that nobody vouches for.
+    """
+    scores, store, notes = _scores_on_one_set(client, first, second, dataset, is_trusted)
+    elsewhere = [version for version in (first, second) if version.tags.get(EVALUATION) != scores[0].digest]
+    (one, two), num_seen = leave_out([scores[0], scores[1].ordered_as(scores[0])], elsewhere)
+    if num_seen:
+        notes.append(f"Left out are {num_seen} images that one of them was trained on.")
+    comparison = compare(two.confusions, one.confusions, bundle(one.groups, block_length))
+    classes = store.classes if store is not None else _class_table(one.digest, first, second)
+    costs: dict[int, dict[str, Any]] = {}
+    drawn: list[dict[str, Any]] = []
+    if store is None:
+        notes.append(f"{dataset} does not hold the images that both were measured on: neither speed nor pictures.")
+    else:
+        costs, drawn = _run_both(first, second, one, two, store, pictures, is_trusted)
+    champion = find_champion(client, first.name)
+    return {
+        "model_name": first.name,
+        "versions": [
+            {**_describe(version, champion), **costs.get(index, {})} for index, version in enumerate((first, second))
+        ],
+        "set": {
+            "evaluation_digest": one.digest,
+            "num_images": len(one.rows),
+            "kind": comparison.kind,
+            "num_units": comparison.num_units,
+        },
+        "notes": notes,
+        "mean_iou": {
+            **_difference(comparison.champion.value, comparison.challenger.value, comparison.delta),
+            "probability": _finite(comparison.probability),
+        },
+        "classes": _compare_classes(one, two, comparison, classes),
+        "data": _differences(_tags(first, "segpipe.dvc."), _tags(second, "segpipe.dvc.")),
+        "params": _differences(_params(client, first), _params(client, second)),
+        "environment": _differences(_tags(first, "segpipe.environment."), _tags(second, "segpipe.environment.")),
+        "pictures": drawn,
+    }
+
+
+def _describe(version: ModelVersion, champion: ModelVersion | None) -> dict[str, Any]:
+    """Gives a version as it was registered, by other images perhaps."""
+    return {
+        **summarize(version, None),
+        "is_champion": champion is not None and champion.version == version.version,
+        "latency_ms": None,
+        "num_parameters": None,
+        "run_id": version.run_id,
+        "model": read_model_description(version).get("model", {}).get("name"),
+    }
+
+
+def _compare_classes(
+    one: ImageScores, two: ImageScores, comparison: Comparison, classes: ClassTable
+) -> list[dict[str, Any]]:
+    first, second = (scores_of(scores.confusions.sum(axis=0)).iou for scores in (one, two))
+    rows = zip(classes.names, classes.colors, first, second, comparison.class_deltas, strict=True)
+    return [{"name": name, "color": list(color), **_difference(a, b, delta)} for name, color, a, b, delta in rows]
+
+
+def _difference(first: float, second: float, delta: Estimate) -> dict[str, float | None]:
+    """Gives two scores and their difference as plain values; what cannot be had is None."""
+    values = {"first": first, "second": second, "difference": delta.value, "low": delta.low, "high": delta.high}
+    return {name: _finite(value) for name, value in values.items()}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _scores_on_one_set(
+    client: MlflowClient, first: ModelVersion, second: ModelVersion, dataset: Path, is_trusted: bool
+) -> tuple[list[ImageScores], Store | None, list[str]]:
+    """Gives what both do on the same images, these where they are here, and what has to be said about it."""
+    digests = [version.tags.get(EVALUATION, "") for version in (second, first)]
+    for digest in dict.fromkeys(digests):
+        stored = [fetch_image_scores(client, version, digest) for version in (first, second)]
+        if stored[0] is not None and stored[1] is not None:
+            return [stored[0], stored[1]], open_validation(dataset, digest), _explain(first, second, digest)
+    here = Store.open(dataset).of_split(VALIDATION) if (dataset / "dataset.json").exists() else None
+    if here is None:
+        raise TrackingError(
+            f"versions {first.version} and {second.version} were measured on different images or labels, and "
+            f"{dataset} is not here to measure both on; run `dvc repro evaluate` (or `dvc pull`)"
+        )
+    digest = evaluation_digest(here.digest)
+    scores = []
+    for version in (first, second):
+        try:
+            scores.append(
+                fetch_image_scores(client, version, digest) or measure_again(client, version, here, is_trusted)
+            )
+        except IncomparableError as error:
+            raise TrackingError(f"version {version.version} cannot be compared: {error}") from error
+    return scores, here, _explain(first, second, digest)
+
+
+def _explain(first: ModelVersion, second: ModelVersion, digest: str) -> list[str]:
+    return [
+        f"Version {version.version} was registered by other images or labels and was measured again on these."
+        for version in (first, second)
+        if version.tags.get(EVALUATION) != digest
+    ]
+
+
+def _class_table(digest: str, first: ModelVersion, second: ModelVersion) -> ClassTable:
+    """Gives the classes of a set of images that is not here, from the version that was registered by it."""
+    version = second if second.tags.get(EVALUATION) == digest else first
+    description = read_model_description(version)
+    if not description:
+        raise TrackingError(f"version {version.version}: its model cannot be downloaded, and so its classes not named")
+    return ClassTable.from_json(description["classes"])
+
+
+def _run_both(
+    first: ModelVersion,
+    second: ModelVersion,
+    one: ImageScores,
+    two: ImageScores,
+    store: Store,
+    pictures: Path,
+    is_trusted: bool,
+) -> tuple[dict[int, dict[str, Any]], list[dict[str, Any]]]:
+    """Times both models side by side, and draws the images on which they differ most."""
+    with tempfile.TemporaryDirectory() as folder:
+        models, classes = [], []
+        for version in (first, second):
+            try:
+                model, names = download_model(version, Path(folder) / str(version.version), is_trusted)
+            except IncomparableError as error:
+                raise TrackingError(f"version {version.version} cannot be compared: {error}") from error
+            models.append(model)
+            classes.append(names)
+        latencies_ms = latency_ms_of_served(models, store)
+        costs = {
+            index: {"latency_ms": latency_ms, "num_parameters": _count_parameters(model.model)}
+            for index, (model, latency_ms) in enumerate(zip(models, latencies_ms, strict=True))
+        }
+        return costs, _draw(models, classes, one, two, store, pictures)
+
+
+def _count_parameters(model: Path) -> int | None:
+    file = next(model.rglob("weights.safetensors"), None)
+    if file is None:  # somebody else's model, which names its classes as ours do
+        return None
+    with safe_open(file, "numpy") as weights:
+        return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+
+
+def _draw(
+    models: list[Runnable],
+    classes: list[tuple[str, ...]],
+    one: ImageScores,
+    two: ImageScores,
+    store: Store,
+    pictures: Path,
+) -> list[dict[str, Any]]:
+    iou = np.array([[_iou(matrix) for matrix in scores.confusions] for scores in (one, two)])
+    furthest_first = np.argsort(-np.abs(np.nan_to_num(iou[1] - iou[0])), kind="stable")[:NUM_PICTURES]
+    positions = {name: index for index, name in enumerate(store.manifest["sample_id"])}
+    ids = [str(one.rows["sample_id"].iloc[row]) for row in furthest_first]
+    chosen = [(row, name, positions[name]) for row, name in zip(furthest_first, ids, strict=True) if name in positions]
+    predictions = []
+    for model, names in zip(models, classes, strict=True):
+        to_store = _lookup(names, store.classes)
+        masks = predict_served(model, store, [position for *_, position in chosen])
+        predictions.append([to_store[mask] for mask in masks])
+    drawn = []
+    for number, (row, name, position) in enumerate(chosen):
+        image, mask = store.read(position)
+        file = f"{number + 1:02d}.png"
+        picture = side_by_side(image, [mask, predictions[0][number], predictions[1][number]], store.classes)
+        Image.fromarray(picture).save(pictures / file)
+        group = str(one.rows["group"].iloc[row])
+        first, second = (_finite(float(value)) for value in iou[:, row])
+        drawn.append({"file": file, "sample_id": name, "group": group, "first": first, "second": second})
+    return drawn
+
+
+def _iou(confusion: np.ndarray) -> float:
+    return scores_of(confusion).mean_iou if confusion.any() else math.nan
+
+
+def _lookup(names: tuple[str, ...], table: ClassTable) -> np.ndarray:
+    """Maps a model's class indices to a table's, by name; what the table does not have becomes void."""
+    lookup = np.full(256, IGNORE_INDEX, np.uint8)
+    for index, name in enumerate(names):
+        if name in table.names:
+            lookup[index] = table.names.index(name)
+    return lookup
+
+
+def _tags(version: ModelVersion, prefix: str) -> dict[str, str]:
+    mine = {name.removeprefix(prefix): value for name, value in version.tags.items() if name.startswith(prefix)}
+    if prefix == "segpipe.dvc.":
+        extra = {"code (git commit)": "segpipe.git_commit", "data set": "segpipe.dataset_digest"}
+        mine |= {label: version.tags[name] for label, name in extra.items() if name in version.tags}
+    return mine
+
+
+def _params(client: MlflowClient, version: ModelVersion) -> dict[str, str]:
+    return dict(client.get_run(version.run_id).data.params) if version.run_id else {}
+
+
+def _differences(first: Mapping[str, str], second: Mapping[str, str]) -> list[dict[str, str | None]]:
+    return [
+        {"name": name, "first": first.get(name), "second": second.get(name)}
+        for name in sorted({*first, *second})
+        if first.get(name) != second.get(name)
+    ]

@@ -1,0 +1,205 @@
+"""What each model does on each validation image: stored with its run, or measured now where that was on other images.
+
+Two models may be compared only by the same images with the same labels, counted in the same way. An evaluation's digest
+says so; where the champion's is another, the champion is measured again, as it is served, and the result kept with its
+run under the new digest.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from segpipe.data.store import Store
+from segpipe.errors import IncomparableError, StoreError, TrackingError
+from segpipe.metrics.scores import evaluation_digest, scores_of
+from segpipe.registry.measuring.measure import classes_of_served, confusions_of_served
+from segpipe.registry.measuring.trust import Runnable, find_code
+from segpipe.tracking.lineage import MANIFEST
+from segpipe.tracking.run import LINEAGE
+
+EVALUATION, MEAN_IOU, WEIGHTS_BYTES = "segpipe.evaluation_digest", "segpipe.val_mean_iou", "segpipe.weights_bytes"
+PER_IMAGE = "per_image.parquet"
+VALIDATION = "val"
+CONTENT = ["image_sha256", "mask_sha256"]
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """What a model does on each of some images.
+
+    Attributes:
+        rows: one row an image: `sample_id`, `group`, `image_sha256`, `mask_sha256`, and `confusion`, the matrix's rows
+            one after another.
+        digest: of the images, their labels and the metric.
+    """
+
+    rows: pd.DataFrame
+    digest: str
+
+    @property
+    def confusions(self) -> npt.NDArray[np.int64]:
+        """(num_images, num_classes, num_classes) pixel counts; rows are truth."""
+        flat = np.stack([np.asarray(row, np.int64) for row in self.rows["confusion"]])
+        num_classes = round(flat.shape[1] ** 0.5)
+        return flat.reshape(len(flat), num_classes, num_classes)
+
+    @property
+    def groups(self) -> list[str]:
+        """The group of each image."""
+        return [str(group) for group in self.rows["group"]]
+
+    @property
+    def mean_iou(self) -> float:
+        """Of all images together, 0..1."""
+        return scores_of(self.confusions.sum(axis=0)).mean_iou
+
+    def ordered_as(self, other: "ImageScores") -> "ImageScores":
+        """The same rows in the order of another evaluation of the same images."""
+        mine, theirs = _keys(self.rows), _keys(other.rows)
+        rows = self.rows.set_index(pd.MultiIndex.from_frame(mine)).loc[pd.MultiIndex.from_frame(theirs)]
+        return ImageScores(rows.reset_index(drop=True), self.digest)
+
+
+def leave_out(scores: Sequence[ImageScores], versions: Sequence[ModelVersion]) -> tuple[list[ImageScores], int]:
+    """Takes out the images that a version was trained on: after a change of the split, a champion has seen some.
+
+    Args:
+        scores: of the same images.
+        versions: those whose own evaluation was on other images.
+
+    Returns:
+        The scores without these images, and how many they are.
+
+    Raises:
+        IncomparableError: no image is left.
+    """
+    seen = {image for version in versions for image in _trained_on(version)}
+    kept = [
+        ImageScores(one.rows[~one.rows["image_sha256"].isin(seen)].reset_index(drop=True), one.digest) for one in scores
+    ]
+    if not len(kept[0].rows):
+        raise IncomparableError("every one of these validation images was in a training; choose others for validation")
+    return kept, len(scores[0].rows) - len(kept[0].rows)
+
+
+def _trained_on(version: ModelVersion) -> set[str]:
+    """Gives the sha256 of each image that a version was trained on; none where its run does not keep them."""
+    if not version.run_id:
+        return set()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            place = f"{LINEAGE}/{MANIFEST}"
+            found = mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=place, dst_path=folder)
+            manifest = pd.read_parquet(found, columns=["image_sha256", "split"])
+        except (MlflowException, OSError, ValueError):
+            return set()
+    return set(manifest.loc[manifest["split"] == "train", "image_sha256"])
+
+
+def _keys(rows: pd.DataFrame) -> pd.DataFrame:
+    """Names each image by its content; of equal ones, by their order too."""
+    return rows[CONTENT].assign(occurrence=rows.groupby(CONTENT).cumcount())
+
+
+def read_image_scores(evaluation_folder: Path, digest: str) -> ImageScores:
+    """Reads the validation part of what `evaluate` wrote.
+
+    Raises:
+        StoreError: the file is missing or damaged.
+    """
+    try:
+        rows = pd.read_parquet(evaluation_folder / PER_IMAGE)
+        return ImageScores(rows[rows["split"] == VALIDATION].reset_index(drop=True), digest)
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(f"{evaluation_folder / PER_IMAGE}: {error}; run `dvc repro evaluate`") from error
+
+
+def fetch_image_scores(client: MlflowClient, version: ModelVersion, digest: str) -> ImageScores | None:
+    """Downloads what a version did on the images of a digest; None where it was never measured on them."""
+    places = [f"evaluation/{PER_IMAGE}"] if version.tags.get(EVALUATION) == digest else []
+    for place in [*places, _place(digest)]:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                found = mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=place, dst_path=folder)
+                rows = pd.read_parquet(found)
+            except (MlflowException, OSError, ValueError):  # not there, or no table: then it is measured again
+                continue
+        if {*CONTENT, "split"} <= set(rows.columns):  # not of a version that was registered before these were noted
+            return ImageScores(rows[rows["split"] == VALIDATION].reset_index(drop=True), digest)
+    return None
+
+
+def _place(digest: str) -> str:
+    return f"evaluations/{digest}/{PER_IMAGE}"
+
+
+def open_validation(dataset: Path, digest: str) -> Store | None:
+    """Opens the validation images where they are here and those of a digest; else None."""
+    try:
+        store = Store.open(dataset).of_split(VALIDATION)
+    except StoreError:
+        return None
+    return store if evaluation_digest(store.digest) == digest else None
+
+
+def measure_again(client: MlflowClient, version: ModelVersion, store: Store, is_trusted: bool = False) -> ImageScores:
+    """Measures a registered model on validation images, by the code it was registered with, and keeps the result.
+
+    Args:
+        client: of the store.
+        version: to be measured.
+        store: the images.
+        is_trusted: whether a person lets code run that only the registry has.
+
+    Raises:
+        IncomparableError: it predicts classes that the images' table does not have, or was not registered by segpipe,
+            or would be run by code that nobody vouches for.
+        TrackingError: it cannot be downloaded or fails.
+    """
+    digest = evaluation_digest(store.digest)
+    with tempfile.TemporaryDirectory() as folder:
+        model, classes = download_model(version, Path(folder) / "model", is_trusted)
+        confusions = confusions_of_served(model, classes, store)
+        rows = store.manifest[["sample_id", "group", "split", *CONTENT]].copy()
+        rows["confusion"] = [confusion.ravel() for confusion in confusions]
+        if version.run_id:
+            rows.to_parquet(Path(folder) / PER_IMAGE, index=False)
+            client.log_artifact(version.run_id, str(Path(folder) / PER_IMAGE), _place(digest).rpartition("/")[0])
+    return ImageScores(rows, digest)
+
+
+def download_model(version: ModelVersion, folder: Path, is_trusted: bool = False) -> tuple[Runnable, tuple[str, ...]]:
+    """Downloads a version and finds the code that may run it.
+
+    Args:
+        version: of the registry.
+        folder: not yet there; takes the files.
+        is_trusted: whether a person lets code run that only the registry has.
+
+    Returns:
+        The model, and the classes that it predicts, in the order of its indices.
+
+    Raises:
+        TrackingError: it is not there.
+        IncomparableError: it was not registered by segpipe, or would be run by code that nobody vouches for.
+    """
+    (folder / "model").mkdir(parents=True)
+    address = f"models:/{version.name}/{version.version}"
+    try:
+        model = Path(mlflow.artifacts.download_artifacts(address, dst_path=str(folder / "model")))
+    except (MlflowException, OSError) as error:
+        raise TrackingError(
+            f"version {version.version} of {version.name!r} cannot be downloaded: {error}; restore its files, or "
+            "promote another version (`segpipe registry promote`)"
+        ) from error
+    classes = classes_of_served(model)
+    return find_code(version, model, folder / "sources", Path(), is_trusted), classes

@@ -1,0 +1,216 @@
+"""Measures a registered model as it is served: with the code it was registered with.
+
+A champion outlives the code that made it: today's package may build its network otherwise, or not at all. So each model
+runs in a process of its own (`served_predictions`), which imports the package that `trust` has found for it. What is
+counted in its masks is counted here, by today's definition, which is the same for challenger and champion.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+from mlflow.models import Model as MlflowModel
+
+from segpipe.data.store import Store
+from segpipe.errors import IncomparableError, TrackingError
+from segpipe.registry.measuring import served_predictions
+from segpipe.registry.measuring.confine import few_variables, without_network
+from segpipe.registry.measuring.trust import Runnable
+from segpipe.reports.overlay import evenly_spread
+
+log = logging.getLogger(__name__)
+
+# -E: no PYTHONPATH, which may lead to today's package, and no PYTHONWARNINGS, which may turn a warning into an error.
+# -P: not the script's folder either, whose modules would hide others of their names.
+# -B: nothing is written beside the package's code, which may lie in MLflow's own store.
+INTERPRETER = (sys.executable, "-E", "-P", "-B")
+NUM_LATENCY_IMAGES = 8
+NUM_LATENCY_ROUNDS = 5
+NUM_LINES_SHOWN = 12
+MEND = "promote by hand (`segpipe registry promote`), or train and register anew (`dvc repro`)"
+
+
+def classes_of_served(model: Path) -> tuple[str, ...]:
+    """Reads which classes a model predicts, in the order of its indices.
+
+    Args:
+        model: folder of a downloaded MLflow model.
+
+    Raises:
+        IncomparableError: the model was not registered by segpipe.
+    """
+    if not (model / "MLmodel").is_file():
+        raise IncomparableError(f"it is no MLflow model (no file MLmodel); {MEND}")
+    try:
+        names = (MlflowModel.load(str(model)).metadata or {}).get("classes")
+    except Exception as error:  # of whatever MLflow's reader of YAML meets
+        raise IncomparableError(f"its MLmodel cannot be read: {type(error).__name__}; {MEND}") from error
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise IncomparableError(f"it was not registered by segpipe (its MLmodel names no classes); {MEND}")
+    return tuple(names)
+
+
+def predict_served(model: Runnable, store: Store, indices: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
+    """Predicts samples of a store one by one; nothing but the one at hand is kept in memory.
+
+    Args:
+        model: with the code that may run it.
+        store: gives the images.
+        indices: of the samples, in the order in which their masks are wanted.
+
+    Yields:
+        (height, width) uint8 masks in the model's own class indices.
+
+    Raises:
+        TrackingError: with the first mask, if the model was not registered by segpipe or cannot predict.
+    """
+    with _serve(model) as served:
+        for index in indices:
+            yield served.predict(store.read(index)[0])[0]
+
+
+def confusions_of_served(model: Runnable, model_classes: Sequence[str], store: Store) -> npt.NDArray[np.int64]:
+    """Counts what a model predicts on every sample of a store, in the store's classes.
+
+    The classes are matched by name. One that the model does not know is never predicted.
+
+    Args:
+        model: with the code that may run it.
+        model_classes: names of the model's class indices, as `classes_of_served` gives them.
+        store: images and truth.
+
+    Returns:
+        (num_samples, num_classes, num_classes) pixel counts; rows are truth, columns prediction.
+
+    Raises:
+        IncomparableError: the model predicts a class that the store does not have.
+        TrackingError: it cannot predict.
+    """
+    import torch  # here, so that a registration that has nothing to measure never loads it
+
+    from segpipe.metrics.confusion import confusion_matrices
+
+    names = store.classes.names
+    if unknown := [name for name in model_classes if name not in names]:
+        raise IncomparableError(
+            f"it predicts {', '.join(unknown)}, which the data set does not have (it has {', '.join(names)}); {MEND}"
+        )
+    to_store = np.array([names.index(name) for name in model_classes], np.uint8)
+    confusions = np.empty((len(store), len(names), len(names)), np.int64)
+    for index, mask in enumerate(predict_served(model, store, range(len(store)))):
+        if mask.max() >= len(to_store):
+            raise IncomparableError(f"it predicts class index {mask.max()} but names {len(to_store)} classes; {MEND}")
+        prediction_HW = torch.from_numpy(to_store[mask])
+        target_HW = torch.from_numpy(store.read(index)[1].copy())  # the store's own memory is read-only
+        confusions[index] = confusion_matrices(prediction_HW[None], target_HW[None], len(names))[0].numpy()
+    return confusions
+
+
+def latency_ms_of_served(models: Sequence[Runnable], store: Store) -> list[float]:
+    """Times models against each other on this machine: what a caller of `predict` waits for one image.
+
+    Each model is loaded once, in a process of its own, on the device it chooses for serving. Then the models
+    take turns on the same images, one image at a time, A B A B ...: a machine that slows down slows them all. The
+    images are `NUM_LATENCY_IMAGES` of the store, evenly spread, all of them `NUM_LATENCY_ROUNDS` times; the first round
+    warms up every size of image and is not counted. Neither are loading and the transport of pixels between the
+    processes; where a model is run by its own code, MLflow's check of the input is.
+
+    Args:
+        models: each with the code that may run it.
+        store: gives the images; at least one.
+
+    Returns:
+        For each model the median over images and counted rounds, milliseconds an image.
+
+    Raises:
+        TrackingError: a model was not registered by segpipe or cannot predict.
+    """
+    with contextlib.ExitStack() as stack:
+        served = [stack.enter_context(_serve(model)) for model in models]
+        times_ms = []
+        for turn in range(NUM_LATENCY_ROUNDS):
+            for index in evenly_spread(len(store), NUM_LATENCY_IMAGES):
+                image = store.read(index)[0]
+                row = [one.predict(image)[1] for one in served]
+                if turn > 0:
+                    times_ms.append(row)
+    return [statistics.median(column) for column in zip(*times_ms, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Served:
+    """A model that is loaded, or loading, in a process of its own."""
+
+    model: Runnable
+    process: "subprocess.Popen[bytes]"
+    complaints: IO[bytes]
+
+    def predict(self, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], float]:
+        """Gives the (height, width) mask of a (height, width, 3) image, and the milliseconds that it took."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        height, width, _ = image.shape
+        with contextlib.suppress(BrokenPipeError):  # then there is no answer either
+            self.process.stdin.write(f"{height} {width}\n".encode() + image.tobytes())
+            self.process.stdin.flush()
+        milliseconds = self.process.stdout.readline()
+        mask = self.process.stdout.read(height * width)
+        if len(mask) < height * width:
+            raise self._explain_end()
+        return np.frombuffer(mask, np.uint8).reshape(height, width), float(milliseconds)
+
+    def _explain_end(self) -> TrackingError:
+        code = self.process.wait()
+        self.complaints.seek(0)
+        lines = self.complaints.read().decode(errors="replace").splitlines()[-NUM_LINES_SHOWN:]
+        end = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+        folder = self.model.model
+        mend = f"install what {folder / 'requirements.txt'} names, or {MEND}"
+        what = f"{folder}: does not predict as it was registered ({end}); {mend}"
+        return TrackingError("\n  ".join([what, *lines]))
+
+
+@contextlib.contextmanager
+def _serve(model: Runnable) -> Iterator[_Served]:
+    """Starts a model's process, and ends it."""
+    command = [*INTERPRETER, str(served_predictions.__file__), str(model.model.resolve())]
+    if model.sources is not None:
+        command.append(str(model.sources.resolve()))
+    else:
+        classes_of_served(model.model)
+        command = [*_begin_foreign_command(), *command]
+    with tempfile.TemporaryFile() as complaints:
+        process = subprocess.Popen(
+            command,
+            env=few_variables(os.environ),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+        )
+        try:
+            yield _Served(model, process, complaints)
+        finally:
+            process.kill()
+            with contextlib.suppress(BrokenPipeError), process:  # closes the pipes, the unread one too, and waits
+                pass
+
+
+def _begin_foreign_command() -> tuple[str, ...]:
+    """Gives what stands before a command that runs a model's own code, and says what that code can reach."""
+    prefix = without_network()
+    network = "without a network" if prefix else "WITH the network, which this system does not let us take away"
+    log.warning(
+        "running a model's own code, with what this user may read and write, without its secret variables, %s", network
+    )
+    return prefix

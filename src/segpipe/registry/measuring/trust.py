@@ -1,0 +1,137 @@
+"""Whose code a registered model is run by: this package's, that of a published commit, or on a person's word its own.
+
+MLflow loads a model by executing the Python files in its folder, so whoever may write to the registry could run code
+on every machine that measures a model. But a model of ours is weights and a description, and its code is a copy of
+sources that we have: so these sources run it, after they were compared with the copy byte for byte. Nothing of the
+registry's own Python is imported, unless a person says so.
+"""
+
+import io
+import json
+import re
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow.entities.model_registry import ModelVersion
+
+import segpipe
+from segpipe.errors import IncomparableError
+from segpipe.project import is_commit, is_published, tell_places
+from segpipe.tracking.lineage import COMMIT
+
+# In a model's folder, as `publish` writes it.
+FILES, PACKAGE = Path("artifacts/model"), Path("code/segpipe")
+# In the package: what turns an image into a mask, besides the file of the model; and what of it MLflow runs.
+PREDICTING = (
+    "choices.py",
+    "classes.py",
+    "inference/device.py",
+    "inference/network.py",
+    "inference/tiles.py",
+    "models/__init__.py",
+)
+PREDICTING_FOLDER = "models/parts/"
+LOADER = "served_model.py"
+
+
+@dataclass(frozen=True)
+class Runnable:
+    """A model, and the code that may run it.
+
+    Attributes:
+        model: folder of a downloaded MLflow model; with `sources` any folder that holds `model.json` and its weights.
+        sources: folder that holds the package `segpipe`; None where the model brings its own code.
+    """
+
+    model: Path
+    sources: Path | None = None
+
+
+def by_this_package(files: Path) -> Runnable:
+    """Gives a model in a folder of `model.json` and weights, which today's code runs."""
+    return Runnable(files, Path(segpipe.__path__[0]).parent)
+
+
+def find_code(version: ModelVersion, model: Path, place: Path, root: Path, is_trusted: bool) -> Runnable:
+    """Finds the code that may run a version, and is the one that it was registered with.
+
+    Args:
+        version: of the registry.
+        model: its downloaded files.
+        place: a folder, not yet there, for the sources of a commit.
+        root: a clone of the project.
+        is_trusted: whether a person lets the model's own code run, where no other is known to be the same.
+
+    Raises:
+        IncomparableError: nobody lets it.
+    """
+    files = model / FILES
+    name = _read_model_name(files)
+    if name is not None:
+        today = by_this_package(files)
+        if today.sources is not None and _is_same(model / PACKAGE, today.sources / "segpipe", name):
+            return today
+        commit = version.tags.get(COMMIT, "")
+        if is_commit(commit) and is_published(root, commit) and _unpack_commit(root, commit, place):
+            for package in place.rglob("segpipe"):
+                if _is_same(model / PACKAGE, package, name):
+                    return Runnable(files, package.parent)
+    if is_trusted:
+        return Runnable(model)
+    raise IncomparableError(_explain(version, root))
+
+
+def _read_model_name(files: Path) -> str | None:
+    """Gives the name of the network in `model.json`; None where this is no model of our own format."""
+    try:
+        name = json.loads((files / "model.json").read_text(encoding="utf-8"))["model"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    is_name = isinstance(name, str) and re.fullmatch(r"\w+", name) is not None
+    return name if is_name and (files / "weights.safetensors").is_file() else None
+
+
+def _is_same(copy: Path, package: Path, model_name: str) -> bool:
+    """Whether two packages predict by the same text: that of the files that decide a mask, or, moved ones, all."""
+    for select in (_predicting_files, _all_files):
+        theirs, ours = select(copy, model_name), select(package, model_name)
+        if ours and ours == theirs and any(Path(name).name == LOADER for name in ours):
+            return True
+    return False
+
+
+def _predicting_files(package: Path, model_name: str) -> dict[str, bytes]:
+    names = [*PREDICTING, f"models/{model_name}.py", f"serving/{LOADER}"]
+    names += [name for name in _all_files(package, model_name) if name.startswith(PREDICTING_FOLDER)]
+    if not all((package / name).is_file() for name in names):
+        return {}
+    return {name: (package / name).read_bytes() for name in names}
+
+
+def _all_files(package: Path, model_name: str) -> dict[str, bytes]:
+    paths = (path for path in package.rglob("*.py") if path.is_file())
+    return {path.relative_to(package).as_posix(): path.read_bytes() for path in paths}
+
+
+def _unpack_commit(root: Path, commit: str, place: Path) -> bool:
+    """Brings the sources of a commit; the project may lie below the repository's top."""
+    archive = ["git", "--no-replace-objects", "archive", "--format=tar", commit, "src/segpipe"]
+    done = subprocess.run(archive, cwd=root, capture_output=True)
+    if done.returncode != 0:
+        return False
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
+        tar.extractall(place, filter="data")
+    return True
+
+
+def _explain(version: ModelVersion, root: Path) -> str:
+    who = version.tags.get("mlflow.user") or version.user_id or "somebody"
+    address = f"models:/{version.name}/{version.version}"
+    return (
+        f"it would be run by the Python code that {who} stored with it (source {version.source}), which is neither "
+        f"this package's nor that of a commit at a branch or tag of {tell_places(root)}, and so is not run; look at it "
+        f"(`mlflow artifacts download --artifact-uri {address} --dst-path FOLDER`, below code/), then measure it by "
+        f"`segpipe registry compare {version.version} OTHER --trust`, and choose by `segpipe registry promote`"
+    )

@@ -1,0 +1,198 @@
+"""Where a version comes from, from images to alias, as one document of plain values; and what `rebuild` needs of it."""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from segpipe.errors import TrackingError
+from segpipe.registry.champion import find_champion, identify
+from segpipe.registry.evaluations import EVALUATION
+from segpipe.registry.ledger import Held, Ledger, read_ledger
+from segpipe.registry.rebuilding.differences import Record
+from segpipe.registry.versions import find_warnings, read_model_description, tell_entry, when
+from segpipe.tracking.lineage import NO_PATCH, PATCH, SOURCE
+from segpipe.tracking.run import LINEAGE, WEIGHTS
+from segpipe.tracking.tags import read_number
+
+METRICS = "evaluation/metrics.json"
+CODE = {"commit": "segpipe.git_commit", "recipe": "segpipe.recipe"}
+
+
+def trace_version(client: MlflowClient, version: ModelVersion) -> dict[str, Any]:
+    """Gives the document; a part that nobody recorded is None or empty."""
+    tags = version.tags
+    ledger = read_ledger(client, version.name)
+    champion = find_champion(client, version.name)
+    held = identify(version)
+    model = read_model_description(version)
+    params: Mapping[str, Any] = model.get("params", {})
+    with _files_of_run(version) as folder:
+        source = _read(folder / LINEAGE / SOURCE)
+        report = _read(folder / LINEAGE / "report.json")
+        # MLflow downloads a single file without its folders.
+        metrics = _read(folder / Path(METRICS).name) or {}
+        patch = next((name for name in (PATCH, NO_PATCH) if (folder / LINEAGE / name).exists()), None)
+    is_champion = champion is not None and champion.version == version.version
+    return {
+        "model_name": version.name,
+        "version": str(version.version),
+        "is_champion": is_champion,
+        "is_pinned": is_champion and ledger.is_pinned,
+        "warnings": find_warnings(client, ledger),
+        "source": source and {**_pick(source, "name", "format", "licence"), "num_files": len(source["sha256"])},
+        "data": _below(tags, "segpipe.dvc."),
+        "dataset_digest": tags.get("segpipe.dataset_digest"),
+        "problems": report and report["warnings"],
+        "splits": report and report["splits"],
+        "class_weights": params.get("class_weights", {}).get("weights", {}),
+        "params": params.get("train", {}),
+        "code": {
+            **{name: tags.get(tag) for name, tag in CODE.items()},
+            "is_dirty": tags.get("segpipe.git_dirty") == "true",
+            "patch": patch and f"{LINEAGE}/{patch}",
+        },
+        "environment": _below(tags, "segpipe.environment."),
+        "run": _describe_run(client, version, model),
+        "evaluation": metrics and {"evaluation_digest": tags.get(EVALUATION), "splits": _scores(metrics)},
+        "weights_sha256": tags.get(WEIGHTS),
+        "decision": _describe_decision(ledger, held),
+        "ledger": [tell_entry(sealed) for sealed in ledger.entries if held in _concerned(sealed.entry)],
+        "predecessors": _describe_predecessors(client, ledger, held),
+    }
+
+
+def _pick(document: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: document.get(name) for name in names}
+
+
+def _below(tags: Mapping[str, str], prefix: str) -> dict[str, str]:
+    return {name.removeprefix(prefix): value for name, value in sorted(tags.items()) if name.startswith(prefix)}
+
+
+@contextmanager
+def _files_of_run(version: ModelVersion) -> Iterator[Path]:
+    """Downloads what the version's run keeps of lineage and scores."""
+    with tempfile.TemporaryDirectory() as folder:
+        for place in (LINEAGE, METRICS):
+            if version.run_id:
+                # The run may be gone, or not of segpipe.
+                with suppress(MlflowException, OSError):
+                    mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=place, dst_path=folder)
+        yield Path(folder)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _describe_run(client: MlflowClient, version: ModelVersion, model: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not version.run_id:  # registered by hand
+        return None
+    try:
+        run = client.get_run(version.run_id)
+    except MlflowException:
+        return None
+    return {
+        "run_id": version.run_id,
+        "experiment": client.get_experiment(run.info.experiment_id).name,
+        "started": when(run.info.start_time),
+        "ended": when(run.info.end_time),
+        "status": run.info.status,
+        "best_epoch": model.get("best_epoch"),
+        "model": model.get("model", {}).get("name"),
+    }
+
+
+def _scores(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        split: {
+            "mean_iou": scores["mean_iou"],
+            "low": scores.get("mean_iou_low"),
+            "high": scores.get("mean_iou_high"),
+            "pixel_accuracy": scores["pixel_accuracy"],
+            "iou": scores["iou"],
+        }
+        for split, scores in metrics.items()
+    }
+
+
+def _concerned(entry: Any) -> tuple[Held | None, ...]:
+    return entry.about, entry.champion_before, entry.champion_after
+
+
+def _describe_decision(ledger: Ledger, held: Held) -> dict[str, Any] | None:
+    entry = ledger.decision_about(held)
+    if entry is None:
+        return None
+    return {
+        "decision": entry.action,
+        "reasons": list(entry.reasons),
+        "decided": when(entry.time_ms),
+        "by": entry.who,
+        "evidence": dict(entry.evidence),
+    }
+
+
+def _describe_predecessors(client: MlflowClient, ledger: Ledger, held: Held) -> list[dict[str, Any]]:
+    """The champions that stood before this version became or was refused to become one, newest first."""
+    reigns = [(held_then, start, end) for held_then, start, end in ledger.reigns() if held_then != held]
+    entry = ledger.decision_about(held)
+    decided_ms = entry.time_ms if entry else None
+    found = []
+    for earlier, start_ms, end_ms in reversed(reigns):
+        if decided_ms is not None and start_ms > decided_ms:
+            continue
+        tags = _tags_of(client, ledger.model_name, earlier)
+        decision = ledger.decision_about(earlier)
+        found.append(
+            {
+                "version": earlier.version,
+                "mean_iou": read_number(tags, "segpipe.val_mean_iou"),
+                "commit": tags.get("segpipe.git_commit"),
+                "from": when(start_ms),
+                "until": when(end_ms) if end_ms else None,
+                "decision": " ".join(decision.reasons) if decision else None,
+            }
+        )
+    return found
+
+
+def _tags_of(client: MlflowClient, model_name: str, held: Held) -> Mapping[str, str]:
+    try:
+        version = client.get_model_version(model_name, held.version)
+    except MlflowException:
+        return {}
+    return version.tags if identify(version) == held else {}
+
+
+@contextmanager
+def open_record(version: ModelVersion) -> Iterator[Record]:
+    """Brings together what `rebuild` needs of a version.
+
+    Raises:
+        TrackingError: it was not registered by segpipe, or its run is gone.
+    """
+    model = read_model_description(version)
+    if not model:
+        raise TrackingError(
+            f"version {version.version} was not registered by segpipe: there is nothing to rebuild it from"
+        )
+    with _files_of_run(version) as folder:
+        if not (folder / LINEAGE).is_dir():
+            raise TrackingError(
+                f"version {version.version}: its run {version.run_id} keeps no lineage (it was deleted, or is older "
+                "than lineage); restore the run, or register the model anew by `dvc repro`"
+            )
+        yield Record(str(version.version), version.tags, folder / LINEAGE, model)

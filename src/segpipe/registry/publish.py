@@ -1,0 +1,318 @@
+"""Brings MLflow to what a finished training is: its run, its model, its version, the champion's alias.
+
+Every step first looks whether its result is already there, by content (weights and evaluation), not by a remembered
+id. So publishing twice changes nothing, a run or version that was deleted comes back, and outputs that DVC restored on
+another machine appear in that machine's MLflow.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow.entities import LoggedModelOutput, Metric
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model as MlflowModel
+from mlflow.models import ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types.schema import Schema, TensorSpec
+
+import segpipe
+from segpipe.config.register import Register
+from segpipe.errors import TrackingError
+from segpipe.files import sha256_of_file
+from segpipe.registry.evaluations import EVALUATION, MEAN_IOU, WEIGHTS_BYTES
+from segpipe.registry.ledger import KEPT, PROMOTED
+from segpipe.registry.lock import hold_lock
+from segpipe.registry.results import Results
+from segpipe.registry.verdict import ensure_decision, weigh_unregistered
+from segpipe.tracking.client import connect, refusals, retry_busy, search_all_versions
+from segpipe.tracking.history import read_history
+from segpipe.tracking.journal import Journal
+from segpipe.tracking.lineage import environment_tags, lineage_files, lineage_tags
+from segpipe.tracking.names import metric_name
+from segpipe.tracking.run import SIGNATURE, WEIGHTS, Description, find_or_create_run, find_run, remove_ghosts, ship
+
+log = logging.getLogger(__name__)
+
+CLASS_TABLE = "segpipe.class_table"
+EVALUATION_FILES = "segpipe.evaluation_files_sha256"
+LINEAGE_PREFIXES = ("segpipe.git_", "segpipe.recipe", "segpipe.dvc", "segpipe.environment.", "segpipe.experiment")
+COMPARED_ONLY = "compared only"
+NOTHING_REGISTERED = (
+    "A DVC experiment registers nothing: `dvc exp apply` and then `make repro` (or `segpipe publish`) register this "
+    "model and decide."
+)
+SERVED_WITH = ("numpy", "pydantic", "safetensors", "segmentation-models-pytorch", "timm", "torch", "torchvision")
+EXAMPLE_SHAPE = (1, 32, 48, 3)
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What the registry holds of a model, and why.
+
+    Attributes:
+        model_name: the registered model.
+        version: its number there; None where it is not registered.
+        decision: 'promoted', 'not promoted' or 'compared only'.
+        reasons: why.
+        champion: the version that the alias names now.
+        mean_iou: on the validation split.
+        weights_sha256: identifies the weights.
+        evaluation_digest: identifies what they were measured on.
+    """
+
+    model_name: str
+    version: str | None
+    decision: str
+    reasons: tuple[str, ...]
+    champion: str | None
+    mean_iou: float
+    weights_sha256: str
+    evaluation_digest: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The registration as plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A registration, and where MLflow keeps what belongs to it.
+
+    Attributes:
+        registration: what was decided.
+        experiment_id: of the run.
+        run_id: the training's run.
+        champion_before: the version that was the champion when the decision was made.
+    """
+
+    registration: Registration
+    experiment_id: str
+    run_id: str
+    champion_before: str | None
+
+
+def publish(results: Results, checkpoints: Path, settings: Register) -> Publication:
+    """Makes MLflow hold the results, decides about the champion where that is still open, and reports.
+
+    Args:
+        results: of a finished training.
+        checkpoints: the folder of journals; the run is sent from the journal where there is one.
+        settings: name of the registered model and policy.
+
+    Raises:
+        TrackingError: MLflow cannot be reached or refuses.
+    """
+    client = connect()
+    with refusals(
+        f"{settings.model_name!r} is not registered completely, and the same command goes on where it stopped"
+    ):
+        # Each step looks first what is there: where another process does the same at once, this one looks again.
+        run_id, model_id = retry_busy(lambda: _ensure_training(client, results, checkpoints))
+        version = _ensure_version(client, run_id, model_id, results, settings.model_name)
+        verdict = ensure_decision(client, version, results, settings)
+        registration = Registration(
+            model_name=settings.model_name,
+            version=str(version.version),
+            decision=PROMOTED if verdict.is_promoted else KEPT,
+            reasons=verdict.reasons,
+            champion=verdict.champion,
+            mean_iou=results.val_mean_iou,
+            weights_sha256=results.model["weights_sha256"],
+            evaluation_digest=results.evaluation["evaluation_digest"],
+        )
+        experiment_id = client.get_run(run_id).info.experiment_id
+    return Publication(registration, experiment_id, run_id, verdict.champion_before)
+
+
+def record_only(results: Results, checkpoints: Path, settings: Register) -> Registration:
+    """Makes MLflow hold the training's run, and says what the gate would decide; registers nothing.
+
+    This is what a DVC experiment does: no version, no alias, no entry of the ledger.
+
+    Args:
+        results: as for `publish`.
+        checkpoints: as for `publish`.
+        settings: as for `publish`.
+
+    Raises:
+        TrackingError: MLflow cannot be reached or refuses.
+    """
+    client = connect()
+    with refusals("the experiment's run is not recorded completely, and the same command goes on where it stopped"):
+        retry_busy(lambda: _ensure_training(client, results, checkpoints))
+        try:
+            decision, champion = weigh_unregistered(client, results, settings)
+            opinion = f"The gate would {'promote it' if decision.promoted else 'not promote it'}."
+            reasons = (opinion, *decision.reasons)
+        except TrackingError as error:
+            reasons, champion = (f"The gate could not compare it: {error}",), None
+    return Registration(
+        model_name=settings.model_name,
+        version=None,
+        decision=COMPARED_ONLY,
+        reasons=(NOTHING_REGISTERED, *reasons),
+        champion=champion,
+        mean_iou=results.val_mean_iou,
+        weights_sha256=results.model["weights_sha256"],
+        evaluation_digest=results.evaluation["evaluation_digest"],
+    )
+
+
+def _ensure_training(client: MlflowClient, results: Results, checkpoints: Path) -> tuple[str, str]:
+    """Gives the ids of the training's run and of its logged model."""
+    run_id = _ensure_run(client, results, checkpoints / results.model["signature"])
+    remove_ghosts(client, run_id)
+    model_id = _ensure_logged_model(client, run_id, results)
+    _ensure_evaluation(client, run_id, model_id, results)
+    return run_id, model_id
+
+
+def _ensure_run(client: MlflowClient, results: Results, journal_folder: Path) -> str:
+    model = results.model
+    identity = {WEIGHTS: model["weights_sha256"], SIGNATURE: model["signature"]}
+    run_id = find_run(client, model["experiment"], identity)
+    if run_id is not None and client.get_run(run_id).info.status == "FINISHED":
+        return run_id
+    try:
+        journal = Journal(journal_folder)
+        attempt, entries = journal.attempt, journal.entries()
+    except FileNotFoundError:
+        attempt, entries = f"restored-{model['weights_sha256']}", read_history(results.model_folder)
+    description = Description(
+        experiment=model["experiment"],
+        signature=model["signature"],
+        params=model["params"],
+        tags={**lineage_tags(), **environment_tags(model["environment"])},
+        dataset_name=model["dataset"]["name"],
+        dataset_digest=model["dataset"]["digest"],
+        files=lineage_files(),
+    )
+    run_id = find_or_create_run(client, description, attempt, entries[0].time_ms if entries else None)
+    ship(client, run_id, entries)
+    client.set_tag(run_id, WEIGHTS, model["weights_sha256"])
+    client.set_terminated(run_id, "FINISHED", end_time=entries[-1].time_ms if entries else None)
+    log.info("MLflow run %s was completed from the training's records", run_id)
+    return run_id
+
+
+def _ensure_logged_model(client: MlflowClient, run_id: str, results: Results) -> str:
+    run = client.get_run(run_id)
+    models = client.search_logged_models([run.info.experiment_id], filter_string=f"source_run_id = '{run_id}'")
+    for model in models:
+        if model.tags.get(WEIGHTS) == results.model["weights_sha256"] and str(model.status) == "READY":
+            return str(model.model_id)
+    tags = {WEIGHTS: results.model["weights_sha256"]}
+    model = client.create_logged_model(run.info.experiment_id, results.model["model"]["name"], run_id, tags)
+    with tempfile.TemporaryDirectory() as folder:
+        _save_served_model(Path(folder) / "model", MlflowModel(run_id=run_id, model_id=model.model_id), results)
+        client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=int(results.model["best_epoch"]))])
+    client.finalize_logged_model(model.model_id, "READY")
+    return str(model.model_id)
+
+
+def _save_served_model(path: Path, model: MlflowModel, results: Results) -> None:
+    """Writes the model as MLflow keeps it.
+
+    Not `log_model`: that would load the model once to try the example, and torch with it.
+    """
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]),
+        outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1))]),
+    )
+    mlflow.pyfunc.save_model(
+        path=str(path),
+        mlflow_model=model,
+        python_model=str(Path(__file__).with_name("served_model.py")),
+        artifacts={"model": str(results.model_folder)},
+        code_paths=[str(Path(segpipe.__path__[0]))],
+        signature=signature,
+        input_example=np.zeros(EXAMPLE_SHAPE, np.uint8),
+        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in SERVED_WITH],
+        metadata={"classes": list(results.model["classes"]["names"])},
+    )
+
+
+def _ensure_evaluation(client: MlflowClient, run_id: str, model_id: str, results: Results) -> None:
+    run = client.get_run(run_id)
+    files = {
+        path.relative_to(results.evaluation_folder).as_posix(): sha256_of_file(path)
+        for path in sorted(results.evaluation_folder.rglob("*"))
+        if path.is_file()
+    }
+    digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()
+    if run.data.tags.get(EVALUATION_FILES) == digest:
+        return
+    step, now = int(results.model["best_epoch"]), run.info.end_time or run.info.start_time
+    metrics = [
+        Metric(f"final_{split}/{name}", value, now, step, model_id=model_id, run_id=run_id)
+        for split, scores in results.metrics.items()
+        for name, value in {**scores, **{f"iou_{metric_name(c)}": v for c, v in scores["iou"].items()}}.items()
+        if isinstance(value, float)
+    ]
+    client.log_batch(run_id, metrics=metrics)
+    client.log_artifacts(run_id, str(results.evaluation_folder), "evaluation")
+    client.log_artifact(run_id, str(results.model_folder / "class_weights.json"))
+    client.set_tag(run_id, EVALUATION_FILES, digest)
+
+
+def _ensure_version(
+    client: MlflowClient, run_id: str, model_id: str, results: Results, model_name: str
+) -> ModelVersion:
+    """Gives the version of these weights and this evaluation; whoever asks at the same time gets the same one."""
+    identity = {
+        WEIGHTS: results.model["weights_sha256"],
+        EVALUATION: results.evaluation["evaluation_digest"],
+    }
+    if found := _find_version(client, model_name, identity):
+        return found
+    with hold_lock(client, model_name) as lease:
+        if found := _find_version(client, model_name, identity):
+            return found
+        try:
+            retry_busy(lambda: client.create_registered_model(model_name))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        scores = results.metrics["val"]
+        tags = {
+            **_lineage_of(client, run_id),
+            **identity,
+            MEAN_IOU: repr(results.val_mean_iou),
+            CLASS_TABLE: results.evaluation["class_table"],
+            **{f"segpipe.val_iou.{metric_name(name)}": f"{iou:.4f}" for name, iou in _labelled_ious(results).items()},
+            "segpipe.dataset_digest": results.model["dataset"]["digest"],
+            WEIGHTS_BYTES: str(results.weights_bytes),
+        }
+        if scores["mean_iou_low"] is not None:
+            tags["segpipe.val_mean_iou_interval"] = f"{scores['mean_iou_low']:.4f} to {scores['mean_iou_high']:.4f}"
+        lease.check()
+        version = client.create_model_version(
+            model_name, source=f"models:/{model_id}", run_id=run_id, tags=tags, model_id=model_id
+        )
+    log.info("registered as %s version %s", model_name, version.version)
+    return version
+
+
+def _find_version(client: MlflowClient, model_name: str, identity: dict[str, str]) -> ModelVersion | None:
+    found = search_all_versions(client, model_name, **identity)
+    return min(found, key=lambda version: int(version.version), default=None)
+
+
+def _lineage_of(client: MlflowClient, run_id: str) -> dict[str, str]:
+    """Where the training came from, as its run noted it then: the tree may have changed since."""
+    tags = client.get_run(run_id).data.tags
+    return {name: value for name, value in tags.items() if name.startswith(LINEAGE_PREFIXES)}
+
+
+def _labelled_ious(results: Results) -> dict[str, float]:
+    return {name: iou for name, iou in results.metrics["val"]["iou"].items() if iou is not None}

@@ -1,0 +1,1 @@
+"""A version trained again from its commit, and what differs."""

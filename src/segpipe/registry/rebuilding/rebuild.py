@@ -1,0 +1,225 @@
+"""A version made again from what its lineage says, to see whether the same weights come out.
+
+The stages run again from the first to `evaluate`, in a worktree with its own cache, outs, checkpoints and MLflow store,
+so nothing is taken from an earlier result. What comes out is compared with the original: the weights by their sha256,
+and all that decides about them part by part.
+"""
+
+import contextlib
+import math
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segpipe.config.train import REGISTERED
+from segpipe.errors import MAX_PROBLEMS_SHOWN, TrackingError
+from segpipe.files import sha256_of_file
+from segpipe.registry.rebuilding.differences import Difference, Record, compare, read_json
+from segpipe.registry.rebuilding.worktree import (
+    SHORT_SHA,
+    bring_data,
+    bring_recipe,
+    find_commit,
+    open_worktree,
+    run_command,
+)
+from segpipe.tracking.lineage import PARAMS, read_yaml
+from segpipe.tracking.place import STORE
+from segpipe.tracking.registered import PINNED_WEIGHTS, fetch_version
+from segpipe.tracking.tags import read_number
+
+MEAN_IOU = "segpipe.val_mean_iou"
+FINAL_STAGE = "evaluate"
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What came out.
+
+    Attributes:
+        version: its number in the registry.
+        is_identical: whether the weights are the same bit for bit.
+        weights_sha256: of the original.
+        rebuilt_sha256: of the weights made again.
+        differences: all that is not as it was; not empty where the weights differ.
+        mean_iou: the original's on the validation split; NaN where it is not recorded.
+        rebuilt_mean_iou: of the weights made again.
+        folder: the worktree, where it was to be kept.
+    """
+
+    version: str
+    is_identical: bool
+    weights_sha256: str
+    rebuilt_sha256: str
+    differences: tuple[Difference, ...]
+    mean_iou: float
+    rebuilt_mean_iou: float
+    folder: Path | None
+
+
+def rebuild(record: Record, root: Path, say: Callable[[str], None], keep: Path | None = None) -> Rebuilt:
+    """Makes a version again and compares.
+
+    Args:
+        record: what is known of the version.
+        root: a clone of the project; its git knows the commit, its DVC settings lead to the data.
+        say: gets each line of what DVC and the stages tell.
+        keep: a folder, not yet there, in which the worktree stays; None for a temporary one.
+
+    Raises:
+        TrackingError: the version is not whole in git, its data cannot be had, or a stage fails.
+    """
+    commit = find_commit(record, root)
+    with (
+        _ending_at_sigterm(),
+        open_worktree(root, commit, keep) as project,
+        tempfile.TemporaryDirectory(prefix="segpipe-weights-") as downloads,
+    ):
+        say(f"version {record.version} is made again from commit {commit[:SHORT_SHA]} in {project}")
+        bring_recipe(record, project)
+        bring_data(root, project, say)
+        variables = {**_stage_variables(project), **_bring_weights(record, root, project, Path(downloads))}
+        for stage in _read_stages(project):
+            say(f"{stage}:")
+            try:
+                run_command([sys.executable, "-m", f"segpipe.stages.{stage}"], project, variables, say)
+            except TrackingError as error:
+                found = compare(record, project)
+                raise TrackingError(
+                    f"version {record.version}: the stage {stage} cannot be run again: {error}\n{_list(found)}"
+                ) from error
+        rebuilt_sha256 = sha256_of_file(project / "build/model/weights.safetensors")
+        metrics = read_json(project / "build/evaluation/metrics.json")
+        is_identical = rebuilt_sha256 == record.model["weights_sha256"]
+        differences = compare(record, project)
+        if not is_identical and not differences:
+            what = "nothing that is recorded differs: this training has a source of chance that is not recorded"
+            differences = (Difference("chance", what),)
+        return Rebuilt(
+            version=record.version,
+            is_identical=is_identical,
+            weights_sha256=record.model["weights_sha256"],
+            rebuilt_sha256=rebuilt_sha256,
+            differences=differences,
+            mean_iou=read_number(record.tags, MEAN_IOU) or math.nan,
+            rebuilt_mean_iou=float(metrics["val"]["mean_iou"]),
+            folder=keep,
+        )
+
+
+def _bring_weights(record: Record, root: Path, project: Path, downloads: Path) -> dict[str, str]:
+    """Brings what the training began with: a file that git does not hold, or the version that an alias named then.
+
+    Returns:
+        What the stages' environment needs besides.
+
+    Raises:
+        TrackingError: it is not there any more, or has another content.
+    """
+    initial = record.model.get("initial_weights") or {"sha256": None, "source": "none"}
+    if initial["source"] in {"none", "imagenet"}:
+        return {}
+    source, number = _check_source(record, initial, project), initial["version"]
+    if number is None:
+        # The commit's own file, where git holds one; an absolute path is the same on both sides.
+        file, variables = project / source, {}
+        if not file.exists() and not Path(source).is_absolute() and (root / source).is_file():
+            _copy_inside(root / source, file, project)
+    else:
+        name = re.split("[@/]", source.removeprefix(REGISTERED))[0]
+        folder = fetch_version(name, number, downloads)
+        file, variables = folder / "weights.safetensors", {PINNED_WEIGHTS: f"{number}:{folder}"}
+    if not file.is_file() or sha256_of_file(file) != initial["sha256"]:
+        raise TrackingError(
+            f"version {record.version} began with the weights {source}, which are not there any more or are others: "
+            f"their file must have the sha256 {initial['sha256']}"
+        )
+    return variables
+
+
+def _check_source(record: Record, initial: Mapping[str, Any], project: Path) -> str:
+    """Gives the address or path that a version's model.json names, if its commit names it too.
+
+    Raises:
+        TrackingError: model.json, which whoever writes to the registry may change, names another.
+    """
+    train = read_yaml(project / PARAMS).get("train")
+    model = train.get("model") if isinstance(train, dict) else None
+    named = model.get("weights") if isinstance(model, dict) else None
+    number, source = initial.get("version"), initial["source"]
+    if source != named or not (number is None or (isinstance(number, str) and number.isdecimal())):
+        raise TrackingError(
+            f"version {record.version}: its model.json says that it began with the weights {source!r} (version "
+            f"{number!r}), and {PARAMS} of its commit says {named!r}: one of the two was changed, and nothing is run"
+        )
+    return str(source)
+
+
+def _copy_inside(source: Path, target: Path, folder: Path) -> None:
+    """Copies a file to a place below a folder.
+
+    Raises:
+        TrackingError: the place is not below it, by `..` or by a link.
+    """
+    if ".." in target.parts or not target.resolve().is_relative_to(folder.resolve()):
+        raise TrackingError(
+            f"train.model.weights: {source} lies outside the repository, and is brought from nowhere; name an absolute "
+            "path, or keep the file in the repository"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _list(differences: Sequence[Difference]) -> str:
+    if not differences:
+        return "As far as it came, nothing that is recorded differs from the original."
+    lines = [f"  {difference}" for difference in differences[:MAX_PROBLEMS_SHOWN]]
+    if len(differences) > MAX_PROBLEMS_SHOWN:
+        lines.append(f"  and {len(differences) - MAX_PROBLEMS_SHOWN} more")
+    return "\n".join(["This differs from the original:", *lines])
+
+
+def _read_stages(project: Path) -> list[str]:
+    stages = list(read_yaml(project / "dvc.yaml").get("stages") or {})
+    if FINAL_STAGE not in stages:
+        raise TrackingError(f"dvc.yaml of the version's commit has no stage {FINAL_STAGE}: it cannot be run again")
+    return stages[: stages.index(FINAL_STAGE) + 1]
+
+
+def _stage_variables(project: Path) -> dict[str, str]:
+    """Gives the stages' environment: the sources of the worktree, and no server that could take a run for new."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PREFECT", "GIT_"))
+    }
+    store = f"sqlite:///{project / STORE}"  # by itself a worktree would take the main one's
+    return {
+        **inherited,
+        "MLFLOW_TRACKING_URI": store,
+        "PYTHONPATH": str(project / "src"),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@contextlib.contextmanager
+def _ending_at_sigterm() -> Iterator[None]:
+    """Lets SIGTERM end the work as an exception does, so that the worktree is removed."""
+
+    def end(signum: int, frame: Any) -> None:
+        raise SystemExit(128 + signum)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

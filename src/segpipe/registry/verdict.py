@@ -1,0 +1,308 @@
+"""The verdict about a version: evidence brought together, the gate asked, ledger and champion brought to the answer.
+
+Evidence may take minutes (a champion that has to be measured again), so it is gathered without the lock; if by then
+there is another champion, it is gathered against that one.
+"""
+
+import json
+import logging
+import math
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.tracking import MlflowClient
+from pydantic import BaseModel, Field, ValidationError
+
+from segpipe.config.register import Register
+from segpipe.data.store import Store
+from segpipe.errors import IncomparableError, TrackingError
+from segpipe.registry.champion import DECISION, REASONS, Change, change_champion, find_outside_change, identify
+from segpipe.registry.evaluations import (
+    EVALUATION,
+    MEAN_IOU,
+    WEIGHTS_BYTES,
+    ImageScores,
+    download_model,
+    fetch_image_scores,
+    leave_out,
+    measure_again,
+    open_validation,
+    read_image_scores,
+)
+from segpipe.registry.gate import Candidate, Decision, decide
+from segpipe.registry.ledger import KEPT, PROMOTED, Entry, Held, Ledger, read_ledger
+from segpipe.registry.measuring.measure import latency_ms_of_served
+from segpipe.registry.measuring.trust import by_this_package
+from segpipe.registry.results import Results
+from segpipe.tracking.client import retry_busy
+from segpipe.tracking.tags import read_number
+
+log = logging.getLogger(__name__)
+
+SHOWN = "segpipe.ledger_entry"
+MAX_DESCRIPTION_CHARS = 4500  # MLflow's column holds 5,000
+MEGABYTE = 1e6
+NOT_REGISTERED = str(sys.maxsize)  # of equals the one that was registered first is champion
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was decided about a version, now or earlier.
+
+    Attributes:
+        is_promoted: whether it became the champion then.
+        reasons: why.
+        champion: the version that is champion now; None for none.
+        champion_before: the one that was champion when it was decided.
+    """
+
+    is_promoted: bool
+    reasons: tuple[str, ...]
+    champion: str | None
+    champion_before: str | None
+
+
+def ensure_decision(client: MlflowClient, version: ModelVersion, results: Results, policy: Register) -> Verdict:
+    """Decides about a version where that is still open, and gives the verdict.
+
+    A version that was promoted, or is the champion by a person's doing, is not decided about again while there is a
+    champion; one that was not promoted is, once the champion, the pin or the policy has changed.
+
+    Raises:
+        TrackingError: the evidence cannot be had.
+    """
+    name, held = version.name, identify(version)
+    while True:
+        ledger = read_ledger(client, name)
+        if find_outside_change(client, ledger) is not None:
+            ledger, _ = change_champion(client, name, lambda settled: None)
+        grounds = _grounds(ledger, results, policy)
+        past = ledger.decision_about(held)
+        if past is not None and _is_settled(past, held, ledger, grounds):
+            break
+        decision = _weigh(client, name, version, results, ledger, policy)
+        change = Change(
+            action=PROMOTED if decision.promoted else KEPT,
+            about=held,
+            reasons=decision.reasons,
+            champion=held if decision.promoted else ledger.champion,
+            is_pinned=ledger.is_pinned,
+            evidence={**decision.evidence, "grounds": grounds},
+        )
+        seen = (ledger.champion, ledger.is_pinned, past)
+
+        def propose(now: Ledger, change: Change = change, seen: Any = seen) -> Change | None:
+            return change if (now.champion, now.is_pinned, now.decision_about(held)) == seen else None
+
+        change_champion(client, name, propose)
+    _show(client, version, results, past)
+    before = past.champion_before
+    return Verdict(
+        is_promoted=past.action != KEPT,
+        reasons=past.reasons,
+        champion=ledger.champion.version if ledger.champion else None,
+        champion_before=before.version if before else None,
+    )
+
+
+def _is_settled(past: Entry, held: Held, ledger: Ledger, grounds: Mapping[str, Any]) -> bool:
+    if past.action == KEPT:
+        return held == ledger.champion or past.evidence.get("grounds") == grounds
+    return ledger.champion is not None
+
+
+def _grounds(ledger: Ledger, results: Results, policy: Register) -> dict[str, Any]:
+    """What a refusal rests on besides the challenger: on other grounds it is decided about anew."""
+    return {
+        "champion": ledger.champion.version if ledger.champion else None,
+        "is_pinned": ledger.is_pinned,
+        "policy": policy.model_dump(mode="json"),
+        "problems": sorted({problem.kind for problem in results.problems}),
+    }
+
+
+def weigh_unregistered(client: MlflowClient, results: Results, policy: Register) -> tuple[Decision, str | None]:
+    """Says what the gate would decide about a model that is not registered; nothing changes.
+
+    Returns:
+        The gate's answer, and the version that is champion now.
+
+    Raises:
+        TrackingError: the evidence cannot be had.
+    """
+    ledger = read_ledger(client, policy.model_name)
+    champion = ledger.champion.version if ledger.champion else None
+    return _weigh(client, policy.model_name, None, results, ledger, policy), champion
+
+
+def _weigh(
+    client: MlflowClient, name: str, version: ModelVersion | None, results: Results, ledger: Ledger, policy: Register
+) -> Decision:
+    mine = read_image_scores(results.evaluation_folder, results.evaluation["evaluation_digest"])
+    champion = None if ledger.champion is None else client.get_model_version(name, ledger.champion.version)
+    notes: tuple[str, ...] = ()
+    theirs = None
+    if champion is not None:
+        try:
+            mine, theirs, notes = _on_same_images(client, champion, mine, results)
+        except IncomparableError as error:
+            return Decision(False, (f"Version {champion.version}, the champion, cannot be compared: {error}.",), {})
+        except TrackingError as error:
+            raise TrackingError(f"version {champion.version}, the champion, cannot be measured: {error}") from error
+    try:
+        latencies_ms = _time(policy, results, champion)
+    except IncomparableError as error:
+        number = champion.version if champion else ""
+        return Decision(False, (f"Version {number}, the champion, cannot be timed: {error}.",), {})
+    decision = decide(
+        Candidate(
+            NOT_REGISTERED if version is None else str(version.version),
+            mine.confusions,
+            results.weights_bytes / MEGABYTE,
+            latencies_ms.get(0),
+        ),
+        None
+        if champion is None or theirs is None
+        else Candidate(
+            str(champion.version),
+            theirs.confusions,
+            (read_number(champion.tags, WEIGHTS_BYTES) or math.nan) / MEGABYTE,
+            latencies_ms.get(1),
+        ),
+        results.class_names,
+        mine.groups,
+        policy,
+        results.problems,
+    )
+    if ledger.pinning is not None and champion is not None:
+        pinned, would = ledger.pinning, "promoted it" if decision.promoted else "kept the champion"
+        why = f"Version {champion.version} is pinned by {pinned.who}: "
+        why += f"{' '.join(pinned.reasons)} `segpipe registry unpin` lets the gate decide, which would have {would}."
+        return Decision(False, (why, *notes, *decision.reasons), decision.evidence)
+    return Decision(decision.promoted, (*decision.reasons[:1], *notes, *decision.reasons[1:]), decision.evidence)
+
+
+def _on_same_images(
+    client: MlflowClient, champion: ModelVersion, mine: ImageScores, results: Results
+) -> tuple[ImageScores, ImageScores, tuple[str, ...]]:
+    """Gives what challenger and champion do on images that neither was trained on, and what has to be said about it."""
+    stored = fetch_image_scores(client, champion, mine.digest)
+    if stored is None:
+        log.info(
+            "version %s, the champion, was measured on other images or labels; measuring it again", champion.version
+        )
+        stored = measure_again(client, champion, _validation(results, mine.digest))
+    before = read_number(champion.tags, MEAN_IOU)
+    if before is None or champion.tags.get(EVALUATION) == mine.digest:
+        return mine, stored.ordered_as(mine), ()
+    note = (
+        f"Version {champion.version}, the champion, was registered by other validation images, labels or classes (mIoU "
+        f"{before:.4f} there) and was measured again on these: {stored.mean_iou:.4f}."
+    )
+    (mine, stored), num_seen = leave_out([mine, stored.ordered_as(mine)], [champion])
+    if num_seen:
+        note += f" It was trained on {num_seen} of them, which are left out here."
+    return mine, stored, (note,)
+
+
+def _validation(results: Results, digest: str) -> Store:
+    store = open_validation(results.dataset_folder, digest)
+    if store is None:
+        raise TrackingError(f"{results.dataset_folder} is not what was evaluated; run `dvc repro` (or `dvc checkout`)")
+    return store
+
+
+def _time(policy: Register, results: Results, champion: ModelVersion | None) -> dict[int, float]:
+    """Times challenger and champion in turns on this machine, where the policy sets a limit; milliseconds by order."""
+    if not policy.budget.needs_latency:
+        return {}
+    store = _validation(results, results.evaluation["evaluation_digest"])
+    with tempfile.TemporaryDirectory() as folder:
+        models = [by_this_package(results.model_folder)]
+        if champion is not None:
+            models.append(download_model(champion, Path(folder) / "champion")[0])
+        return dict(enumerate(latency_ms_of_served(models, store)))
+
+
+class _Delta(BaseModel):
+    """How a score differs from the champion's, with its 95% interval."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class _Figures(BaseModel):
+    """The parts of an entry's evidence that a version's page shows."""
+
+    delta: _Delta | None = None
+    class_deltas: dict[str, _Delta] = Field(default_factory=dict)
+    probability: float | None = None
+
+    @staticmethod
+    def of(entry: Entry) -> "_Figures":
+        """Gives the figures of an entry; none where somebody else wrote them otherwise."""
+        try:
+            return _Figures.model_validate(entry.evidence)
+        except ValidationError:
+            return _Figures()
+
+
+def _show(client: MlflowClient, version: ModelVersion, results: Results, entry: Entry) -> None:
+    """Makes the version in MLflow's pages say what the ledger says."""
+    shown = f"{entry.time_ms} {entry.action}"
+    if version.tags.get(SHOWN) == shown:
+        return
+    name, number, figures = version.name, version.version, _Figures.of(entry)
+    retry_busy(lambda: client.update_model_version(name, number, _describe(results, entry)))
+    tags = {DECISION: KEPT if entry.action == KEPT else PROMOTED, REASONS: json.dumps(entry.reasons)}
+    if (delta := figures.delta) is not None and entry.champion_before is not None:
+        tags["segpipe.compared_with"] = entry.champion_before.version
+        if delta.value is not None:
+            tags["segpipe.delta"] = f"{delta.value:+.4f}"
+        if delta.low is not None and delta.high is not None and figures.probability is not None:
+            tags["segpipe.delta_interval"] = f"{delta.low:+.4f} to {delta.high:+.4f}"
+            tags["segpipe.probability_better"] = f"{figures.probability:.4f}"
+    # Last: a version without this tag is shown again.
+    tags[SHOWN] = shown
+    for key, value in tags.items():
+        retry_busy(lambda key=key, value=value: client.set_model_version_tag(name, number, key, value))  # type: ignore[misc]
+
+
+def _describe(results: Results, entry: Entry) -> str:
+    splits, figures = list(results.metrics), _Figures.of(entry)
+    columns = list(splits)
+    if figures.delta is not None and entry.champion_before is not None:
+        columns += [f"champion {entry.champion_before.version}, val", "difference", "95% interval"]
+    rows = ["| | " + " | ".join(columns) + " |", "| --- |" + " --- |" * len(columns)]
+
+    def add(label: str, values: list[float | None], delta: _Delta | None) -> None:
+        cells = ["-" if value is None else f"{value:.4f}" for value in values]
+        if len(columns) > len(splits):
+            cells += ["-"] * 3 if delta is None else _cells(values[0], delta)
+        rows.append(f"| {label} | " + " | ".join(cells) + " |")
+
+    add("mIoU", [results.metrics[split]["mean_iou"] for split in splits], figures.delta)
+    add("pixel accuracy", [results.metrics[split]["pixel_accuracy"] for split in splits], None)
+    for name in results.class_names:
+        add(name, [results.metrics[split]["iou"][name] for split in splits], figures.class_deltas.get(name))
+    verdict = "Not promoted" if entry.action == KEPT else "Promoted"
+    text = "\n".join([f"**{verdict}.**", "", *(f"- {reason}" for reason in entry.reasons), ""])[:MAX_DESCRIPTION_CHARS]
+    for index, row in enumerate(rows):
+        if len(text) + len(row) > MAX_DESCRIPTION_CHARS:
+            return f"{text}\n\nand {len(rows) - index} more classes: `segpipe registry show`"
+        text += "\n" + row
+    return text
+
+
+def _cells(value: float | None, delta: _Delta) -> list[str]:
+    difference, low, high = delta.value, delta.low, delta.high
+    if value is None or difference is None:
+        return ["-"] * 3
+    interval = "-" if low is None or high is None else f"{low:+.4f} to {high:+.4f}"
+    return [f"{value - difference:.4f}", f"{difference:+.4f}", interval]

@@ -1,0 +1,174 @@
+"""What the registry holds of its versions: for lists, for one version, and to find the one that is meant."""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import mlflow
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from segpipe.errors import TrackingError
+from segpipe.registry.champion import CHAMPION, DECISION, REASONS, find_champion, find_outside_change, identify
+from segpipe.registry.evaluations import EVALUATION, MEAN_IOU, WEIGHTS_BYTES
+from segpipe.registry.ledger import Entry, Ledger, Sealed, read_ledger
+from segpipe.registry.verdict import MEGABYTE
+from segpipe.tracking.client import search_newest_versions
+from segpipe.tracking.names import read_name
+from segpipe.tracking.run import WEIGHTS
+from segpipe.tracking.tags import number_in, read_number, read_texts
+
+INTERVAL, IOU_PREFIX = "segpipe.val_mean_iou_interval", "segpipe.val_iou."
+UNDECIDED = "undecided"
+MAX_NUMBERS_SHOWN = 5
+MAX_DIGITS = 9  # of a version's number; more do not fit into MLflow's column
+
+
+def find_version(client: MlflowClient, model_name: str, which: str) -> ModelVersion:
+    """Gives a version by its number, or the champion.
+
+    Args:
+        client: of the store.
+        model_name: the registered model.
+        which: a number, or `champion`.
+
+    Raises:
+        TrackingError: there is none.
+    """
+    if which == CHAMPION:
+        champion = find_champion(client, model_name)
+        if champion is None:
+            raise TrackingError(f"MLflow holds no champion of {model_name!r}; run `dvc repro` first")
+        return champion
+    number = which.removeprefix("v")
+    try:
+        if number.isdecimal() and len(number) <= MAX_DIGITS:
+            return client.get_model_version(model_name, str(int(number)))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+    newest = search_newest_versions(client, model_name, MAX_NUMBERS_SHOWN)
+    if not newest:
+        raise TrackingError(f"MLflow holds no version of {model_name!r}; run `dvc repro` first")
+    known = ", ".join(str(version.version) for version in newest)
+    raise TrackingError(f"{model_name!r} has no version {which!r}; the newest are {known}; or say {CHAMPION!r}")
+
+
+def when(time_ms: int | None) -> str:
+    """Gives a time as people read it, in UTC; '' for none."""
+    if time_ms is None:
+        return ""
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def list_versions(client: MlflowClient, model_name: str, limit: int | None = None) -> dict[str, Any]:
+    """Gives the newest versions, newest first, with what the ledger says of the champion."""
+    ledger = read_ledger(client, model_name)
+    champion = find_champion(client, model_name)
+    number = str(champion.version) if champion else None
+    versions = search_newest_versions(client, model_name, limit)
+    if champion is not None and all(version.version != champion.version for version in versions):
+        versions.append(champion)
+    return {
+        "model_name": model_name,
+        "champion": number,
+        "is_pinned": ledger.is_pinned,
+        "warnings": find_warnings(client, ledger),
+        "versions": [
+            {
+                **summarize(version, ledger.decision_about(identify(version))),
+                "is_champion": str(version.version) == number,
+            }
+            for version in versions
+        ],
+    }
+
+
+def find_warnings(client: MlflowClient, ledger: Ledger) -> list[str]:
+    """Says what a person should know of ledger and alias."""
+    outside = find_outside_change(client, ledger)
+    return [f"the ledger is broken: {problem}" for problem in ledger.problems] + ([outside] if outside else [])
+
+
+def summarize(version: ModelVersion, decided: Entry | None) -> dict[str, Any]:
+    """Gives what a list shows; the ledger's word stands above the tag, which a decision by hand does not change."""
+    tags = version.tags
+    low, high = read_interval(version)
+    return {
+        "version": str(version.version),
+        "created": when(version.creation_timestamp),
+        "mean_iou": read_number(tags, MEAN_IOU),
+        "low": low,
+        "high": high,
+        "decision": decided.action if decided else tags.get(DECISION, UNDECIDED),
+        "commit": tags.get("segpipe.git_commit"),
+        "is_dirty": tags.get("segpipe.git_dirty") == "true",
+        "size_mb": size_mb(version),
+        "weights_sha256": tags.get(WEIGHTS),
+        "evaluation_digest": tags.get(EVALUATION),
+    }
+
+
+def read_interval(version: ModelVersion) -> tuple[float | None, float | None]:
+    """Gives the 95% interval of a version's validation mIoU; None twice where none is known."""
+    low, _, high = version.tags.get(INTERVAL, "").partition(" to ")
+    return number_in(low), number_in(high)
+
+
+def size_mb(version: ModelVersion) -> float | None:
+    """Gives the size of a version's weights, megabytes."""
+    num_bytes = read_number(version.tags, WEIGHTS_BYTES)
+    return None if num_bytes is None else num_bytes / MEGABYTE
+
+
+def describe_version(client: MlflowClient, version: ModelVersion) -> dict[str, Any]:
+    """Gives all that the registry itself says of a version: scores, digests, lineage, decision, ledger."""
+    ledger = read_ledger(client, version.name)
+    champion = find_champion(client, version.name)
+    is_champion = champion is not None and champion.version == version.version
+    tags = version.tags
+    held = identify(version)
+    decided = ledger.decision_about(held)
+    return {
+        "model_name": version.name,
+        **summarize(version, decided),
+        "is_champion": is_champion,
+        "is_pinned": is_champion and ledger.is_pinned,
+        "run_id": version.run_id,
+        "reasons": list(decided.reasons) if decided else read_texts(tags, REASONS),
+        "iou": {
+            read_name(n.removeprefix(IOU_PREFIX)): number_in(v) for n, v in tags.items() if n.startswith(IOU_PREFIX)
+        },
+        "tags": dict(sorted(tags.items())),
+        "ledger": [tell_entry(sealed) for sealed in ledger.entries if sealed.entry.about == held],
+        "warnings": find_warnings(client, ledger),
+    }
+
+
+def tell_entry(sealed: Sealed) -> dict[str, Any]:
+    """Gives an entry of the ledger as plain values."""
+    entry = asdict(sealed.entry)
+    names = ("about", "champion_before", "champion_after")
+    numbers = {name: entry[name]["version"] if entry[name] else None for name in names}
+    return {
+        "number": sealed.number,
+        "time": when(sealed.entry.time_ms),
+        **{**entry, **numbers, "version": numbers["about"]},
+        "digest": sealed.digest,
+    }
+
+
+def read_model_description(version: ModelVersion) -> dict[str, Any]:
+    """Downloads a version's `model.json`; empty where it was not registered by segpipe."""
+    address = f"models:/{version.name}/{version.version}"
+    with TemporaryDirectory() as folder:
+        try:
+            found = mlflow.artifacts.download_artifacts(f"{address}/artifacts/model/model.json", dst_path=folder)
+            description = json.loads(Path(found).read_text(encoding="utf-8"))
+        except (MlflowException, OSError, ValueError):
+            return {}
+    return description if isinstance(description, dict) else {}

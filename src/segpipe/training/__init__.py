@@ -1,0 +1,1 @@
+"""From batches to weights: objective, optimiser, loop and checkpoints."""

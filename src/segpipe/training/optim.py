@@ -1,0 +1,100 @@
+"""Optimisers and learning-rate schedules by name; all of them torch's own."""
+
+from torch import nn, optim
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    ExponentialLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+    PolynomialLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
+
+from segpipe.config.train import Schedule, Train
+from segpipe.training.parameters import factor_of
+
+WARMUP_START = 0.01
+SGD_MOMENTUM = 0.9
+
+
+def make_optimizer(module: nn.Module, settings: Train) -> optim.Optimizer:
+    """Makes the optimiser of all that is trained; biases and normalisation layers (one dimension) are not decayed."""
+    parameters: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            weight_decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+            factor = factor_of(name, settings.learning_rate_factors)
+            parameters.setdefault((factor, weight_decay), []).append(parameter)
+    rate = settings.learning_rate
+    groups = [
+        {"params": group, "lr": factor * rate, "weight_decay": weight_decay}
+        for (factor, weight_decay), group in parameters.items()
+    ]
+    if settings.optimizer == "sgd":
+        return optim.SGD(groups, lr=rate, momentum=SGD_MOMENTUM if settings.momentum is None else settings.momentum)
+    if settings.optimizer == "rmsprop":
+        return optim.RMSprop(groups, lr=rate, momentum=settings.momentum or 0.0)
+    return optim.Adam(groups, lr=rate) if settings.optimizer == "adam" else optim.AdamW(groups, lr=rate)
+
+
+def make_schedule(optimizer: optim.Optimizer, settings: Schedule, num_steps: int, steps_per_epoch: int) -> LRScheduler:
+    """Makes the schedule, to be stepped after each of `num_steps` optimiser steps.
+
+    All rise linearly over the warm-up. Then `cosine` falls to zero as SGDR's half cosine (Loshchilov, Hutter, ICLR
+    2017, equation 5 without restarts), `poly` as (1 - progress) ** power (Chen et al., "DeepLab", TPAMI 2018, section
+    4.1), `exponential` by its factor an epoch, a little with each step, and `step` by its factor at each milestone,
+    which is a share of all steps, warm-up included. `constant` stays, and so does `plateau`: `make_plateau` lowers it.
+    `one_cycle` rises and falls on cosines (Smith, Topin, arXiv:1708.07120), momentum left alone.
+    """
+    if settings.name == "one_cycle":
+        highest = [group["lr"] for group in optimizer.param_groups]
+        # torch divides by the steps of the rise less one: so short a rise is left out.
+        rise = settings.warmup_share if settings.warmup_share * num_steps > 1 else 0.0
+        return OneCycleLR(optimizer, highest, total_steps=num_steps, pct_start=rise, cycle_momentum=False)
+    num_warmup_steps = min(round(settings.warmup_share * num_steps), num_steps - 1)
+    if settings.name == "plateau":
+        # Not in a sequence: that would write the rates which the plateau lowers.
+        return LinearLR(optimizer, WARMUP_START if num_warmup_steps else 1.0, total_iters=num_warmup_steps)
+    main = _make_main_schedule(optimizer, settings, num_steps, num_warmup_steps, steps_per_epoch)
+    if num_warmup_steps == 0:
+        return main
+    rising = LinearLR(optimizer, start_factor=WARMUP_START, total_iters=num_warmup_steps)
+    return SequentialLR(optimizer, [rising, main], milestones=[num_warmup_steps])
+
+
+def _make_main_schedule(
+    optimizer: optim.Optimizer, settings: Schedule, num_steps: int, num_warmup_steps: int, steps_per_epoch: int
+) -> LRScheduler:
+    num_main_steps = num_steps - num_warmup_steps
+    if settings.name == "cosine":
+        return CosineAnnealingLR(optimizer, T_max=num_main_steps)
+    if settings.name == "poly":
+        return PolynomialLR(optimizer, total_iters=num_main_steps, power=settings.power)
+    if settings.name == "constant":
+        return ConstantLR(optimizer, factor=1.0)
+    assert settings.factor is not None, "the configuration asks for it"
+    if settings.name == "exponential":
+        return ExponentialLR(optimizer, gamma=settings.factor ** (1 / steps_per_epoch))
+    milestones = (round(share * num_steps) - num_warmup_steps for share in settings.milestones or ())
+    return MultiStepLR(optimizer, sorted(max(0, step) for step in milestones), settings.factor)
+
+
+def make_plateau(optimizer: optim.Optimizer, settings: Schedule, validate_every: int) -> ReduceLROnPlateau | None:
+    """Makes what lowers the rates where the validation mIoU stands still; to be stepped with each validation's.
+
+    Returns:
+        None where the schedule is another than `plateau`.
+    """
+    if settings.name != "plateau":
+        return None
+    assert settings.factor is not None and settings.patience is not None, "the configuration asks for them"
+    # Rounded up: as long as `patience` epochs are not over, the rate stays.
+    num_validations = -(-settings.patience // validate_every)
+    # torch waits for its own `patience` of validations and lowers at the next one.
+    return ReduceLROnPlateau(
+        optimizer, mode="max", factor=settings.factor, patience=num_validations - 1, threshold=0.0, threshold_mode="abs"
+    )

@@ -1,0 +1,83 @@
+"""The parts of a network by name: which stay as they are, and how fast the others learn."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from segpipe.choices import nearest
+from segpipe.config.train import Train
+from segpipe.errors import ConfigError
+
+
+def freeze(module: nn.Module, settings: Train) -> None:
+    """Takes what is to stay as it is out of the training.
+
+    Args:
+        module: changed in place: parameters that stay need no gradient from now on.
+        settings: `freeze`, `freeze_batch_norm`, and `learning_rate_factors`, whose names are checked too.
+
+    Raises:
+        ConfigError: a name is of no part of the network, a factor is of a part that stays, or nothing is left to train.
+    """
+    factors = settings.learning_rate_factors
+    names = {
+        "freeze": settings.freeze,
+        "freeze_batch_norm": settings.freeze_batch_norm,
+        "learning_rate_factors": factors,
+    }
+    _check_names(module, {f"train.{key}": value for key, value in names.items()})
+    for name in settings.freeze:
+        module.get_submodule(name).requires_grad_(False)
+    for name in settings.freeze_batch_norm:
+        if not any(isinstance(layer, _BatchNorm) for layer in module.get_submodule(name).modules()):
+            raise ConfigError(f"train.freeze_batch_norm: {name!r} has no batch norm; leave it out")
+    for layer in _frozen_batch_norms(module, settings):
+        layer.requires_grad_(False)
+    if not _is_trained(module):
+        raise ConfigError(f"train.freeze: nothing is left to train; frozen: {', '.join(settings.freeze)}")
+    if useless := [name for name in factors if not _is_trained(module.get_submodule(name))]:
+        mend = "leave the factor out, or do not freeze the part"
+        lines = [
+            f"train.learning_rate_factors: {name!r} is frozen and has no learning rate; {mend}" for name in useless
+        ]
+        raise ConfigError("\n".join(lines))
+
+
+def start_training(module: nn.Module, settings: Train) -> None:
+    """Brings a network into training mode, save for the batch norms that stay: their running statistics do too.
+
+    Args:
+        module: changed in place; `freeze` has taken its names.
+        settings: `freeze` and `freeze_batch_norm`.
+    """
+    module.train()
+    for layer in _frozen_batch_norms(module, settings):
+        layer.eval()
+
+
+def factor_of(name: str, factors: Mapping[str, float]) -> float:
+    """Gives the factor of a parameter's learning rate: that of the innermost part with one; else 1."""
+    inside = [part for part in factors if name.startswith(f"{part}.")]
+    return factors[max(inside, key=len)] if inside else 1.0
+
+
+def _frozen_batch_norms(module: nn.Module, settings: Train) -> Iterator[_BatchNorm]:
+    parts = (module.get_submodule(name) for name in (*settings.freeze, *settings.freeze_batch_norm))
+    return (layer for part in parts for layer in part.modules() if isinstance(layer, _BatchNorm))
+
+
+def _is_trained(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())
+
+
+def _check_names(module: nn.Module, names_by_key: Mapping[str, Iterable[str]]) -> None:
+    known = [name for name, part in module.named_modules() if name and any(True for _ in part.parameters())]
+    lines = [
+        f"{key}: the network has no part {name!r}; {nearest(name, known)}"
+        for key, names in names_by_key.items()
+        for name in names
+        if name not in known
+    ]
+    if lines:
+        raise ConfigError("\n".join(lines))

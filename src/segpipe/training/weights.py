@@ -1,0 +1,275 @@
+"""What a training begins with: weights from a file, a registered model or ImageNet, fitted to the network.
+
+Two layers may be others than in the weights: the first, where images have another number of channels, is adapted; the
+head, whose shape follows the number of classes, begins anew. Which parameters these are is not a list but a question to
+the model: those whose shape changes with the number of channels, or of classes.
+"""
+
+import functools
+import hashlib
+import logging
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from segpipe.config.train import ModelChoice
+from segpipe.errors import ConfigError
+from segpipe.files import sha256_of_file
+from segpipe.inference.cost import without_content
+from segpipe.inference.network import State, build_network, list_differences
+
+log = logging.getLogger(__name__)
+
+# Under which key others keep the tensors in a file, beside optimiser and epoch.
+WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "ema")
+# What torchvision and smp call the parts of their networks.
+PARTS_OF_OTHERS = {
+    "backbone": "encoder", "classifier": "decoder", "aux_classifier": "auxiliary", "segmentation_head": "head",
+}  # fmt: skip
+HTTP_CLIENTS = {"http", "httpx", "httpx2", "huggingface_hub", "requests", "urllib"}
+DAMAGES = ("PytorchStreamReader failed", "unexpected EOF", "invalid hash value")
+CACHES = (
+    "torch's `~/.cache/torch/hub/checkpoints`, or where TORCH_HOME leads; Hugging Face's `~/.cache/huggingface/hub`, "
+    "or where HF_HOME leads"
+)
+NUM_CLASSES_TRIED, CHANNELS_TRIED = (2, 3), (3, 4)
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """Where the first weights came from; kept with the model.
+
+    Args:
+        source: as `train.model.weights` says.
+        version: of a registered model.
+        sha256: of the file, or of the tensors from ImageNet; None for random ones.
+    """
+
+    source: str
+    version: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Given:
+    """Weights in a file.
+
+    Args:
+        file: the file.
+        class_names: that the head tells apart; None where nobody knows.
+        version: of a registered model.
+    """
+
+    file: Path
+    class_names: tuple[str, ...] | None = None
+    version: str | None = None
+
+
+def make_network(
+    choice: ModelChoice, class_names: tuple[str, ...], fetch: Callable[[str], Given]
+) -> tuple[nn.Module, InitialWeights]:
+    """Builds the network that a training begins with.
+
+    Args:
+        choice: `train.model`.
+        class_names: what the head is to tell apart.
+        fetch: brings the weights of a registered model from its address.
+
+    Raises:
+        ConfigError: the weights cannot be had, or are of another model: says all that differs.
+    """
+
+    def build(num_classes: int = len(class_names), in_channels: int = choice.in_channels) -> nn.Module:
+        return build_network(choice.name, choice.options, num_classes, in_channels)
+
+    if choice.weights == "none":
+        return build(), InitialWeights("none")
+    if choice.weights == "imagenet":
+        return _from_imagenet(choice, len(class_names), build)
+    given = Given(Path(choice.weights)) if choice.is_from_file else fetch(choice.weights)
+    sha256 = _check_sha256(given.file, choice)
+    network = build()
+    fit_weights(network, read_weights(given.file), build, choice.weights, given.class_names in {None, class_names})
+    return network, InitialWeights(choice.weights, given.version, sha256)
+
+
+def _from_imagenet(
+    choice: ModelChoice, num_classes: int, build: Callable[..., nn.Module]
+) -> tuple[nn.Module, InitialWeights]:
+    without_content(build)  # a wrong option is told before anything is downloaded
+    try:
+        pretrained = build_network(choice.name, choice.options, num_classes, is_pretrained=True)
+    except ConfigError:
+        raise
+    except Exception as error:  # of three libraries and their ways to the network
+        what = f"the weights from ImageNet for model {choice.name!r}"
+        if _is_of_damage(error):
+            mend = f"delete the library's copy, that it be downloaded again ({CACHES})"
+            raise ConfigError(f"{what} are damaged: {error}\n{mend}") from error
+        if not _is_of_network(error):
+            raise
+        raise ConfigError(
+            f"{what} cannot be downloaded: {error}\n"
+            "To go on without a network: start the same training once on a machine that has one, and copy its caches "
+            f"({CACHES}) to the same place here, and set HF_HUB_OFFLINE=1; or name a file of such a network or of its "
+            "encoder: train.model.weights: PATH with its sha256; or weights: none"
+        ) from error
+    state = pretrained.state_dict()
+    initial = InitialWeights("imagenet", sha256=_sha256_of_tensors(pretrained.get_submodule("encoder").state_dict()))
+    if choice.in_channels == 3:
+        return pretrained, initial
+    network = build()
+    fit_weights(network, state, build, choice.weights, is_same_head=True)
+    return network, initial
+
+
+def _is_of_network(error: BaseException) -> bool:
+    """Whether a library failed on its way to a server; they all come from OSError or from their HTTP client's own."""
+    modules = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    return isinstance(error, OSError) or bool(modules & HTTP_CLIENTS)
+
+
+def _is_of_damage(error: BaseException) -> bool:
+    """Whether a library's copy of a file is not what was published: torch looks at its hash at the download only."""
+    if isinstance(error, RuntimeError):
+        return any(sign in str(error) for sign in DAMAGES)
+    return isinstance(error, (EOFError, pickle.UnpicklingError, SafetensorError))
+
+
+def check_file(choice: ModelChoice) -> str:
+    """Gives the sha256 of the file that `train.model.weights` names.
+
+    Raises:
+        ConfigError: it is not there, or has another.
+    """
+    return _check_sha256(Path(choice.weights), choice)
+
+
+def _check_sha256(file: Path, choice: ModelChoice) -> str:
+    try:
+        found = sha256_of_file(file)
+    except OSError as error:
+        raise ConfigError(f"train.model.weights: {file}: {error.strerror or error}") from error
+    if choice.sha256 is not None and found != choice.sha256:
+        raise ConfigError(f"train.model.sha256: {file} has {found}, not {choice.sha256}")
+    return found
+
+
+def read_weights(file: Path) -> State:
+    """Reads the tensors of a file, by the names that they have there.
+
+    Args:
+        file: .safetensors, or what `torch.save` wrote; nothing in it is executed.
+
+    Raises:
+        ConfigError: the file holds anything else.
+    """
+    where = f"train.model.weights: {file}"
+    try:
+        if file.suffix == ".safetensors":
+            document: Any = load_file(file)
+        else:
+            document = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's own message advises to execute what is in the file.
+        mend = "take it from its source again; if it is whole, save its state_dict alone, best as .safetensors"
+        raise ConfigError(f"{where}: is damaged, or holds more than tensors, which is not executed; {mend}") from error
+    except Exception as error:  # a damaged pickle ends in any: struct.error, KeyError, AssertionError, ...
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"{where}: holds no weights: {cause}") from error
+    for key in WRAPPERS:
+        if isinstance(document, dict) and isinstance(document.get(key), dict):
+            document = document[key]
+    items = document.items() if isinstance(document, dict) else ()
+    if not items or not all(isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in items):
+        raise ConfigError(f"{where}: holds no table of tensors by name (a state_dict)")
+    # What DataParallel and DistributedDataParallel put before each name.
+    return {name.removeprefix("module."): tensor for name, tensor in document.items()}
+
+
+def fit_weights(
+    network: nn.Module, state: State, build: Callable[..., nn.Module], source: str, is_same_head: bool
+) -> None:
+    """Brings weights into a network, its first layer adapted and its head new where they are others.
+
+    Args:
+        network: changed in place.
+        state: the weights, by the network's names.
+        build: builds such a network; takes `num_classes` and `in_channels`.
+        source: of the weights, for messages.
+        is_same_head: whether the weights' classes are the network's, as far as anyone knows.
+
+    Raises:
+        ConfigError: the weights are of another model; says what differs.
+    """
+    wanted = network.state_dict()
+    state = _rename(state, wanted)
+    head = _parameters_that_follow(lambda number: build(num_classes=number), NUM_CLASSES_TRIED)
+    first = _parameters_that_follow(lambda number: build(in_channels=number), CHANNELS_TRIED)
+    fitted = dict(state)
+    notes = []
+    for name in first & fitted.keys() & wanted.keys():
+        fitted[name] = _adapt_channels(fitted[name], wanted[name])
+    if not is_same_head or any(name in fitted and fitted[name].shape != wanted[name].shape for name in head):
+        fitted |= {name: wanted[name] for name in head}
+        notes.append(f"the classes are others: the head begins anew ({', '.join(sorted(head))})")
+    elif missing := head - fitted.keys():
+        fitted |= {name: wanted[name] for name in missing}
+        notes.append(f"has no head: it begins anew ({', '.join(sorted(missing))})")
+    if differences := list_differences(wanted, fitted):
+        raise ConfigError(f"train.model.weights: {source} is of another model, or of other options:\n{differences}")
+    network.load_state_dict(fitted)
+    if any(name in state and state[name].shape != wanted[name].shape for name in first):
+        notes.append(f"the first layer was adapted to {wanted[min(first)].shape[1]} channels")
+    for note in notes:
+        log.info("%s: %s", source, note)
+
+
+def _rename(state: State, wanted: State) -> State:
+    """Gives tensors our names: those of torchvision's and smp's whole networks, or of a classifier without its head."""
+    renamed = {}
+    for name, tensor in state.items():
+        part, dot, rest = name.partition(".")
+        renamed[PARTS_OF_OTHERS.get(part, part) + dot + rest] = tensor
+    encoder = {name for name in wanted if name.startswith("encoder.")}
+    if encoder and not encoder & renamed.keys() and {name.removeprefix("encoder.") for name in encoder} <= state.keys():
+        return {**wanted, **{name: state[name.removeprefix("encoder.")] for name in encoder}}
+    return max(state, renamed, key=lambda names: len(names.keys() & wanted.keys()))
+
+
+def _parameters_that_follow(build: Callable[[int], nn.Module], numbers: tuple[int, int]) -> set[str]:
+    """Gives the names of the parameters whose shapes change with a number."""
+    few, more = (without_content(functools.partial(build, number)).state_dict() for number in numbers)
+    return {name for name, tensor in few.items() if more[name].shape != tensor.shape}
+
+
+def _adapt_channels(weight_OIHW: torch.Tensor, wanted_OIHW: torch.Tensor) -> torch.Tensor:
+    """Gives a first layer's weights for another number of channels; an image of equal channels gives what it gave.
+
+    More channels get the weights in turn, and those of one weight share it evenly; fewer get the sum of the weights
+    that fall to them in turn, so that one channel stands for all. (timm scales all alike, by which three channels made
+    four keep the sum only where their weights are equal.)
+    """
+    found, wanted = weight_OIHW.shape, wanted_OIHW.shape
+    if found == wanted or len(found) < 2 or found[:1] != wanted[:1] or found[2:] != wanted[2:]:
+        return weight_OIHW
+    if wanted[1] < found[1]:
+        return torch.stack([weight_OIHW[:, first :: wanted[1]].sum(dim=1) for first in range(wanted[1])], dim=1)
+    turn = torch.arange(wanted[1]) % found[1]
+    num_sharing = torch.bincount(turn)[turn].view(-1, *[1] * (len(found) - 2))
+    return weight_OIHW[:, turn] / num_sharing
+
+
+def _sha256_of_tensors(state: State) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(name.encode() + str(tuple(tensor.shape)).encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,204 @@
+"""Where an address may lead, and what of it is shown."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+from web_server import Handler, Served, breaks_after, says, serve
+
+from segpipe.data.fetching import web
+from segpipe.data.fetching.transfer import TryAgainError
+from segpipe.data.fetching.web import open_web_file
+from segpipe.errors import SourceError
+
+PUBLIC_ADDRESS = "93.184.216.34"
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[Served]:
+    with serve(Served(b"content")) as served:
+        yield served
+
+
+def _read(address: str, allow_http: bool = True) -> bytes:
+    with open_web_file(address, allow_http=allow_http)(0, None) as remote:
+        return b"".join(remote.blocks)
+
+
+def _leads_to(address: str) -> Callable[[Handler], None]:
+    return says(302, Location=address)
+
+
+def test_what_comes_is_described(server: Served) -> None:
+    with open_web_file(server.address + "/a.zip", allow_http=True)(0, None) as remote:
+        assert (remote.start, remote.size_bytes, remote.version) == (0, 7, '"one"')
+        assert b"".join(remote.blocks) == b"content"
+    with open_web_file(server.address + "/a.zip", allow_http=True)(3, '"one"') as remote:
+        assert (remote.start, remote.size_bytes, remote.version) == (3, 7, '"one"')
+        assert b"".join(remote.blocks) == b"tent"
+
+
+@pytest.mark.parametrize(
+    ("content_range", "tag", "start"),
+    [
+        ("bytes 3-6/7", '"one"', 3),
+        ("bytes 3-6/7", None, 3),
+        ("bytes 2-6/7", '"one"', 0),
+        ("bytes 3-5/7", '"one"', 0),
+        ("bytes 3-6/*", '"one"', 0),
+        (None, '"one"', 0),
+        ("bytes 3-6/7", '"two"', 0),
+    ],
+)
+def test_only_the_rest_of_the_same_file_is_taken_as_such(
+    server: Served, content_range: str | None, tag: str | None, start: int
+) -> None:
+    server.script = [says(206, b"tent", Content_Range=content_range, ETag=tag)]
+    with open_web_file(server.address, allow_http=True)(3, '"one"') as remote:
+        assert remote.start == start
+        assert b"".join(remote.blocks) == b"content"[start:]
+
+
+def test_what_is_compressed_on_the_way_comes_as_it_is(server: Served) -> None:
+    """Some servers send `Content-Encoding: gzip` with a .tar.gz; its sha256 is of the bytes as they are."""
+    server.script = [says(200, b"not unpacked", Content_Encoding="gzip")]
+    assert _read(server.address) == b"not unpacked"
+    assert server.requests[0][1]["Accept-Encoding"] == "identity"
+
+
+def test_plain_http_is_refused_unless_allowed(server: Served) -> None:
+    with pytest.raises(SourceError, match=r"is not encrypted.*`allow_http: true` beside `source:`"):
+        _read(f"{server.address}/a.zip", allow_http=False)
+    assert server.requests == []
+
+
+def test_redirects_are_followed(server: Served) -> None:
+    server.script = [_leads_to("/b"), _leads_to(f"{server.address}/c")]
+    assert _read(f"{server.address}/a") == b"content"
+    assert [path for path, _ in server.requests] == ["/a", "/b", "/c"]
+
+
+def test_a_redirect_in_a_circle_ends(server: Served) -> None:
+    server.script = [_leads_to("/a")] * 100
+    with pytest.raises(SourceError, match="leads on more than 10 times, perhaps in a circle"):
+        _read(f"{server.address}/a")
+    assert len(server.requests) == 11
+
+
+@pytest.mark.parametrize("target", ["ftp://example.org/a.zip", "file:///etc/passwd"])
+def test_a_redirect_to_another_scheme_is_refused(server: Served, target: str) -> None:
+    server.script = [_leads_to(target)]
+    with pytest.raises(SourceError, match=r"leads to .*, which is not https"):
+        _read(server.address)
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
+    """What names mean; 127.0.0.1 stands for a public server, and a connection to it for one to that server."""
+    known = {"127.0.0.1": {PUBLIC_ADDRESS}}
+    monkeypatch.setattr(web, "_addresses_of", lambda host: known[host])
+    monkeypatch.setattr(web, "_peer_of", lambda response: PUBLIC_ADDRESS)
+    return known
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["10.0.0.1", "192.168.1.1", "172.16.0.1", "127.0.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"]
+    + ["::1", "fe80::1%eth0", "fd00::1", "::ffff:10.0.0.1"],
+)
+def test_a_redirect_into_a_private_network_is_refused_before_it_is_asked(
+    server: Served, names: dict[str, set[str]], address: str
+) -> None:
+    names["inside.example.org"] = {PUBLIC_ADDRESS, address}  # one of several is enough
+    server.script = [_leads_to("http://inside.example.org/a.zip")]
+    with pytest.raises(SourceError, match=r"leads to inside\.example\.org, which is in a private network"):
+        _read(server.address)
+
+
+def test_a_redirect_to_another_public_server_is_followed(
+    server: Served, names: dict[str, set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names["localhost"] = {PUBLIC_ADDRESS, "2606:2800:220:1:248:1893:25c8:1946", "::ffff:93.184.216.34"}
+    server.script = [_leads_to(server.address.replace("127.0.0.1", "localhost"))]
+    assert _read(server.address) == b"content"
+
+
+def test_a_server_inside_may_lead_to_another_one_inside(server: Served) -> None:
+    server.script = [_leads_to(server.address.replace("127.0.0.1", "localhost"))]
+    assert _read(server.address) == b"content"
+
+
+def test_a_name_that_means_another_address_when_it_is_connected_to_is_refused(
+    server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "_addresses_of", lambda host: {PUBLIC_ADDRESS})
+    with pytest.raises(SourceError, match=r"leads to 127\.0\.0\.1, which is 127\.0\.0\.1, in a private network"):
+        _read(server.address)
+
+
+def test_through_a_proxy_the_other_end_is_the_proxy(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "_addresses_of", lambda host: {PUBLIC_ADDRESS})
+    monkeypatch.setenv("http_proxy", server.address)
+    monkeypatch.setenv("no_proxy", "")
+    assert _read("http://example.org/a.zip") == b"content"
+    assert server.requests[0][0] == "http://example.org/a.zip"
+
+
+def test_nothing_secret_is_in_a_message_or_a_log(server: Served, caplog: pytest.LogCaptureFixture) -> None:
+    address = server.address.replace("http://", "http://me:pass-word@") + "/a.zip?token=to-ken"
+    secrets = ("pass-word", "to-ken", "bWU6cGFzcy13b3Jk")
+    with caplog.at_level(logging.DEBUG):
+        for answer in (
+            says(404),
+            says(503),
+            breaks_after(3),
+            _leads_to("/b?token=to-ken"),
+            _leads_to("ftp://me:pass-word@x"),
+        ):
+            server.script = [answer] * 20
+            with pytest.raises((SourceError, TryAgainError)) as caught:
+                _read(address)
+            assert not any(secret in str(caught.value) for secret in secrets)
+        server.script = []
+        assert _read(address) == b"content"
+    assert server.requests[0][1]["Authorization"] == "Basic bWU6cGFzcy13b3Jk"
+    assert not any(secret in caplog.text for secret in secrets)
+
+
+def test_a_password_does_not_go_to_another_server(server: Served) -> None:
+    with serve(Served(b"other")) as other:
+        server.script = [_leads_to(other.address)]
+        assert _read(server.address.replace("http://", "http://me:pass-word@")) == b"other"
+        assert "Authorization" not in other.requests[0][1]
+
+
+def test_a_server_that_is_not_there_may_come_back() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        with pytest.raises(TryAgainError, match="Connection refused"):
+            _read(f"http://127.0.0.1:{probe.getsockname()[1]}/a.zip")
+
+
+def test_a_name_that_nobody_has_is_no_passing_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look_up(*arguments: object, **options: object) -> list[object]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with pytest.raises(SourceError, match="no such server, or no network"):
+        _read("https://nobody.example.org/a.zip")
+
+
+@pytest.mark.parametrize("address", ["https://", "https://[1/a", "https://a b/c", "http://exa\nmple.org/a"])
+def test_no_address(address: str) -> None:
+    with pytest.raises(SourceError):
+        _read(address)

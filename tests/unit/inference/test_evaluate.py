@@ -1,0 +1,160 @@
+"""An evaluation equals a slow loop over pixels, however the samples are cut into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from samples import Sample
+from torch import nn
+
+from segpipe.classes import IGNORE_INDEX
+from segpipe.data.store import Store
+from segpipe.inference import evaluate as evaluate_module
+from segpipe.inference import tiles
+from segpipe.inference.evaluate import evaluate
+from segpipe.inference.network import MEAN_RGB, STD_RGB
+from segpipe.losses.cross_entropy import build_loss
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def store(make_store: Callable[..., Store], make_sample: Callable[..., Sample]) -> Store:
+    sizes = [(12, 16)] * 3 + [(16, 8)] * 2
+    return make_store([make_sample(f"v_{i}", "val", *size) for i, size in enumerate(sizes)])
+
+
+@pytest.fixture
+def module() -> nn.Conv2d:
+    """A network of one pixel's sight, whose answer is easily computed by hand."""
+    torch.manual_seed(0)
+    return nn.Conv2d(3, 3, 1)
+
+
+def _loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(logits, target, ignore_index=IGNORE_INDEX)
+
+
+def _mean_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """The project's own loss, which is zero where nothing is labelled."""
+    return build_loss(class_weights=torch.ones(3))(logits, target)
+
+
+def test_equals_a_slow_loop(store: Store, module: nn.Conv2d) -> None:
+    weight, bias = module.weight.detach().double().numpy()[:, :, 0, 0], module.bias.detach().double().numpy()
+    expected = np.zeros((5, 3, 3), np.int64)
+    for index in range(len(store)):
+        image, mask = store.read(index)
+        for y, x in np.ndindex(*mask.shape):
+            if mask[y, x] != IGNORE_INDEX:
+                normalised = (image[y, x].astype(np.float64) - MEAN_RGB) / STD_RGB
+                expected[index, mask[y, x], np.argmax(weight @ normalised + bias)] += 1
+    evaluation = evaluate(module, store, _loss, CPU)
+    np.testing.assert_array_equal(evaluation.confusions, expected)
+    summed = expected.sum(axis=0)
+    iou = summed.diagonal() / (summed.sum(axis=0) + summed.sum(axis=1) - summed.diagonal())
+    assert evaluation.scores.mean_iou == pytest.approx(iou.mean())
+
+
+@pytest.mark.parametrize("max_batch_px", [1, 12 * 16 * 2, 1 << 20])
+def test_does_not_depend_on_the_batches(
+    store: Store, module: nn.Conv2d, monkeypatch: pytest.MonkeyPatch, max_batch_px: int
+) -> None:
+    expected = evaluate(module, store, _loss, CPU)
+    monkeypatch.setattr(evaluate_module, "MAX_BATCH_PX", max_batch_px)
+    np.testing.assert_array_equal(evaluate(module, store, _loss, CPU).confusions, expected.confusions)
+
+
+def test_the_loss_is_the_mean_of_the_batches(store: Store, module: nn.Conv2d) -> None:
+    losses = iter([1.0, 4.0])  # one batch for each size
+    assert evaluate(module, store, lambda *_: torch.tensor(next(losses)), CPU).loss == 2.5
+
+
+def test_the_network_evaluates_and_does_not_learn(store: Store, module: nn.Conv2d) -> None:
+    norm = nn.BatchNorm2d(3)
+    network = nn.Sequential(module, norm).train()
+    evaluate(network, store, _loss, CPU)
+    assert not network.training
+    assert norm.num_batches_tracked == 0
+    assert module.weight.grad is None
+
+
+@pytest.fixture
+def cut_above(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Lets images of more than so many px be cut into windows of 16 px."""
+
+    def cut(max_whole_px: int) -> None:
+        monkeypatch.setattr(tiles, "MAX_WHOLE_PX", max_whole_px)
+        monkeypatch.setattr(tiles, "WINDOW_PX", 16)
+        monkeypatch.setattr(tiles, "MARGIN_PX", 4)
+        monkeypatch.setattr(tiles, "ALIGNMENT_PX", 4)
+
+    return cut
+
+
+def test_tiles_count_what_the_whole_counts(
+    make_store: Callable[..., Store],
+    make_sample: Callable[..., Sample],
+    module: nn.Conv2d,
+    cut_above: Callable[[int], None],
+) -> None:
+    sizes = [(12, 16), (40, 52), (40, 52), (12, 16)]
+    store = make_store([make_sample(f"v_{i}", "val", *size) for i, size in enumerate(sizes)])
+    whole = evaluate(module, store, _loss, CPU)
+    cut_above(12 * 16)
+    tiled = evaluate(module, store, _loss, CPU)
+    np.testing.assert_array_equal(tiled.confusions, whole.confusions)
+
+
+def test_the_loss_of_tiles_is_the_loss_of_the_whole_image(
+    make_store: Callable[..., Store],
+    make_sample: Callable[..., Sample],
+    module: nn.Conv2d,
+    cut_above: Callable[[int], None],
+) -> None:
+    sample = make_sample("v_0", "val", 40, 52)
+    sample.mask[:20, :20] = IGNORE_INDEX  # a tile of nothing else, and some of little else
+    store = make_store([sample], "one")
+    whole = evaluate(module, store, _mean_loss, CPU).loss
+    cut_above(1)
+    assert evaluate(module, store, _mean_loss, CPU).loss == pytest.approx(whole, rel=1e-6)
+
+
+def test_an_image_of_void_has_no_loss(
+    make_store: Callable[..., Store],
+    make_sample: Callable[..., Sample],
+    module: nn.Conv2d,
+    cut_above: Callable[[int], None],
+) -> None:
+    sample = make_sample("v_0", "val", 40, 52)
+    sample.mask[:] = IGNORE_INDEX
+    cut_above(1)
+    evaluation = evaluate(module, make_store([sample]), _mean_loss, CPU)
+    assert evaluation.loss == 0
+    assert not evaluation.confusions.any()
+
+
+def test_a_huge_image_takes_no_more_than_a_window_and_leaves_the_batches_of_others_alone(
+    make_store: Callable[..., Store],
+    make_sample: Callable[..., Sample],
+    cut_above: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(evaluate_module, "MAX_BATCH_PX", 3 * 12 * 16)
+    sizes = [(12, 16), (12, 16), (40, 52), (12, 16), (12, 16), (12, 16)]
+    store = make_store([make_sample(f"v_{i}", "val", *size) for i, size in enumerate(sizes)])
+    seen = []
+
+    class Recorder(nn.Module):
+        def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+            seen.append((len(images_NCHW), *images_NCHW.shape[2:]))
+            return images_NCHW
+
+    cut_above(12 * 16)
+    evaluate(Recorder(), store, _mean_loss, CPU)
+    assert (seen[0], seen[-1]) == ((2, 12, 16), (3, 12, 16))
+    assert all(number == 1 and max(sides) < 16 + 4 for number, *sides in seen[1:-1])

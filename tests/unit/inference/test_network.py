@@ -1,0 +1,356 @@
+"""The way of pixels into a network, and the way of its weights from disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from segpipe.classes import ClassTable
+from segpipe.cli import main
+from segpipe.errors import ConfigError, StoreError
+from segpipe.files import sha256_of_file
+from segpipe.inference import tiles
+from segpipe.inference.network import (
+    DESCRIPTION,
+    MEAN_RGB,
+    STD_RGB,
+    WEIGHTS,
+    Network,
+    build_network,
+    list_differences,
+    predict_masks,
+    to_input,
+)
+from segpipe.models import list_models, read_card
+
+CPU = torch.device("cpu")
+OPTIONS = {"unet": {"width": 2, "depth": 2}, "compact_fpn": {"width": 8, "pyramid_width": 8}}
+
+# The starter's, the largest receptive field and the smallest: what is asked of every model is in its contract.
+NETWORKS = ["compact_fpn", "lraspp_mobilenet_v3_large", "unet"]
+
+
+def _options_of(name: str) -> dict[str, Any]:
+    return dict(OPTIONS.get(name, read_card(name).small))
+
+
+@pytest.fixture
+def write_network(tmp_path: Path, classes: ClassTable) -> Callable[..., Path]:
+    """Writes an untrained network as a training would."""
+
+    def write(name: str = "unet", in_channels: int = 3, **changes: Any) -> Path:
+        options = _options_of(name)
+        torch.manual_seed(0)
+        module = build_network(name, options, classes.num_classes, in_channels)
+        save_file({key: value.contiguous() for key, value in module.state_dict().items()}, tmp_path / WEIGHTS)
+        document = {
+            "model": {"name": name, "options": options, "in_channels": in_channels},
+            "classes": classes.to_json(),
+            "weights_sha256": sha256_of_file(tmp_path / WEIGHTS),
+        }
+        (tmp_path / DESCRIPTION).write_text(json.dumps(document | changes))
+        return tmp_path
+
+    return write
+
+
+def _images(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+
+
+def test_to_input_normalises() -> None:
+    images = np.zeros((1, 2, 2, 3), np.uint8)
+    images[0, 1, 1] = 255
+    tensor = to_input(images, CPU)
+    assert (tensor.shape, tensor.dtype) == ((1, 3, 2, 2), torch.float32)
+    for channel in range(3):
+        assert float(tensor[0, channel, 0, 0]) == pytest.approx(-MEAN_RGB[channel] / STD_RGB[channel])
+        assert float(tensor[0, channel, 1, 1]) == pytest.approx((255 - MEAN_RGB[channel]) / STD_RGB[channel])
+
+
+def test_to_input_is_channels_last_and_leaves_the_images_alone() -> None:
+    images = _images(2, 5, 7, 3)
+    images.flags.writeable = False  # as a memory map is
+    before = images.copy()
+    assert to_input(images, CPU).is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_array_equal(images, before)
+
+
+def test_a_network_is_built_in_channels_last() -> None:
+    network = build_network("unet", OPTIONS["unet"], 3)
+    assert network.first[0].weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[index,union-attr]
+    with pytest.raises(ConfigError, match="unknown model"):
+        build_network("unett", {}, 3)
+
+
+def test_one_channel_sees_the_mean_of_the_colours() -> None:
+    network = build_network("unet", OPTIONS["unet"], 3, in_channels=1).eval()
+    assert network.first[0].weight.shape[1] == 1  # type: ignore[index,union-attr]
+    images_NCHW = torch.randn(2, 3, 33, 40)
+    grey_NCHW = images_NCHW.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(images_NCHW), network(grey_NCHW))
+    # By name the parameters are those of a network of three channels, of which only the first layer has another shape.
+    colour = build_network("unet", OPTIONS["unet"], 3).state_dict()
+    assert list_differences(colour, network.state_dict()) == (
+        "  first.0.weight: (2, 1, 3, 3) where the network has (2, 3, 3, 3)"
+    )
+
+
+def test_only_models_with_an_encoder_are_asked_for_their_weights_from_imagenet() -> None:
+    with pytest.raises(ConfigError, match=r"model 'unet' has no weights from ImageNet \(train.model.weights\); models"):
+        build_network("unet", OPTIONS["unet"], 3, is_pretrained=True)
+
+
+def test_differences_are_told_by_name_and_shape() -> None:
+    wanted = {"a": torch.zeros(2, 3), "b": torch.zeros(1), "c": torch.zeros(4)}
+    found = {"a": torch.zeros(3, 3), "c": torch.zeros(4), "d": torch.zeros(())}
+    assert list_differences(wanted, wanted) == ""
+    assert list_differences(wanted, found).splitlines() == [
+        "  missing: b (1,)",
+        "  not in the network: d ()",
+        "  a: (3, 3) where the network has (2, 3)",
+    ]
+    many = {str(number): torch.zeros(1) for number in range(100)}
+    assert list_differences(many, {}).splitlines()[-1] == "  and 60 more"
+
+
+@pytest.mark.parametrize("in_channels", [1, 3])
+def test_a_network_of_grey_images_comes_back_as_one(write_network: Callable[..., Path], in_channels: int) -> None:
+    network = Network.load(write_network(in_channels=in_channels), CPU)
+    torch.manual_seed(0)
+    module = build_network("unet", OPTIONS["unet"], 3, in_channels).eval()
+    images = _images(2, 33, 47, 3)
+    np.testing.assert_array_equal(network.predict(images), predict_masks(module, images, CPU))
+
+
+def test_a_description_of_before_there_were_channels_has_three(write_network: Callable[..., Path]) -> None:
+    folder = write_network(model={"name": "unet", "options": OPTIONS["unet"]})
+    assert Network.load(folder, CPU).module.state_dict()["first.0.weight"].shape[1] == 3
+
+
+def test_load_brings_back_what_was_saved(write_network: Callable[..., Path], classes: ClassTable) -> None:
+    folder = write_network()
+    network = Network.load(folder, CPU)
+    assert network.classes == classes
+    assert network.weights_sha256 == sha256_of_file(folder / WEIGHTS)
+    assert not network.module.training
+    torch.manual_seed(0)
+    module = build_network("unet", OPTIONS["unet"], 3).eval()
+    images = _images(2, 33, 47, 3)
+    with torch.inference_mode():
+        expected = module(to_input(images, CPU)).argmax(dim=1).numpy()
+    np.testing.assert_array_equal(network.predict(images), expected)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (97, 131), (33, 40), (32, 200), (9, 5), (1, 1)], ids=str)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_predict_takes_any_size(write_network: Callable[..., Path], name: str, size: tuple[int, int]) -> None:
+    masks = Network.load(write_network(name), CPU).predict(_images(2, *size, 3))
+    assert (masks.shape, masks.dtype) == ((2, *size), np.uint8)
+    assert masks.max() < 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list_models())
+@torch.inference_mode()
+def test_every_model_of_the_zoo_predicts_small_images(name: str) -> None:
+    """The contract has sizes from 32 px up; FC-DenseNet, which halves without rounding up, can do no less."""
+    network = build_network(name, _options_of(name), 3).eval()
+    sizes = [(33, 40)] if name.startswith("fc_densenet") else [(33, 40), (9, 5), (1, 1)]
+    for size in sizes:
+        assert predict_masks(network, _images(2, *size, 3), CPU).shape == (2, *size)
+
+
+def test_load_refuses_changed_weights(write_network: Callable[..., Path]) -> None:
+    folder = write_network()
+    content = bytearray((folder / WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    (folder / WEIGHTS).write_bytes(content)
+    with pytest.raises(StoreError, match=r"weights.safetensors: is not what model.json describes \(sha256\)"):
+        Network.load(folder, CPU)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, DESCRIPTION])
+def test_load_names_a_missing_file(write_network: Callable[..., Path], name: str) -> None:
+    folder = write_network()
+    (folder / name).unlink()
+    with pytest.raises(StoreError, match=f"holds no usable model: .*{name}.*; run `dvc repro train`"):
+        Network.load(folder, CPU)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": {"name": "unet", "options": {"width": 4, "depth": 2}}},
+        {"model": {"name": "unet"}},
+        {"model": "unet"},
+        {"model": {"name": "gone", "options": {}}},
+        {"classes": {"names": ["a"], "colors": [[0, 0, 0]], "void": [255]}},
+    ],
+    ids=["another width", "no options", "no description", "no such model", "fewer classes"],
+)
+def test_load_refuses_a_description_that_does_not_fit(
+    write_network: Callable[..., Path], changes: dict[str, Any]
+) -> None:
+    with pytest.raises((StoreError, ConfigError)):
+        Network.load(write_network(**changes), CPU)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"model": {"name": "unet", "options": {"width": 4, "depth": 2}}}, "first.0.weight: (2, 3, 3, 3) where "),
+        ({"model": {"name": "unet", "options": OPTIONS["unet"], "in_channels": 1}}, "first.0.weight: (2, 3, 3, 3) "),
+        ({"model": {"name": "compact_fpn", "options": OPTIONS["compact_fpn"]}}, "missing: stem.0.0.weight (16, 3, 3, "),
+        (
+            {"classes": ClassTable(("a", "b"), ((0, 0, 0), (1, 1, 1))).to_json()},
+            "head.weight: (3, 2, 1, 1) where the network has (2, 2, 1, 1)",
+        ),
+    ],
+    ids=["another width", "grey", "another model", "fewer classes"],
+)
+def test_predict_says_what_weights_of_another_model_have_else(
+    write_network: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Any],
+    line: str,
+) -> None:
+    folder = write_network(**changes)
+    (tmp_path / "images").mkdir()
+    Image.fromarray(_images(40, 40, 3)).save(tmp_path / "images/a.png")
+    arguments = [str(tmp_path / "images"), "--output", str(tmp_path / "out"), "--model", str(folder)]
+    assert main(["predict", *arguments, "--device", "cpu"]) == 1
+    message = capsys.readouterr().err
+    assert f"segpipe: {folder / WEIGHTS}: is not of the model that model.json describes (" in message
+    assert any(told.startswith(f"  {line}") for told in message.splitlines())
+    assert message.splitlines()[-1] == "Run `dvc repro train`, or predict with the sources that trained it"
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]"])
+def test_load_refuses_what_is_no_description(write_network: Callable[..., Path], content: str) -> None:
+    folder = write_network()
+    (folder / DESCRIPTION).write_text(content)
+    with pytest.raises(StoreError, match="holds no usable model"):
+        Network.load(folder, CPU)
+
+
+def test_load_refuses_what_are_no_weights(write_network: Callable[..., Path]) -> None:
+    folder = write_network()
+    (folder / WEIGHTS).write_bytes(b"pickle")
+    document = json.loads((folder / DESCRIPTION).read_text())
+    document["weights_sha256"] = sha256_of_file(folder / WEIGHTS)
+    (folder / DESCRIPTION).write_text(json.dumps(document))
+    with pytest.raises(StoreError, match="holds no usable model"):
+        Network.load(folder, CPU)
+
+
+class _Coarse(nn.Module):
+    """Sees 16 px around it in cells of 8 px, by maxima alone: its answer has no rounding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[tuple[int, ...]] = []
+
+    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(tuple(images_NCHW.shape))
+        cells_NCHW = F.max_pool2d(F.max_pool2d(images_NCHW, 8, ceil_mode=True), 3, 1, 1)
+        spread_NCHW = cells_NCHW.repeat_interleave(8, 2).repeat_interleave(8, 3)
+        return spread_NCHW[:, :, : images_NCHW.shape[2], : images_NCHW.shape[3]]
+
+
+@pytest.fixture
+def cut_small(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lets images be cut into windows of so many px."""
+
+    def cut(window: int = 48, margin: int = 16, alignment: int = 8) -> None:
+        monkeypatch.setattr(tiles, "MAX_WHOLE_PX", 1)
+        monkeypatch.setattr(tiles, "WINDOW_PX", window)
+        monkeypatch.setattr(tiles, "MARGIN_PX", margin)
+        monkeypatch.setattr(tiles, "ALIGNMENT_PX", alignment)
+
+    return cut
+
+
+def _patches(num_images: int, height: int, width: int, size: int = 5) -> np.ndarray:
+    """Images of square patches of one colour: neighbouring cells of a network differ."""
+    small = _images(num_images, -(-height // size), -(-width // size), 3)
+    return small.repeat(size, 1).repeat(size, 2)[:, :height, :width]
+
+
+@pytest.mark.parametrize("size", [(97, 131), (48, 200), (203, 7), (160, 160)], ids=str)
+def test_a_huge_image_is_predicted_as_if_it_were_whole(cut_small: Callable[..., None], size: tuple[int, int]) -> None:
+    images, network = _patches(2, *size), _Coarse()
+    whole = predict_masks(network, images, CPU)
+    cut_small()
+    masks = predict_masks(network, images, CPU)
+    assert masks.dtype == np.uint8
+    assert len(np.unique(masks)) > 1
+    np.testing.assert_array_equal(masks, whole)
+
+
+@pytest.mark.parametrize("change", [{"margin": 4}, {"alignment": 1}], ids=str)
+def test_margin_and_alignment_are_what_makes_tiles_equal_to_the_whole(
+    cut_small: Callable[..., None], change: dict[str, int]
+) -> None:
+    images = _patches(1, 97, 131)
+    whole = predict_masks(_Coarse(), images, CPU)
+    cut_small(**change)
+    assert (predict_masks(_Coarse(), images, CPU) != whole).any()
+
+
+def test_a_network_never_sees_more_than_a_window(cut_small: Callable[..., None]) -> None:
+    network = _Coarse()
+    cut_small()
+    predict_masks(network, _images(3, 97, 131, 3), CPU)
+    assert {(count, channels) for count, channels, *_ in network.sizes} == {(1, 3)}
+    assert all(48 <= side < 48 + 8 for *_, height, width in network.sizes for side in (height, width))
+
+
+def test_images_up_to_the_limit_are_predicted_whole_and_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "MAX_WHOLE_PX", 97 * 131)
+    network = _Coarse()
+    predict_masks(network, _images(3, 97, 131, 3), CPU)
+    assert network.sizes == [(3, 3, 97, 131)]
+
+
+class _Balanced(nn.Module):
+    """An untrained network by which every class is likely somewhere: its statistics and logits suit the images."""
+
+    def __init__(self, network: nn.Module, images: np.ndarray) -> None:
+        super().__init__()
+        network.train()
+        for _ in range(20):
+            network(to_input(images, CPU))
+        self.network = network.eval()
+        logits_NCHW = network(to_input(images, CPU))
+        self.deviation, self.mean = torch.std_mean(logits_NCHW, dim=(0, 2, 3), keepdim=True)
+
+    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        logits_NCHW: torch.Tensor = (self.network(images_NCHW) - self.mean) / self.deviation
+        return logits_NCHW
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@torch.inference_mode()
+def test_tiles_of_the_projects_networks_are_close_to_the_whole(cut_small: Callable[..., None], name: str) -> None:
+    torch.manual_seed(0)
+    images = _patches(1, 384, 512, size=16)
+    network = _Balanced(build_network(name, _options_of(name), 3), images)
+    whole = predict_masks(network, images, CPU)
+    cut_small(window=256, margin=96, alignment=64)
+    differs = predict_masks(network, images, CPU) != whole
+    assert np.bincount(whole.ravel(), minlength=3).min() > 0.01 * whole.size
+    # A network with image-level context takes it over another piece: measured 0.4% for both that have it.
+    assert differs.mean() <= {"unet": 0.0}.get(name, 0.01)

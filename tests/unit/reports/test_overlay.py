@@ -1,0 +1,63 @@
+"""Pictures of masks."""
+
+import numpy as np
+import pytest
+
+from segpipe.classes import ClassTable
+from segpipe.reports import overlay as overlay_module
+from segpipe.reports.overlay import OPACITY, colorize, evenly_spread, overlay, side_by_side
+
+MASK = np.array([[0, 1, 255]], np.uint8)
+IMAGE = np.array([[[100, 100, 100], [0, 50, 255], [7, 8, 9]]], np.uint8)
+
+
+def test_colorize(classes: ClassTable) -> None:
+    assert colorize(MASK, classes).tolist() == [[[128, 64, 128], [0, 0, 142], [0, 0, 0]]]
+
+
+def test_overlay_mixes_and_leaves_void_alone(classes: ClassTable) -> None:
+    assert OPACITY == 0.6
+    # 0.4 * image + 0.6 * colour, rounded
+    assert overlay(IMAGE, MASK, classes).tolist() == [[[117, 78, 117], [0, 20, 187], [7, 8, 9]]]
+    assert overlay(IMAGE, MASK, classes).dtype == np.uint8
+
+
+@pytest.mark.parametrize("band_px", [1, 20, 100])
+def test_overlay_is_the_same_in_bands(classes: ClassTable, monkeypatch: pytest.MonkeyPatch, band_px: int) -> None:
+    rng = np.random.default_rng(0)
+    image, mask = (
+        rng.integers(0, 256, (7, 6, 3)).astype(np.uint8),
+        rng.choice(np.array([0, 1, 2, 255], np.uint8), (7, 6)),
+    )
+    expected = overlay(image, mask, classes)
+    monkeypatch.setattr(overlay_module, "BAND_PX", band_px)
+    np.testing.assert_array_equal(overlay(image, mask, classes), expected)
+
+
+def test_side_by_side(classes: ClassTable) -> None:
+    picture = side_by_side(IMAGE, [MASK, MASK[:, ::-1]], classes)
+    assert picture.shape == (1, 9, 3)
+    np.testing.assert_array_equal(picture[:, :3], IMAGE)
+    np.testing.assert_array_equal(picture[:, 6:], colorize(MASK, classes)[:, ::-1])
+
+
+def test_side_by_side_reduces_what_is_huge(classes: ClassTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = (np.arange(24).reshape(4, 6) * 10).astype(np.uint8)
+    image = small.repeat(2, 0).repeat(2, 1)[..., None].repeat(3, 2)
+    image[::2] += 8  # so that a pixel's mean is 4 more
+    mask = (small % 3).repeat(2, 0).repeat(2, 1)
+    monkeypatch.setattr(overlay_module, "MAX_PANEL_PX", 8 * 12)
+    assert side_by_side(image, [mask], classes).shape == (8, 24, 3)
+    monkeypatch.setattr(overlay_module, "MAX_PANEL_PX", 8 * 12 - 1)
+    picture = side_by_side(image, [mask, mask], classes)
+    assert picture.shape == (4, 18, 3)
+    np.testing.assert_array_equal(picture[:, :6, 1], small + 4)
+    np.testing.assert_array_equal(picture[:, 6:12], colorize(small % 3, classes))
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "num_chosen", "expected"),
+    [(10, 1, [5]), (10, 2, [2, 7]), (4, 4, [0, 1, 2, 3]), (2, 5, [0, 1]), (5, 0, []), (0, 3, [])],
+)
+def test_evenly_spread(num_samples: int, num_chosen: int, expected: list[int]) -> None:
+    assert evenly_spread(num_samples, num_chosen) == expected
