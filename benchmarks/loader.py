@@ -34,7 +34,7 @@ from segpipe.config.augment import Augment
 from segpipe.data.building import shards
 from segpipe.data.loading import loader as loader_module
 from segpipe.data.loading.loader import TrainLoader
-from segpipe.data.store import Store, write_manifest
+from segpipe.data.store import SHARDS, Store, write_manifest
 from segpipe.inference.device import keep_freed_memory
 from segpipe.inference.network import normalize
 from segpipe.training.prefetch import send_ahead
@@ -75,8 +75,8 @@ def write_files(folder: Path, pairs: Iterator[Pair], classes: ClassTable) -> Fil
             Image.fromarray(array).save(name)
         paths.append(names)
         samples.append(shards.Sample(f"{number:05d}", image, mask))
-    (folder / "store" / shards.SHARDS).mkdir(parents=True)
-    rows = shards.write_shards(folder / "store" / shards.SHARDS, iter(samples), classes)
+    (folder / "store" / SHARDS).mkdir(parents=True)
+    rows = shards.write_shards(folder / "store" / SHARDS, iter(samples), classes)
     manifest = pd.DataFrame(rows).assign(group="all", split="train")
     write_manifest(folder / "store", manifest, classes, licence="of the frames")
     return Files(paths, Store.open(folder / "store"))

@@ -28,8 +28,8 @@ import webdataset
 from PIL import Image
 
 from segpipe.classes import ClassTable
-from segpipe.data.building.shards import SHARDS, Sample, split_into_runs, write_shards
-from segpipe.data.store import Store, write_manifest
+from segpipe.data.building.shards import Sample, split_into_runs, write_shards
+from segpipe.data.store import SHARDS, Store, write_manifest
 
 HEIGHT, WIDTH, CROP = 360, 480, 256
 FRAMES_OF_SEQUENCE, NUM_NEW = 40, 10

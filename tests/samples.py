@@ -15,7 +15,7 @@ from segpipe.data.building import shards
 from segpipe.data.building.build import Built, build_store
 from segpipe.data.masks.labels import IndexMask, plain_indices
 from segpipe.data.sources.source import RawSample, Source
-from segpipe.data.store import Store, write_manifest
+from segpipe.data.store import SHARDS, Store, write_manifest
 from segpipe.files import sha256_of_file
 
 LICENCE = "made for a test"
@@ -34,9 +34,9 @@ class Sample:
 
 def write_store(folder: Path, classes: ClassTable, samples: Sequence[Sample]) -> Store:
     """Writes samples, in their order, into an existing empty folder, and opens the store."""
-    (folder / shards.SHARDS).mkdir()
+    (folder / SHARDS).mkdir()
     pixels = (shards.Sample(sample.sample_id, sample.image, sample.mask) for sample in samples)
-    manifest = pd.DataFrame(shards.write_shards(folder / shards.SHARDS, pixels, classes))
+    manifest = pd.DataFrame(shards.write_shards(folder / SHARDS, pixels, classes))
     manifest = manifest.assign(group=[s.group for s in samples], split=[s.split for s in samples])
     write_manifest(folder, manifest, classes, LICENCE)
     return Store.open(folder)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -86,6 +87,16 @@ class Registry:
         if name not in self.names():
             raise ConfigError(f"unknown {self.kind} {name!r}; {nearest(name, self.names())}")
         return name
+
+    def file_of(self, name: str) -> Path:
+        """Gives the file of a choice; imports nothing of it.
+
+        Raises:
+            ConfigError: there is none of this name.
+        """
+        spec = find_spec(f"{self.package}.{self.check(name)}")
+        assert spec is not None and spec.origin is not None
+        return Path(spec.origin)
 
     def module_of(self, name: str) -> ModuleType:
         """Imports the choice's module.

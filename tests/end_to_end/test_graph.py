@@ -101,18 +101,26 @@ def test_a_new_image_with_its_mask_starts_at_download_and_is_in_the_manifest(fin
     assert {"data.dvc", "dvc.lock"} <= set(changed)
 
 
-def test_sources_that_the_configured_run_does_not_use_run_nothing(finished: Project) -> None:
+def test_what_decides_no_result_runs_nothing(finished: Project) -> None:
     unused = [
-        "models/lraspp_mobilenet_v3_large.py",
-        "models/compact_fpn.py",
-        "data/class_weights/schemes/enet.py",
+        "models/lraspp_mobilenet_v3_large.py",  # another model
+        "addresses.py",
+        "choices.py",
         "cli/registry.py",
-        "registry/rebuilding/rebuild.py",
-        "reports/lineage.py",
+        "config/train.py",
+        "errors.py",
+        "faults.py",
+        "files.py",
+        "reports/evaluation.py",
+        "reports/templates/evaluation.html.j2",
+        "serving/served_model.py",
+        "stages/stage.py",
+        "tracking/run.py",
     ]
     for path in unused:
         assert (finished.root / "src/segpipe" / path).is_file(), path
         touch_source(finished, path)
+    touch_source(finished, "models/new.py")
     assert json.loads(finished.call("dvc", "status", "--json")) == {}
     assert stages_to_run(finished) == NOTHING
 
@@ -120,26 +128,38 @@ def test_sources_that_the_configured_run_does_not_use_run_nothing(finished: Proj
 @pytest.mark.parametrize(
     ("path", "stages"),
     [
-        ("data/readers/camvid.py", ("download", "preprocess")),
-        ("data/loading/augmentations/flip.py", ("train",)),
+        ("data/fetching/fetch.py", ("download",)),
+        ("data/readers/new.py", ("download",)),
+        ("data/masks/labels.py", ("download", "preprocess")),
         ("data/building/build.py", ("preprocess",)),
+        ("data/store.py", ("preprocess", "class_weights", "train", "evaluate", "register")),
         ("data/class_weights/schemes/inverse_frequency.py", ("class_weights",)),
+        ("data/loading/augmentations/flip.py", ("train",)),
         ("models/unet.py", ("train", "evaluate")),
         ("models/parts/vgg16.py", ("train", "evaluate")),
-        ("losses/cross_entropy.py", ("train", "evaluate")),
-        ("losses/dice.py", ("train",)),
+        ("losses/dice.py", ("train", "evaluate")),
         ("training/fit.py", ("train",)),
+        ("inference/network.py", ("train", "evaluate")),
         ("metrics/scores.py", ("train", "evaluate", "register")),
         ("registry/gate.py", ("register",)),
-        ("reports/templates/evaluation.html.j2", ("evaluate",)),
-        ("errors.py", STAGES),
     ],
 )
-def test_a_source_that_is_used_runs_the_stages_that_use_it(
+def test_a_source_runs_the_stages_whose_result_it_can_decide(
     finished: Project, path: str, stages: tuple[str, ...]
 ) -> None:
     touch_source(finished, path)
     assert tuple(json.loads(finished.call("dvc", "status", "--json"))) == stages
+
+
+def test_a_new_reader_ends_at_download_and_another_text_of_the_chosen_one_does_not(finished: Project) -> None:
+    touch_source(finished, "data/readers/new.py")
+    assert stages_to_run(finished)[0] == "download"
+    finished.call("dvc", "repro", "download")
+    assert stages_to_run(finished) == NOTHING
+    reader = finished.root / "src/segpipe/data/readers/folder.py"
+    reader.write_text(reader.read_text(encoding="utf-8") + "\nSAID = 'something new'\n", encoding="utf-8")
+    finished.call("dvc", "repro", "download")
+    assert stages_to_run(finished)[0] == "preprocess"
 
 
 def test_stages_run_again_give_the_same_bytes_in_another_folder(finished: Project, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_classes_are_mapped_and_a_map_with_holes_is_refused_whole(joined: Projec
     joined.change_params("preprocess.ignore", ["ground"])
     joined.stage("preprocess")
     manifest = pd.read_parquet(joined.root / "build/dataset/manifest.parquet")
-    assert {"num_px_thing", "num_px_rest", "num_void_px"} <= set(manifest)
+    assert {"num_px_thing", "num_px_rest"} <= set(manifest)
     assert joined.json("build/dataset/dataset.json")["classes"]["names"] == ["thing", "rest"]
 
 

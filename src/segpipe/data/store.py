@@ -2,9 +2,8 @@
 
     shards/NAME.bin     uint8 pixels of some samples one after another: of each the image (height, width, 3) RGB, then
                         the mask (height, width) of class indices, void = 255; named by its content
-    manifest.parquet    one row a sample: where its pixels lie, split, group, hashes, pixels of each class, statistics
-    dataset.json        class table, licence, mean and deviation of the training images, digest of the whole, sha256 of
-                        the manifest
+    manifest.parquet    one row a sample: where its pixels lie, split, group, hashes, pixels of each class
+    dataset.json        class table, licence, digest of the whole, sha256 of the manifest
 
 Shards are memory-mapped: a crop reads only its own pages, threads share them, and memory stays flat. Which samples
 share a shard follows from their names alone (`segpipe.data.building.shards`), so new samples leave most files as
@@ -26,12 +25,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from segpipe.classes import ClassTable
-from segpipe.data.building.shards import CHANNELS, CLASS_COLUMN_PREFIX, SHARDS
 from segpipe.errors import StoreError
 from segpipe.files import sha256_of_file
 
-MANIFEST, DESCRIPTION = "manifest.parquet", "dataset.json"
-TRAIN = "train"
+MANIFEST, DESCRIPTION, SHARDS = "manifest.parquet", "dataset.json", "shards"
+TRAIN, VAL, TEST = "train", "val", "test"
+CLASS_COLUMN_PREFIX, ATTRIBUTE_COLUMN_PREFIX = "num_px_", "attribute_"
 MAX_NUM_MAPS = 256  # each holds a file open
 NUM_THREADS = 4
 BLOCK_BYTES = 1 << 24
@@ -50,23 +49,10 @@ def write_manifest(folder: Path, manifest: pd.DataFrame, classes: ClassTable, li
     description = {
         "classes": classes.to_json(),
         "licence": licence,
-        "train_statistics": _statistics(manifest[manifest["split"] == TRAIN]),
         "digest": digest_of(manifest, classes),
         "sha256": {MANIFEST: sha256_of_file(folder / MANIFEST)},
     }
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-
-
-def _statistics(manifest: pd.DataFrame) -> dict[str, list[float]] | None:
-    """Mean and deviation of each channel over all pixels, from those of the samples; None where there are none."""
-    if manifest.empty:
-        return None
-    num_px = (manifest["height"] * manifest["width"]).to_numpy(np.float64)[:, None]
-    means = manifest[[f"mean_{channel}" for channel in CHANNELS]].to_numpy(np.float64)
-    deviations = manifest[[f"deviation_{channel}" for channel in CHANNELS]].to_numpy(np.float64)
-    mean = (num_px * means).sum(axis=0) / num_px.sum()
-    variance = (num_px * (deviations**2 + (means - mean) ** 2)).sum(axis=0) / num_px.sum()
-    return {"mean_rgb": mean.round(4).tolist(), "deviation_rgb": np.sqrt(variance).round(4).tolist()}
 
 
 def digest_of(manifest: pd.DataFrame, classes: ClassTable) -> str:

@@ -24,7 +24,7 @@ from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types.schema import Schema, TensorSpec
 
-import segpipe
+from segpipe.code import PACKAGE
 from segpipe.config.register import Register
 from segpipe.errors import TrackingError
 from segpipe.files import sha256_of_file
@@ -232,9 +232,9 @@ def _save_served_model(path: Path, model: MlflowModel, results: Results) -> None
     mlflow.pyfunc.save_model(
         path=str(path),
         mlflow_model=model,
-        python_model=str(Path(__file__).with_name("served_model.py")),
+        python_model=str(PACKAGE / "serving/served_model.py"),
         artifacts={"model": str(results.model_folder)},
-        code_paths=[str(Path(segpipe.__path__[0]))],
+        code_paths=[str(PACKAGE)],
         signature=signature,
         input_example=np.zeros(EXAMPLE_SHAPE, np.uint8),
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in SERVED_WITH],

@@ -7,6 +7,7 @@ from typing import Any
 
 from segpipe.addresses import redact
 from segpipe.choices import READERS
+from segpipe.code import digest_of_code
 from segpipe.config import Config, locate
 from segpipe.config.download import SourceChoice
 from segpipe.data.fetching.fetch import fetch, hash_files, source_name
@@ -41,6 +42,8 @@ def _bring(choice: SourceChoice, output: Path) -> dict[str, Any]:
     return {
         "format": choice.format,
         "options": choice.options,
+        # So that `preprocess`, which reads by it too, need not depend on all readers.
+        "reader": digest_of_code([READERS.file_of(choice.format)]),
         "licence": source.licence,
         "classes": source.classes.to_json(),
     }

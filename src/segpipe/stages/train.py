@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from segpipe.classes import ClassTable
+from segpipe.code import digest_of_loaded
 from segpipe.config import Config
 from segpipe.config.train import Train
 from segpipe.data.loading.loader import TrainLoader
@@ -155,23 +156,10 @@ def _describe(
         "dataset": {"name": f"{DATASET.name}", "digest": store.digest},
         "params": {"train": settings.decisive(), "class_weights": class_weights},
         "environment": environment,
-        "code": _code_digest(),
+        "code": digest_of_loaded(),
     }
     signature = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
     return {"signature": signature, **decisive}
-
-
-def _code_digest() -> str:
-    """Identifies the source text of all of our modules that this process has loaded."""
-    files = sorted(
-        {Path(__file__)}  # which runs under the name __main__
-        | {
-            Path(module.__file__)
-            for name, module in list(sys.modules.items())
-            if (name == "segpipe" or name.startswith("segpipe.")) and module.__file__
-        }
-    )
-    return hashlib.sha256("".join(sha256_of_file(file) for file in files).encode()).hexdigest()
 
 
 def _run_description(description: dict[str, Any]) -> Description:

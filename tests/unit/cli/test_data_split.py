@@ -33,7 +33,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "perceptual_hash": blank,
             "num_px_road": 900 + group,
             "num_px_car": 10 * (group % 3),
-            "num_void_px": 3,
             "attribute_camera": f"camera {group % 3}",
             "attribute_town": "x" if group else "",
         }

@@ -69,7 +69,6 @@ def test_round_trip(
     for index, sample in enumerate(samples):
         row = opened.manifest.iloc[index]
         assert (row["sample_id"], row["group"], row["split"]) == (sample.sample_id, sample.group, sample.split)
-        assert row["num_void_px"] == (sample.mask == 255).sum()
         assert opened.num_px()[index].tolist() == [(sample.mask == i).sum() for i in range(3)]
 
 
@@ -243,24 +242,3 @@ def test_a_class_may_be_called_void(make_store: MakeStore, make_sample: Callable
     sample = make_sample("a_0")
     opened = make_store([sample], table=ClassTable(("road", "void", "sky"), ((1, 1, 1), (2, 2, 2), (3, 3, 3))))
     assert opened.num_px().tolist() == [[(sample.mask == i).sum() for i in range(3)]]
-
-
-def test_mean_and_deviation_are_over_all_pixels_of_train(
-    make_store: MakeStore, make_sample: Callable[..., Sample], tmp_path: Path
-) -> None:
-    """A large image counts for more than a small one, and one that is evenly grey still differs from the others."""
-    flat = make_sample("a_2", "train", 16, 16)
-    flat = dataclasses.replace(flat, image=np.full_like(flat.image, 250))
-    samples = [make_sample("a_0", "train", 8, 8), make_sample("a_1", "train", 64, 96), flat, make_sample("b_0", "val")]
-    make_store(samples)
-    statistics = json.loads((tmp_path / "dataset" / DESCRIPTION).read_text())["train_statistics"]
-    pixels = np.concatenate([sample.image.reshape(-1, 3) for sample in samples[:3]])
-    np.testing.assert_allclose(statistics["mean_rgb"], pixels.mean(axis=0), atol=1e-4)
-    np.testing.assert_allclose(statistics["deviation_rgb"], pixels.std(axis=0), atol=1e-4)
-
-
-def test_without_training_samples_there_are_no_statistics(
-    make_store: MakeStore, make_sample: Callable[..., Sample], tmp_path: Path
-) -> None:
-    make_store([make_sample("b_0", "val")])
-    assert json.loads((tmp_path / "dataset" / DESCRIPTION).read_text())["train_statistics"] is None

@@ -18,14 +18,14 @@ from segpipe.classes import ClassTable
 from segpipe.config.preprocess import Policy, Preprocess
 from segpipe.data.building.decoding import NUM_PICTURES_OF_KIND, Finding, Run, build_run
 from segpipe.data.building.reuse import KEY, LastStore, find_keys, keep_store
-from segpipe.data.building.shards import ATTRIBUTE_COLUMN_PREFIX, SHARDS, split_into_runs
+from segpipe.data.building.shards import split_into_runs
 from segpipe.data.building.workers import map_in_workers
 from segpipe.data.inspection.fault_picture import encode_picture
 from segpipe.data.inspection.unusable_names import find_unusable_names
 from segpipe.data.sources.source import RawSample, Source
 from segpipe.data.splits.leaks import draw_pair, find_leaks
-from segpipe.data.splits.split import TRAIN, assign_splits, find_groups
-from segpipe.data.store import Store, num_px_of_classes, write_manifest
+from segpipe.data.splits.split import assign_splits, find_groups
+from segpipe.data.store import ATTRIBUTE_COLUMN_PREFIX, SHARDS, TRAIN, Store, num_px_of_classes, write_manifest
 from segpipe.errors import Problem
 
 NUM_PAIRS_DRAWN = 12

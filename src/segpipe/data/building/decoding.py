@@ -14,11 +14,12 @@ from filelock import FileLock
 
 from segpipe.classes import ClassTable
 from segpipe.config.preprocess import Policy
-from segpipe.data.building.shards import SHARDS, Row, Sample, write_shards
+from segpipe.data.building.shards import Row, Sample, write_shards
 from segpipe.data.images import read_image, size_of_image
 from segpipe.data.inspection.checks import check_sample
 from segpipe.data.inspection.fault_picture import mark_fault
 from segpipe.data.sources.source import RawSample, is_image_name
+from segpipe.data.store import SHARDS
 from segpipe.errors import Problem
 from segpipe.faults import Action, Fault
 

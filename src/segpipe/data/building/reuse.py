@@ -16,12 +16,21 @@ import cv2
 import pandas as pd
 
 from segpipe.classes import ClassTable
+from segpipe.code import PACKAGE, digest_of_code
 from segpipe.data.building.decoding import Place
-from segpipe.data.building.shards import ATTRIBUTE_COLUMN_PREFIX, SHARDS, Row, split_into_shards
+from segpipe.data.building.shards import Row, split_into_shards
 from segpipe.data.sources.source import RawSample
-from segpipe.data.store import DESCRIPTION, MANIFEST, changed_shards, read_manifest, write_manifest
+from segpipe.data.store import (
+    ATTRIBUTE_COLUMN_PREFIX,
+    DESCRIPTION,
+    MANIFEST,
+    SHARDS,
+    changed_shards,
+    read_manifest,
+    write_manifest,
+)
 from segpipe.errors import StoreError
-from segpipe.files import sha256_of_file, whole_folder
+from segpipe.files import whole_folder
 
 KEY = "key"
 LIBRARIES = ("numpy", "pillow", "pycocotools", "scipy")  # and OpenCV, which is installed under several names
@@ -38,9 +47,10 @@ def find_keys(samples: Sequence[RawSample], sha256: Mapping[Path, str], classes:
     Returns:
         The key by the sample's id, of the samples whose files are all in `sha256`.
     """
-    here = Path(__file__).parent
-    sources = [*here.parent.glob("*.py"), *here.glob("*.py"), *here.glob("readers/*.py")]
-    code = [sha256_of_file(path) for path in sorted(sources)]
+    reading = [PACKAGE / "classes.py", PACKAGE / "data/images.py", PACKAGE / "data/store.py"]
+    for room in ("sources", "readers", "masks", "inspection", "building"):
+        reading += (PACKAGE / "data" / room).rglob("*.py")
+    code = digest_of_code(reading)
     common = repr((code, cv2.__version__, [version(name) for name in LIBRARIES], classes.names))
     prefix = hashlib.sha256(common.encode())
     keys = {}

@@ -7,20 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segpipe.classes import IGNORE_INDEX, ClassTable
+from segpipe.classes import ClassTable
 from segpipe.data.inspection.fingerprint import fingerprint
 from segpipe.data.masks.histogram import count_values
+from segpipe.data.store import CLASS_COLUMN_PREFIX
 
-SHARDS = "shards"
 MAX_SHARD_BYTES = 64 << 20
 MEAN_RUN_LENGTH, MAX_RUN_LENGTH = 32, 128
-CHANNELS = ("red", "green", "blue")
-CLASS_COLUMN_PREFIX, VOID_COLUMN = "num_px_", "num_void_px"
-ATTRIBUTE_COLUMN_PREFIX = "attribute_"
 
 Row = dict[str, Any]
 
@@ -143,10 +139,8 @@ def describe(sample: Sample, classes: ClassTable) -> Row:
     """Counts and hashes a sample's pixels.
 
     Returns:
-        Columns of the manifest: id, size in px, sha256 of image and mask, perceptual hash, mean and deviation of each
-        channel, pixels of each class.
+        Columns of the manifest: id, size in px, sha256 of image and mask, perceptual hash, pixels of each class.
     """
-    mean, deviation = (statistic.ravel().round(6).tolist() for statistic in cv2.meanStdDev(sample.image))
     num_px = count_values(sample.mask)
     return {
         "sample_id": sample.sample_id,
@@ -155,8 +149,5 @@ def describe(sample: Sample, classes: ClassTable) -> Row:
         "image_sha256": hashlib.sha256(sample.image.data).hexdigest(),
         "mask_sha256": hashlib.sha256(sample.mask.data).hexdigest(),
         "perceptual_hash": fingerprint(sample.image),
-        **{f"mean_{channel}": mean[i] for i, channel in enumerate(CHANNELS)},
-        **{f"deviation_{channel}": deviation[i] for i, channel in enumerate(CHANNELS)},
         **{f"{CLASS_COLUMN_PREFIX}{name}": int(num_px[i]) for i, name in enumerate(classes.names)},
-        VOID_COLUMN: int(num_px[IGNORE_INDEX]),
     }

@@ -16,7 +16,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from segpipe.data.inspection.fingerprint import MIRROR, Vectors, make_thumbnail, measure_similarity, read_fingerprints
-from segpipe.data.splits.split import TEST, TRAIN, VAL, order_naturally
+from segpipe.data.splits.split import order_naturally
+from segpipe.data.store import TEST, TRAIN, VAL
 from segpipe.errors import Problem
 from segpipe.faults import shown
 

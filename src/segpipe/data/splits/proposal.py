@@ -15,7 +15,8 @@ from scipy.sparse.csgraph import connected_components  # type: ignore[import-unt
 
 from segpipe.data.inspection.fingerprint import read_fingerprints
 from segpipe.data.splits.leaks import MIN_CONTRAST, find_alike
-from segpipe.data.splits.split import TEST, TRAIN, VAL, order_by_chance, order_naturally
+from segpipe.data.splits.split import order_by_chance, order_naturally
+from segpipe.data.store import TEST, TRAIN, VAL
 
 # What a state costs beside its distance from the shares.
 EMPTY_COST = {TRAIN: 4e6, VAL: 2e6, TEST: 1e6}

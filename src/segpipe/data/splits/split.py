@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 from segpipe.config.preprocess import Split, SplitRule
 from segpipe.data.sources.source import RawSample
+from segpipe.data.store import TEST, TRAIN, VAL
 from segpipe.errors import Problem
 from segpipe.faults import shown
-
-TRAIN, VAL, TEST = "train", "val", "test"
 
 
 def find_groups(

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from mlflow.entities.model_registry import ModelVersion
 
-import segpipe
+from segpipe.code import PACKAGE
 from segpipe.errors import IncomparableError
 from segpipe.project import is_commit, is_published, tell_places
 from segpipe.tracking.lineage import COMMIT
 
 # In a model's folder, as `publish` writes it.
-FILES, PACKAGE = Path("artifacts/model"), Path("code/segpipe")
+FILES, COPIED_PACKAGE = Path("artifacts/model"), Path("code/segpipe")
 # In the package: what turns an image into a mask, besides the file of the model; and what of it MLflow runs.
 PREDICTING = (
     "choices.py",
@@ -51,7 +51,7 @@ class Runnable:
 
 def by_this_package(files: Path) -> Runnable:
     """Gives a model in a folder of `model.json` and weights, which today's code runs."""
-    return Runnable(files, Path(segpipe.__path__[0]).parent)
+    return Runnable(files, PACKAGE.parent)
 
 
 def find_code(version: ModelVersion, model: Path, place: Path, root: Path, is_trusted: bool) -> Runnable:
@@ -71,12 +71,12 @@ def find_code(version: ModelVersion, model: Path, place: Path, root: Path, is_tr
     name = _read_model_name(files)
     if name is not None:
         today = by_this_package(files)
-        if today.sources is not None and _is_same(model / PACKAGE, today.sources / "segpipe", name):
+        if today.sources is not None and _is_same(model / COPIED_PACKAGE, today.sources / "segpipe", name):
             return today
         commit = version.tags.get(COMMIT, "")
         if is_commit(commit) and is_published(root, commit) and _unpack_commit(root, commit, place):
             for package in place.rglob("segpipe"):
-                if _is_same(model / PACKAGE, package, name):
+                if _is_same(model / COPIED_PACKAGE, package, name):
                     return Runnable(files, package.parent)
     if is_trusted:
         return Runnable(model)

@@ -13,7 +13,9 @@ import pandas as pd
 import pytest
 from samples import Sample, content_of, write_source, write_store
 
+from segpipe import code
 from segpipe.classes import ClassTable
+from segpipe.code import PACKAGE
 from segpipe.data.building import reuse, shards
 from segpipe.data.building.reuse import KEY, LastStore, find_keys, keep_store
 from segpipe.data.masks.labels import IndexMask
@@ -54,10 +56,9 @@ def test_the_key_is_the_same_for_the_same_content_under_another_name(
 def test_whatever_decides_the_pixels_decides_the_key(
     monkeypatch: pytest.MonkeyPatch, raw: RawSample, classes: ClassTable, tmp_path: Path, change: str
 ) -> None:
-    code = tmp_path / "code"
-    code.mkdir()
-    (code / "reading.py").write_text("as it was")
-    monkeypatch.setattr(reuse, "__file__", str(code / "reuse.py"))
+    package = shutil.copytree(PACKAGE, tmp_path / "segpipe", ignore=shutil.ignore_patterns("__pycache__"))
+    for module in (code, reuse):
+        monkeypatch.setattr(module, "PACKAGE", package)
     before = _key(raw, classes)
     assert _key(raw, classes) == before
     if change in {"image", "mask"}:
@@ -68,7 +69,7 @@ def test_whatever_decides_the_pixels_decides_the_key(
     elif change == "class names":
         classes = dataclasses.replace(classes, names=("road", "van", "sky"))
     elif change == "code":
-        (code / "reading.py").write_text("as it is")
+        (package / "data/masks/reading.py").write_text("NEW = 1")
     else:
         monkeypatch.setattr(reuse, "version", lambda name: f"newer {name}")
     assert _key(raw, classes) != before
