@@ -56,9 +56,10 @@ check: $(READY) ## lint, format and types
 	ruff format --check .
 	mypy
 
-format: $(READY) ## bring the sources into the house's format
+format: $(READY) ## format the sources, renew the schema of params.yaml
 	ruff check --fix .
 	ruff format .
+	segpipe schema > params.schema.json
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock"

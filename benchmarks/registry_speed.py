@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from segpipe.config import load_config
+from segpipe.config.params import load_config
 from segpipe.registry.champion import CHAMPION, identify
 from segpipe.registry.ledger import Entry, Ledger, append, mark_applied
 from segpipe.tracking.client import connect

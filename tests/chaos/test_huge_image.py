@@ -68,7 +68,7 @@ import json, pathlib
 
 import torch
 
-from segpipe.config import load_config
+from segpipe.config.params import load_config
 from segpipe.data.loading.loader import TrainLoader
 from segpipe.data.store import Store
 from segpipe.inference.device import keep_freed_memory, make_repeatable

@@ -11,9 +11,9 @@ WITHOUT_TORCH = ("download", "preprocess", "class_weights", "register")
 
 RUN_STAGE = """
 import json, sys
-from segpipe.config import load_config
+from segpipe.config.params import load_config
 from segpipe.stages import {stage} as stage
-stage.main(load_config())
+stage.main(getattr(load_config(), "{stage}".replace("register", "register_")))
 print(json.dumps(sorted({{name.partition(".")[0] for name in sys.modules}})))
 """
 

@@ -16,7 +16,8 @@ from torch import nn
 
 from segpipe.classes import ClassTable
 from segpipe.cli.recipe import describe_recipe, read_comment
-from segpipe.config import Config, load_config, locate
+from segpipe.config.download import locate
+from segpipe.config.params import Config, load_config
 from segpipe.config.train import Train
 from segpipe.data.loading.loader import TrainLoader
 from segpipe.data.readers import ade20k, camvid, cityscapes, voc

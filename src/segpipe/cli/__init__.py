@@ -18,7 +18,8 @@ from segpipe.cli.data import add_commands as add_data_commands
 from segpipe.cli.models import add_commands as add_models_command
 from segpipe.cli.recipe import add_commands as add_recipe_commands
 from segpipe.cli.registry import add_commands as add_registry_commands
-from segpipe.config import PARAMS_FILE, load_config
+from segpipe.config.params import load_config
+from segpipe.config.reading import PARAMS_FILE
 from segpipe.errors import ConfigError, PredictionError
 from segpipe.stages.stage import (
     CHECKPOINTS,
@@ -74,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("file", nargs="?", type=Path, default=PARAMS_FILE, help="default: params.yaml")
     check.set_defaults(run=_check)
 
+    schema = commands.add_parser("schema", help="print the JSON schema of params.yaml, for editors")
+    schema.set_defaults(run=_print_schema)
+
     add_data_commands(commands)
     add_models_command(commands)
     add_recipe_commands(commands)
@@ -112,6 +116,12 @@ def _check(options: argparse.Namespace) -> None:
     except ConfigError as error:
         raise ConfigError("\n".join(f"{options.file}: {line}" for line in str(error).splitlines())) from error
     print(f"{options.file} is valid")
+
+
+def _print_schema(options: argparse.Namespace) -> None:
+    from segpipe.config.schema import make_schema
+
+    print(json.dumps(make_schema(), indent=1, ensure_ascii=False))
 
 
 def _predict(options: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.cli.table import table
-from segpipe.config import load_config
+from segpipe.config.params import load_config
 from segpipe.errors import StoreError
 from segpipe.stages.stage import BUILD, CHECKPOINTS, DATASET, LAST_DATASET, MODEL, TRAINING, writing_alone
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from segpipe.choices import READERS
 from segpipe.cli.pages import refuse_foreign
 from segpipe.cli.table import table
-from segpipe.config import PARAMS_FILE, Config, load_config, locate
-from segpipe.config.download import Download, SourceChoice
+from segpipe.config.download import Download, SourceChoice, locate
+from segpipe.config.params import Config, load_config
 from segpipe.config.preprocess import Policy, Preprocess, Split
+from segpipe.config.reading import PARAMS_FILE
 from segpipe.errors import MAX_PROBLEMS_SHOWN, SourceError
 from segpipe.faults import KINDS
 from segpipe.stages.stage import DOWNLOADS, writing_alone

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from segpipe.cli.arguments import natural, png_file, positive
-from segpipe.config import PARAMS_FILE, load_config
+from segpipe.config.params import load_config
+from segpipe.config.reading import PARAMS_FILE
 from segpipe.errors import StoreError
 from segpipe.stages.stage import DATASET
 

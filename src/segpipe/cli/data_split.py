@@ -14,7 +14,8 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from segpipe.cli.table import table
-from segpipe.config import PARAMS_FILE, Config, load_config
+from segpipe.config.params import Config, load_config
+from segpipe.config.reading import PARAMS_FILE
 from segpipe.errors import ConfigError, DataError, StoreError
 from segpipe.files import whole_file
 from segpipe.stages.stage import DATASET, LAST_DATASET

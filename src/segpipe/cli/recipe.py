@@ -13,7 +13,9 @@ from ruamel.yaml.error import YAMLError
 
 from segpipe.choices import nearest
 from segpipe.cli.table import table
-from segpipe.config import PARAMS_FILE, load_config, locate
+from segpipe.config.download import locate
+from segpipe.config.params import load_config
+from segpipe.config.reading import PARAMS_FILE
 from segpipe.errors import ConfigError
 from segpipe.files import whole_file
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from segpipe.cli.pages import refuse_foreign
 from segpipe.cli.table import table
-from segpipe.config import load_config
+from segpipe.config.params import load_config
 from segpipe.config.register import Register
 from segpipe.errors import TrackingError
 from segpipe.stages.stage import DATASET

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from segpipe.choices import AUGMENTATIONS
-from segpipe.config.section import Choice, Count, Positive, Section, Share, name_in
+from segpipe.config.section import Choice, Count, NameIn, Positive, Section, Share
 from segpipe.errors import ConfigError
 
 
@@ -18,7 +18,7 @@ class TransformChoice(Choice):
         options: what the augmentation's file defines.
     """
 
-    name: Annotated[str, name_in(AUGMENTATIONS)]
+    name: Annotated[str, NameIn(AUGMENTATIONS)]
     probability: Share = 1.0
 
     @model_validator(mode="after")

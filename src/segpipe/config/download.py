@@ -1,11 +1,14 @@
 """`download` of `params.yaml`: where the labelled images come from."""
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
 from segpipe.choices import READERS
-from segpipe.config.section import Section, name_in
+from segpipe.config.reading import read_yaml, validate
+from segpipe.config.section import NameIn, Section
+from segpipe.errors import ConfigError
 
 
 class Remote(Section):
@@ -44,7 +47,7 @@ class SourceChoice(Remote):
         options: what the format's file defines.
     """
 
-    format: Annotated[str, name_in(READERS)]
+    format: Annotated[str, NameIn(READERS)]
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -59,6 +62,8 @@ class Download(SourceChoice):
             `sha256` too; the message of `download` gives it.
     """
 
+    NAME: ClassVar[str] = "download"
+
     join: dict[Annotated[str, Field(pattern=r"^[\w-]+$")], SourceChoice] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -67,3 +72,28 @@ class Download(SourceChoice):
             mend = "write {source: ADDRESS, sha256: ...} into a .yaml file and name that file"
             raise ValueError(f"source: must be a path, which DVC can watch; {mend}")
         return self
+
+
+def load_remote(path: Path) -> Remote:
+    """Reads and checks a file that says where a source lies.
+
+    Raises:
+        ConfigError: as `load_section`.
+    """
+    document = read_yaml(path, f"must hold {', '.join(sorted(Remote.model_fields))}")
+    return validate(Remote, document, f"{path}: ")
+
+
+def locate(choice: SourceChoice) -> SourceChoice:
+    """Gives a source with its place, where it names a file that says the place.
+
+    Raises:
+        ConfigError: the file is wrong, or says another path, which DVC would not watch.
+    """
+    path = Path(choice.source)
+    if path.suffix != ".yaml":
+        return choice
+    remote = load_remote(path)
+    if not remote.is_remote:
+        raise ConfigError(f"{path}: source: {remote.source} is a path; name it in params.yaml, where DVC watches it")
+    return choice.model_copy(update=dict(remote))

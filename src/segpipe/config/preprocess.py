@@ -1,12 +1,11 @@
-"""`preprocess` and `class_weights` of `params.yaml`: from raw samples to the training-ready store."""
+"""`preprocess` of `params.yaml`: from raw samples to the training-ready store."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from segpipe.choices import WEIGHTINGS
-from segpipe.config.section import KindOfFault, Section, Share, name_in
+from segpipe.config.section import KindOfFault, Section, Share
 from segpipe.faults import KINDS, Action
 
 
@@ -90,6 +89,8 @@ class Preprocess(Section):
         policy: what is done about faults.
     """
 
+    NAME: ClassVar[str] = "preprocess"
+
     classes: dict[str, Annotated[list[str], Field(min_length=1)]] | None = None
     ignore: list[str] = Field(default_factory=list)
     group_pattern: Annotated[str, AfterValidator(_check_pattern)] | None = None
@@ -105,17 +106,3 @@ class Preprocess(Section):
         if self.ignore and self.classes is None:
             raise ValueError("ignore: has a meaning only beside classes")
         return self
-
-
-class ClassWeights(Section):
-    """How rare classes count in the loss.
-
-    Attributes:
-        scheme: a file of `segpipe/data/class_weights/schemes`.
-        cap: no weight exceeds so many times the weight of the most frequent class.
-        options: what the scheme's file defines.
-    """
-
-    scheme: Annotated[str, name_in(WEIGHTINGS)]
-    cap: Annotated[float, Field(ge=1)] = 20.0
-    options: dict[str, Any] = Field(default_factory=dict)

@@ -1,24 +1,10 @@
-"""`evaluate` and `register` of `params.yaml`: how models are measured, and which becomes the champion."""
+"""`register` of `params.yaml`: when a model becomes the champion."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from segpipe.config.section import Count, Device, KindOfFault, Positive, Section, Share
-
-
-class Evaluate(Section):
-    """How the splits kept out of training are measured.
-
-    Attributes:
-        device: as in `train`.
-        num_threads: as in `train`.
-        num_overlays: the samples of each split drawn in the report: evenly spread over it.
-    """
-
-    device: Device = "auto"
-    num_threads: Count
-    num_overlays: Annotated[int, Field(ge=0)] = 6
+from segpipe.config.section import Count, KindOfFault, Positive, Section, Share
 
 
 class Budget(Section):
@@ -57,6 +43,8 @@ class Register(Section):
         accepted_problems: kinds of warnings in the data set's report that do not stop a promotion, because somebody has
             looked at them.
     """
+
+    NAME: ClassVar[str] = "register"
 
     model_name: Annotated[str, Field(pattern=r"^[\w .-]+$")]
     better: Literal["interval", "point"] = "interval"

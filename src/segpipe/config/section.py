@@ -1,12 +1,25 @@
 """What the sections of `params.yaml` are made of: strict models, numbers with bounds, choices by name."""
 
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from segpipe.choices import Registry, nearest
 from segpipe.errors import ConfigError
 from segpipe.faults import KINDS
+
+CHOICE = "x-choice"  # in the schema, next to names that one more file makes one more
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -15,16 +28,29 @@ Count = Annotated[int, Field(ge=1)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 
 
-def name_in(registry: Registry) -> AfterValidator:
-    """Gives the check that a name is one of a registry's."""
+@dataclass(frozen=True)
+class NameIn:
+    """Asks that a string is the name of a choice.
 
-    def check(name: str) -> str:
+    Args:
+        registry: of the choices.
+    """
+
+    registry: Registry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Checks the name after it is known to be a string."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Lists the names for editors."""
+        return {**handler(schema), "enum": self.registry.names(), CHOICE: self.registry.kind}
+
+    def _check(self, name: str) -> str:
         try:
-            return registry.check(name)
+            return self.registry.check(name)
         except ConfigError as error:
             raise ValueError(str(error)) from error
-
-    return AfterValidator(check)
 
 
 def _check_kind(kind: str) -> str:
@@ -33,12 +59,17 @@ def _check_kind(kind: str) -> str:
     return kind
 
 
-KindOfFault = Annotated[str, AfterValidator(_check_kind)]
+KindOfFault = Annotated[str, AfterValidator(_check_kind), WithJsonSchema({"type": "string", "enum": sorted(KINDS)})]
 
 
 class Section(BaseModel):
-    """Keys that are described, values in their ranges, and nothing else."""
+    """Keys that are described, values in their ranges, and nothing else.
 
+    Attributes:
+        NAME: key of a section of `params.yaml`; '' for a part of one.
+    """
+
+    NAME: ClassVar[str] = ""
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 

@@ -1,13 +1,13 @@
 """`train` of `params.yaml`: the network, what is minimised, and how."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from segpipe.choices import LOSSES, MODELS
 from segpipe.config.augment import Augment
-from segpipe.config.section import Choice, Count, Device, NonNegative, Positive, Section, Share, name_in
+from segpipe.config.section import Choice, Count, Device, NameIn, NonNegative, Positive, Section, Share
 
 REGISTERED = "models:/"  # begins the address of a model in MLflow's registry
 DEFAULT_POWER = 0.9
@@ -26,7 +26,7 @@ class ModelChoice(Choice):
         sha256: of the file; must be given for a path, so that another content is noticed.
     """
 
-    name: Annotated[str, name_in(MODELS)]
+    name: Annotated[str, NameIn(MODELS)]
     in_channels: Literal[1, 3] = 3
     weights: Annotated[str, Field(min_length=1)] = "none"
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
@@ -59,7 +59,7 @@ class LossTerm(Choice):
         weight: the term's factor in the sum.
     """
 
-    name: Annotated[str, name_in(LOSSES)]
+    name: Annotated[str, NameIn(LOSSES)]
     weight: Positive = 1.0
 
 
@@ -142,6 +142,8 @@ class Train(Section):
         checkpoint_minutes: a kill loses at most the steps of so many minutes; null: those of an epoch. Changes no
             weights, so a training may go on with another value. docs/operations.md says what a checkpoint costs.
     """
+
+    NAME: ClassVar[str] = "train"
 
     experiment: Annotated[str, Field(pattern=r"^[\w ./-]+$")]
     seed: Annotated[int, Field(ge=0)] = 0

@@ -1,15 +1,14 @@
 """Weighs the classes by how rare they are in the training split."""
 
-from segpipe.config import Config
+from segpipe.config.class_weights import ClassWeights
 from segpipe.data.class_weights.class_weights import compute_class_weights
 from segpipe.data.store import TRAIN, num_px_of_classes, read_manifest
 from segpipe.files import write_json
 from segpipe.stages.stage import CLASS_WEIGHTS, DATASET, run_stage
 
 
-def main(config: Config) -> None:
+def main(settings: ClassWeights) -> None:
     """Writes `class_weights.json`."""
-    settings = config.class_weights
     manifest, classes = read_manifest(DATASET)
     num_px = num_px_of_classes(manifest[manifest["split"] == TRAIN], classes)
     weights = compute_class_weights(settings.scheme, num_px, settings.cap, settings.options)
@@ -24,4 +23,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, CLASS_WEIGHTS)
+    run_stage(main, ClassWeights, CLASS_WEIGHTS)

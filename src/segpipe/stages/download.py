@@ -8,8 +8,7 @@ from typing import Any
 from segpipe.addresses import redact
 from segpipe.choices import READERS
 from segpipe.code import digest_of_code
-from segpipe.config import Config, locate
-from segpipe.config.download import SourceChoice
+from segpipe.config.download import Download, SourceChoice, locate
 from segpipe.data.fetching.fetch import fetch, hash_files, source_name
 from segpipe.data.sources.source import Source
 from segpipe.errors import SourceError
@@ -17,9 +16,8 @@ from segpipe.files import sha256_of_file, whole_folder, write_json
 from segpipe.stages.stage import DOWNLOADS, RAW, run_stage
 
 
-def main(config: Config) -> None:
+def main(settings: Download) -> None:
     """Writes `raw/<source>/` for each source, and `raw/source.json`."""
-    settings = config.download
     name = source_name(settings.source)
     if name in settings.join:
         raise SourceError(f"params.yaml: download.join.{name}: is the name of download.source too; rename it")
@@ -67,4 +65,4 @@ def _bring_pinned(name: str, choice: SourceChoice, output: Path) -> dict[str, An
 
 
 if __name__ == "__main__":
-    run_stage(main, RAW)
+    run_stage(main, Download, RAW)

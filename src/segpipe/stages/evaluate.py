@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from segpipe.config import Config
+from segpipe.config.evaluate import Evaluate
 from segpipe.data.store import Store
 from segpipe.errors import StoreError
 from segpipe.files import whole_folder, write_json
@@ -26,9 +26,8 @@ from segpipe.stages.stage import DATASET, EVALUATION, MODEL, run_stage
 SPLITS = ("val", "test")
 
 
-def main(config: Config) -> None:
+def main(settings: Evaluate) -> None:
     """Writes `evaluation/`: metrics, a confusion matrix for each image, plots, report; and `metrics.json` for Git."""
-    settings = config.evaluate
     keep_freed_memory()
     make_repeatable(seed=0, num_threads=settings.num_threads)
     network = Network.load(MODEL, choose_device(settings.device))
@@ -105,4 +104,4 @@ def _draw_samples(
 
 
 if __name__ == "__main__":
-    run_stage(main, EVALUATION)
+    run_stage(main, Evaluate, EVALUATION)

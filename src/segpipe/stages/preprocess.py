@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.choices import READERS
-from segpipe.config import Config
+from segpipe.config.preprocess import Preprocess
 from segpipe.data.building.build import Built, build_store
 from segpipe.data.sources.joining import join_sources
 from segpipe.data.sources.source import Source
@@ -25,9 +25,8 @@ PROBLEMS = Path("pages/preprocess")  # why there is no data set
 log = logging.getLogger(__name__)
 
 
-def main(config: Config) -> None:
+def main(settings: Preprocess) -> None:
     """Writes `dataset/`: pixels, manifest, report; or a page that shows why the samples cannot be used."""
-    settings = config.preprocess
     try:
         description = json.loads((RAW / SOURCE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -79,4 +78,4 @@ def _tell(built: Built) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, DATASET)
+    run_stage(main, Preprocess, DATASET)

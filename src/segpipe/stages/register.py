@@ -2,7 +2,7 @@
 
 import logging
 
-from segpipe.config import Config
+from segpipe.config.register import Register
 from segpipe.files import write_json
 from segpipe.metrics.headline import write_headline
 from segpipe.registry.publish import publish, record_only
@@ -14,14 +14,14 @@ from segpipe.tracking.recorded import forget_recorded
 log = logging.getLogger(__name__)
 
 
-def main(config: Config) -> None:
+def main(settings: Register) -> None:
     """Writes `registration.json`."""
     results = Results.read(DATASET, MODEL, EVALUATION)
     if current_experiment():
-        registration = record_only(results, CHECKPOINTS, config.register_)
+        registration = record_only(results, CHECKPOINTS, settings)
         told = f"{registration.model_name}: {registration.decision}."
     else:
-        registration = publish(results, CHECKPOINTS, config.register_).registration
+        registration = publish(results, CHECKPOINTS, settings).registration
         told = f"version {registration.version} {registration.decision}."
     write_json(REGISTRATION, registration.to_json())
     write_headline(results.metrics)
@@ -30,4 +30,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, REGISTRATION)
+    run_stage(main, Register, REGISTRATION)

@@ -10,13 +10,17 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
 from segpipe.addresses import redact
-from segpipe.config import Config, load_config
+from segpipe.config.reading import load_section
+from segpipe.config.section import Section
 from segpipe.errors import SegpipeError, StoreError
 from segpipe.terminal import printable
+
+S = TypeVar("S", bound=Section)
 
 BUILD = Path("build")
 RAW = BUILD / "raw"
@@ -105,11 +109,12 @@ def writing_alone(output: Path) -> Iterator[None]:
         lock.release()
 
 
-def run_stage(work: Callable[[Config], None], output: Path) -> None:
+def run_stage(work: Callable[[S], None], section: type[S], output: Path) -> None:
     """Runs a stage as the process's whole work, and exits.
 
     Args:
-        work: reads its own section of the configuration, and its inputs from the folders named above.
+        work: gets its section of `params.yaml`, and reads its inputs from the folders named above.
+        section: the section's class.
         output: what it writes; another process that writes the same makes this one end with a message.
     """
     configure_logging()
@@ -118,8 +123,8 @@ def run_stage(work: Callable[[Config], None], output: Path) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def locked() -> None:
-        config = load_config()
+        settings = load_section(section)
         with writing_alone(output):
-            work(config)
+            work(settings)
 
     sys.exit(report_errors(locked))

@@ -17,7 +17,6 @@ import torch
 
 from segpipe.classes import ClassTable
 from segpipe.code import digest_of_loaded
-from segpipe.config import Config
 from segpipe.config.train import Train
 from segpipe.data.loading.loader import TrainLoader
 from segpipe.data.store import Store
@@ -42,9 +41,8 @@ from segpipe.training.weights import Given, InitialWeights, make_network
 log = logging.getLogger(__name__)
 
 
-def main(config: Config) -> None:
+def main(settings: Train) -> None:
     """Writes `model/`: best and last weights, `model.json`, the history of the epochs."""
-    settings = config.train
     rehearse(settings)
     signals = _listen_for_stop()
     device = choose_device(settings.device)
@@ -186,4 +184,4 @@ def _write_model(folder: Path, description: dict[str, Any], progress: Progress) 
 
 
 if __name__ == "__main__":
-    run_stage(main, MODEL)
+    run_stage(main, Train, MODEL)

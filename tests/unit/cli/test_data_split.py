@@ -13,7 +13,7 @@ from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
 from segpipe.cli.data_split import Grouping, add_command, format_lines
-from segpipe.config import load_config
+from segpipe.config.params import load_config
 from segpipe.data.inspection.fingerprint import fingerprint
 from segpipe.errors import ConfigError, DataError, SegpipeError, StoreError
 

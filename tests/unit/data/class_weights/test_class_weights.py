@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from segpipe.choices import WEIGHTINGS
-from segpipe.config import load_config
+from segpipe.config.params import load_config
 from segpipe.data.class_weights.class_weights import compute_class_weights
 from segpipe.errors import ConfigError
 

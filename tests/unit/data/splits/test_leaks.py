@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from segpipe.config import load_config
+from segpipe.config.params import load_config
 from segpipe.data.inspection.fingerprint import fingerprint
 from segpipe.data.splits.leaks import GAP_PX, MIN_AGREEMENT, PAIR_HEIGHT_PX, Leak, draw_pair, find_alike, find_leaks
 from segpipe.faults import KINDS

@@ -11,12 +11,13 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from segpipe.config import load_config, load_remote
+from segpipe.config.download import load_remote
+from segpipe.config.params import load_config
 from segpipe.config.register import Budget
 from segpipe.config.train import ModelChoice
 from segpipe.errors import ConfigError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DELETE = object()
 
 

@@ -11,9 +11,9 @@ from dvc.utils.hydra import apply_overrides
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from segpipe.config import load_config
+from segpipe.config.params import load_config
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FILES = [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))]
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 

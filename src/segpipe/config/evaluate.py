@@ -1,0 +1,23 @@
+"""`evaluate` of `params.yaml`: how models are measured."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from segpipe.config.section import Count, Device, Section
+
+
+class Evaluate(Section):
+    """How the splits kept out of training are measured.
+
+    Attributes:
+        device: as in `train`.
+        num_threads: as in `train`.
+        num_overlays: the samples of each split drawn in the report: evenly spread over it.
+    """
+
+    NAME: ClassVar[str] = "evaluate"
+
+    device: Device = "auto"
+    num_threads: Count
+    num_overlays: Annotated[int, Field(ge=0)] = 6
