@@ -51,10 +51,11 @@ chaos: $(READY) ## what takes long: killed workers, servers, registrations; rebu
 zoo: $(READY) ## every model learns four crops by heart, exports to ONNX, and every recipe starts
 	pytest -m zoo
 
-check: $(READY) ## lint, format and types
+check: $(READY) ## lint, format, types, and who imports whom
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports --no-logo
 
 format: $(READY) ## format the sources, renew the schema of params.yaml
 	ruff check --fix .

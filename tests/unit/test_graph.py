@@ -89,22 +89,5 @@ def test_a_command_holds_no_parameter_and_an_out_is_cached(stage: str) -> None:
     assert definition["meta"]["pool"] in {"cpu", "gpu"}
 
 
-def all_modules() -> list[str]:
-    files = sorted((SOURCES / "segpipe").rglob("*.py"))
-    names = [".".join(path.relative_to(SOURCES).with_suffix("").parts) for path in files]
-    return [name.removesuffix(".__init__") for name in names if name != "segpipe.__init__"]
-
-
-@pytest.mark.parametrize(
-    ("library", "owners"), [("mlflow", {"tracking", "registry", "serving"}), ("dvc", set()), ("prefect", set())]
-)
-def test_a_tool_is_imported_only_where_it_is_owned(library: str, owners: set[str]) -> None:
-    for module in all_modules():
-        path = file_of(module)
-        assert path is not None
-        imports = re.findall(rf"^\s*(?:from|import) {library}\b", path.read_text(encoding="utf-8"), re.MULTILINE)
-        assert not imports or module.split(".")[1] in owners, module
-
-
 def test_the_folder_mlflow_holds_no_module_that_would_shadow_the_library() -> None:
     assert not list((ROOT / "mlflow").rglob("*.py"))

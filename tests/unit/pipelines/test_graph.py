@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+import pipelines
 from pipelines.errors import PipelineError
-from pipelines.graph import Stage, read_stages
+from pipelines.graph import POOLS, Stage, read_stages
 
+ROOT = Path(pipelines.__file__).parents[1]
 GOOD = """\
 stages:
   second: {cmd: "true", meta: {pool: gpu, retries: 2, timeout_hours: 72}}
@@ -58,3 +60,10 @@ def test_all_unknown_pools_are_named_at_once(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=str(tmp_path / "dvc.yaml")):
         read_stages(tmp_path)
+
+
+def test_every_stage_has_a_known_pool() -> None:
+    stages = read_stages(ROOT)
+    assert list(stages) == ["download", "preprocess", "class_weights", "train", "evaluate", "register"]
+    assert {stage.pool for stage in stages.values()} == set(POOLS)
+    assert stages["train"].pool == "gpu"
