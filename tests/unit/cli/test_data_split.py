@@ -12,8 +12,9 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
-from segpipe.cli.data_split import Grouping, add_command, format_lines
+from segpipe.cli.data_split import add_command
 from segpipe.config.params import load_config
+from segpipe.config.split_edit import Grouping, format_lines
 from segpipe.data.inspection.fingerprint import fingerprint
 from segpipe.errors import ConfigError, DataError, SegpipeError, StoreError
 

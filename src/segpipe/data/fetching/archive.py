@@ -1,8 +1,9 @@
 """Unpacks zip and tar archives, and refuses what could do harm.
 
-An archive is judged before anything is written: all names and sizes that it declares, and that its compressed stream is
-whole. Then each file is written anew by us, under the name that was judged, and the bytes that really come out are
-counted again: a header may lie. Links, devices, owners, modes and times of an archive are never made.
+An archive is checked before anything is written: all names and sizes that it declares, and that its compressed stream
+is whole. Then each file is written by us, under the name that was checked, and with no more bytes than were declared.
+Links, devices, owners, modes and times of an archive are never made. What is guarded against, and what is not:
+docs/decisions/0019-what-a-source-can-do.md.
 """
 
 import bz2
@@ -63,54 +64,12 @@ _DAMAGES = (
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What an archive may unpack to; the defaults leave room for any public segmentation set.
-
-    Args:
-        num_entries: files and folders.
-        num_bytes: all files together.
-        ratio: bytes that come out for each byte of the archive ...
-        ratio_free_bytes: ... once more than this has come out: a small archive of empty masks is no bomb.
-    """
-
-    num_entries: int = 2_000_000
-    num_bytes: int = 2 * 10**12
-    ratio: float = 200.0
-    ratio_free_bytes: int = 1 << 30
-
-
-@dataclass(frozen=True)
 class _Entry:
     name: str
     is_folder: bool
     num_bytes: int
     fault: str | None
     open: Callable[[], IO[bytes]]
-
-
-class _Budget:
-    """Counts what comes out of an archive, and stops what exceeds the limits."""
-
-    def __init__(self, archive: Path, name: str, limits: Limits) -> None:
-        self.name, self.limits, self.packed_bytes = name, limits, archive.stat().st_size
-        self.num_entries = self.num_bytes = 0
-
-    def spend(self, num_bytes: int, num_entries: int = 0) -> None:
-        self.num_bytes += num_bytes
-        self.num_entries += num_entries
-        limits, out = self.limits, self.num_bytes
-        if self.num_entries > limits.num_entries:
-            self._refuse(f"it holds more than {limits.num_entries:,} files")
-        if out > limits.num_bytes:
-            self._refuse(f"it unpacks to more than {limits.num_bytes:,} bytes")
-        if out > limits.ratio_free_bytes and out > limits.ratio * self.packed_bytes:
-            self._refuse(f"it unpacks to more than {limits.ratio:,.0f} times its {self.packed_bytes:,} bytes")
-
-    def _refuse(self, what: str) -> None:
-        raise SourceError(
-            f"{self.name}: will not be unpacked: {what}, as an archive does that is made to fill a disk. If it is "
-            "meant, unpack it yourself and name the folder"
-        )
 
 
 def strip_suffix(name: str) -> str:
@@ -120,7 +79,7 @@ def strip_suffix(name: str) -> str:
     return name[: len(name) - len(suffix)]
 
 
-def unpack(archive: Path, output: Path, *, name: str | None = None, limits: Limits | None = None) -> None:
+def unpack(archive: Path, output: Path, *, name: str | None = None) -> None:
     """Unpacks an archive into a folder.
 
     Args:
@@ -128,30 +87,26 @@ def unpack(archive: Path, output: Path, *, name: str | None = None, limits: Limi
         output: the folder; may exist and hold other files. If unpacking fails half-way it keeps what was written, so it
             should be a temporary one.
         name: what messages call the archive; its path if not given.
-        limits: what it may unpack to.
 
     Raises:
         SourceError: no archive, damaged, encrypted, packed by an unknown method; an entry that leaves the folder, is no
-            plain file or folder, or collides with another; more or larger files than the limits or the disk allow.
+            plain file or folder, collides with another, or holds more than it declares; more than there is room for.
         OSError: the system's: no space, no permission.
     """
     name = name or str(archive)
-    limits = limits or Limits()
     log.info("unpacking %s", name)
     with _damages_named(name), _open_entries(archive, name) as (list_entries, read_to_end):
-        declared = _Budget(archive, name, limits)
-        entries = []
+        entries, num_bytes = [], 0
         for entry in list_entries():
             # Before the next header is looked for: a reader of tar gets there by decompressing this entry.
-            declared.spend(entry.num_bytes, num_entries=1)
+            num_bytes += entry.num_bytes
+            _check_room(name, num_bytes, output)
             entries.append(entry)
-        for block in read_to_end():
-            declared.spend(len(block))
+        for _ in read_to_end():
+            pass
         refuse_unsafe(name, ((entry.name, entry.is_folder, entry.fault) for entry in entries))
-        _check_room(name, declared.num_bytes, output)
-        unpacked = _Budget(archive, name, limits)
         for entry in entries:
-            _write_entry(entry, output, name, unpacked)
+            _write_entry(entry, output, name)
 
 
 def refuse_unsafe(name: str, entries: Iterable[tuple[str, bool, str | None]]) -> None:
@@ -218,9 +173,8 @@ def _check_room(name: str, num_bytes: int, output: Path) -> None:
         raise SourceError(f"{name}: unpacks to {num_bytes:,} bytes, and {folder} has {free:,} free; make room")
 
 
-def _write_entry(entry: _Entry, output: Path, name: str, budget: _Budget) -> None:
+def _write_entry(entry: _Entry, output: Path, name: str) -> None:
     path = output.joinpath(*path_parts(entry.name))
-    budget.spend(0, num_entries=1)
     try:
         if entry.is_folder:
             path.mkdir(parents=True, exist_ok=True)
@@ -231,7 +185,8 @@ def _write_entry(entry: _Entry, output: Path, name: str, budget: _Budget) -> Non
         raise SourceError(f"{name}: holds {entry.name!r}, which an earlier archive of the set brought too") from error
     with file, entry.open() as packed:
         while block := packed.read(_BLOCK_BYTES):
-            budget.spend(len(block))
+            if file.tell() + len(block) > entry.num_bytes:
+                raise SourceError(f"{name}: is damaged: {entry.name!r} holds more than it declares; get the file again")
             file.write(block)
 
 

@@ -1,18 +1,16 @@
-"""Opens a file on a web server at any offset, and refuses where an address must not lead.
+"""Opens a file on a web server at any offset.
 
-Redirects are followed here, hop by hop, because each may lead from https to http, or from a public server into the
-network behind the user's firewall. Messages and logs never hold the parts of an address in which secrets travel.
+Redirects are followed to https alone (docs/decisions/0019-what-a-source-can-do.md). Messages and logs never hold the
+parts of an address in which secrets travel.
 """
 
 import email.utils
 import functools
-import ipaddress
 import logging
 import re
 import socket
 import ssl
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -47,17 +45,28 @@ def open_web_file(address: str, *, allow_http: bool = False) -> OpenRemote:
     @contextmanager
     def open_at(start: int, version: str | None) -> Iterator[Remote]:
         timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
+        hooks = {"request": [lambda request: _refuse_plain(request.url, address, allow_http)]}
         try:
-            with httpx.Client(verify=_trusted_authorities(), timeout=timeout, headers=_HEADERS) as client:
-                response = _follow(client, address, allow_http, start, version)
+            with httpx.Client(
+                verify=_trusted_authorities(),
+                timeout=timeout,
+                headers=_HEADERS,
+                follow_redirects=True,
+                max_redirects=MAX_REDIRECTS,
+                limits=_ONE_CONNECTION_A_REQUEST,
+                event_hooks=hooks,
+            ) as client:
+                response = _ask(client, address, start, version)
                 if start > 0 and not _goes_on(response, start, version):
                     response.close()
                     start = 0
-                    response = _follow(client, address, allow_http, start, version)
+                    response = _ask(client, address, start, version)
                 _check_status(response, start, redact(address))
                 yield Remote(start, _size_of(response), _version_of(response), response.iter_raw())
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise SourceError(f"{redact(address)}: cannot be opened: {error}; mend the address") from error
+            raise SourceError(f"{redact(address)}: cannot be opened: {error}; fix the address") from error
+        except httpx.TooManyRedirects as error:
+            raise SourceError(f"{redact(address)}: leads in a circle ({error}); name another address") from error
         except httpx.TransportError as error:
             raise _judge(error, address) from error
 
@@ -68,42 +77,31 @@ def open_web_file(address: str, *, allow_http: bool = False) -> OpenRemote:
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "segpipe"}
 
 
+# A server may end a connection that would be used again.
+_ONE_CONNECTION_A_REQUEST = httpx.Limits(max_keepalive_connections=0)
+
+
 @functools.cache
 def _trusted_authorities() -> ssl.SSLContext:
     """The system's, not a list of httpx's own: a company adds its authority there, or by SSL_CERT_FILE."""
     return ssl.create_default_context()
 
 
-def _follow(client: httpx.Client, address: str, allow_http: bool, start: int, version: str | None) -> httpx.Response:
+def _ask(client: httpx.Client, address: str, start: int, version: str | None) -> httpx.Response:
     headers = {"Range": f"bytes={start}-", "If-Range": version} if start and version else {}
-    origin = url = httpx.URL(address)
-    is_from_inside = _is_inside(origin)
-    for _ in range(MAX_REDIRECTS + 1):
-        _refuse_plain(url, origin, allow_http)
-        if url.host != origin.host and not is_from_inside and _is_inside(url):
-            raise SourceError(_leads_inside(origin, url, "is in a private network"))
-        response = client.send(client.build_request("GET", url, headers=headers), stream=True)
-        peer = _peer_of(response)
-        if not (is_from_inside or _goes_through_proxy(url) or peer is None or _is_public(peer)):
-            # A name may mean another address than a moment ago, when it was looked up.
-            response.close()
-            raise SourceError(_leads_inside(origin, url, f"is {peer}, in a private network"))
-        if not response.has_redirect_location:
-            return response
-        response.close()
-        url = response.url.join(response.headers["Location"])
-    raise SourceError(f"{redact(address)}: leads on more than {MAX_REDIRECTS} times, perhaps in a circle; name another")
+    return client.send(client.build_request("GET", address, headers=headers), stream=True)
 
 
-def _refuse_plain(url: httpx.URL, origin: httpx.URL, allow_http: bool) -> None:
+def _refuse_plain(url: httpx.URL, address: str, allow_http: bool) -> None:
+    """Refuses http, of the address itself and of each one that it leads to."""
     if url.scheme == "https" or (url.scheme == "http" and allow_http):
         return
-    here = redact(str(url))
-    if url == origin:
+    here, origin = redact(str(url)), redact(address)
+    if here == origin:
         raise SourceError(not_encrypted(here, "name an https:// address"))
     raise SourceError(
-        f"{redact(str(origin))}: leads to {here}, which is not https; name another address"
-        + (", or set `allow_http: true` beside `source:`" if url.scheme == "http" else "")
+        f"{origin}: leads to {here}, which is not https; name another address"
+        + (", or set `allow_http: true` next to `source:`" if url.scheme == "http" else "")
     )
 
 
@@ -113,43 +111,6 @@ def not_encrypted(name: str, mend: str) -> str:
         f"{name}: is not encrypted, so that others could read and change it on the way; {mend}, "
         "or set `allow_http: true` beside `source:`"
     )
-
-
-def _leads_inside(origin: httpx.URL, url: httpx.URL, what: str) -> str:
-    return (
-        f"{redact(str(origin))}: leads to {url.host}, which {what}: a public server must not reach in there through "
-        "us; if it is right, name that address itself as `source:`"
-    )
-
-
-def _addresses_of(host: str) -> set[str]:
-    """Looks a name up; an empty set if there is none."""
-    try:
-        return {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
-    except (socket.gaierror, UnicodeError):
-        return set()
-
-
-def _peer_of(response: httpx.Response) -> str | None:
-    """The address at the other end of the connection; None if it cannot be known."""
-    stream = response.extensions.get("network_stream")
-    peer = stream.get_extra_info("server_addr") if stream is not None else None
-    return str(peer[0]) if peer else None
-
-
-def _is_inside(url: httpx.URL) -> bool:
-    """Whether any address of the host is private, loopback, link-local or otherwise not of the public network."""
-    return not all(_is_public(address) for address in _addresses_of(url.host))
-
-
-def _is_public(address: str) -> bool:
-    return ipaddress.ip_address(address.partition("%")[0]).is_global
-
-
-def _goes_through_proxy(url: httpx.URL) -> bool:
-    # The other end of the connection is then the proxy, which may well be private.
-    proxies = urllib.request.getproxies()
-    return bool(proxies.get(url.scheme) or proxies.get("all")) and not urllib.request.proxy_bypass(url.host)
 
 
 def _goes_on(response: httpx.Response, start: int, version: str | None) -> bool:

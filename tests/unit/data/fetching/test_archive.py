@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from segpipe.data.fetching import archive as archive_module
-from segpipe.data.fetching.archive import Limits, strip_suffix, unpack
+from segpipe.data.fetching.archive import strip_suffix, unpack
 from segpipe.errors import SourceError
 
 FILES = {"images/a.txt": b"image", "images/b.txt": b"", "dataset.yaml": b"classes"}
@@ -113,9 +113,8 @@ def test_a_negative_size_does_not_lead_in_a_circle(tmp_path: Path, name: str, is
     headers = ([] if is_first else [before]) + [wrong]
     content = b"".join(header.tobuf(tarfile.GNU_FORMAT) for header in headers) + bytes(1024)
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
-    limits = Limits(num_entries=100)
-    with pytest.raises(SourceError, match=r"a\.tar.*: is damaged: a header says that it has -512 bytes"):
-        unpack(tmp_path / name, tmp_path / "out", limits=limits)
+    with pytest.raises(SourceError, match=r"a\.tar.*: is damaged: .*-512 bytes"):
+        unpack(tmp_path / name, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -246,39 +245,11 @@ def test_of_many_wrong_entries_ten_are_named(tmp_path: Path) -> None:
         unpack(path, tmp_path / "out")
 
 
-@zip_and_tar
-@pytest.mark.parametrize(
-    ("limits", "message"),
-    [
-        (Limits(num_entries=2), "it holds more than 2 files"),
-        (Limits(num_bytes=99_999), "it unpacks to more than 99,999 bytes"),
-        (Limits(ratio=3, ratio_free_bytes=10), r"it unpacks to more than 3 times its [\d,]+ bytes"),
-    ],
-    ids=["files", "bytes", "ratio"],
-)
-def test_what_unpacks_to_too_much_is_refused(tmp_path: Path, name: str, limits: Limits, message: str) -> None:
-    if name == "a.tar" and limits.ratio == 3:
-        return  # a plain tar is as long as what is in it
-    path = WRITERS[name](tmp_path / name, {"a": bytes(50_000), "b": bytes(40_000), "c": bytes(10_000)})
-    with pytest.raises(SourceError, match=message):
-        unpack(path, tmp_path / "out", limits=limits)
-    assert not (tmp_path / "out").exists()
-    unpack(path, tmp_path / "out", limits=Limits(num_entries=3, num_bytes=120_000, ratio=3, ratio_free_bytes=120_000))
-
-
-def test_the_limits_leave_room_for_the_largest_public_sets() -> None:
-    limits = Limits()
-    assert limits.num_entries > 2 * (118_287 + 5_000)
-    assert limits.num_bytes > 100 * 19_336_861_798
-
-
-def test_what_really_comes_out_is_counted(tmp_path: Path) -> None:
+def test_a_file_gets_no_more_bytes_than_it_declares(tmp_path: Path) -> None:
     """A header may say less than there is; the libraries of today notice, which is no promise."""
-    path = write_tar(tmp_path / "a.tar", {"a": b"x"})
-    budget = archive_module._Budget(path, "a.tar", Limits(num_bytes=1000))
-    entry = archive_module._Entry("a", False, 1, None, lambda: io.BytesIO(bytes(5000)))
-    with pytest.raises(SourceError, match="it unpacks to more than 1,000 bytes"):
-        archive_module._write_entry(entry, tmp_path, "a.tar", budget)
+    entry = archive_module._Entry("a", False, 1000, None, lambda: io.BytesIO(bytes(5000)))
+    with pytest.raises(SourceError, match="'a' holds more than it declares"):
+        archive_module._write_entry(entry, tmp_path, "a.tar")
     assert (tmp_path / "a").stat().st_size == 0
 
 
@@ -287,14 +258,6 @@ def test_a_zip_that_declares_less_than_it_holds_is_damaged(tmp_path: Path) -> No
     path.write_bytes(path.read_bytes().replace(struct.pack("<L", 100_000), struct.pack("<L", 100)))
     with pytest.raises(SourceError, match="is damaged"):
         unpack(path, tmp_path / "out")
-
-
-def test_what_stands_behind_the_last_entry_is_counted_too(tmp_path: Path) -> None:
-    path = write_tar(tmp_path / "a.tar", {"a": b"x"})
-    bomb = tmp_path / "bomb.tar.gz"
-    bomb.write_bytes(gzip.compress(path.read_bytes() + bytes(4 << 20)))
-    with pytest.raises(SourceError, match="times its"):
-        unpack(bomb, tmp_path / "out", limits=Limits(ratio_free_bytes=1 << 20))
 
 
 def test_a_tar_whose_header_claims_gigabytes_is_not_read_into_memory(tmp_path: Path) -> None:
@@ -306,13 +269,17 @@ def test_a_tar_whose_header_claims_gigabytes_is_not_read_into_memory(tmp_path: P
         unpack(path, tmp_path / "out")
 
 
-def test_an_archive_for_which_there_is_no_room_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@zip_and_tar
+def test_an_archive_for_which_there_is_no_room_is_refused_before_it_is_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     class Usage:
         free = 11
 
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage)
-    with pytest.raises(SourceError, match=r"unpacks to 12 bytes, and .* has 11 free; make room"):
-        unpack(write_zip(tmp_path / "a.zip", FILES), tmp_path / "out")
+    with pytest.raises(SourceError, match=r"12 bytes.* has 11 free; make room"):
+        unpack(WRITERS[name](tmp_path / name, FILES), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def _damage(path: Path, at: float, num_bytes: int = 8) -> None:
