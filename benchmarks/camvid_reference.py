@@ -24,6 +24,7 @@ from torchvision.transforms import v2
 from segpipe.classes import IGNORE_INDEX
 from segpipe.data.store import Store
 from segpipe.inference.evaluate import evaluate
+from segpipe.metrics.parts.scores import score
 from segpipe.models.lraspp_mobilenet_v3_large import build_model
 
 BATCH, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, POWER = 8, 0.01, 0.9, 1e-4, 0.9
@@ -90,9 +91,11 @@ def train(module: nn.Module, loader: DataLoader[Pair], seconds: float) -> int:
 def report(title: str, module: nn.Module, store: Store) -> None:
     """Prints the scores on a split."""
     loss = nn.CrossEntropyLoss(ignore_index=IGNORE_INDEX)
-    scores = evaluate(module, store, loss, torch.device("cpu")).scores
-    classes = "  ".join(f"{name} {iou:.3f}" for name, iou in zip(store.classes.names, scores.iou, strict=True))
-    print(f"{title}: mIoU {scores.mean_iou:.4f}  pixel accuracy {scores.pixel_accuracy:.4f}\n  {classes}", flush=True)
+    confusions = evaluate(module, store, loss, torch.device("cpu")).confusions
+    scores = score({"confusion": confusions}, store.classes.names)
+    classes = "  ".join(f"{name} {-1 if iou is None else iou:.3f}" for name, iou in scores["iou"].items())
+    overall = f"mIoU {scores['mean_iou']:.4f}  pixel accuracy {scores['pixel_accuracy']:.4f}"
+    print(f"{title}: {overall}\n  {classes}", flush=True)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from segpipe.data.store import Store
-from segpipe.metrics.scores import scores_of
+from segpipe.metrics import mean_iou as metric
 
 LEVELS = 32
 NUM_BOOSTED_PX = 300_000
@@ -70,7 +70,8 @@ def mean_iou(predict: Predict, store: Store) -> float:
     colors, labels = labelled_pixels(store)
     num_classes = store.classes.num_classes
     pair = labels.astype(np.int64) * num_classes + predict(colors)
-    return scores_of(np.bincount(pair, minlength=num_classes**2).reshape(num_classes, num_classes)).mean_iou
+    counts = np.bincount(pair, minlength=num_classes**2)
+    return metric.compute(counts.reshape(1, num_classes, num_classes))
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from segpipe.metrics.bootstrap import NUM_RESAMPLES, Units, bundle, compare
+from segpipe.metrics.parts.bootstrap import NUM_RESAMPLES, Units, bundle, compare
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -35,8 +35,8 @@ from segpipe.config.train import LossTerm
 from segpipe.data.sources.source import RawSample
 from segpipe.inference.device import keep_freed_memory, make_repeatable
 from segpipe.inference.network import build_network, predict_masks, to_input
-from segpipe.metrics.confusion import confusion_matrices
-from segpipe.metrics.scores import scores_of
+from segpipe.metrics import mean_iou
+from segpipe.metrics.evidence.confusion import confusion_matrices
 from segpipe.models import list_models
 from segpipe.reports.overlay import side_by_side
 from segpipe.training.objective import make_objective
@@ -135,7 +135,7 @@ def _measure(module: torch.nn.Module, crops: Crops) -> tuple[float, npt.NDArray[
     masks_NHW = predict_masks(module.eval(), crops.images_NHWC, CPU)
     truth_NHW, found_NHW = torch.from_numpy(crops.masks_NHW), torch.from_numpy(masks_NHW)
     confusion = confusion_matrices(found_NHW, truth_NHW, crops.classes.num_classes).sum(dim=0).numpy()
-    return scores_of(confusion).mean_iou, masks_NHW
+    return mean_iou.compute(confusion[None]), masks_NHW
 
 
 def starter_crops() -> Crops:

@@ -58,18 +58,22 @@ def summarize(publication: dict[str, Any], revision: Revision, executed: Sequenc
     if commit:
         rows.append(("dvc.lock", f"commit {commit}"))
     table = "\n".join(f"| {key} | {value} |" for key, value in rows)
-    return Outcome(headline, f"# {headline}\n\n| | |\n| --- | --- |\n{table}\n", _scores(publication["metrics"]))
+    return Outcome(
+        headline,
+        f"# {headline}\n\n| | |\n| --- | --- |\n{table}\n",
+        _scores(publication["metrics"], publication["labels"]),
+    )
 
 
 def _link(server: str, path: str, text: str) -> str:
     return f"[{text}]({server.rstrip('/')}/#/{path})" if server.startswith("http") else text
 
 
-def _scores(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+def _scores(metrics: dict[str, Any], labels: dict[str, str]) -> list[dict[str, Any]]:
     splits = list(metrics)
     overall = [
-        {"measure": label, **{split: round(metrics[split][key], 4) for split in splits}}
-        for key, label in (("mean_iou", "mIoU"), ("pixel_accuracy", "pixel accuracy"))
+        {"measure": label, **{split: _rounded(metrics[split][name]) for split in splits}}
+        for name, label in labels.items()
     ]
     classes = [
         {"measure": f"IoU {name}", **{split: _rounded(metrics[split]["iou"][name]) for split in splits}}
@@ -78,8 +82,8 @@ def _scores(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     return overall + classes
 
 
-def _rounded(iou: float | None) -> float | str:
-    return "-" if iou is None else round(iou, 4)
+def _rounded(value: float | None) -> float | str:
+    return "-" if value is None else round(value, 4)
 
 
 def create_artifacts(outcome: Outcome) -> None:

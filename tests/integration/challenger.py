@@ -8,7 +8,7 @@ from integration.project import Project
 from safetensors.numpy import load_file, save_file
 
 from segpipe.data.store import Store
-from segpipe.metrics.scores import evaluation_digest, scores_of
+from segpipe.metrics.parts.scores import evaluation_digest, score
 
 SPLITS = ("val", "test")
 
@@ -42,8 +42,8 @@ def fabricate_challenger(project: Project, share_right: float) -> None:
     rows[rows["split"].isin(SPLITS)].to_parquet(project.root / "build/evaluation/per_image.parquet", index=False)
     metrics = {}
     for split in SPLITS:
-        scores = scores_of(confusions[(rows["split"] == split).to_numpy()].sum(axis=0))
-        metrics[split] = {**scores.to_json(store.classes.names), "mean_iou_low": None, "mean_iou_high": None}
+        scores = score({"confusion": confusions[(rows["split"] == split).to_numpy()]}, store.classes.names)
+        metrics[split] = {**scores, "mean_iou_low": None, "mean_iou_high": None}
     project.change_json("build/evaluation/metrics.json", lambda document: document.update(metrics))
 
 

@@ -30,7 +30,8 @@ from safetensors.numpy import load_file, save_file
 
 from segpipe.config.register import Register
 from segpipe.files import sha256_of_file, write_json
-from segpipe.metrics.scores import scores_of
+from segpipe.metrics import mean_iou
+from segpipe.metrics.parts.scores import score
 from segpipe.registry import lock
 from segpipe.registry.champion import (
     change_champion,
@@ -105,8 +106,8 @@ def fabricate(build: Path, folder: Path, number: int, hits: Sequence[int]) -> Kn
 
     right = np.eye(NUM_CLASSES, dtype=np.int64)
     confusions = [hit * right + (CLASS_PX - hit) * np.roll(right, 1, axis=1) for hit in hits]
-    scores = scores_of(np.sum(confusions, axis=0))
-    val = {**scores.to_json(model["classes"]["names"]), "mean_iou_low": None, "mean_iou_high": None, "loss": 0.5}
+    scores = score({"confusion": np.stack(confusions)}, model["classes"]["names"])
+    val = {**scores, "mean_iou_low": None, "mean_iou_high": None, "loss": 0.5}
     write_json(evaluation_folder / "metrics.json", {"val": val})
     rows = [
         {
@@ -115,13 +116,13 @@ def fabricate(build: Path, folder: Path, number: int, hits: Sequence[int]) -> Kn
             "split": "val",
             "image_sha256": f"image {index}",
             "mask_sha256": f"mask {index}",
-            "mean_iou": scores_of(confusion).mean_iou,
+            "mean_iou": mean_iou.compute(confusion[None]),
             "confusion": confusion.ravel(),
         }
         for index, confusion in enumerate(confusions)
     ]
     pd.DataFrame(rows).to_parquet(evaluation_folder / "per_image.parquet", index=False)
-    return Known(Results.read(build / "dataset", model_folder, evaluation_folder), scores.mean_iou)
+    return Known(Results.read(build / "dataset", model_folder, evaluation_folder), scores["mean_iou"])
 
 
 # What the processes do

@@ -87,4 +87,4 @@ def test_a_stage_counts_what_it_has_loaded_and_itself() -> None:
 
     alone = run("segpipe.classes")
     assert run("segpipe.classes", "segpipe.errors", "segpipe.reports.page") == alone
-    assert run("segpipe.classes", "segpipe.metrics.scores") != alone
+    assert run("segpipe.classes", "segpipe.metrics.parts.scores") != alone

@@ -156,9 +156,10 @@ def _unlock(options: argparse.Namespace) -> None:
 
 
 def _publish(options: argparse.Namespace) -> None:
-    from segpipe.metrics.headline import write_headline
+    from segpipe.metrics.parts.scores import list_labels
     from segpipe.registry.publish import COMPARED_ONLY, publish
     from segpipe.registry.results import Results
+    from segpipe.reports.headline import write_headline
 
     settings = load_config().register_
     results = Results.read(DATASET, MODEL, EVALUATION)
@@ -166,17 +167,18 @@ def _publish(options: argparse.Namespace) -> None:
     with writing_alone(REGISTRATION), contextlib.redirect_stdout(sys.stderr):
         publication = publish(results, CHECKPOINTS, settings)
     write_headline(results.metrics)  # where DVC has restored `evaluate`, nothing else has
-    registration, metrics = publication.registration, results.metrics
+    registration, metrics, labels = publication.registration, results.metrics, list_labels()
     if options.json:
-        print(json.dumps({**asdict(publication), "metrics": metrics}))
+        print(json.dumps({**asdict(publication), "metrics": metrics, "labels": labels}))
         return
     splits = list(metrics)
     print("\nIoU".ljust(NAME_WIDTH + 1) + "".join(split.rjust(8) for split in splits))
     for name in results.model["classes"]["names"]:
         values = [metrics[split]["iou"][name] for split in splits]
         print(name.ljust(NAME_WIDTH) + "".join("       -" if v is None else f"{v:8.3f}" for v in values))
-    for key, label in (("mean_iou", "mIoU"), ("pixel_accuracy", "pixel accuracy")):
-        print(label.ljust(NAME_WIDTH) + "".join(f"{metrics[split][key]:8.3f}" for split in splits))
+    for key, label in labels.items():
+        values = [metrics[split][key] for split in splits]
+        print(label.ljust(NAME_WIDTH) + "".join("       -" if v is None else f"{v:8.3f}" for v in values))
     print(f"\n{registration.model_name} version {registration.version}: {registration.decision}.", end=" ")
     print(" ".join(registration.reasons))
     champion = f"version {registration.champion}" if registration.champion else "no version yet"

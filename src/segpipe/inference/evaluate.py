@@ -12,8 +12,8 @@ from segpipe.classes import IGNORE_INDEX
 from segpipe.data.store import Store
 from segpipe.inference.network import logits_of_tile, to_input
 from segpipe.inference.tiles import is_huge, plan_tiles
-from segpipe.metrics.confusion import confusion_matrices
-from segpipe.metrics.scores import Scores, scores_of
+from segpipe.metrics import mean_iou
+from segpipe.metrics.evidence.confusion import confusion_matrices
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 MAX_BATCH_PX = 1 << 20
@@ -32,9 +32,9 @@ class Evaluation:
     loss: float
 
     @property
-    def scores(self) -> Scores:
-        """Scores of the whole set, from the sum of all matrices."""
-        return scores_of(self.confusions.sum(axis=0))
+    def mean_iou(self) -> float:
+        """Of the whole set, 0..1; NaN without one labelled pixel."""
+        return mean_iou.compute(self.confusions)
 
 
 @torch.inference_mode()

@@ -15,8 +15,9 @@ from safetensors import safe_open
 from segpipe.classes import IGNORE_INDEX, ClassTable
 from segpipe.data.store import Store
 from segpipe.errors import IncomparableError, TrackingError
-from segpipe.metrics.bootstrap import Comparison, Estimate, bundle, compare
-from segpipe.metrics.scores import evaluation_digest, scores_of
+from segpipe.metrics import iou, mean_iou
+from segpipe.metrics.parts.bootstrap import Comparison, Estimate, bundle, compare
+from segpipe.metrics.parts.scores import evaluation_digest
 from segpipe.registry.champion import find_champion
 from segpipe.registry.evaluations import (
     EVALUATION,
@@ -113,7 +114,7 @@ def _describe(version: ModelVersion, champion: ModelVersion | None) -> dict[str,
 def _compare_classes(
     one: ImageScores, two: ImageScores, comparison: Comparison, classes: ClassTable
 ) -> list[dict[str, Any]]:
-    first, second = (scores_of(scores.confusions.sum(axis=0)).iou for scores in (one, two))
+    first, second = (iou.compute(scores.confusions).tolist() for scores in (one, two))
     rows = zip(classes.names, classes.colors, first, second, comparison.class_deltas, strict=True)
     return [{"name": name, "color": list(color), **_difference(a, b, delta)} for name, color, a, b, delta in rows]
 
@@ -215,8 +216,8 @@ def _draw(
     store: Store,
     pictures: Path,
 ) -> list[dict[str, Any]]:
-    iou = np.array([[_iou(matrix) for matrix in scores.confusions] for scores in (one, two)])
-    furthest_first = np.argsort(-np.abs(np.nan_to_num(iou[1] - iou[0])), kind="stable")[:NUM_PICTURES]
+    of_image = np.array([[mean_iou.compute(matrix[None]) for matrix in scores.confusions] for scores in (one, two)])
+    furthest_first = np.argsort(-np.abs(np.nan_to_num(of_image[1] - of_image[0])), kind="stable")[:NUM_PICTURES]
     positions = {name: index for index, name in enumerate(store.manifest["sample_id"])}
     ids = [str(one.rows["sample_id"].iloc[row]) for row in furthest_first]
     chosen = [(row, name, positions[name]) for row, name in zip(furthest_first, ids, strict=True) if name in positions]
@@ -232,13 +233,9 @@ def _draw(
         picture = side_by_side(image, [mask, predictions[0][number], predictions[1][number]], store.classes)
         Image.fromarray(picture).save(pictures / file)
         group = str(one.rows["group"].iloc[row])
-        first, second = (_finite(float(value)) for value in iou[:, row])
+        first, second = (_finite(float(value)) for value in of_image[:, row])
         drawn.append({"file": file, "sample_id": name, "group": group, "first": first, "second": second})
     return drawn
-
-
-def _iou(confusion: np.ndarray) -> float:
-    return scores_of(confusion).mean_iou if confusion.any() else math.nan
 
 
 def _lookup(names: tuple[str, ...], table: ClassTable) -> np.ndarray:

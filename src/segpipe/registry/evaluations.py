@@ -20,7 +20,8 @@ from mlflow.tracking import MlflowClient
 
 from segpipe.data.store import Store
 from segpipe.errors import IncomparableError, StoreError, TrackingError
-from segpipe.metrics.scores import evaluation_digest, scores_of
+from segpipe.metrics import mean_iou
+from segpipe.metrics.parts.scores import evaluation_digest
 from segpipe.registry.measuring.measure import classes_of_served, confusions_of_served
 from segpipe.registry.measuring.trust import Runnable, find_code
 from segpipe.tracking.lineage import MANIFEST
@@ -60,7 +61,7 @@ class ImageScores:
     @property
     def mean_iou(self) -> float:
         """Of all images together, 0..1."""
-        return scores_of(self.confusions.sum(axis=0)).mean_iou
+        return mean_iou.compute(self.confusions)
 
     def ordered_as(self, other: "ImageScores") -> "ImageScores":
         """The same rows in the order of another evaluation of the same images."""

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from segpipe.config.register import Register
 from segpipe.errors import ConfigError, Problem
-from segpipe.metrics.bootstrap import Comparison, bundle, compare
-from segpipe.metrics.scores import scores_of
+from segpipe.metrics import iou, mean_iou
+from segpipe.metrics.parts.bootstrap import Comparison, bundle, compare
 
 FEW_UNITS = 5
 
@@ -156,27 +156,27 @@ def _finite(value: float) -> float | None:
 
 
 def _floors(challenger: Candidate, class_names: Sequence[str], policy: Register) -> list[str]:
-    scores = scores_of(challenger.confusions.sum(axis=0))
+    mean = mean_iou.compute(challenger.confusions)
     low = []
-    if not scores.mean_iou >= policy.min_mean_iou:
-        low.append(f"mIoU {scores.mean_iou:.4f} is below {policy.min_mean_iou:g} (register.min_mean_iou).")
-    iou = dict(zip(class_names, scores.iou, strict=True))
+    if not mean >= policy.min_mean_iou:
+        low.append(f"mIoU {mean:.4f} is below {policy.min_mean_iou:g} (register.min_mean_iou).")
+    by_class = dict(zip(class_names, iou.compute(challenger.confusions).tolist(), strict=True))
     for name, floor in policy.min_class_iou.items():
-        if np.isnan(iou[name]):
+        if np.isnan(by_class[name]):
             low.append(f"Class {name} has no labelled pixel in validation, so its floor cannot be checked.")
-        elif iou[name] < floor:
-            low.append(f"Class {name}: IoU {iou[name]:.4f} is below {floor:g} (register.min_class_iou).")
+        elif by_class[name] < floor:
+            low.append(f"Class {name}: IoU {by_class[name]:.4f} is below {floor:g} (register.min_class_iou).")
     return low
 
 
 def _class_drops(
     comparison: Comparison, challenger: Candidate, class_names: Sequence[str], policy: Register
 ) -> list[str]:
-    now = scores_of(challenger.confusions.sum(axis=0)).iou
+    now = iou.compute(challenger.confusions).tolist()
     return [
-        f"Class {name} falls by {-delta.value:.4f} to {iou:.4f}: more than {policy.max_class_drop:g} "
+        f"Class {name} falls by {-delta.value:.4f} to {value:.4f}: more than {policy.max_class_drop:g} "
         "(register.max_class_drop)."
-        for name, delta, iou in zip(class_names, comparison.class_deltas, now, strict=True)
+        for name, delta, value in zip(class_names, comparison.class_deltas, now, strict=True)
         if -delta.value > policy.max_class_drop
     ]
 

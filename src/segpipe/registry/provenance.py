@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from segpipe.errors import TrackingError
+from segpipe.metrics.parts.scores import CHIEF, list_labels
 from segpipe.registry.champion import find_champion, identify
 from segpipe.registry.evaluations import EVALUATION
 from segpipe.registry.ledger import Held, Ledger, read_ledger
@@ -121,7 +122,8 @@ def _scores(metrics: Mapping[str, Any]) -> dict[str, Any]:
             "mean_iou": scores["mean_iou"],
             "low": scores.get("mean_iou_low"),
             "high": scores.get("mean_iou_high"),
-            "pixel_accuracy": scores["pixel_accuracy"],
+            # A version of before has no value of a newer metric.
+            "others": {label: scores.get(name) for name, label in list_labels().items() if name != CHIEF},
             "iou": scores["iou"],
         }
         for split, scores in metrics.items()

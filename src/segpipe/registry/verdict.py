@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, ValidationError
 from segpipe.config.register import Register
 from segpipe.data.store import Store
 from segpipe.errors import IncomparableError, TrackingError
+from segpipe.metrics.parts.scores import CHIEF, list_labels
 from segpipe.registry.champion import DECISION, REASONS, Change, change_champion, find_outside_change, identify
 from segpipe.registry.evaluations import (
     EVALUATION,
@@ -287,8 +288,9 @@ def _describe(results: Results, entry: Entry) -> str:
             cells += ["-"] * 3 if delta is None else _cells(values[0], delta)
         rows.append(f"| {label} | " + " | ".join(cells) + " |")
 
-    add("mIoU", [results.metrics[split]["mean_iou"] for split in splits], figures.delta)
-    add("pixel accuracy", [results.metrics[split]["pixel_accuracy"] for split in splits], None)
+    for metric, label in list_labels().items():
+        delta = figures.delta if metric == CHIEF else None
+        add(label, [results.metrics[split][metric] for split in splits], delta)
     for name in results.class_names:
         add(name, [results.metrics[split]["iou"][name] for split in splits], figures.class_deltas.get(name))
     verdict = "Not promoted" if entry.action == KEPT else "Promoted"

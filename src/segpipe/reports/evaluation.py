@@ -12,18 +12,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from segpipe.classes import ClassTable
+from segpipe.metrics.parts.scores import list_labels
 from segpipe.reports.page import write_page
 
 matplotlib.use("agg")
 
 from matplotlib.figure import Figure  # after the choice of the backend
-
-HEADINGS = (
-    ("mean_iou", "mIoU"),
-    ("pixel_accuracy", "pixel accuracy"),
-    ("mean_accuracy", "mean accuracy"),
-    ("frequency_weighted_iou", "frequency-weighted IoU"),
-)
 
 
 @dataclass(frozen=True)
@@ -117,7 +111,7 @@ def write_evaluation_report(
         best_epoch=model["best_epoch"],
         splits=list(metrics),
         metrics=metrics,
-        headings=HEADINGS,
+        headings=list(list_labels().items()),
         num_samples=num_samples,
         classes=list(zip(classes.names, classes.colors, strict=True)),
         pictures=pictures,

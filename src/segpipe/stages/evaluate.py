@@ -16,10 +16,11 @@ from segpipe.inference.device import choose_device, keep_freed_memory, make_repe
 from segpipe.inference.evaluate import Evaluation, evaluate
 from segpipe.inference.network import DESCRIPTION, Network
 from segpipe.losses.cross_entropy import build_loss
-from segpipe.metrics.bootstrap import bundle, estimate_mean_iou
-from segpipe.metrics.headline import write_headline
-from segpipe.metrics.scores import evaluation_digest, scores_of
+from segpipe.metrics import mean_iou
+from segpipe.metrics.parts.bootstrap import bundle, estimate_mean_iou
+from segpipe.metrics.parts.scores import evaluation_digest, score
 from segpipe.reports.evaluation import Picture, draw_confusion_matrix, draw_curves, write_evaluation_report
+from segpipe.reports.headline import write_headline
 from segpipe.reports.overlay import evenly_spread, side_by_side
 from segpipe.stages.stage import DATASET, EVALUATION, MODEL, run_stage
 
@@ -72,16 +73,15 @@ def _score(store: Store, evaluation: Evaluation) -> dict[str, object]:
     """All scores of a split, and the 95% interval of its mIoU (null where there are too few images for one)."""
     estimate = estimate_mean_iou(evaluation.confusions, bundle(store.manifest["group"].tolist()))
     low, high = (None if math.isnan(bound) else bound for bound in (estimate.low, estimate.high))
-    scores = evaluation.scores.to_json(store.classes.names)
+    scores = score({"confusion": evaluation.confusions}, store.classes.names)
     return {**scores, "mean_iou_low": low, "mean_iou_high": high, "loss": evaluation.loss}
 
 
 def _per_image(store: Store, evaluation: Evaluation) -> pd.DataFrame:
     """One row a sample: its confusion matrix, rows of truth one after another, for statistics over groups."""
     rows = store.manifest[["sample_id", "group", "split", "image_sha256", "mask_sha256"]].copy()
-    rows["mean_iou"] = [
-        scores_of(confusion).mean_iou if confusion.any() else None for confusion in evaluation.confusions
-    ]
+    of_image = [mean_iou.compute(confusion[None]) for confusion in evaluation.confusions]
+    rows["mean_iou"] = [None if math.isnan(value) else value for value in of_image]
     rows["confusion"] = [confusion.ravel() for confusion in evaluation.confusions]
     return rows
 
@@ -98,8 +98,8 @@ def _draw_samples(
         picture = side_by_side(image, [mask, network.predict(image[None])[0]], store.classes)
         Image.fromarray(picture).save(output / file)
         confusion = evaluation.confusions[index]
-        mean_iou = scores_of(confusion).mean_iou if confusion.any() else 0.0
-        pictures.append(Picture(file, str(row["sample_id"]), str(row["split"]), mean_iou))
+        value = mean_iou.compute(confusion[None]) if confusion.any() else 0.0
+        pictures.append(Picture(file, str(row["sample_id"]), str(row["split"]), value))
     return pictures
 
 

@@ -29,8 +29,8 @@ from segpipe.errors import TrainingError
 from segpipe.files import whole_file
 from segpipe.inference.evaluate import evaluate
 from segpipe.inference.network import normalize, predict_masks
-from segpipe.metrics.confusion import confusion_matrices
-from segpipe.metrics.scores import scores_of
+from segpipe.metrics import mean_iou
+from segpipe.metrics.evidence.confusion import confusion_matrices
 from segpipe.reports.overlay import evenly_spread, side_by_side
 from segpipe.training.checkpoint import BestWeights, Progress, load_checkpoint, save_checkpoint, weights_of
 from segpipe.training.objective import Objective
@@ -246,12 +246,12 @@ def _finish_epoch(job: Fit, parts: dict[str, Any], progress: Progress, images_pe
     if epoch % job.settings.validate_every == 0 or epoch == job.settings.epochs:
         network = _network_to_keep(parts)
         evaluation = evaluate(network, job.val_store, job.objective, job.device)
-        metrics |= {"val_loss": evaluation.loss, "val_mean_iou": evaluation.scores.mean_iou}
+        metrics |= {"val_loss": evaluation.loss, "val_mean_iou": evaluation.mean_iou}
         if "plateau" in parts:
-            parts["plateau"].step(evaluation.scores.mean_iou)
-        if evaluation.scores.mean_iou > progress.best_mean_iou:
+            parts["plateau"].step(evaluation.mean_iou)
+        if evaluation.mean_iou > progress.best_mean_iou:
             parts["best"].keep(network)
-            progress.best_mean_iou, progress.best_epoch = evaluation.scores.mean_iou, epoch
+            progress.best_mean_iou, progress.best_epoch = evaluation.mean_iou, epoch
         if epoch % _epochs_between_overlays(job.settings) == 0 or epoch == job.settings.epochs:
             _report_overlays(job, network, epoch)
     progress.history.append({"epoch": epoch, **metrics})
@@ -294,7 +294,7 @@ def _save_weights(tensors: dict[str, torch.Tensor], path: Path) -> None:
 
 def _mean_iou(confusion: list[list[int]]) -> float:
     counts = np.array(confusion, np.int64)
-    return scores_of(counts).mean_iou if counts.any() else 0.0
+    return mean_iou.compute(counts[None]) if counts.any() else 0.0
 
 
 def _epochs_between_overlays(settings: Train) -> int:

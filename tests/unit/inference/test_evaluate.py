@@ -57,7 +57,7 @@ def test_equals_a_slow_loop(store: Store, module: nn.Conv2d) -> None:
     np.testing.assert_array_equal(evaluation.confusions, expected)
     summed = expected.sum(axis=0)
     iou = summed.diagonal() / (summed.sum(axis=0) + summed.sum(axis=1) - summed.diagonal())
-    assert evaluation.scores.mean_iou == pytest.approx(iou.mean())
+    assert evaluation.mean_iou == pytest.approx(iou.mean())
 
 
 @pytest.mark.parametrize("max_batch_px", [1, 12 * 16 * 2, 1 << 20])

@@ -25,6 +25,7 @@ def publication() -> dict[str, Any]:
             "decision": "promoted",
             "reasons": ["0.7000 is more than 0.6000.", "Same images."],
         },
+        "labels": {"mean_iou": "mIoU", "pixel_accuracy": "pixel accuracy"},
         "metrics": {
             "val": {"mean_iou": 0.70001, "pixel_accuracy": 0.9, "iou": {"road": 0.81239, "pole": None}},
             "test": {"mean_iou": 0.61, "pixel_accuracy": 0.8, "iou": {"road": 0.7, "pole": 0.0}},

@@ -20,7 +20,7 @@ from mlflow.tracking import MlflowClient
 
 from segpipe.config.register import Register
 from segpipe.errors import Problem
-from segpipe.metrics.scores import scores_of
+from segpipe.metrics.parts.scores import score
 from segpipe.registry import verdict
 from segpipe.registry.champion import CHAMPION, find_champion, pin, promote, roll_back, unpin
 from segpipe.registry.evaluations import EVALUATION, MEAN_IOU, WEIGHTS_BYTES
@@ -80,11 +80,16 @@ class Registry:
         folder.mkdir()
         rows.iloc[list(order or range(len(rows)))].to_parquet(folder / "per_image.parquet", index=False)
         (folder / "weights.safetensors").write_bytes(bytes(2_000_000))
-        scores = scores_of(confusions.sum(axis=0))
+        scores = score({"confusion": np.asarray(confusions)}, names)
         experiment = self.client.get_experiment_by_name("scores")
         run_id = self.client.create_run(experiment.experiment_id).info.run_id
         self.client.log_artifact(run_id, str(folder / "per_image.parquet"), "evaluation")
-        tags = {WEIGHTS: f"weights {number}", EVALUATION: DIGEST, MEAN_IOU: repr(scores.mean_iou), WEIGHTS_BYTES: "2e6"}
+        tags = {
+            WEIGHTS: f"weights {number}",
+            EVALUATION: DIGEST,
+            MEAN_IOU: repr(scores["mean_iou"]),
+            WEIGHTS_BYTES: "2e6",
+        }
         version = self.client.create_model_version(
             self.name, f"scores:/{number}", run_id, tags=tags, await_creation_for=0
         )
@@ -93,7 +98,7 @@ class Registry:
             model_folder=folder,
             evaluation_folder=folder,
             model={"classes": {"names": list(names)}},
-            metrics={"val": scores.to_json(names), "test": scores.to_json(names)},
+            metrics={"val": scores, "test": scores},
             evaluation={"evaluation_digest": DIGEST},
             problems=(),
         )

@@ -18,8 +18,20 @@ SECTIONS += ("evaluation", "decision", "ledger", "predecessors", "dataset_digest
 @pytest.fixture
 def document() -> dict[str, Any]:
     problem = {"kind": "leak-near", "where": "a_3, a_4", "what": "nearly the same", "mend": "Keep one"}
-    val = {"mean_iou": 0.6423, "low": 0.6, "high": 0.7, "pixel_accuracy": 0.91, "iou": {"road": 0.8, "sign": None}}
-    test = {"mean_iou": 0.5, "low": None, "high": None, "pixel_accuracy": 0.85, "iou": {"road": 0.7, "sign": 0.3}}
+    val = {
+        "mean_iou": 0.6423,
+        "low": 0.6,
+        "high": 0.7,
+        "others": {"pixel accuracy": 0.91},
+        "iou": {"road": 0.8, "sign": None},
+    }
+    test = {
+        "mean_iou": 0.5,
+        "low": None,
+        "high": None,
+        "others": {"pixel accuracy": 0.85},
+        "iou": {"road": 0.7, "sign": 0.3},
+    }
     return {
         "model_name": "streets",
         "version": "7",

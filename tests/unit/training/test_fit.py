@@ -99,7 +99,7 @@ def _script_evaluations(monkeypatch: pytest.MonkeyPatch, mean_ious: list[float])
 
     def scripted(module: torch.nn.Module, *_: object) -> object:
         module.eval()
-        return SimpleNamespace(loss=1.0, scores=SimpleNamespace(mean_iou=next(script)))
+        return SimpleNamespace(loss=1.0, mean_iou=next(script))
 
     monkeypatch.setattr(fit_module, "evaluate", scripted)
 
@@ -128,7 +128,7 @@ def test_the_kept_weights_score_what_the_history_says(make_job: Callable[..., Fi
     assert progress.best_mean_iou == max(scores) == scores[progress.best_epoch - 1]
     other = make_job("b", init_seed=9).module
     other.load_state_dict(load_file(job.folder / BEST_WEIGHTS))
-    assert evaluate(other, store.of_split("val"), job.objective, CPU).scores.mean_iou == progress.best_mean_iou
+    assert evaluate(other, store.of_split("val"), job.objective, CPU).mean_iou == progress.best_mean_iou
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_the_best_epoch_is_kept_not_the_last(make_job: Callable[..., Fit], monke
         module.eval()
         states.append({name: tensor.clone() for name, tensor in module.state_dict().items()})
         mean_iou = [0.3, 0.5, 0.5, 0.4][len(states) - 1]
-        return SimpleNamespace(loss=1.0, scores=SimpleNamespace(mean_iou=mean_iou))
+        return SimpleNamespace(loss=1.0, mean_iou=mean_iou)
 
     monkeypatch.setattr(fit_module, "evaluate", remember)
     job = make_job("a", epochs=4)
@@ -617,4 +617,4 @@ def test_the_average_of_a_grey_network_sees_grey_too(make_job: Callable[..., Fit
     progress = fit(job)
     other = make_job("b", model={"name": "unet", "options": SMALL, "in_channels": 1}).module
     other.load_state_dict(load_file(job.folder / BEST_WEIGHTS))
-    assert evaluate(other, store.of_split("val"), job.objective, CPU).scores.mean_iou == progress.best_mean_iou
+    assert evaluate(other, store.of_split("val"), job.objective, CPU).mean_iou == progress.best_mean_iou

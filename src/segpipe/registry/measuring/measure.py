@@ -99,7 +99,7 @@ def confusions_of_served(model: Runnable, model_classes: Sequence[str], store: S
     """
     import torch  # here, so that a registration that has nothing to measure never loads it
 
-    from segpipe.metrics.confusion import confusion_matrices
+    from segpipe.metrics.evidence.confusion import confusion_matrices
 
     names = store.classes.names
     if unknown := [name for name in model_classes if name not in names]:

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from segpipe.metrics import bootstrap
-from segpipe.metrics.bootstrap import Units, bundle, compare, estimate_mean_iou
-from segpipe.metrics.scores import scores_of
+from segpipe.metrics import iou, mean_iou
+from segpipe.metrics.parts import bootstrap
+from segpipe.metrics.parts.bootstrap import Units, bundle, compare, estimate_mean_iou
 
 Counts = npt.NDArray[np.int64]
 MONTE_CARLO = 0.06  # four standard errors of a standard error from 2,000 resamples
@@ -154,8 +154,9 @@ def test_agrees_with_a_slow_bootstrap_and_jackknife(seed: int) -> None:
 
     def score(drawn: list[int]) -> npt.NDArray[np.float64]:
         rows = np.concatenate([members[unit] for unit in drawn])
-        ours, theirs = scores_of(challenger[rows].sum(axis=0)), scores_of(champion[rows].sum(axis=0))
-        return np.array([ours.mean_iou - theirs.mean_iou, *np.subtract(ours.iou, theirs.iou)])
+        ours, theirs = challenger[rows], champion[rows]
+        mean = mean_iou.compute(ours) - mean_iou.compute(theirs)
+        return np.array([mean, *(iou.compute(ours) - iou.compute(theirs))])
 
     num_units = len(members)
     without_one = np.array([score([other for other in range(num_units) if other != out]) for out in range(num_units)])

@@ -4,10 +4,17 @@ import json
 from pathlib import Path
 
 from pipelines.workspace import RESULT_FILES
-from segpipe.metrics.headline import HEADLINE, write_headline
+from segpipe.reports.headline import HEADLINE, write_headline
 from segpipe.tracking.lineage import RESULTS
 
-SCORES = {"mean_iou": 0.123456, "mean_iou_low": None, "mean_iou_high": None, "pixel_accuracy": 1.0, "loss": 2.0}
+SCORES = {
+    "mean_iou": 0.123456,
+    "mean_iou_low": None,
+    "mean_iou_high": None,
+    "pixel_accuracy": 1.0,
+    "loss": 2.0,
+    "iou": {"a": 0.5},
+}
 
 
 def test_few_numbers_are_written_and_an_unknown_interval_is_left_out(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.files import write_json
+from segpipe.metrics.parts.scores import CHIEF, list_labels
 
 HEADLINE = Path("metrics.json")
-NAMES = ("mean_iou", "mean_iou_low", "mean_iou_high", "pixel_accuracy")
 NUM_DIGITS = 4
 
 
@@ -20,11 +20,13 @@ def write_headline(metrics: Mapping[str, Mapping[str, Any]], path: Path = HEADLI
     """Writes the file.
 
     Args:
-        metrics: all scores of each split; what is None there (the interval of too few images) is left out.
+        metrics: all scores of each split; what is None there (the interval of too few images) is left out, and so are
+            the values per class.
         path: of the file.
     """
+    names = [CHIEF, *(f"{CHIEF}_{bound}" for bound in ("low", "high")), *list(list_labels())[1:]]
     document = {
-        split: {name: round(scores[name], NUM_DIGITS) for name in NAMES if scores[name] is not None}
+        split: {name: round(scores[name], NUM_DIGITS) for name in names if scores.get(name) is not None}
         for split, scores in metrics.items()
     }
     write_json(path, document)

@@ -1,6 +1,20 @@
-"""Counts of pixels by true and predicted class, the one thing that an evaluation measures; see `scores`."""
+"""Confusion matrices: how many pixels of class i were predicted as class j."""
 
 import torch
+
+
+def collect(logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
+    """Counts the pixels of each image, each predicted as its most likely class.
+
+    Args:
+        logits_NCHW: float.
+        target_NHW: class indices, any integer type; void = 255.
+
+    Returns:
+        (N, C, C) int64 on the inputs' device; rows are truth, columns prediction.
+    """
+    # max, not argmax: ten times as fast on the CPU, and the same.
+    return confusion_matrices(logits_NCHW.max(dim=1).indices, target_NHW, num_classes=logits_NCHW.shape[1])
 
 
 def confusion_matrices(prediction_NHW: torch.Tensor, target_NHW: torch.Tensor, num_classes: int) -> torch.Tensor:

@@ -8,8 +8,8 @@ import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from segpipe.classes import IGNORE_INDEX
-from segpipe.metrics.confusion import confusion_matrices
-from segpipe.metrics.scores import scores_of
+from segpipe.metrics.evidence.confusion import confusion_matrices
+from segpipe.metrics.parts.scores import score
 
 
 def _random_pair(num_images: int = 3, num_classes: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -64,14 +64,14 @@ def test_255_classes_do_not_overflow() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_agrees_with_torchmetrics(seed: int) -> None:
     prediction, target = _random_pair(seed=seed)
-    scores = scores_of(confusion_matrices(prediction, target, 5).sum(dim=0).numpy())
+    scores = score({"confusion": confusion_matrices(prediction, target, 5).numpy()}, list("abcde"))
     truth = target.long()
     by_class = MulticlassJaccardIndex(5, average=None, ignore_index=IGNORE_INDEX)(prediction, truth)
-    np.testing.assert_allclose(scores.iou, by_class, rtol=1e-6)
+    np.testing.assert_allclose(list(scores["iou"].values()), by_class, rtol=1e-6)
     for ours, metric in [
-        (scores.mean_iou, MulticlassJaccardIndex(5, average="macro", ignore_index=IGNORE_INDEX)),
-        (scores.frequency_weighted_iou, MulticlassJaccardIndex(5, average="weighted", ignore_index=IGNORE_INDEX)),
-        (scores.pixel_accuracy, MulticlassAccuracy(5, average="micro", ignore_index=IGNORE_INDEX)),
-        (scores.mean_accuracy, MulticlassAccuracy(5, average="macro", ignore_index=IGNORE_INDEX)),
+        (scores["mean_iou"], MulticlassJaccardIndex(5, average="macro", ignore_index=IGNORE_INDEX)),
+        (scores["frequency_weighted_iou"], MulticlassJaccardIndex(5, average="weighted", ignore_index=IGNORE_INDEX)),
+        (scores["pixel_accuracy"], MulticlassAccuracy(5, average="micro", ignore_index=IGNORE_INDEX)),
+        (scores["mean_accuracy"], MulticlassAccuracy(5, average="macro", ignore_index=IGNORE_INDEX)),
     ]:
         assert ours == pytest.approx(float(metric(prediction, truth)), rel=1e-6)

@@ -131,7 +131,7 @@ def bundle(groups: Sequence[str], block_length: int | None = None) -> Units:
 
 
 def estimate_mean_iou(confusions: Counts, units: Units) -> Estimate:
-    """Estimates a model's mean IoU, as `scores_of` defines it, on all images together.
+    """Estimates a model's mean IoU, as `mean_iou` defines it, on all images together.
 
     Args:
         confusions: (I, C, C) pixel counts of each image, rows are truth; at least one pixel.
@@ -148,7 +148,7 @@ def estimate_mean_iou(confusions: Counts, units: Units) -> Estimate:
 def compare(challenger_confusions: Counts, champion_confusions: Counts, units: Units) -> Comparison:
     """Compares two models on the same images, in the same 2,000 resamples of whole units, always from the same seed.
 
-    The score of a resample is that of its summed matrices, as `scores_of` defines it: classes that have no labelled
+    The score of a resample is that of its summed matrices, as `mean_iou` defines it: classes that have no labelled
     pixel in a resample do not count there. Bounds stop at the largest difference that exists. Where nothing varies, as
     with two equal models, both bounds are the value, and the probability is 0, 1, or 0.5 for no difference.
 

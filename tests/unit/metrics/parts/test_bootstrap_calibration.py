@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[4]
 NUM_PAIRS = 1000
 # Nominal is 2.5%. Of 1,000 pairs a rate of 2.5% shows more than 3.5% once in forty draws; the seed is fixed.
 MAX_RATE = 0.035

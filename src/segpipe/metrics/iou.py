@@ -1,0 +1,23 @@
+"""IoU of each class: the pixels that are of a class and predicted as it, of those that are one or the other.
+
+    n_ii / (t_i + p_i - n_ii), NaN for a class without one labelled pixel
+
+Source: Long, Shelhamer, Darrell, "Fully convolutional networks for semantic segmentation", CVPR 2015, section 5.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from segpipe.metrics.parts.about import About
+from segpipe.metrics.parts.counts import count
+
+ABOUT = About("IoU", is_per_class=True)
+
+
+def compute(evidence: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Gives the IoU of each class, 0..1.
+
+    Args:
+        evidence: (num_images, num_classes, num_classes) pixels; rows are truth.
+    """
+    return count(evidence).iou

@@ -1,0 +1,1 @@
+"""What metrics share, and what is made of all of them."""

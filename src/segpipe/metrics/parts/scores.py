@@ -1,0 +1,78 @@
+"""All metrics of a set of images, by their names."""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from segpipe.choices import METRICS
+from segpipe.metrics.parts.about import About
+
+CHIEF = "mean_iou"  # chooses epochs and champions
+# Changes whenever a score would come out differently for the same masks: scores are compared within one version only.
+METRIC_VERSION = 1
+
+
+def list_metrics() -> list[str]:
+    """Gives the names of all metrics in the order of reports: the one that decides, then by the alphabet."""
+    return sorted(METRICS.names(), key=lambda name: (name != CHIEF, name))
+
+
+def read_about(name: str) -> About:
+    """Gives what a metric's file says of its metric.
+
+    Raises:
+        ConfigError: there is no such metric.
+    """
+    about: About = METRICS.module_of(name).ABOUT
+    return about
+
+
+def list_labels() -> dict[str, str]:
+    """Gives the labels of the metrics that are one number, by name, in the order of reports."""
+    abouts = {name: read_about(name) for name in list_metrics()}
+    return {name: about.label for name, about in abouts.items() if not about.is_per_class}
+
+
+def list_evidence() -> list[str]:
+    """Gives the kinds of evidence that the metrics are computed from."""
+    return sorted({read_about(name).evidence for name in list_metrics()})
+
+
+def score(evidence: Mapping[str, npt.NDArray[Any]], class_names: Sequence[str]) -> dict[str, Any]:
+    """Computes every metric.
+
+    Args:
+        evidence: by kind, (num_images, ...).
+        class_names: in the order of the classes' indices.
+
+    Returns:
+        By name a number, or for a metric per class the numbers by class; None where nothing can be said.
+    """
+    scores: dict[str, Any] = {}
+    for name in list_metrics():
+        about = read_about(name)
+        value = METRICS.function_of(name)(evidence[about.evidence])
+        if about.is_per_class:
+            scores[name] = {label: _or_none(v) for label, v in zip(class_names, value.tolist(), strict=True)}
+        else:
+            scores[name] = _or_none(value)
+    return scores
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def evaluation_digest(images_digest: str) -> str:
+    """Identifies what scores rest on: only scores of equal digests may be compared.
+
+    Args:
+        images_digest: of the images, their labels and their class table.
+
+    Returns:
+        32 hexadecimal digits.
+    """
+    return hashlib.sha256(f"{images_digest} metric {METRIC_VERSION}".encode()).hexdigest()[:32]

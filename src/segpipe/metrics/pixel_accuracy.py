@@ -1,0 +1,25 @@
+"""Pixel accuracy: the share of the labelled pixels whose class is predicted.
+
+    sum_i n_ii / sum_i t_i
+
+Source: Long, Shelhamer, Darrell, "Fully convolutional networks for semantic segmentation", CVPR 2015, section 5.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from segpipe.metrics.parts.about import About
+from segpipe.metrics.parts.counts import count
+
+ABOUT = About("pixel accuracy")
+
+
+def compute(evidence: npt.NDArray[np.int64]) -> float:
+    """Gives the pixel accuracy, 0..1; NaN without one labelled pixel.
+
+    Args:
+        evidence: (num_images, num_classes, num_classes) pixels; rows are truth.
+    """
+    counts = count(evidence)
+    total = counts.truth.sum()
+    return float(counts.hit.sum() / total) if total else float("nan")
