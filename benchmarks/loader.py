@@ -156,7 +156,7 @@ def our_batches(store: Store, transforms: list[dict[str, Any]], num_threads: int
     epoch = 0
     while True:
         # Read anew by each epoch: contenders take turns.
-        loader_module.NUM_THREADS = num_threads
+        loader_module.NUM_LOADING_THREADS = num_threads
         yield from loader.batches(epoch)
         epoch += 1
 
@@ -192,7 +192,7 @@ def samples_per_second(batches: Iterator[Any]) -> float:
 
 def measure_loaders(files: Files) -> dict[str, float]:
     """Gives each contender's median over the rounds."""
-    num_threads = loader_module.NUM_THREADS
+    num_threads = loader_module.NUM_LOADING_THREADS
     makers: dict[str, Callable[[], Iterator[Any]]] = {
         "torchvision, uint8": lambda: torchvision_batches(files.pairs),
         f"ours, uint8, {num_threads} threads": lambda: our_batches(files.store, [FLIP], num_threads),

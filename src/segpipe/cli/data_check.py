@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from segpipe.data.sources.source import Source
     from segpipe.reports.problems import ProblemGroup
 
-OUTPUT = Path("pages/check")
+CHECK_PAGE = Path("pages/check")
 DEFAULT_FORMAT = "folder"
 WITHOUT_SPLITS = frozenset({"split-empty"})
 
@@ -37,7 +37,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     check.add_argument(
         "--option", action="append", default=[], type=_option, help="KEY=VALUE of the format; repeatable"
     )
-    check.add_argument("--output", type=Path, default=OUTPUT, help=f"folder of the page (default {OUTPUT})")
+    check.add_argument("--output", type=Path, default=CHECK_PAGE, help=f"folder of the page (default {CHECK_PAGE})")
     check.add_argument("--fix", action="store_true", help="as with preprocess.policy.fix: mend what is safe to mend")
     check.add_argument("--params", type=Path, default=PARAMS_FILE, help=f"a parameter file (default {PARAMS_FILE})")
     check.set_defaults(run=_check)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from segpipe.cli.table import table
 from segpipe.config.reading import PARAMS_FILE
-from segpipe.config.split_edit import SPLITS, Grouping, format_lines, write_split
+from segpipe.config.split_edit import KEPT_OUT, Grouping, format_lines, write_split
 from segpipe.errors import ConfigError
 from segpipe.stages.stage import DATASET, LAST_DATASET
 
@@ -60,7 +60,7 @@ def _split(options: argparse.Namespace) -> None:
     from segpipe.data.store import CLASS_COLUMN_PREFIX as PREFIX
     from segpipe.data.store import MANIFEST
 
-    shares = {name: getattr(options, name) for name in SPLITS if getattr(options, name) > 0}
+    shares = {name: getattr(options, name) for name in KEPT_OUT if getattr(options, name) > 0}
     if "val" not in shares or sum(shares.values()) >= 1:
         raise ConfigError(f"--val {options.val} --test {options.test}: val must be above 0, and both together below 1")
     # The first holds what preprocess counted even where it refused the split.
@@ -71,7 +71,7 @@ def _split(options: argparse.Namespace) -> None:
     class_names = [name.removeprefix(PREFIX) for name in manifest.columns if name.startswith(PREFIX)]
     num_px = manifest[[PREFIX + name for name in class_names]].to_numpy("int64")
     proposal = propose_split(num_px, dealt, shares, options.seed)
-    lists = {name: list[str]() for name in SPLITS if name in shares}
+    lists = {name: list[str]() for name in KEPT_OUT if name in shares}
     for group, key in dict(sorted(zip(groups, dealt, strict=True))).items():
         if proposal.split_of_group[key] in lists:
             lists[proposal.split_of_group[key]].append(group)

@@ -16,7 +16,7 @@ from segpipe.config.params import Config, load_config
 from segpipe.errors import ConfigError
 from segpipe.files import whole_file
 
-SPLITS = ("val", "test")
+KEPT_OUT = ("val", "test")
 LINE_LENGTH = 100
 
 
@@ -123,7 +123,7 @@ def edit_split(text: str, grouping: Grouping | None, lists: Mapping[str, Sequenc
         other = "group_column" if grouping.key == "group_pattern" else "group_pattern"
         put(preprocess, other, None)
         put(preprocess, grouping.key, None, _scalar(grouping.value))
-    for name in SPLITS:
+    for name in KEPT_OUT:
         put(split, name, lists.get(name))
     for start, end, value in sorted(edits, reverse=True):
         text = text[:start] + value + text[end:]

@@ -28,12 +28,12 @@ from segpipe.classes import ClassTable
 from segpipe.errors import StoreError
 from segpipe.files import sha256_of_file
 
-MANIFEST, DESCRIPTION, SHARDS = "manifest.parquet", "dataset.json", "shards"
+MANIFEST, DATASET_FILE, SHARDS = "manifest.parquet", "dataset.json", "shards"
 TRAIN, VAL, TEST = "train", "val", "test"
 CLASS_COLUMN_PREFIX, ATTRIBUTE_COLUMN_PREFIX = "num_px_", "attribute_"
 MAX_NUM_MAPS = 256  # each holds a file open
-NUM_THREADS = 4
-BLOCK_BYTES = 1 << 24
+NUM_VERIFYING_THREADS = 4
+HASHED_BYTES = 1 << 24
 
 
 def write_manifest(folder: Path, manifest: pd.DataFrame, classes: ClassTable, licence: str) -> None:
@@ -52,7 +52,7 @@ def write_manifest(folder: Path, manifest: pd.DataFrame, classes: ClassTable, li
         "digest": digest_of(manifest, classes),
         "sha256": {MANIFEST: sha256_of_file(folder / MANIFEST)},
     }
-    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    (folder / DATASET_FILE).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
 def digest_of(manifest: pd.DataFrame, classes: ClassTable) -> str:
@@ -77,12 +77,12 @@ def read_manifest(folder: Path) -> tuple[pd.DataFrame, ClassTable]:
 
 def _read_description(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     try:
-        description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        description: dict[str, Any] = json.loads((folder / DATASET_FILE).read_text(encoding="utf-8"))
         if sha256_of_file(folder / MANIFEST) != description["sha256"][MANIFEST]:
             _refuse_changed(folder, [MANIFEST])
         manifest = pd.read_parquet(folder / MANIFEST)
         if digest_of(manifest, ClassTable.from_json(description["classes"])) != description["digest"]:
-            _refuse_changed(folder, [DESCRIPTION])
+            _refuse_changed(folder, [DATASET_FILE])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{folder}: is no data set: {error}; run `dvc repro preprocess`") from error
     return manifest, description
@@ -113,7 +113,7 @@ def changed_shards(folder: Path, manifest: pd.DataFrame) -> list[str]:
             return True
 
     shards = [rows for _, rows in manifest.groupby("shard")]
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
+    with ThreadPoolExecutor(NUM_VERIFYING_THREADS) as pool:
         is_wrong = list(pool.map(is_changed, shards))
     return [str(rows["shard"].iat[0]) for rows, wrong in zip(shards, is_wrong, strict=True) if wrong]
 
@@ -123,7 +123,7 @@ def _is_as_written(file: Any, row: Any) -> bool:
     num_px = int(row.height) * int(row.width)
     for num_bytes, expected in ((3 * num_px, row.image_sha256), (num_px, row.mask_sha256)):
         digest = hashlib.sha256()
-        while num_bytes and (block := file.read(min(num_bytes, BLOCK_BYTES))):
+        while num_bytes and (block := file.read(min(num_bytes, HASHED_BYTES))):
             digest.update(block)
             num_bytes -= len(block)
         if digest.hexdigest() != expected:

@@ -15,7 +15,7 @@ OPACITY = 0.6
 MAX_PANEL_PX = 2048 * 2048
 
 # Mixing colours takes 48 bytes a pixel: rows of a huge image are mixed in bands of about so many pixels.
-BAND_PX = 1 << 20
+BLENDED_AT_ONCE_PX = 1 << 20
 
 
 def colorize(mask: npt.NDArray[np.uint8], classes: ClassTable) -> npt.NDArray[np.uint8]:
@@ -32,7 +32,7 @@ def overlay(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], classes: 
         classes: gives the colours.
     """
     result = np.empty(image.shape, np.uint8)
-    num_rows = max(1, BAND_PX // image.shape[1])
+    num_rows = max(1, BLENDED_AT_ONCE_PX // image.shape[1])
     for start in range(0, len(image), num_rows):
         rows = slice(start, start + num_rows)
         mixed = (1 - OPACITY) * image[rows] + OPACITY * colorize(mask[rows], classes)

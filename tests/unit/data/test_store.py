@@ -17,7 +17,7 @@ from segpipe.classes import ClassTable
 from segpipe.data import store
 from segpipe.data.building import shards
 from segpipe.data.store import (
-    DESCRIPTION,
+    DATASET_FILE,
     MANIFEST,
     Store,
     changed_shards,
@@ -181,21 +181,21 @@ def test_all_damaged_shards_are_named(make_store: MakeStore, samples: list[Sampl
 def test_pixels_are_verified_to_the_end_of_blocks(
     monkeypatch: pytest.MonkeyPatch, make_store: MakeStore, samples: list[Sample], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(store, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(store, "HASHED_BYTES", 100)
     _assert_holds(make_store(samples), samples)
 
 
 def test_another_class_table_is_noticed(make_store: MakeStore, samples: list[Sample], tmp_path: Path) -> None:
     make_store(samples)
-    path = tmp_path / "dataset" / DESCRIPTION
+    path = tmp_path / "dataset" / DATASET_FILE
     description = json.loads(path.read_text())
     description["classes"]["names"].reverse()
     path.write_text(json.dumps(description))
-    with pytest.raises(StoreError, match=f"{DESCRIPTION} changed"):
+    with pytest.raises(StoreError, match=f"{DATASET_FILE} changed"):
         Store.open(path.parent)
 
 
-@pytest.mark.parametrize("name", [MANIFEST, DESCRIPTION])
+@pytest.mark.parametrize("name", [MANIFEST, DATASET_FILE])
 def test_a_missing_file_is_noticed(make_store: MakeStore, samples: list[Sample], tmp_path: Path, name: str) -> None:
     make_store(samples)
     (tmp_path / "dataset" / name).unlink()
@@ -208,7 +208,7 @@ def test_a_description_that_is_none_is_noticed(
     make_store: MakeStore, samples: list[Sample], tmp_path: Path, content: str
 ) -> None:
     make_store(samples)
-    (tmp_path / "dataset" / DESCRIPTION).write_text(content, encoding="utf-8", errors="surrogateescape")
+    (tmp_path / "dataset" / DATASET_FILE).write_text(content, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(StoreError, match="is no data set"):
         Store.open(tmp_path / "dataset")
 

@@ -30,7 +30,7 @@ def test_overlay_is_the_same_in_bands(classes: ClassTable, monkeypatch: pytest.M
         rng.choice(np.array([0, 1, 2, 255], np.uint8), (7, 6)),
     )
     expected = overlay(image, mask, classes)
-    monkeypatch.setattr(overlay_module, "BAND_PX", band_px)
+    monkeypatch.setattr(overlay_module, "BLENDED_AT_ONCE_PX", band_px)
     np.testing.assert_array_equal(overlay(image, mask, classes), expected)
 
 

@@ -22,7 +22,7 @@ from segpipe.data.building.shards import Row, split_into_shards
 from segpipe.data.sources.source import RawSample
 from segpipe.data.store import (
     ATTRIBUTE_COLUMN_PREFIX,
-    DESCRIPTION,
+    DATASET_FILE,
     MANIFEST,
     SHARDS,
     changed_shards,
@@ -146,7 +146,7 @@ def keep_store(folder: Path, output: Path, manifest: pd.DataFrame, classes: Clas
     with whole_folder(folder / "new") as new:
         write_manifest(new, manifest, classes, licence)
     # Between these two the cache is not intact, which its next reader notices: all is decoded anew.
-    for name in (MANIFEST, DESCRIPTION):
+    for name in (MANIFEST, DATASET_FILE):
         (folder / "new" / name).replace(folder / name)
     (folder / "new").rmdir()
     for path in (folder / SHARDS).iterdir():

@@ -19,7 +19,7 @@ from segpipe.data.fetching.transfer import BLOCK_BYTES, OpenRemote, Patience, Re
 from segpipe.data.fetching.web import not_encrypted
 from segpipe.errors import SourceError
 
-PACKAGES = {
+PACKAGE_OF_PROTOCOL = {
     "gs": "gcsfs",
     "gcs": "gcsfs",
     "az": "adlfs",
@@ -115,7 +115,7 @@ def _connect(address: str, allow_http: bool) -> tuple[Any, str]:
     try:
         fsspec.get_filesystem_class(scheme)
     except ImportError as error:
-        package = PACKAGES.get(scheme, scheme)
+        package = PACKAGE_OF_PROTOCOL.get(scheme, scheme)
         raise SourceError(
             f"{name}: {scheme}:// needs a package that is not installed ({error}); pip install {package}"
         ) from error

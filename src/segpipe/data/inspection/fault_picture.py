@@ -9,7 +9,7 @@ from segpipe.faults import Fault
 LOUD_RGB = (255, 0, 255)
 QUIET = 0.55  # how much of the image's brightness stays around the marks
 MAX_SIDE_PX = 480
-MARGIN_PX, MAX_ZOOM = 24, 8
+SURROUNDINGS_PX, MAX_ZOOM = 24, 8
 # Colour in full resolution: else a single loud pixel would fade.
 JPEG_OPTIONS = (
     cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
@@ -71,7 +71,7 @@ def _ground_of(
 def _window_around(pixels: Pixels) -> Window:
     """Gives the part to show: around the marks with a margin, and as wide as high as far as there is room."""
     rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
-    side = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1 + 2 * MARGIN_PX
+    side = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1 + 2 * SURROUNDINGS_PX
     spans = []
     for marked, length in ((rows, pixels.shape[0]), (columns, pixels.shape[1])):
         size = min(length, int(side))

@@ -18,7 +18,7 @@ MAX_CONTRAST = 255
 
 # Only what is finer than SHADING_PX says that two images are one: any two skies brighten downwards alike.
 SMOOTHING_PX, SHADING_PX = 1.0, 4.0
-MARGIN_PX = 8
+EDGE_PX = 8
 MIN_DETAIL = 1.0  # grey levels
 MAX_STRETCH, MAX_SHIFT_PX = 0.2, 0.2 * THUMBNAIL_PX
 NUM_ALIGNMENTS = 20
@@ -41,7 +41,7 @@ def _weights() -> npt.NDArray[np.float64]:
     return np.sqrt(np.hypot(rows, columns))
 
 
-COSINES, WEIGHTS = _cosines(), _weights()
+COSINES, FREQUENCY_WEIGHTS = _cosines(), _weights()
 MIRROR = np.where(np.arange(1, NUM_COEFFICIENTS + 1) % NUM_FREQUENCIES % 2 == 1, -1, 1).astype(np.float32)
 
 
@@ -58,7 +58,7 @@ def fingerprint(image: npt.NDArray[np.uint8]) -> str:
         128 hexadecimal digits: a byte with the deviation of the grey levels (0..255), then a signed byte a coefficient.
     """
     grid = _shrink(image, GRID_PX).astype(np.float64)
-    spectrum = (COSINES @ grid @ COSINES.T * WEIGHTS).ravel()[1:]
+    spectrum = (COSINES @ grid @ COSINES.T * FREQUENCY_WEIGHTS).ravel()[1:]
     largest = np.abs(spectrum).max()
     coefficients = (spectrum / largest * 127).round() if largest > 0 else spectrum
     contrast = min(round(float(grid.std())), MAX_CONTRAST)
@@ -151,7 +151,12 @@ def _correlate_details(
     first: npt.NDArray[np.float32], second: npt.NDArray[np.float32], inside: npt.NDArray[np.bool_]
 ) -> float:
     counts = inside.copy()
-    for edge in (np.s_[:MARGIN_PX], np.s_[-MARGIN_PX:], np.s_[:, :MARGIN_PX], np.s_[:, -MARGIN_PX:]):
+    for edge in (
+        np.s_[:EDGE_PX],
+        np.s_[-EDGE_PX:],
+        np.s_[:, :EDGE_PX],
+        np.s_[:, -EDGE_PX:],
+    ):
         counts[edge] = False  # there the blur sees what lies outside
     a, b = ((t - cv2.GaussianBlur(t, (0, 0), SHADING_PX))[counts] for t in (first, second))
     if a.size == 0 or min(a.std(), b.std()) < MIN_DETAIL:

@@ -18,7 +18,7 @@ from segpipe.config.augment import Augment
 from segpipe.data.loading.augment import Augmenter
 from segpipe.data.store import Store
 
-NUM_THREADS = 2
+NUM_LOADING_THREADS = 2
 NUM_BATCHES_AHEAD = 2
 
 Batch = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
@@ -64,13 +64,13 @@ class TrainLoader:
         """
         cv2.setNumThreads(0)
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.store))
-        with ThreadPoolExecutor(NUM_THREADS) as pool:
+        with ThreadPoolExecutor(NUM_LOADING_THREADS) as pool:
             ahead: deque[tuple[Batch, list[Future[None]]]] = deque()
             for number in range(first_batch, self.batches_per_epoch):
                 indices = order[number * self.batch_size : (number + 1) * self.batch_size].tolist()
                 batch = self._empty(len(indices))
                 # A few samples a task: handing over each by itself costs as much as a tenth of making it.
-                work = [pool.submit(self._fill, batch, indices, epoch, n) for n in range(NUM_THREADS)]
+                work = [pool.submit(self._fill, batch, indices, epoch, n) for n in range(NUM_LOADING_THREADS)]
                 ahead.append((batch, work))
                 if len(ahead) > NUM_BATCHES_AHEAD:
                     yield _finished(*ahead.popleft())
@@ -95,8 +95,8 @@ class TrainLoader:
         return np.empty((*shape, 3), np.uint8), np.empty(shape, np.uint8)
 
     def _fill(self, batch: Batch, indices: list[int], epoch: int, number: int) -> None:
-        """Makes every NUM_THREADS-th sample of a batch, from `number` on."""
-        for position in range(number, len(indices), NUM_THREADS):
+        """Makes every NUM_LOADING_THREADS-th sample of a batch, from `number` on."""
+        for position in range(number, len(indices), NUM_LOADING_THREADS):
             self.make_sample(indices[position], epoch, batch[0][position], batch[1][position])
 
 

@@ -14,9 +14,9 @@ from segpipe.classes import IGNORE_INDEX
 from segpipe.data.masks.stray_pixels import COMPRESSED, EXPORT_AGAIN, EXPORT_LOSSLESS, RESIZED, is_along_edges
 from segpipe.faults import Fault, shown
 
-BYTE = 0xFF
+LOWEST_BYTE = 0xFF
 MIN_COLORS_OF_PHOTO = 1000
-FEW_UNITS, UNITS_OF_JPEG = 12, 40
+FEW_LEVELS, UNITS_OF_JPEG = 12, 40
 
 Color = tuple[int, int, int]
 
@@ -42,7 +42,7 @@ class Colors:
         parts = self.rgb.astype(np.int64)
         packed = parts[..., 0] << 16 | parts[..., 1] << 8 | parts[..., 2]
         packed_colors, positions, num_px = np.unique(packed, return_inverse=True, return_counts=True)
-        colors = np.stack([packed_colors >> 16, packed_colors >> 8 & BYTE, packed_colors & BYTE], axis=1)
+        colors = np.stack([packed_colors >> 16, packed_colors >> 8 & LOWEST_BYTE, packed_colors & LOWEST_BYTE], axis=1)
         return colors, positions.reshape(packed.shape), num_px
 
     @property
@@ -168,7 +168,7 @@ def _colors_of_compression(colors: Colors) -> Fault | None:
 
 def _few_units_off(colors: Colors) -> Fault | None:
     _, distances = colors.nearest
-    if distances.max() > FEW_UNITS:
+    if distances.max() > FEW_LEVELS:
         return None
     what = f"holds colours a few units off known ones: {colors.shown_unknown(has_nearest=True)}"
     mend = "A gamma or colour profile was applied, or the map is of another version: correct the map or export again"

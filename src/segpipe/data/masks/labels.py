@@ -27,7 +27,7 @@ from segpipe.data.images import (
     orientation_of,
 )
 from segpipe.data.masks.color_diagnosis import Colors, diagnose_colors
-from segpipe.data.masks.diagnosis import Values, diagnose_values, suspect_values
+from segpipe.data.masks.diagnosis import MAX_VALUE, Values, diagnose_values, suspect_values
 from segpipe.data.masks.histogram import count_values
 from segpipe.faults import Fault, Reading
 
@@ -35,7 +35,7 @@ INDEX_MODES = frozenset({"L", "P", "1"})
 INDEX_MODES_16_BIT = frozenset({"I;16", "I;16B", "I;16L", "I"})
 COLOR_MODES = frozenset({"RGB", "RGBA", "P"})
 SEVERAL_CHANNELS = frozenset({"RGB", "RGBA", "LA"})
-MAX_VALUE, OPAQUE = 0xFFFF, 255
+OPAQUE = 255
 MAX_COLORS_OF_MASK = 1000
 UNKNOWN = 0xFFFF
 

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from segpipe.choices import describe_validation_error
 from segpipe.classes import IGNORE_INDEX, MAX_NUM_CLASSES, ClassTable
-from segpipe.data.masks.labels import MAX_VALUE, ColorMask, IndexMask, Label
+from segpipe.data.masks.diagnosis import MAX_VALUE
+from segpipe.data.masks.labels import ColorMask, IndexMask, Label
 from segpipe.errors import SourceError
 
 Byte = Annotated[int, Field(ge=0, le=255)]

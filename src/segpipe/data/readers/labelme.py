@@ -34,7 +34,7 @@ EXTRACT = (
     'The image lies in the JSON as imageData; write it out: python -c "import base64, json, sys; d = '
     "json.load(open(sys.argv[1])); open(sys.argv[2], 'wb').write(base64.b64decode(d['imageData']))\" {json} {image}"
 )
-KINDS: dict[str, ShapeKind] = {kind: kind for kind in get_args(ShapeKind)}
+SHAPE_KINDS: dict[str, ShapeKind] = {kind: kind for kind in get_args(ShapeKind)}
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,9 @@ def _parse_shape(entry: Mapping[str, Any], index_of_label: Mapping[str, int], na
     label, points = entry.get("label"), entry.get("points")
     if not isinstance(label, str) or label not in index_of_label:
         return f"has the label {label!r}; {nearest(str(label), list(index_of_label))}"
-    kind = KINDS.get(str(entry.get("shape_type") or "polygon"))
+    kind = SHAPE_KINDS.get(str(entry.get("shape_type") or "polygon"))
     if kind is None:
-        return f"is a {entry['shape_type']!r}; possible: {', '.join(sorted(KINDS))}"
+        return f"is a {entry['shape_type']!r}; possible: {', '.join(sorted(SHAPE_KINDS))}"
     if not isinstance(points, bytes):
         return "has points that are no pairs of numbers"
     least, most = NUM_POINTS_OF_KIND[kind]

@@ -29,7 +29,7 @@ FOLDERS = ("train", "valid", "test")
 CLASS_FILE = "_classes.csv"
 COCO_FILE = "_annotations.coco.json"
 MASK_SUFFIX = "_mask"
-MAX_VALUE = 255
+MAX_INDEX = 255
 
 
 def _find_layout(root: Path) -> Path:
@@ -54,8 +54,8 @@ def _read_classes(path: Path) -> dict[int, str]:
         if reader.line_num == 1 or not any(row):
             continue
         value, name = (row[0].strip(), row[1].strip()) if len(row) == 2 else ("", "")
-        if not (value.isascii() and value.isdigit() and int(value) <= MAX_VALUE and name):
-            what = f"not a pixel value of 0..{MAX_VALUE} and a class: {', '.join(row)!r}"
+        if not (value.isascii() and value.isdigit() and int(value) <= MAX_INDEX and name):
+            what = f"not a pixel value of 0..{MAX_INDEX} and a class: {', '.join(row)!r}"
             raise AnnotationFileError(path, what, reader.line_num)
         if int(value) in names or name in names.values():
             raise AnnotationFileError(path, f"value {value} or class {name!r} stands there twice", reader.line_num)

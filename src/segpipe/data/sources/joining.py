@@ -24,7 +24,7 @@ from segpipe.faults import Reading, shown
 
 MAIN = ""
 CLASSES_KEY, IGNORE_KEY = "preprocess.classes", "preprocess.ignore"
-NUM_NAMES_SHOWN = 40
+NUM_CLASSES_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _common_classes(sources: Mapping[str, tuple[Path, Source]]) -> _ClassMap:
     (_, main), *_ = sources.values()
     if any(source.classes.names != main.classes.names for _, source in sources.values()):
         tables = [
-            f"  {_title(name, root)}: {shown(source.classes.names, NUM_NAMES_SHOWN)}"
+            f"  {_title(name, root)}: {shown(source.classes.names, NUM_CLASSES_SHOWN)}"
             for name, (root, source) in sources.items()
         ]
         head = f"{CLASSES_KEY}: the sources' classes or their order differ:"
@@ -197,7 +197,7 @@ def _check_map(
             wrong.append(f"{CLASSES_KEY}: {member!r} is named {len(named_in)} times: in {where}")
     if forgotten := [name for name in known if name not in places]:
         mend = f"put each into a class, or into {IGNORE_KEY}"
-        wrong.append(f"{CLASSES_KEY}: not named: {shown(forgotten, NUM_NAMES_SHOWN)}; {mend}")
+        wrong.append(f"{CLASSES_KEY}: not named: {shown(forgotten, NUM_CLASSES_SHOWN)}; {mend}")
     if wrong:
         raise ConfigError("\n".join(wrong))
 

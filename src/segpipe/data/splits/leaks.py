@@ -21,7 +21,7 @@ from segpipe.data.store import TEST, TRAIN, VAL
 from segpipe.errors import Problem
 from segpipe.faults import shown
 
-SPLITS = (TRAIN, VAL, TEST)
+SPLITS_IN_ORDER = (TRAIN, VAL, TEST)
 
 # Copies of images of the starter and of CamVid (compressed, resized, brightened, mirrored, cropped by 5%) agree in more
 # than 0.85 of their fingerprints and 0.97 of their details; of different streets, details agree in less than 0.6.
@@ -33,7 +33,7 @@ MIN_ALIKE_SHARE, MIN_NUM_NEIGHBOURS, CHANCE = 0.15, 10, 0.01
 BLOCK_SIZE = 1 << 20  # products held at once
 NUM_THUMBNAILS = 1 << 12  # kept, 4 KB each
 
-PAIR_HEIGHT_PX, GAP_PX, PAPER = 240, 6, 255
+PAIR_HEIGHT_PX, PAIR_GAP_PX, WHITE = 240, 6, 255
 
 Pixels = npt.NDArray[np.uint8]
 ReadImage = Callable[[int], Pixels]
@@ -113,7 +113,7 @@ def _find_same(samples: _Samples) -> Iterator[Leak]:
     rows = samples.manifest.reset_index(drop=True)
     rows = rows[rows.duplicated(columns, keep=False)]
     for _, members in rows.groupby(columns, sort=False):
-        indices = sorted(members.index, key=lambda i: (SPLITS.index(samples.splits[i]), samples.ids[i]))
+        indices = sorted(members.index, key=lambda i: (SPLITS_IN_ORDER.index(samples.splits[i]), samples.ids[i]))
         first, second = indices[0], indices[-1]
         names = shown([samples.name(i) for i in indices])
         masks = "with the same mask" if members["mask_sha256"].nunique() == 1 else "with different masks"
@@ -136,7 +136,7 @@ def _find_sequences(samples: _Samples) -> Iterator[Leak]:
         order = sorted(members.index, key=lambda i: order_naturally(samples.ids[i]))
         at_border = [(a, b) for a, b in itertools.pairwise(order) if samples.splits[a] != samples.splits[b]]
         first, second = max(at_border, key=lambda pair: samples.agreement(*pair))
-        sides = " and ".join(f"{split} ({counts[split]})" for split in SPLITS if counts[split])
+        sides = " and ".join(f"{split} ({counts[split]})" for split in SPLITS_IN_ORDER if counts[split])
         closest = f"{samples.name(first)} and {samples.name(second)}"
         what = f"stands in {sides}; next to each other are {closest}"
         mend = "Split by whole groups; `segpipe data split` proposes how"
@@ -191,9 +191,9 @@ def _find_candidates(samples: _Samples) -> Iterator[tuple[int, int, bool]]:
     """Finds for each sample of val and test the nearest of the splits before it, nearest first."""
     codes = pd.factorize(pd.Series(samples.groups))[0]
     splits = np.array(samples.splits)
-    for number, split in enumerate(SPLITS[1:], start=1):
+    for number, split in enumerate(SPLITS_IN_ORDER[1:], start=1):
         rows = np.flatnonzero((splits == split) & samples.is_telling)
-        columns = np.flatnonzero(np.isin(splits, SPLITS[:number]) & samples.is_telling)
+        columns = np.flatnonzero(np.isin(splits, SPLITS_IN_ORDER[:number]) & samples.is_telling)
         if columns.size:
             yield from find_alike(samples.vectors, codes, rows, columns)
 
@@ -252,7 +252,7 @@ def draw_pair(first: Pixels, second: Pixels) -> Pixels:
         (240, width, 3) uint8 RGB.
     """
     resized = [_resize(image) for image in (first, second)]
-    gap = np.full((PAIR_HEIGHT_PX, GAP_PX, 3), PAPER, np.uint8)
+    gap = np.full((PAIR_HEIGHT_PX, PAIR_GAP_PX, 3), WHITE, np.uint8)
     return np.hstack([resized[0], gap, resized[1]])
 
 

@@ -20,7 +20,7 @@ from segpipe.data.building import reuse, shards
 from segpipe.data.building.reuse import KEY, LastStore, find_keys, keep_store
 from segpipe.data.masks.labels import IndexMask
 from segpipe.data.sources.source import RawSample
-from segpipe.data.store import DESCRIPTION, MANIFEST, Store
+from segpipe.data.store import DATASET_FILE, MANIFEST, Store
 from segpipe.files import sha256_of_file
 
 MakeSample = Callable[..., Sample]
@@ -186,7 +186,7 @@ def test_a_damaged_shard_is_not_given_and_the_others_are(cache: Path, damage: st
 
 
 def _forget_description(cache: Path) -> None:
-    (cache / DESCRIPTION).unlink()
+    (cache / DATASET_FILE).unlink()
 
 
 def _forget_manifest(cache: Path) -> None:
@@ -200,13 +200,13 @@ def _change_manifest(cache: Path) -> None:
 def _be_another_store(cache: Path) -> None:
     manifest = pd.read_parquet(cache / MANIFEST).drop(columns=KEY)
     manifest.to_parquet(cache / MANIFEST, index=False)
-    description = json.loads((cache / DESCRIPTION).read_text())
+    description = json.loads((cache / DATASET_FILE).read_text())
     description["sha256"][MANIFEST] = sha256_of_file(cache / MANIFEST)
-    (cache / DESCRIPTION).write_text(json.dumps(description))
+    (cache / DATASET_FILE).write_text(json.dumps(description))
 
 
 def _fill_with_rubbish(cache: Path) -> None:
-    for name in (MANIFEST, DESCRIPTION):
+    for name in (MANIFEST, DATASET_FILE):
         (cache / name).write_bytes(b"\x89rubbish")
 
 
@@ -247,7 +247,7 @@ def test_what_is_no_longer_used_is_not_kept(cache: Path, tmp_path: Path, classes
     manifest = Store.open(cache).manifest[:2]
     keep_store(cache, tmp_path / "one", manifest, classes, "a licence")
     (shard,) = set(manifest["shard"])
-    assert list(content_of(cache)) == [DESCRIPTION, MANIFEST, f"shards/{shard}.bin"]
+    assert list(content_of(cache)) == [DATASET_FILE, MANIFEST, f"shards/{shard}.bin"]
     assert not (cache / "new").exists()
 
 

@@ -64,7 +64,7 @@ def test_the_stream_is_the_same_for_any_number_of_threads(
     store: Store, monkeypatch: pytest.MonkeyPatch, num_threads: int
 ) -> None:
     expected = _batches(store)
-    monkeypatch.setattr(loader, "NUM_THREADS", num_threads)
+    monkeypatch.setattr(loader, "NUM_LOADING_THREADS", num_threads)
     _assert_same(_batches(store), expected)
 
 

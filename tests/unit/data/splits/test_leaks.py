@@ -17,7 +17,15 @@ from PIL import Image
 
 from segpipe.config.params import load_config
 from segpipe.data.inspection.fingerprint import fingerprint
-from segpipe.data.splits.leaks import GAP_PX, MIN_AGREEMENT, PAIR_HEIGHT_PX, Leak, draw_pair, find_alike, find_leaks
+from segpipe.data.splits.leaks import (
+    MIN_AGREEMENT,
+    PAIR_GAP_PX,
+    PAIR_HEIGHT_PX,
+    Leak,
+    draw_pair,
+    find_alike,
+    find_leaks,
+)
 from segpipe.faults import KINDS
 
 REPOSITORY = Path(__file__).parents[4]
@@ -259,7 +267,7 @@ def test_the_search_finds_what_comparing_one_by_one_finds(block: int, monkeypatc
 def test_a_pair_is_drawn_side_by_side() -> None:
     white, black = np.full((480, 640, 3), 250, np.uint8), np.zeros((24, 10, 3), np.uint8)
     drawn = draw_pair(white, black)
-    assert drawn.shape == (PAIR_HEIGHT_PX, 320 + GAP_PX + 100, 3)
+    assert drawn.shape == (PAIR_HEIGHT_PX, 320 + PAIR_GAP_PX + 100, 3)
     assert drawn[0, 0].tolist() == [250] * 3
     assert drawn[0, 322].tolist() == [255] * 3
     assert drawn[-1, -1].tolist() == [0] * 3
