@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import json
+import sys
 from typing import Any
 
 from segpipe.cli.arguments import positive
@@ -84,6 +85,8 @@ def _show(options: argparse.Namespace) -> None:
         "options": ", ".join(f"{key}: {json.dumps(value)}" for key, value in defaults.items()) or "none",
         "parts": f"{', '.join(parts)} (for train.freeze and learning_rate_factors; theirs too, by dotted names)",
     }
-    print(inspect.cleandoc(MODELS.module_of(options.name).__doc__ or ""), end="\n\n")
+    # A size of an architecture has a file of its own, and its function comes from the architecture's.
+    for module in dict.fromkeys([MODELS.module_of(options.name), sys.modules[function.__module__]]):
+        print(inspect.cleandoc(module.__doc__ or ""), end="\n\n")
     print("\n".join(f"{key:12}{text}" for key, text in lines.items()), end="\n\n")
     print(inspect.cleandoc(function.__doc__ or ""))

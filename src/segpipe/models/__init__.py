@@ -11,6 +11,7 @@ any resolution (auxiliary heads, deep supervision), which the loss sees too.
 
 A name is the architecture's, then the encoder's where the file fixes it: `fcn8s_vgg16`. Where any encoder fits it is an
 option: `{name: pspnet, options: {encoder: resnet50}}`. What models share lies in `parts/`.
+An architecture of several names is a file there; each name's file holds what is its own: numbers and card.
 """
 
 import inspect

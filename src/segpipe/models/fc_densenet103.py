@@ -1,57 +1,12 @@
-"""FC-DenseNet103: dense blocks of 4 to 15 layers with 16 new channels each.
+"""FC-DenseNet103: dense blocks of 4 to 15 layers with 16 new channels each (section 4.1, tables 2 and 3).
 
-Source: Jegou, Drozdzal, Vazquez, Romero, Bengio, "The one hundred layers Tiramisu: fully convolutional DenseNets for
-semantic segmentation", CVPRW 2017, section 4.1, tables 2 and 3. Deviations: see `parts/fc_densenet.py`.
+Source and deviations: `parts/fc_densenet.py`.
 """
 
-from typing import Annotated
-
-from pydantic import Field
-from torch import nn
-
-from segpipe.models.parts.attention import check_attention
 from segpipe.models.parts.card import Card
-from segpipe.models.parts.fc_densenet import PAPER, FCDenseNet
-
-NUMS_LAYERS = (4, 5, 7, 10, 12, 15)
+from segpipe.models.parts.fc_densenet import PAPER, SMALL, fc_densenet_builder
 
 # The paper counts the running statistics too, as the sum in the authors' code does.
-CARD = Card("segpipe", PAPER, published=(11, 9.4e6), small={"growth": 4, "first_width": 8})
+CARD = Card("segpipe", PAPER, published=(11, 9.4e6), small=SMALL)
 
-
-def build_model(
-    *,
-    num_classes: int,
-    in_channels: int,
-    growth: Annotated[int, Field(ge=1)] = 16,
-    first_width: Annotated[int, Field(ge=1)] = 48,
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2,
-    checkpointing: bool = True,
-    attention: str | None = None,
-) -> nn.Module:
-    """Builds an `FCDenseNet`.
-
-    Args:
-        num_classes: channels of the output.
-        in_channels: channels of the images.
-        growth: channels that each layer adds.
-        first_width: channels of the first convolution.
-        dropout: probability with which a value is dropped in training.
-        checkpointing: whether a training computes parts of its forward pass again, to take less memory. The weights
-            that it gives are the same.
-        attention: name of an attention block, at the places where it belongs.
-
-    Raises:
-        ConfigError: there is no such attention block.
-    """
-    check_attention("fc_densenet103", attention, has_skips=True)
-    return FCDenseNet(
-        num_classes,
-        in_channels,
-        NUMS_LAYERS,
-        growth=growth,
-        first_width=first_width,
-        dropout=dropout,
-        checkpointing=checkpointing,
-        attention=attention,
-    )
+build_model = fc_densenet_builder("fc_densenet103", (4, 5, 7, 10, 12, 15), growth=16)

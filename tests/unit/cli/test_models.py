@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import segpipe.models
+import segpipe.models.parts.fcn
 from segpipe.cli import main
 from segpipe.models import list_models
 
@@ -58,6 +59,17 @@ def test_one_model_shows_options_and_parts(capsys: pytest.CaptureFixture[str]) -
     assert 'encoder: "resnet50"' in shown
     assert "encoder, decoder, head, auxiliary" in shown
     assert "weights: imagenet" in shown
+
+
+def test_a_size_is_shown_with_its_architecture(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "fcn16s_vgg16"]) == 0
+    shown = capsys.readouterr().out
+    assert (segpipe.models.parts.fcn.__doc__ or "") in shown
+    options = (
+        "pool4_scale: 1.0, width: 64, fc_width: 4096, batch_norm: false, dropout: 0.5, learn_last_upsampling: false"
+    )
+    assert f"{options}, attention: null" in shown
+    assert "pool4_scale: factor" in shown and "fc_width: channels" in shown
 
 
 def test_an_unknown_name_gives_the_three_nearest(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""docs/adding-a-model.md: the file that it shows is a model of the zoo as soon as it lies in the folder."""
+"""docs/adding-a-model.md: a file that it shows is a model of the zoo as soon as it lies in the folder."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ import pytest
 from model_contract import CHECKS
 
 import segpipe.models
+from segpipe.choices import MODELS
 from segpipe.config.train import Train
+from segpipe.errors import ConfigError
 from segpipe.models import list_models
 from segpipe.training.rehearsal import rehearse
 
-NAME = "two_convs"
+NAME, SIZE = "two_convs", "fc_densenet78"
 DOCUMENT = Path(__file__).parents[3] / "docs/adding-a-model.md"
 
 
 @pytest.fixture
 def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The document's model, in a folder that belongs to the package for the time of a test."""
-    source = re.search(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
-    assert source is not None
-    (tmp_path / f"{NAME}.py").write_text(source.group(1), encoding="utf-8")
+    """The document's model and its further size, in a folder that belongs to the package for the time of a test."""
+    sources = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    for name, source in zip((NAME, SIZE), sources, strict=True):
+        (tmp_path / f"{name}.py").write_text(source, encoding="utf-8")
     spec = segpipe.models.__spec__
     assert spec is not None and spec.submodule_search_locations is not None
     paths = [*spec.submodule_search_locations, str(tmp_path)]
@@ -33,12 +35,25 @@ def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(segpipe.models, "__path__", paths)
     importlib.invalidate_caches()
     yield NAME
-    sys.modules.pop(f"segpipe.models.{NAME}", None)
+    for name in (NAME, SIZE):
+        sys.modules.pop(f"segpipe.models.{name}", None)
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS.keys())
 def test_the_documents_model_keeps_the_contract(added: str, check: Callable[[str], None]) -> None:
     check(added)
+
+
+@pytest.mark.usefixtures("added")
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS.keys())
+def test_the_documents_size_keeps_the_contract(check: Callable[[str], None]) -> None:
+    check(SIZE)
+
+
+@pytest.mark.usefixtures("added")
+def test_a_message_about_the_size_names_it() -> None:
+    with pytest.raises(ConfigError, match=f"^model '{SIZE}': option attention: "):
+        MODELS.call(SIZE, {"attention": "sce"}, num_classes=2, in_channels=3)
 
 
 def test_it_is_listed_and_can_be_chosen(added: str, make_train_settings: Callable[..., Train]) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from segpipe.choices import MODELS
 from segpipe.errors import ConfigError
 from segpipe.models import read_card
-from segpipe.models.parts.smp import MatrixPool
+from segpipe.models.parts.smp.pooling import MatrixPool
 
 FIVE = {"decoder_channels": (16, 16, 8, 8, 8)}
 
@@ -159,6 +159,12 @@ def test_attention_refines_the_maps_that_the_decoder_takes(name: str, attention:
 def test_a_gate_needs_two_maps() -> None:
     with pytest.raises(ConfigError, match="model 'pspnet': option attention: 'gate' belongs between two feature maps"):
         build("pspnet", attention="gate")
+
+
+@pytest.mark.parametrize("name", [peer[0] for peer in PEERS])
+def test_a_message_names_the_model(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^model '{name}': option encoder: unknown encoder 'resnet33'"):
+        build(name, encoder="resnet33")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""FC-DenseNet, the "one hundred layers Tiramisu", which its three published sizes share.
+"""FC-DenseNet, the "one hundred layers Tiramisu", of which three sizes are published.
 
 Source: Jegou, Drozdzal, Vazquez, Romero, Bengio, "The one hundred layers Tiramisu: fully convolutional DenseNets for
 semantic segmentation", CVPRW 2017, figures 1 and 2, tables 1 and 2, section 3. Where these are silent, as the authors'
@@ -15,16 +15,20 @@ or each skip as a whole is gated by what the block below adds. Such a map is con
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import nn
 
-from segpipe.models.parts.attention import deepest_block, local_block, place_of, skip_gate
+from segpipe.models.parts.attention import check_attention, deepest_block, local_block, place_of, skip_gate
 from segpipe.models.parts.checkpointing import run_checkpointed
+from segpipe.models.parts.options import Build
 
 PAPER = (
     "Jegou et al., The one hundred layers Tiramisu: fully convolutional DenseNets for semantic segmentation, CVPRW 2017"
 )
+SMALL = {"growth": 4, "first_width": 8}
 
 
 class _Concatenated(nn.Sequential):
@@ -177,6 +181,56 @@ class FCDenseNet(nn.Module):
     def _run(self, module: nn.Module, features: list[torch.Tensor]) -> torch.Tensor:
         output_NCHW: torch.Tensor = run_checkpointed(module, *features) if self.checkpointing else module(*features)
         return output_NCHW
+
+
+def fc_densenet_builder(name: str, nums_layers: Sequence[int], *, growth: int) -> Build:
+    """Gives the `build_model` of one size.
+
+    Args:
+        name: of the model, for messages.
+        nums_layers: layers of each block on the way down, then of the bottom's block.
+        growth: default of the option.
+    """
+    default_growth = growth
+
+    def build_model(
+        *,
+        num_classes: int,
+        in_channels: int,
+        growth: Annotated[int, Field(ge=1)] = default_growth,
+        first_width: Annotated[int, Field(ge=1)] = 48,
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2,
+        checkpointing: bool = True,
+        attention: str | None = None,
+    ) -> nn.Module:
+        """Builds an `FCDenseNet`.
+
+        Args:
+            num_classes: channels of the output.
+            in_channels: channels of the images.
+            growth: channels that each layer adds.
+            first_width: channels of the first convolution.
+            dropout: probability with which a value is dropped in training.
+            checkpointing: whether a training computes parts of its forward pass again, to take less memory. The weights
+                that it gives are the same.
+            attention: name of an attention block, at the places where it belongs.
+
+        Raises:
+            ConfigError: there is no such attention block.
+        """
+        check_attention(name, attention, has_skips=True)
+        return FCDenseNet(
+            num_classes,
+            in_channels,
+            nums_layers,
+            growth=growth,
+            first_width=first_width,
+            dropout=dropout,
+            checkpointing=checkpointing,
+            attention=attention,
+        )
+
+    return build_model
 
 
 def _draw_weights(module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""What FCN-32s, FCN-16s and FCN-8s share: VGG16, class scores at one to three strides, and their sum at image size.
+"""FCN-32s, FCN-16s and FCN-8s: VGG16, class scores at one to three strides, and their sum at image size.
 
 Source: Long, Shelhamer and Darrell, "Fully convolutional networks for semantic segmentation", CVPR 2015, sections 4.1
 and 4.2, figure 3; the scales of skips are those of "at once" training in the TPAMI 2017 version's code.
@@ -11,17 +11,27 @@ Deviations:
 - The deepest score layer begins random; the paper's begins at zero, which gives the encoder no gradient in the first
   step. The scores of the skips begin at zero as in the paper.
 - The last up-sampling, fixed in the paper, can be learned (`learn_last_upsampling`).
-- VGG16 may have batch norms (`batch_norm`), as a help for trainings from random weights.
+- VGG16 may have batch norms (`batch_norm`), as a help for trainings from random weights. More: `parts/vgg16.py`.
 Attention, where asked for, refines the maps that are scored: fc7's, for 16s pool4's too, for 8s pool3's as well. Where
 it stands on pooled maps, their scores begin random: scores that begin at zero give it no gradient in the first step.
 """
 
+from collections.abc import Callable
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import nn
 
-from segpipe.models.parts.attention import Refinement, place_of
+from segpipe.models.parts.attention import Refinement, check_attention, place_of
+from segpipe.models.parts.options import Build, with_options_of
 from segpipe.models.parts.upsampling import bilinear_transposed_conv, crop_to, upsample_bilinear
 from segpipe.models.parts.vgg16 import FullyConvolutionalVGG16, check_width_is_published, list_stage_widths
+
+PAPER = "Long, Shelhamer and Darrell, Fully convolutional networks for semantic segmentation, CVPR 2015"
+SMALL = {"width": 8, "fc_width": 32}
+
+Scale = Annotated[float, Field(gt=0)]
 
 _DEEPEST_STRIDE_LOG2 = 5
 
@@ -89,39 +99,65 @@ class FCN(nn.Module):
         return crop_to(self.last_upsampling(scores_NCHW), images_NCHW)
 
 
-def build_fcn(
-    num_classes: int,
-    in_channels: int,
-    skip_scales: tuple[float, ...],
-    *,
-    pretrained: bool,
-    width: int,
-    fc_width: int,
-    batch_norm: bool,
-    dropout: float,
-    learn_last_upsampling: bool,
-    attention: str | None,
-) -> FCN:
-    """Builds an `FCN`; `pretrained` fills its encoder with torchvision's weights from ImageNet.
+def fcn_builder(name: str, skip_scales: Callable[..., tuple[float, ...]]) -> Build:
+    """Gives the `build_model` of one of the three.
 
-    Raises:
-        ConfigError: `pretrained` with another width than VGG16's.
+    Args:
+        name: of the model, for messages.
+        skip_scales: gives the scale of pool4, then that of pool3, as far as they are scored; its arguments are options.
     """
-    check_width_is_published(width, pretrained=pretrained)
-    module = FCN(
-        num_classes,
-        in_channels,
-        skip_scales,
-        width=width,
-        fc_width=fc_width,
-        batch_norm=batch_norm,
-        dropout=dropout,
-        learn_last_upsampling=learn_last_upsampling,
-        attention=attention,
-    )
-    if pretrained:
-        module.encoder.load_imagenet()
-    return module
+
+    @with_options_of(skip_scales)
+    def build_model(
+        *,
+        num_classes: int,
+        in_channels: int,
+        pretrained: bool,
+        width: Annotated[int, Field(ge=1)] = 64,
+        fc_width: Annotated[int, Field(ge=1)] = 4096,
+        batch_norm: bool = False,
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
+        learn_last_upsampling: bool = False,
+        attention: str | None = None,
+        **options: float,
+    ) -> nn.Module:
+        """Builds the network; by default as published.
+
+        Args:
+            num_classes: channels of the output.
+            in_channels: channels of the images.
+            pretrained: whether the encoder begins with VGG16's weights from ImageNet.
+            width: channels of VGG16's first stage; 2, 4, 8 and 8 times as many in the others. ImageNet's need 64.
+            fc_width: channels of fc6 and fc7; with another number than 4096 the two begin random in any case.
+            batch_norm: whether VGG16 has batch norms; the paper's has none.
+            dropout: share of fc6's and fc7's values that each training step leaves out.
+            learn_last_upsampling: whether the last enlargement, bilinear in the paper, is learned from there on.
+            attention: name of an attention block, on the maps that are scored.
+            options: the scales of the skips.
+
+        Raises:
+            ConfigError: `pretrained` with another width than 64, or there is no such attention block, or no place for
+                it.
+        """
+        scales = skip_scales(**options)
+        check_attention(name, attention, has_skips=len(scales) > 0)
+        check_width_is_published(width, pretrained=pretrained)
+        module = FCN(
+            num_classes,
+            in_channels,
+            scales,
+            width=width,
+            fc_width=fc_width,
+            batch_norm=batch_norm,
+            dropout=dropout,
+            learn_last_upsampling=learn_last_upsampling,
+            attention=attention,
+        )
+        if pretrained:
+            module.encoder.load_imagenet()
+        return module
+
+    return build_model
 
 
 def _set_to_zero(module: nn.Module) -> None:

@@ -1,10 +1,9 @@
-"""What all networks of smp share: encoders by name, what fits, sizes, weights from ImageNet, layers without a use."""
+"""Building a network of smp: what fits, sizes, weights from ImageNet, layers without a use."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import timm
@@ -13,67 +12,17 @@ from segmentation_models_pytorch import encoders
 from torch import nn
 
 from segpipe.errors import ConfigError
-from segpipe.models.parts.smp import (
-    IMAGENET,
-    PYRAMID_ENCODERS,
-    Architecture,
-    MatrixPool,
-    SmpSegmentation,
-    _remove_unused,
-    _Rescaling,
-    build_segmentation,
-    find_encoder,
-    find_statistics,
-    find_weights,
-    list_strides,
-)
+from segpipe.models.parts.smp import build_segmentation
+from segpipe.models.parts.smp.architecture import Architecture, list_strides
+from segpipe.models.parts.smp.network import SmpSegmentation
+from segpipe.models.parts.smp.trial import remove_unused
 
-FPN = Architecture("fpn", list_strides(range(2, 6)), PYRAMID_ENCODERS)
+FPN = Architecture("fpn", smp.FPN, list_strides(range(2, 6)))
 
 
 def build(encoder: str = "test_efficientnet", architecture: Architecture = FPN, **options: Any) -> SmpSegmentation:
     options = {"pretrained": False, "attention": None, "auxiliary": False} | options
-    return build_segmentation(architecture, smp.FPN, encoder=encoder, num_classes=5, in_channels=3, **options)
-
-
-# --- encoders by name
-
-
-@pytest.mark.parametrize(
-    ("encoder", "name"),
-    [
-        ("resnet18", "resnet18"),  # smp's list and timm's: smp's first
-        ("tu-resnet18", "tu-resnet18"),
-        ("convnext_tiny", "tu-convnext_tiny"),
-        ("vit_base_patch16_224.augreg_in21k", "tu-vit_base_patch16_224.augreg_in21k"),
-        ("seresnet18", "tu-seresnet18"),  # timm has it without weights
-        ("efficientnet-b0", "efficientnet-b0"),
-    ],
-)
-def test_an_encoder_is_smps_or_else_timms(encoder: str, name: str) -> None:
-    assert find_encoder("fpn", encoder) == name
-
-
-def test_where_smps_own_do_not_count_timms_come_first() -> None:
-    assert find_encoder("dpt", "resnet18", is_timm_only=True) == "tu-resnet18"
-    assert find_encoder("dpt", "mit_b0", is_timm_only=True) == "mit_b0"
-
-
-@pytest.mark.parametrize(
-    ("encoder", "nearest"),
-    [("resnet33", "'resnet34'"), ("tu-convnext_tni", "'convnext_tiny'"), ("resnet18.a1_in1", "'resnet18.a1_in1k'")],
-)
-def test_an_unknown_encoder_is_answered_with_the_three_nearest(encoder: str, nearest: str) -> None:
-    with pytest.raises(ConfigError, match="model 'fpn': option encoder: unknown encoder") as caught:
-        find_encoder("fpn", encoder)
-    assert nearest in str(caught.value)
-    assert str(caught.value).count(" or ") == 2
-
-
-def test_an_address_is_not_an_encoder() -> None:
-    """timm would download what such a name leads to, and build what it says."""
-    with pytest.raises(ConfigError, match="unknown encoder"):
-        find_encoder("fpn", "hf-hub:someone/something")
+    return build_segmentation(architecture, encoder=encoder, num_classes=5, in_channels=3, **options)
 
 
 def test_all_unknown_names_are_said_at_once() -> None:
@@ -82,20 +31,6 @@ def test_all_unknown_names_are_said_at_once() -> None:
 
 
 # --- weights from ImageNet
-
-
-@pytest.mark.parametrize(
-    ("name", "weights"),
-    [
-        ("resnet18", "imagenet"),  # before ssl and swsl
-        ("dpn92", "imagenet+5k"),
-        ("resnext101_32x16d", "instagram"),  # there is none else that begins with imagenet
-        ("tu-resnet18", True),
-        ("tu-resnet18.a1_in1k", True),
-    ],
-)
-def test_weights_are_those_that_the_library_has(name: str, weights: str | bool) -> None:
-    assert find_weights("fpn", name) == weights
 
 
 def test_an_encoder_without_weights_is_refused_before_anything_is_built() -> None:
@@ -188,7 +123,7 @@ def test_an_encoder_made_for_one_size_is_told_that_there_are_others() -> None:
 
 
 def test_maps_of_other_strides_than_the_decoder_takes_are_named() -> None:
-    shifted = Architecture("fpn", ({2: 4, 3: 8, 4: 16, 5: 16},), "nothing")
+    shifted = Architecture("fpn", smp.FPN, ({2: 4, 3: 8, 4: 16, 5: 16},), "nothing")
     with pytest.raises(ConfigError) as caught:
         build(architecture=shifted)
     assert str(caught.value) == (
@@ -203,7 +138,7 @@ def test_layers_without_a_use_are_taken_out() -> None:
     module.half = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
     module.token = nn.Parameter(torch.zeros(1))
     unused = {"unused.weight", "unused.bias", "half.1.weight", "half.1.bias", "token"}
-    _remove_unused(module, unused)
+    remove_unused(module, unused)
     assert set(module.state_dict()) == {"used.weight", "used.bias", "half.0.weight", "half.0.bias", "token"}
     assert [key for key, parameter in module.named_parameters() if not parameter.requires_grad] == ["token"]
 
@@ -242,58 +177,3 @@ def test_auxiliary_logits_lie_where_the_logits_lie() -> None:
     logits, auxiliary = network(images[..., :40, :50])
     assert logits.shape == auxiliary.shape == (2, 5, 40, 50)
     assert isinstance(network.eval()(images), torch.Tensor)
-
-
-# --- pooling
-
-
-def pool_slowly(features: np.ndarray[Any, Any], num_cells: int) -> np.ndarray[Any, Any]:
-    """Means over rows floor(i * H / n) to ceil((i + 1) * H / n), cell by cell."""
-    height, width = features.shape[-2:]
-    pooled = np.zeros((*features.shape[:2], num_cells, num_cells))
-    for row in range(num_cells):
-        for column in range(num_cells):
-            top, bottom = row * height // num_cells, int(np.ceil((row + 1) * height / num_cells))
-            left, right = column * width // num_cells, int(np.ceil((column + 1) * width / num_cells))
-            pooled[..., row, column] = features[..., top:bottom, left:right].mean(axis=(-2, -1))
-    return pooled
-
-
-@pytest.mark.parametrize("num_cells", [1, 2, 3, 6])
-@pytest.mark.parametrize("size", [(1, 1), (2, 5), (6, 12), (13, 7)])
-def test_pooling_by_matrices_is_adaptive_pooling(num_cells: int, size: tuple[int, int]) -> None:
-    features = torch.randn(2, 3, *size, dtype=torch.float64)
-    pooled = MatrixPool(num_cells)(features)
-    np.testing.assert_allclose(pooled.numpy(), pool_slowly(features.numpy(), num_cells), atol=1e-12)
-    torch.testing.assert_close(pooled, nn.AdaptiveAvgPool2d(num_cells)(features))
-
-
-def test_gradient_of_pooling_by_matrices() -> None:
-    features = torch.randn(1, 2, 5, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(MatrixPool(3), features)
-
-
-@pytest.mark.parametrize(
-    ("name", "black", "white"),
-    [
-        ("tu-test_vit", -1.0, 1.0),  # timm: mean and deviation 0.5
-        ("tu-xception65", -1.0, 1.0),
-        ("inceptionv4", -1.0, 1.0),
-        ("dpn68", -0.0167 * 124, 0.0167 * 131),  # of the red channel
-        ("resnet34", None, None),
-        ("tu-resnet34", None, None),
-    ],
-)
-def test_an_encoder_sees_images_normalised_as_in_its_own_training(
-    name: str, black: float | None, white: float | None
-) -> None:
-    statistics = find_statistics(name)
-    assert (statistics == IMAGENET) == (black is None)
-    if black is None:
-        return
-    rescaling = _Rescaling(statistics)
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in IMAGENET)
-    for value, expected in ((0.0, black), (1.0, white)):
-        red = rescaling((torch.full((1, 3, 2, 2), value) - mean) / std)[0, 0]
-        torch.testing.assert_close(red, torch.full((2, 2), expected), rtol=1e-4, atol=1e-4)
-    assert not rescaling.state_dict()
