@@ -72,7 +72,7 @@ from segpipe.config.params import load_config
 from segpipe.data.loading.loader import TrainLoader
 from segpipe.data.store import Store
 from segpipe.inference.device import keep_freed_memory, make_repeatable
-from segpipe.training.fit import Fit, fit
+from segpipe.training.loop import Fit, fit
 from segpipe.inference.network import build_network
 from segpipe.losses.cross_entropy import build_loss
 

@@ -26,7 +26,7 @@ from segpipe.data.store import Store
 from segpipe.inference.cost import without_content
 from segpipe.inference.network import build_network
 from segpipe.models import has_pretrained
-from segpipe.training.fit import BEST_WEIGHTS, Fit, fit
+from segpipe.training.loop import BEST_WEIGHTS, Fit, fit
 from segpipe.training.objective import make_objective
 from segpipe.training.optim import make_optimizer, make_plateau, make_schedule
 from segpipe.training.parameters import freeze

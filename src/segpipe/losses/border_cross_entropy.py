@@ -10,7 +10,7 @@ from pydantic import Field
 from segpipe.classes import IGNORE_INDEX
 from segpipe.errors import ConfigError
 from segpipe.losses.parts.border_map import measure_closeness
-from segpipe.losses.parts.weighted_mean import take_weighted_mean, weigh_pixels, widen
+from segpipe.losses.parts.weighted_sum import take_weighted_mean, weigh_pixels, widen
 
 
 def build_loss(

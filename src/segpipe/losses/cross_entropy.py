@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from segpipe.classes import IGNORE_INDEX
-from segpipe.losses.parts.weighted_mean import take_weighted_mean, weigh_pixels, widen
+from segpipe.losses.parts.weighted_sum import take_weighted_mean, weigh_pixels, widen
 
 
 def build_loss(

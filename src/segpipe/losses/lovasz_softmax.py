@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from segpipe.classes import IGNORE_INDEX
-from segpipe.losses.parts.weighted_mean import take_weighted_mean, widen
+from segpipe.losses.parts.weighted_sum import take_weighted_mean, widen
 
 # The bits of floats that are not negative sort as the floats do, and torch sorts integers from the smallest four times
 # as fast as it sorts floats.

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 
 from segpipe.losses.parts.overlap import measure_overlap
-from segpipe.losses.parts.weighted_mean import take_weighted_mean
+from segpipe.losses.parts.weighted_sum import take_weighted_mean
 
 
 def build_loss(

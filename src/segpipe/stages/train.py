@@ -33,7 +33,7 @@ from segpipe.tracking.registered import PINNED_WEIGHTS, fetch_address
 from segpipe.tracking.run import WEIGHTS as WEIGHTS_TAG
 from segpipe.tracking.run import Description, track
 from segpipe.training.checkpoint import Progress
-from segpipe.training.fit import BEST_WEIGHTS, LAST_WEIGHTS, Fit, Interrupted, MetricSink, fit
+from segpipe.training.loop import BEST_WEIGHTS, LAST_WEIGHTS, Fit, Interrupted, MetricSink, fit
 from segpipe.training.objective import make_objective
 from segpipe.training.rehearsal import rehearse
 from segpipe.training.weights import Given, InitialWeights, make_network

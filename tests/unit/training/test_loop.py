@@ -24,9 +24,9 @@ from segpipe.files import sha256_of_file
 from segpipe.inference import tiles
 from segpipe.inference.evaluate import evaluate
 from segpipe.inference.network import build_network, normalize
-from segpipe.training import fit as fit_module
+from segpipe.training import loop
 from segpipe.training.checkpoint import CHECKPOINT, PREVIOUS, Progress, read_checkpoint
-from segpipe.training.fit import BEST_WEIGHTS, LAST_WEIGHTS, Fit, Interrupted, fit
+from segpipe.training.loop import BEST_WEIGHTS, LAST_WEIGHTS, Fit, Interrupted, fit
 from segpipe.training.objective import make_objective
 
 CPU = torch.device("cpu")
@@ -101,7 +101,7 @@ def _script_evaluations(monkeypatch: pytest.MonkeyPatch, mean_ious: list[float])
         module.eval()
         return SimpleNamespace(loss=1.0, mean_iou=next(script))
 
-    monkeypatch.setattr(fit_module, "evaluate", scripted)
+    monkeypatch.setattr(loop, "evaluate", scripted)
 
 
 def test_each_epoch_is_reported_and_a_network_is_kept(make_job: Callable[..., Fit], store: Store) -> None:
@@ -310,7 +310,7 @@ def test_the_best_epoch_is_kept_not_the_last(make_job: Callable[..., Fit], monke
         mean_iou = [0.3, 0.5, 0.5, 0.4][len(states) - 1]
         return SimpleNamespace(loss=1.0, mean_iou=mean_iou)
 
-    monkeypatch.setattr(fit_module, "evaluate", remember)
+    monkeypatch.setattr(loop, "evaluate", remember)
     job = make_job("a", epochs=4)
     progress = fit(job)
     assert (progress.best_epoch, progress.best_mean_iou) == (2, 0.5)  # the first of two equals

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from segpipe.classes import IGNORE_INDEX
-from segpipe.losses.parts.weighted_mean import take_weighted_mean, weigh_pixels, widen
+from segpipe.losses.parts.weighted_sum import take_weighted_mean, weigh_pixels, widen
 
 
 def test_a_mean_by_hand() -> None:
