@@ -27,7 +27,7 @@ def build_loss(
     Which classes: cells or other things that nearly touch each other on a background, as in the paper, are
     `object_classes: [1]`, say: the gaps between them count more. Left out, the components of all classes are objects:
     in a street scene, where they do touch, both sides of every border then count more, and void is no object but the
-    objects beside a band of void are still near to each other.
+    objects on both sides of a band of void are still near to each other.
 
     The map is computed from the target that the loss is given, so it fits every zoom, crop and flip, and `sigma_px` is
     in that target's pixels: a training at half resolution draws borders twice as wide in the scene. An object cut by
