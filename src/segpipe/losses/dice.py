@@ -13,7 +13,7 @@ from segpipe.losses.parts.weighted_sum import Loss, weigh_classes
 def build_loss(*, class_weights: torch.Tensor, smooth: Annotated[float, Field(gt=0)] = 1.0) -> Loss:
     """Gives L = 1 - weighted mean over classes of (2 sum_i p_i g_i + s) / (sum_i p_i + sum_i g_i + s).
 
-    Sums run over the labelled pixels of the whole batch; only classes that occur in it count. The terms are the
+    Sums run over the labelled pixels of the whole batch; only classes that occur in it count. The items are the
     classes: where a step has several micro batches, it takes the weighted mean over the classes of all of them, and
     each ratio is of one micro batch's pixels. That is another loss than the one of the same images in one batch.
 
@@ -21,7 +21,7 @@ def build_loss(*, class_weights: torch.Tensor, smooth: Annotated[float, Field(gt
     Sudre et al., DLMIA 2017, and with more than two classes.
 
     Args:
-        class_weights: (num_classes,) float32, positive; weigh the classes' terms in the mean.
+        class_weights: (num_classes,) float32, positive; weigh the classes in the mean.
         smooth: s, in pixels.
     """
 

@@ -19,8 +19,8 @@ def build_loss(*, class_weights: torch.Tensor, per_image: bool = False) -> Loss:
     Only classes that occur count. Sorted from the largest, the errors are weighted by what each adds to 1 - IoU, which
     is seen as fixed by the gradient (the extension is linear while the order stays).
 
-    The terms are the images with `per_image`, else the classes. Where a step has several micro batches, the images of
-    all of them are its terms, which is the loss of the same images in one batch; without `per_image` it is the weighted
+    The items are the images with `per_image`, else the classes. Where a step has several micro batches, the images of
+    all of them are its items, which is the loss of the same images in one batch; without `per_image` it is the weighted
     mean over the classes of each micro batch, whose pixels are sorted by themselves: that is another loss.
 
     Source: Berman, Rannen Triki, Blaschko, "The Lovasz-softmax loss", CVPR 2018, equations 8, 9, 11 and algorithm 1.
@@ -28,7 +28,7 @@ def build_loss(*, class_weights: torch.Tensor, per_image: bool = False) -> Loss:
     as differences of neighbours, which lose most digits in a batch of many pixels.
 
     Args:
-        class_weights: (num_classes,) float32, positive; weigh the classes' terms in the mean.
+        class_weights: (num_classes,) float32, positive; weigh the classes in the mean.
         per_image: the loss of each image that has a label, then their mean; else one loss of all pixels together.
     """
 

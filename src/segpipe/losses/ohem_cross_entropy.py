@@ -24,7 +24,7 @@ def build_loss(
     them all that are exactly as hard as the last of them: the choice then hangs on no order of sorting. Which pixels
     are hard is seen as fixed by the gradient. `threshold: 1, min_kept_share: 1` is `cross_entropy`.
 
-    The whole batch is one term, which weighs what all its labelled pixels weigh: which pixels are hard is known only
+    The whole batch is one item, which weighs what all its labelled pixels weigh: which pixels are hard is known only
     after the network has seen them. Where a step has several micro batches, each chooses its own hard pixels, and the
     step takes the mean of the micro batches' losses, weighted by their labelled pixels. That is another loss than the
     one of the same images in one batch, unless all pixels are hard.

@@ -29,7 +29,7 @@ def build_loss(
     focal Tversky loss", ISBI 2019, equation 4, who take 0.75. Deviations: more than two classes, and s.
 
     Args:
-        class_weights: (num_classes,) float32, positive; weigh the classes' terms in the mean.
+        class_weights: (num_classes,) float32, positive; weigh the classes in the mean.
         alpha: weight of false alarms.
         beta: weight of misses.
         smooth: s, in pixels.

@@ -22,7 +22,7 @@ from segpipe.training.step import add_gradients, take_step
 
 NUM_IMAGES, NUM_CLASSES, SIDE_PX = 8, 3, 12
 CLASS_WEIGHTS = torch.tensor([0.5, 1.0, 4.0])
-# Losses of which a term takes all pixels of its batch together; that of any other is one batch however it is cut.
+# Losses of which an item takes all pixels of its batch together; that of any other is one batch however it is cut.
 OF_A_BATCH = {"dice", "tversky", "lovasz_softmax", "ohem_cross_entropy"}
 EVERY_LOSS: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in LOSSES.names()]
 OF_PARTS: list[tuple[str, dict[str, Any]]] = [

@@ -1,6 +1,6 @@
 """What a loss is made of: costs and their weights, summed up so that batches can be put together.
 
-The loss of a batch is sum_k w_k c_k / sum_k w_k. What a term k is, the loss says: a pixel, a class, an image. The
+The loss of a batch is sum_k w_k c_k / sum_k w_k. What an item k is, the loss says: a pixel, a class, an image. The
 weights follow from the target alone; `segpipe.losses` says why.
 """
 
@@ -25,7 +25,7 @@ class WeightedSum:
     weight: torch.Tensor
 
     def __add__(self, other: "WeightedSum") -> "WeightedSum":
-        """Gives the sum over the terms of both."""
+        """Gives the sum over the items of both."""
         return WeightedSum(self.sum + other.sum, self.weight + other.weight)
 
     def mean(self) -> torch.Tensor:
