@@ -24,6 +24,7 @@ from torchvision.transforms import v2
 from segpipe.classes import IGNORE_INDEX
 from segpipe.data.store import Store
 from segpipe.inference.evaluate import evaluate
+from segpipe.losses.cross_entropy import build_loss
 from segpipe.metrics.parts.scores import score
 from segpipe.models.lraspp_mobilenet_v3_large import build_model
 
@@ -90,9 +91,8 @@ def train(module: nn.Module, loader: DataLoader[Pair], seconds: float) -> int:
 
 def report(title: str, module: nn.Module, store: Store) -> None:
     """Prints the scores on a split."""
-    loss = nn.CrossEntropyLoss(ignore_index=IGNORE_INDEX)
-    confusions = evaluate(module, store, loss, torch.device("cpu")).confusions
-    scores = score({"confusion": confusions}, store.classes.names)
+    terms = [(1.0, build_loss(class_weights=torch.ones(store.classes.num_classes)))]
+    scores = score(evaluate(module, store, terms).evidence, store.classes.names)
     classes = "  ".join(f"{name} {-1 if iou is None else iou:.3f}" for name, iou in scores["iou"].items())
     overall = f"mIoU {scores['mean_iou']:.4f}  pixel accuracy {scores['pixel_accuracy']:.4f}"
     print(f"{title}: {overall}\n  {classes}", flush=True)

@@ -12,16 +12,17 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import ConstantLR
 from torch.optim.swa_utils import AveragedModel
 
 from segpipe.config.train import LossTerm
 from segpipe.inference.device import keep_freed_memory, make_repeatable
 from segpipe.inference.network import build_network
-from segpipe.training.checkpoint import CHECKPOINT, BestWeights, Progress, load_checkpoint, save_checkpoint
+from segpipe.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from segpipe.training.objective import make_objective
+from segpipe.training.state import TrainState
 
 NUM_CLASSES, NUM_THREADS, AUXILIARY_WEIGHT = 11, 2, 0.4
 DEFAULT_MODELS = ("compact_fpn", "fcn_resnet50")
@@ -34,23 +35,24 @@ def measure(model_name: str, options: argparse.Namespace, folder: Path) -> dict[
     module = build_network(model_name, {}, NUM_CLASSES).train()
     optimizer = torch.optim.AdamW(module.parameters())
     objective = make_objective([LossTerm(name="cross_entropy")], AUXILIARY_WEIGHT, torch.ones(NUM_CLASSES))
-    average, best = AveragedModel(module, use_buffers=True), BestWeights()
-    parts: dict[str, Any] = {"module": module, "optimizer": optimizer, "average": average, "best": best}
+    average = AveragedModel(module, use_buffers=True)
+    state = TrainState(module, optimizer, ConstantLR(optimizer), average=average)
     images = torch.randn(options.batch, 3, *options.size).contiguous(memory_format=torch.channels_last)
     target = torch.randint(NUM_CLASSES, (options.batch, *options.size))
 
     def step() -> None:
-        loss, _ = objective.of_outputs(module(images), target)
+        (share,) = objective.shares_of([target])
+        loss, _ = share.of_outputs(module(images))
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
     step()  # gives the optimiser its state
-    best.keep(module)
+    state.best.keep(module)
     works: dict[str, Callable[[], object]] = {
         "step": step,
-        "write": lambda: save_checkpoint(folder, Progress(), parts),
-        "read": lambda: load_checkpoint(folder, parts),
+        "write": lambda: save_checkpoint(folder, state),
+        "read": lambda: load_checkpoint(folder, state),
     }
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(options.rounds):

@@ -36,7 +36,7 @@ from segpipe.data.loading import loader as loader_module
 from segpipe.data.loading.loader import TrainLoader
 from segpipe.data.store import SHARDS, Store, write_manifest
 from segpipe.inference.device import keep_freed_memory
-from segpipe.inference.network import normalize
+from segpipe.inference.logits import normalize
 from segpipe.training.prefetch import send_ahead
 from starter_data import CLASS_COLORS, CLASS_NAMES
 from starter_data.rendered_set import write_rendered_set

@@ -14,10 +14,11 @@ from segmentation_models_pytorch import losses as peers
 
 from segpipe.choices import LOSSES
 from segpipe.classes import IGNORE_INDEX
+from segpipe.losses.parts.weighted_sum import Loss
 
 BATCH, NUM_CLASSES, HEIGHT, WIDTH = 8, 11, 360, 480
 NUM_THREADS, NUM_ROUNDS = 1, 5
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Mean = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def _ohem(logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
@@ -31,7 +32,7 @@ def _ohem(logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
     return cost[labelled][probability < threshold].mean()
 
 
-PEERS: dict[str, Loss] = {
+PEERS: dict[str, Mean] = {
     "cross_entropy": lambda x, y: F.cross_entropy(x, y, weight=torch.ones(NUM_CLASSES), ignore_index=IGNORE_INDEX),
     "ohem_cross_entropy": _ohem,
     "focal": peers.FocalLoss("multiclass", ignore_index=IGNORE_INDEX),
@@ -41,7 +42,11 @@ PEERS: dict[str, Loss] = {
 }
 
 
-def measure(loss: Loss, logits: torch.Tensor, target: torch.Tensor) -> float:
+def _mean_of(loss: Loss) -> Mean:
+    return lambda logits_NCHW, target_NHW: loss(logits_NCHW, target_NHW).mean()
+
+
+def measure(loss: Mean, logits: torch.Tensor, target: torch.Tensor) -> float:
     """Gives the milliseconds of a forward and a backward pass."""
     logits = logits.detach().requires_grad_()
     started = time.perf_counter()
@@ -59,7 +64,7 @@ def main() -> None:
     target[:, :20] = IGNORE_INDEX
     print(f"{BATCH}x{NUM_CLASSES}x{HEIGHT}x{WIDTH}, channels-last, {NUM_THREADS} thread, medians of {NUM_ROUNDS}")
     for name, peer in PEERS.items():
-        ours: Loss = LOSSES.call(name, class_weights=torch.ones(NUM_CLASSES))
+        ours = _mean_of(LOSSES.call(name, class_weights=torch.ones(NUM_CLASSES)))
         pairs = [(measure(ours, logits, target), measure(peer, logits, target)) for _ in range(NUM_ROUNDS)]
         our_ms, peer_ms = (statistics.median(times) for times in zip(*pairs, strict=True))
         print(

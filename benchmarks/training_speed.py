@@ -51,19 +51,20 @@ def measure(style: str, model_name: str, options: argparse.Namespace) -> dict[st
 
     from segpipe.config.train import LossTerm
     from segpipe.inference.device import keep_freed_memory, make_repeatable
-    from segpipe.inference.network import MEAN_RGB, STD_RGB, build_network, to_input
+    from segpipe.inference.logits import MEAN_RGB, STD_RGB, to_input
+    from segpipe.inference.network import build_network
     from segpipe.training.objective import make_objective
 
     device = torch.device(options.device)
     weights = torch.ones(NUM_CLASSES, device=device)
-    minimised: Callable[[Any, Any], tuple[Any, ...]]
+    minimised: Callable[[Any, Any], tuple[Any, ...]] = lose_plainly
     if style == "segpipe":
-        minimised = make_objective([LossTerm(name="cross_entropy")], AUXILIARY_WEIGHT, weights).of_outputs
+        objective = make_objective([LossTerm(name="cross_entropy")], AUXILIARY_WEIGHT, weights)
+        minimised = lambda outputs, target_NHW: objective.shares_of([target_NHW])[0].of_outputs(outputs)  # noqa: E731
         keep_freed_memory()
         make_repeatable(0, NUM_THREADS)
         module = build_network(model_name, OPTIONS.get(model_name, {}), NUM_CLASSES).to(device)
     else:
-        minimised = lose_plainly
         torch.set_num_threads(NUM_THREADS)
         module = build_plainly(model_name).to(device)
     optimizer = torch.optim.AdamW(module.parameters())

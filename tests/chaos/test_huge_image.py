@@ -30,7 +30,7 @@ from samples import Sample, write_store
 from segpipe.classes import ClassTable
 from starter_data.rendered_set import write_rendered_set
 from starter_data import CLASS_COLORS, CLASS_NAMES
-from segpipe.inference.network import DESCRIPTION, WEIGHTS, build_network
+from segpipe.inference.network import MODEL_DESCRIPTION, MODEL_WEIGHTS, build_network
 from segpipe.files import sha256_of_file
 
 side_px = int(sys.argv[1])
@@ -52,13 +52,13 @@ model = pathlib.Path("model")
 model.mkdir()
 torch.manual_seed(0)
 network = build_network("compact_fpn", {}, classes.num_classes)
-save_file({key: value.contiguous() for key, value in network.state_dict().items()}, model / WEIGHTS)
+save_file({key: value.contiguous() for key, value in network.state_dict().items()}, model / MODEL_WEIGHTS)
 document = {
     "model": {"name": "compact_fpn", "options": {}},
     "classes": classes.to_json(),
-    "weights_sha256": sha256_of_file(model / WEIGHTS),
+    "weights_sha256": sha256_of_file(model / MODEL_WEIGHTS),
 }
-(model / DESCRIPTION).write_text(json.dumps(document))
+(model / MODEL_DESCRIPTION).write_text(json.dumps(document))
 """
 
 # As the stage trains: the starter's settings, four steps of which each sees the huge image, a validation on it, and
@@ -72,9 +72,11 @@ from segpipe.config.params import load_config
 from segpipe.data.loading.loader import TrainLoader
 from segpipe.data.store import Store
 from segpipe.inference.device import keep_freed_memory, make_repeatable
-from segpipe.training.fit import Fit, fit
+from segpipe.training.loop import Fit, fit
 from segpipe.inference.network import build_network
 from segpipe.losses.cross_entropy import build_loss
+from segpipe.reports.overlay import side_by_side
+from segpipe.training.objective import Objective
 
 
 class Sink:
@@ -83,8 +85,8 @@ class Sink:
     def log_metrics(self, metrics, epoch):
         pass
 
-    def log_image(self, name, image, epoch):
-        self.pictures.append(image.shape)
+    def log_prediction(self, name, image, truth, prediction, epoch):
+        self.pictures.append(side_by_side(image, [truth, prediction], store.classes).shape)
 
 
 keep_freed_memory()
@@ -96,8 +98,8 @@ loss = build_loss(class_weights=torch.ones(store.classes.num_classes))
 loader = TrainLoader(store.of_split("train"), settings.augment, settings.batch_size, settings.seed)
 folder = pathlib.Path("trained")
 folder.mkdir()
-device = torch.device("cpu")
-progress = fit(Fit(network, loss, loader, store.of_split("val"), settings, device, folder, Sink(), lambda: False))
+objective = Objective(((1.0, loss),), auxiliary_weight=0.4)
+progress = fit(Fit(network, objective, loader, store.of_split("val"), settings, folder, Sink(), lambda: False))
 assert loader.batches_per_epoch == 1, loader
 assert Sink.pictures == [(2000, 6000, 3)], Sink.pictures
 print(json.dumps(progress.history))

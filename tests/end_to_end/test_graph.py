@@ -140,7 +140,7 @@ def test_what_decides_no_result_runs_nothing(finished: Project) -> None:
         ("models/unet.py", ("train", "evaluate")),
         ("models/parts/vgg16.py", ("train", "evaluate")),
         ("losses/dice.py", ("train", "evaluate")),
-        ("training/fit.py", ("train",)),
+        ("training/loop.py", ("train",)),
         ("inference/network.py", ("train", "evaluate")),
         ("metrics/mean_iou.py", ("train", "evaluate", "register")),
         ("metrics/new.py", ("evaluate", "register")),

@@ -57,8 +57,8 @@ def test_a_champion_of_other_validation_images_is_measured_again_by_its_own_code
     fabricate_challenger(finished, 1.0)
     finished.change_params("register.block_length", 1)
     # Today's sources hold another network: that must not matter to the champion.
-    network = finished.root / "src/segpipe/inference/network.py"
-    network.write_text(network.read_text(encoding="utf-8").replace("logits_NCHW.max(dim=1)", "1 / 0"), encoding="utf-8")
+    logits = finished.root / "src/segpipe/inference/logits.py"
+    logits.write_text(logits.read_text(encoding="utf-8").replace("logits_NCHW.max(dim=1)", "1 / 0"), encoding="utf-8")
 
     registration = register(finished)
 

@@ -36,10 +36,10 @@ def test_the_served_model_makes_the_confusions_of_the_evaluate_stage(original: P
 def test_it_is_the_code_in_the_models_folder_that_predicts(original: Project, tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(served_model_of(original), model)
-    network = model / "code/segpipe/inference/network.py"
-    code = network.read_text(encoding="utf-8")
+    logits = model / "code/segpipe/inference/logits.py"
+    code = logits.read_text(encoding="utf-8")
     assert "logits_NCHW.max(dim=1)" in code
-    network.write_text(code.replace("logits_NCHW.max(dim=1)", "logits_NCHW[:, :1].max(dim=1)"), encoding="utf-8")
+    logits.write_text(code.replace("logits_NCHW.max(dim=1)", "logits_NCHW[:, :1].max(dim=1)"), encoding="utf-8")
     store = Store.open(original.root / "build/dataset").of_split("val")
     confusions = confusions_of_served(Runnable(model), store.classes.names, store)
     assert confusions[:, :, 1:].sum() == 0  # the first class, whatever the image

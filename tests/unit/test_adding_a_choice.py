@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from unit.data.readers import layouts
 
-from segpipe.choices import METRICS, READERS
+from segpipe.choices import LOSSES, METRICS, READERS
+from segpipe.classes import IGNORE_INDEX
 from segpipe.data.sources.source import Source
 from segpipe.metrics.parts.scores import list_labels, score
 
@@ -52,6 +54,15 @@ def run_shown_test(place: str) -> None:
     assert tests
     for test in tests:
         test()
+
+
+def test_the_loss_can_be_built_by_its_name(add: Callable[[str], None]) -> None:
+    add("src/segpipe/losses/brier.py")
+    loss = LOSSES.call("brier", class_weights=torch.ones(2))
+    void = torch.full((1, 1, 1), IGNORE_INDEX)
+    assert (loss.weigh(void) == 0).all()
+    assert float(loss(torch.zeros(1, 2, 1, 1), void).mean()) == 0
+    run_shown_test("tests/unit/losses/test_brier.py")
 
 
 def test_the_metric_is_computed_and_named(add: Callable[[str], None]) -> None:

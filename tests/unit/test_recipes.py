@@ -26,14 +26,13 @@ from segpipe.data.store import Store
 from segpipe.inference.cost import without_content
 from segpipe.inference.network import build_network
 from segpipe.models import has_pretrained
-from segpipe.training.fit import BEST_WEIGHTS, Fit, fit
+from segpipe.training.loop import BEST_WEIGHTS, Fit, fit
 from segpipe.training.objective import make_objective
 from segpipe.training.optim import make_optimizer, make_plateau, make_schedule
 from segpipe.training.parameters import freeze
 
 ROOT = Path(__file__).parents[2]
 RECIPES = {path.stem: path for path in sorted((ROOT / "recipes").glob("*.yaml"))}
-CPU = torch.device("cpu")
 
 NUM_CLASSES = {
     "ade20k": len(ade20k.CLASSES),
@@ -188,7 +187,7 @@ def test_it_starts(
     # Removed at once: checkpoints of all recipes are gigabytes, and pytest keeps its folders.
     with tempfile.TemporaryDirectory(dir=tmp_path) as name_of_folder:
         folder = Path(name_of_folder)
-        job = Fit(module, objective, loader, store.of_split("val"), settings, CPU, folder, _Sink(), lambda: False)
+        job = Fit(module, objective, loader, store.of_split("val"), settings, folder, _Sink(), lambda: False)
         progress = fit(job)
         assert (folder / BEST_WEIGHTS).is_file()
     assert progress.epoch == 1
@@ -202,5 +201,5 @@ class _Sink:
     def log_metrics(self, metrics: object, epoch: int) -> None:
         pass
 
-    def log_image(self, name: str, image: object, epoch: int) -> None:
+    def log_prediction(self, name: str, image: object, truth: object, prediction: object, epoch: int) -> None:
         pass

@@ -35,9 +35,8 @@ def run(options: argparse.Namespace) -> None:
     from PIL import Image
 
     from segpipe.data.loading.loader import TrainLoader
-    from segpipe.data.store import Store
+    from segpipe.data.store import Store, evenly_spread
     from segpipe.files import whole_file
-    from segpipe.reports.overlay import evenly_spread
     from segpipe.reports.pictures import GridRow, draw_grid
 
     settings = load_config(options.params).train

@@ -131,7 +131,8 @@ class Train(Section):
         schedule: the learning rate over the steps.
         epochs: passes over the training split.
         batch_size: samples that the network sees at once.
-        accumulate_batches: batches whose mean gradient makes a step. Batch norm still sees each batch by itself.
+        accumulate_batches: batches that make a step together, as one large batch would. Batch norm, and losses over all
+            pixels of a batch (Dice, Tversky, Lovasz-softmax, hard pixels), still see each batch by itself.
         augment: what is varied in a sample.
         half_resolution_share: share of the epochs, from the first, in which images and masks are halved on the device:
             four times as many steps a minute while the network learns the coarse layout.

@@ -195,3 +195,9 @@ class Store:
 def num_px_of_classes(manifest: pd.DataFrame, classes: ClassTable) -> npt.NDArray[np.int64]:
     """Gives the labelled pixels of each class in each row of a manifest, (num_rows, num_classes)."""
     return manifest[[f"{CLASS_COLUMN_PREFIX}{name}" for name in classes.names]].to_numpy(np.int64)
+
+
+def evenly_spread(num_samples: int, num_chosen: int) -> list[int]:
+    """Gives the indices of so many samples, evenly spread: always the same for the same split."""
+    num_chosen = min(num_samples, num_chosen)
+    return [(2 * i + 1) * num_samples // (2 * num_chosen) for i in range(num_chosen)]

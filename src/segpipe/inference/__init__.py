@@ -1,1 +1,1 @@
-"""From a model and an image to a mask and its scores."""
+"""From images to logits, the one way for all that predicts; and from logits to masks and evaluations."""

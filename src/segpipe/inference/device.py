@@ -3,12 +3,14 @@
 import contextlib
 import ctypes
 import importlib.metadata
+import itertools
 import logging
 import os
 import platform
 import sys
 
 import torch
+from torch import nn
 
 from segpipe.errors import ConfigError
 
@@ -43,6 +45,12 @@ def choose_device(name: str) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("device 'mps': this machine has none; use auto or cpu")
     return device
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Gives the device that a network is on; one without parameters and buffers computes on the CPU."""
+    first = next(itertools.chain(module.parameters(), module.buffers()), None)
+    return torch.device("cpu") if first is None else first.device
 
 
 def make_repeatable(seed: int, num_threads: int) -> None:

@@ -1,22 +1,26 @@
 """Measures a network on every sample of a store: whole, or tile by tile where an image is huge."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from segpipe.classes import IGNORE_INDEX
+from segpipe.choices import EVIDENCE
 from segpipe.data.store import Store
-from segpipe.inference.network import logits_of_tile, to_input
-from segpipe.inference.tiles import is_huge, plan_tiles
+from segpipe.inference.logits import give_logits
+from segpipe.inference.tiles import is_huge
+from segpipe.losses.parts.weighted_sum import Loss, WeightedSum
 from segpipe.metrics import mean_iou
-from segpipe.metrics.evidence.confusion import confusion_matrices
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 MAX_BATCH_PX = 1 << 20
+CONFUSION = "confusion"
+
+Terms = Sequence[tuple[float, Loss]]
+Collect = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,17 @@ class Evaluation:
     """What a network does on a set of samples.
 
     Attributes:
-        confusions: (num_samples, num_classes, num_classes) int64 pixel counts of each sample; rows are truth.
+        evidence: by kind, what was counted in each sample, (num_samples, ...).
         loss: mean over the batches; a huge image is one.
     """
 
-    confusions: npt.NDArray[np.int64]
+    evidence: dict[str, npt.NDArray[Any]]
     loss: float
+
+    @property
+    def confusions(self) -> npt.NDArray[np.int64]:
+        """Pixel counts of each sample, (num_samples, num_classes, num_classes); rows are truth."""
+        return self.evidence[CONFUSION]
 
     @property
     def mean_iou(self) -> float:
@@ -38,26 +47,26 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def evaluate(module: nn.Module, store: Store, loss: Loss, device: torch.device) -> Evaluation:
-    """Predicts each sample and counts its pixels.
+def evaluate(module: nn.Module, store: Store, terms: Terms, kinds: Sequence[str] = (CONFUSION,)) -> Evaluation:
+    """Predicts each sample and counts what happens to its pixels.
 
     Args:
         module: in any mode; left in evaluation mode.
         store: the samples; at least one.
-        loss: of logits and targets.
-        device: where the module is.
+        terms: factors and losses, of which the weighted sum is the loss.
+        kinds: of evidence, as the metrics ask for it; the confusion matrices are among them.
     """
     module.eval()
-    confusions, losses = [], []
+    collect = {kind: EVIDENCE.function_of(kind) for kind in kinds}
+    evidence: dict[str, list[npt.NDArray[Any]]] = {kind: [] for kind in kinds}
+    losses = []
     for indices in _batches(store):
         images, masks = zip(*(store.read(index) for index in indices), strict=True)
-        if is_huge(*masks[0].shape):
-            confusion, batch_loss = _measure_tiles(module, images[0], masks[0], loss, device)
-        else:
-            confusion, batch_loss = _measure(module(to_input(np.stack(images), device)), np.stack(masks), loss)
-        confusions.append(confusion)
-        losses.append(batch_loss)
-    return Evaluation(np.concatenate(confusions), float(np.mean(losses)))
+        counted, loss = _measure(module, _stack(images), _stack(masks), terms, collect)
+        for kind, counts in counted.items():
+            evidence[kind].append(counts)
+        losses.append(loss)
+    return Evaluation({kind: np.concatenate(parts) for kind, parts in evidence.items()}, float(np.mean(losses)))
 
 
 def _batches(store: Store) -> Iterator[list[int]]:
@@ -75,34 +84,32 @@ def _batches(store: Store) -> Iterator[list[int]]:
         yield batch
 
 
+def _stack(arrays: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    """Puts arrays of one shape together; of a single one, which may be huge, no copy is made."""
+    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
+
+
 def _measure(
-    logits_NCHW: torch.Tensor, masks_NHW: npt.NDArray[np.uint8], loss: Loss
-) -> tuple[npt.NDArray[np.int64], float]:
-    """Gives the (N, num_classes, num_classes) confusion matrices and the loss of a batch."""
-    target_NHW = torch.from_numpy(masks_NHW).to(logits_NCHW.device)
-    # max, not argmax: ten times as fast on the CPU, and the same.
-    prediction_NHW = logits_NCHW.max(dim=1).indices
-    confusion = confusion_matrices(prediction_NHW, target_NHW, num_classes=logits_NCHW.shape[1]).cpu().numpy()
-    return confusion, float(loss(logits_NCHW, target_NHW.long()))
-
-
-def _measure_tiles(
     module: nn.Module,
-    image: npt.NDArray[np.uint8],
-    mask: npt.NDArray[np.uint8],
-    loss: Loss,
-    device: torch.device,
-) -> tuple[npt.NDArray[np.int64], float]:
-    """Gives the (1, num_classes, num_classes) confusion matrix and the loss of a huge image.
+    images_NHWC: npt.NDArray[np.uint8],
+    masks_NHW: npt.NDArray[np.uint8],
+    terms: Terms,
+    collect: Mapping[str, Collect],
+) -> tuple[dict[str, npt.NDArray[Any]], float]:
+    """Gives the evidence (N, ...) of each kind and the loss of a batch, which a huge image is alone.
 
-    The tiles' losses are weighed by their labelled pixels. For a mean over pixels that is the loss of the whole; with
-    class weights, of which each tile holds another share, and for Dice it is near to it.
+    What the pieces of an image count is added up. So are the sums and weights of the losses, before one is divided by
+    the other: where a loss is a mean over pixels that is the loss of the whole.
     """
-    confusions, losses, num_labelled_px = [], [], []
-    for tile in plan_tiles(*mask.shape):
-        core_NHW = mask[tile.core][None].copy()  # torch wants memory that may be written; a map may not
-        confusion, tile_loss = _measure(logits_of_tile(module, image, tile, device), core_NHW, loss)
-        confusions.append(confusion)
-        losses.append(tile_loss)
-        num_labelled_px.append(np.count_nonzero(core_NHW != IGNORE_INDEX))
-    return np.sum(confusions, axis=0), float(np.dot(losses, num_labelled_px)) / max(1, sum(num_labelled_px))
+    counted: dict[str, npt.NDArray[Any]] = {}
+    sums: list[WeightedSum] = []
+    for piece in give_logits(module, images_NHWC):
+        # A copy: torch wants memory that may be written; a map may not.
+        target_NHW = torch.from_numpy(masks_NHW[piece.place].copy()).to(piece.logits_NCHW.device)
+        for kind, function in collect.items():
+            counts = function(piece.logits_NCHW, target_NHW).cpu().numpy()
+            counted[kind] = counted[kind] + counts if kind in counted else counts
+        of_piece = [loss(piece.logits_NCHW, target_NHW.long()) for _, loss in terms]
+        sums = [before + one for before, one in zip(sums, of_piece, strict=True)] if sums else of_piece
+    values = [factor * summed.mean() for (factor, _), summed in zip(terms, sums, strict=True)]
+    return counted, float(torch.stack(values).sum())

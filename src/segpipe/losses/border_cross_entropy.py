@@ -1,6 +1,5 @@
 """U-Net's cross-entropy: pixels between two objects that nearly touch count more."""
 
-from collections.abc import Callable
 from typing import Annotated
 
 import torch
@@ -10,7 +9,7 @@ from pydantic import Field
 from segpipe.classes import IGNORE_INDEX
 from segpipe.errors import ConfigError
 from segpipe.losses.parts.border_map import measure_closeness
-from segpipe.losses.parts.weighted_mean import take_weighted_mean, weigh_pixels, widen
+from segpipe.losses.parts.weighted_sum import Loss, weigh_pixels
 
 
 def build_loss(
@@ -19,7 +18,7 @@ def build_loss(
     w0: Annotated[float, Field(ge=0)] = 10.0,
     sigma_px: Annotated[float, Field(gt=0)] = 5.0,
     object_classes: Annotated[list[int], Field(min_length=1)] | None = None,
-) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+) -> Loss:
     """Gives L = sum_i w(i) (-log p_i) / sum_i w(i), with w(i) = w_{y_i} + w0 exp(-(d1(i) + d2(i))^2 / (2 sigma^2)).
 
     The sums run over the labelled pixels i; p_i = softmax(x_i)_{y_i}. d1 and d2 are the distances to the nearest
@@ -28,7 +27,7 @@ def build_loss(
     Which classes: cells or other things that nearly touch each other on a background, as in the paper, are
     `object_classes: [1]`, say: the gaps between them count more. Left out, the components of all classes are objects:
     in a street scene, where they do touch, both sides of every border then count more, and void is no object but the
-    objects beside a band of void are still near to each other.
+    objects on both sides of a band of void are still near to each other.
 
     The map is computed from the target that the loss is given, so it fits every zoom, crop and flip, and `sigma_px` is
     in that target's pixels: a training at half resolution draws borders twice as wide in the scene. An object cut by
@@ -55,19 +54,11 @@ def build_loss(
             f"the data's classes are 0..{num_classes - 1}"
         )
 
-    latest: list[tuple[torch.Tensor, torch.Tensor]] = []
+    def weigh(target_NHW: torch.Tensor) -> torch.Tensor:
+        closeness_NHW = measure_closeness(target_NHW, classes, sigma_px).to(class_weights)
+        return weigh_pixels(class_weights, target_NHW) + w0 * closeness_NHW * (target_NHW != IGNORE_INDEX)
 
-    def closeness_of(target_NHW: torch.Tensor) -> torch.Tensor:
-        # Auxiliary outputs see the same target: it is drawn once.
-        if not latest or latest[0][0] is not target_NHW:
-            latest[:] = [(target_NHW, measure_closeness(target_NHW, classes, sigma_px).to(target_NHW.device))]
-        return latest[0][1]
+    def cost(logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(logits_NCHW, target_NHW, ignore_index=IGNORE_INDEX, reduction="none")
 
-    def loss(logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
-        logits_NCHW = widen(logits_NCHW)
-        cost_NHW = F.cross_entropy(logits_NCHW, target_NHW, ignore_index=IGNORE_INDEX, reduction="none")
-        closeness_NHW = closeness_of(target_NHW).to(cost_NHW)
-        class_weight_NHW = weigh_pixels(class_weights.to(logits_NCHW), target_NHW)
-        return take_weighted_mean(cost_NHW, class_weight_NHW + w0 * closeness_NHW * (target_NHW != IGNORE_INDEX))
-
-    return loss
+    return Loss(weigh, cost)

@@ -1,6 +1,6 @@
 """Pixel-wise cross-entropy with class weights."""
 
-from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -8,12 +8,10 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from segpipe.classes import IGNORE_INDEX
-from segpipe.losses.parts.weighted_mean import take_weighted_mean, weigh_pixels, widen
+from segpipe.losses.parts.weighted_sum import Loss, weigh_pixels
 
 
-def build_loss(
-    *, class_weights: torch.Tensor, label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def build_loss(*, class_weights: torch.Tensor, label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0) -> Loss:
     """Gives L = sum_i w_{y_i} l_i / sum_i w_{y_i} over the labelled pixels i.
 
     l_i = -(1 - e) log p_{i, y_i} - (e / C) sum_c log p_{i, c}, with p = softmax(logits) and e the label smoothing.
@@ -26,11 +24,9 @@ def build_loss(
         label_smoothing: share of the target spread evenly over all classes (Szegedy et al., CVPR 2016, section 7).
     """
 
-    def loss(logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
-        logits_NCHW = widen(logits_NCHW)
-        cost_NHW = F.cross_entropy(
+    def cost(logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(
             logits_NCHW, target_NHW, ignore_index=IGNORE_INDEX, reduction="none", label_smoothing=label_smoothing
         )
-        return take_weighted_mean(cost_NHW, weigh_pixels(class_weights.to(logits_NCHW), target_NHW))
 
-    return loss
+    return Loss(partial(weigh_pixels, class_weights), cost)

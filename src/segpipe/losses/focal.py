@@ -1,6 +1,6 @@
 """Focal loss: cross-entropy in which well-predicted pixels count less."""
 
-from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -8,12 +8,10 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from segpipe.classes import IGNORE_INDEX
-from segpipe.losses.parts.weighted_mean import take_weighted_mean, weigh_pixels, widen
+from segpipe.losses.parts.weighted_sum import Loss, weigh_pixels
 
 
-def build_loss(
-    *, class_weights: torch.Tensor, gamma: Annotated[float, Field(ge=0)] = 2.0
-) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def build_loss(*, class_weights: torch.Tensor, gamma: Annotated[float, Field(ge=0)] = 2.0) -> Loss:
     """Gives L = sum_i w_{y_i} (1 - p_i)^gamma (-log p_i) / sum_i w_{y_i}, with p_i = softmax(x_i)_{y_i}.
 
     The sums run over the labelled pixels i. With gamma = 0 it is `cross_entropy`.
@@ -27,13 +25,11 @@ def build_loss(
         gamma: how much less well-predicted pixels count.
     """
 
-    def loss(logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
-        logits_NCHW = widen(logits_NCHW)
+    def cost(logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
         cost_NHW = F.cross_entropy(logits_NCHW, target_NHW, ignore_index=IGNORE_INDEX, reduction="none")
         miss_NHW = 1 - torch.exp(-cost_NHW)
         # Below gamma = 1 the power has no slope at zero.
         factor_NHW = miss_NHW.clamp(min=torch.finfo(miss_NHW.dtype).tiny) ** gamma
-        weight_NHW = weigh_pixels(class_weights.to(logits_NCHW), target_NHW)
-        return take_weighted_mean(factor_NHW * cost_NHW, weight_NHW)
+        return factor_NHW * cost_NHW
 
-    return loss
+    return Loss(partial(weigh_pixels, class_weights), cost)

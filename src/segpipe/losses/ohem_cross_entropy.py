@@ -1,7 +1,6 @@
 """Cross-entropy of the hard pixels only: online hard example mining."""
 
 import math
-from collections.abc import Callable
 from typing import Annotated
 
 import torch
@@ -9,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from segpipe.classes import IGNORE_INDEX
-from segpipe.losses.parts.weighted_mean import take_weighted_mean, weigh_pixels, widen
+from segpipe.losses.parts.weighted_sum import Loss, WeightedSum, weigh_pixels
 
 
 def build_loss(
@@ -17,13 +16,18 @@ def build_loss(
     class_weights: torch.Tensor,
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.7,
     min_kept_share: Annotated[float, Field(gt=0, le=1)] = 0.0625,
-) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+) -> Loss:
     """Gives the weighted cross-entropy of `cross_entropy` over the hard pixels of the batch.
 
     Hard is a labelled pixel whose true class has a probability below `threshold`. Where these are fewer than
     `min_kept_share` of the labelled pixels, the ones with the lowest probability are taken up to that share, and with
     them all that are exactly as hard as the last of them: the choice then hangs on no order of sorting. Which pixels
     are hard is seen as fixed by the gradient. `threshold: 1, min_kept_share: 1` is `cross_entropy`.
+
+    The whole batch is one item, which weighs what all its labelled pixels weigh: which pixels are hard is known only
+    after the network has seen them. Where a step has several micro batches, each chooses its own hard pixels, and the
+    step takes the mean of the micro batches' losses, weighted by their labelled pixels. That is another loss than the
+    one of the same images in one batch, unless all pixels are hard.
 
     Source: Shrivastava, Gupta, Girshick, CVPR 2016, section 4.2, who take the regions of highest loss in an image. The
     rule for pixels, with a probability as the limit and a least number, is the one that PSPNet's successors use (Wu,
@@ -38,15 +42,17 @@ def build_loss(
     """
     easy_cost = -math.log(threshold)
 
-    def loss(logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
-        logits_NCHW = widen(logits_NCHW)
+    def weigh(target_NHW: torch.Tensor) -> torch.Tensor:
+        return weigh_pixels(class_weights, target_NHW).sum()
+
+    def cost(logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
         cost_NHW = F.cross_entropy(logits_NCHW, target_NHW, ignore_index=IGNORE_INDEX, reduction="none")
         num_labelled = int((target_NHW != IGNORE_INDEX).sum())
         is_hard_NHW = _find_hard(cost_NHW.detach(), easy_cost, math.ceil(min_kept_share * num_labelled))
-        weight_NHW = weigh_pixels(class_weights.to(logits_NCHW), target_NHW)
-        return take_weighted_mean(cost_NHW, weight_NHW * is_hard_NHW)
+        weight_NHW = weigh_pixels(class_weights.to(logits_NCHW), target_NHW) * is_hard_NHW
+        return WeightedSum((cost_NHW * weight_NHW).sum(), weight_NHW.sum()).mean()
 
-    return loss
+    return Loss(weigh, cost)
 
 
 def _find_hard(cost_NHW: torch.Tensor, easy_cost: float, min_kept_px: int) -> torch.Tensor:

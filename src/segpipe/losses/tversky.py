@@ -1,13 +1,13 @@
 """Tversky loss: Dice in which misses and false alarms count differently."""
 
-from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import torch
 from pydantic import Field
 
 from segpipe.losses.parts.overlap import measure_overlap
-from segpipe.losses.parts.weighted_mean import take_weighted_mean
+from segpipe.losses.parts.weighted_sum import Loss, weigh_classes
 
 
 def build_loss(
@@ -17,30 +17,31 @@ def build_loss(
     beta: Annotated[float, Field(gt=0)] = 0.7,
     smooth: Annotated[float, Field(gt=0)] = 1.0,
     exponent: Annotated[float, Field(gt=0)] = 1.0,
-) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+) -> Loss:
     """Gives L = weighted mean over classes of (1 - T_c)^exponent, T_c = (TP + s) / (TP + alpha FP + beta FN + s).
 
     TP = sum_i p_i g_i, FP = sum_i p_i (1 - g_i) and FN = sum_i (1 - p_i) g_i run over the labelled pixels of the whole
-    batch; only classes that occur in it count. With alpha = beta = 0.5 and exponent = 1 it is `dice` of twice the s.
+    batch; only classes that occur in it count. With alpha = beta = 0.5 and exponent = 1 it is `dice` of twice the s;
+    several micro batches make a step as they do there.
 
     Source: Salehi, Erdogmus, Gholipour, "Tversky loss function for image segmentation using 3D fully convolutional deep
     networks", MLMI 2017, equations 2 and 3; defaults are its best. The exponent is 1 / gamma of Abraham, Khan, "A novel
     focal Tversky loss", ISBI 2019, equation 4, who take 0.75. Deviations: more than two classes, and s.
 
     Args:
-        class_weights: (num_classes,) float32, positive; weigh the classes' terms in the mean.
+        class_weights: (num_classes,) float32, positive; weigh the classes in the mean.
         alpha: weight of false alarms.
         beta: weight of misses.
         smooth: s, in pixels.
         exponent: below 1, classes that are nearly right count more than in proportion; above 1, less.
     """
 
-    def loss(logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
+    def cost(logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
         overlap = measure_overlap(logits_NCHW, target_NHW)
         false_C, missed_C = overlap.predicted_C - overlap.shared_C, overlap.true_C - overlap.shared_C
         wrong_C = alpha * false_C + beta * missed_C
         # Rounding may leave less than nothing wrong, of which there is no power; at zero a root has no slope.
         cost_C = (wrong_C / (overlap.shared_C + wrong_C + smooth)).clamp(min=torch.finfo(wrong_C.dtype).tiny)
-        return take_weighted_mean(cost_C**exponent, class_weights.to(cost_C) * (overlap.true_C > 0))
+        return cost_C**exponent
 
-    return loss
+    return Loss(partial(weigh_classes, class_weights), cost)

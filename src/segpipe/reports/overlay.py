@@ -63,9 +63,3 @@ def side_by_side(
         nearest = cv2.INTER_NEAREST_EXACT
         masks = [np.asarray(cv2.resize(mask, size_wh, interpolation=nearest), np.uint8) for mask in masks]
     return np.concatenate([image, *(colorize(mask, classes) for mask in masks)], axis=1)
-
-
-def evenly_spread(num_samples: int, num_chosen: int) -> list[int]:
-    """Gives the indices of so many samples, evenly spread: always the same for the same split."""
-    num_chosen = min(num_samples, num_chosen)
-    return [(2 * i + 1) * num_samples // (2 * num_chosen) for i in range(num_chosen)]

@@ -9,19 +9,19 @@ import torch
 from PIL import Image
 
 from segpipe.config.evaluate import Evaluate
-from segpipe.data.store import Store
+from segpipe.data.store import Store, evenly_spread
 from segpipe.errors import StoreError
 from segpipe.files import whole_folder, write_json
 from segpipe.inference.device import choose_device, keep_freed_memory, make_repeatable
 from segpipe.inference.evaluate import Evaluation, evaluate
-from segpipe.inference.network import DESCRIPTION, Network
+from segpipe.inference.network import MODEL_DESCRIPTION, Network
 from segpipe.losses.cross_entropy import build_loss
 from segpipe.metrics import mean_iou
 from segpipe.metrics.parts.bootstrap import bundle, estimate_mean_iou
-from segpipe.metrics.parts.scores import evaluation_digest, score
+from segpipe.metrics.parts.scores import evaluation_digest, list_evidence, score
 from segpipe.reports.evaluation import Picture, draw_confusion_matrix, draw_curves, write_evaluation_report
 from segpipe.reports.headline import write_headline
-from segpipe.reports.overlay import evenly_spread, side_by_side
+from segpipe.reports.overlay import side_by_side
 from segpipe.stages.stage import DATASET, EVALUATION, MODEL, run_stage
 
 SPLITS = ("val", "test")
@@ -32,13 +32,14 @@ def main(settings: Evaluate) -> None:
     keep_freed_memory()
     make_repeatable(seed=0, num_threads=settings.num_threads)
     network = Network.load(MODEL, choose_device(settings.device))
-    model = json.loads((MODEL / DESCRIPTION).read_text(encoding="utf-8"))
+    model = json.loads((MODEL / MODEL_DESCRIPTION).read_text(encoding="utf-8"))
     store = Store.open(DATASET)
     if store.classes.names != network.classes.names:
         raise StoreError(f"{MODEL} knows other classes than {DATASET}; run `dvc repro train`")
     stores = {split: store.of_split(split) for split in SPLITS if (store.manifest["split"] == split).any()}
-    unweighted = build_loss(class_weights=torch.ones(store.classes.num_classes))
-    evaluations = {split: evaluate(network.module, part, unweighted, network.device) for split, part in stores.items()}
+    unweighted = [(1.0, build_loss(class_weights=torch.ones(store.classes.num_classes)))]
+    kinds = list_evidence()
+    evaluations = {split: evaluate(network.module, part, unweighted, kinds) for split, part in stores.items()}
     metrics = {split: _score(stores[split], evaluation) for split, evaluation in evaluations.items()}
     with whole_folder(EVALUATION) as output:
         write_json(output / "metrics.json", metrics)
@@ -73,7 +74,7 @@ def _score(store: Store, evaluation: Evaluation) -> dict[str, object]:
     """All scores of a split, and the 95% interval of its mIoU (null where there are too few images for one)."""
     estimate = estimate_mean_iou(evaluation.confusions, bundle(store.manifest["group"].tolist()))
     low, high = (None if math.isnan(bound) else bound for bound in (estimate.low, estimate.high))
-    scores = score({"confusion": evaluation.confusions}, store.classes.names)
+    scores = score(evaluation.evidence, store.classes.names)
     return {**scores, "mean_iou_low": low, "mean_iou_high": high, "loss": evaluation.loss}
 
 

@@ -23,7 +23,7 @@ from segpipe.data.store import Store
 from segpipe.errors import StoreError
 from segpipe.files import sha256_of_file, whole_folder, write_json
 from segpipe.inference.device import choose_device, describe_environment, keep_freed_memory, make_repeatable
-from segpipe.inference.network import DESCRIPTION, WEIGHTS
+from segpipe.inference.network import MODEL_DESCRIPTION, MODEL_WEIGHTS
 from segpipe.stages.stage import CHECKPOINTS, CLASS_WEIGHTS, DATASET, MODEL, TRAINING, run_stage
 from segpipe.tracking.history import write_history
 from segpipe.tracking.journal import Journal
@@ -32,17 +32,17 @@ from segpipe.tracking.recorded import dvc_digest, forget, forget_recorded, is_re
 from segpipe.tracking.registered import PINNED_WEIGHTS, fetch_address
 from segpipe.tracking.run import WEIGHTS as WEIGHTS_TAG
 from segpipe.tracking.run import Description, track
-from segpipe.training.checkpoint import Progress
-from segpipe.training.fit import BEST_WEIGHTS, LAST_WEIGHTS, Fit, Interrupted, MetricSink, fit
+from segpipe.training.loop import BEST_WEIGHTS, Fit, Interrupted, MetricSink, fit
 from segpipe.training.objective import make_objective
 from segpipe.training.rehearsal import rehearse
+from segpipe.training.state import Progress
 from segpipe.training.weights import Given, InitialWeights, make_network
 
 log = logging.getLogger(__name__)
 
 
 def main(settings: Train) -> None:
-    """Writes `model/`: best and last weights, `model.json`, the history of the epochs."""
+    """Writes `model/`: the best weights, `model.json`, the history of the epochs."""
     rehearse(settings)
     signals = _listen_for_stop()
     device = choose_device(settings.device)
@@ -65,12 +65,12 @@ def main(settings: Train) -> None:
     write_json(folder / TRAINING, description)
 
     def work(sink: MetricSink) -> Progress:
-        job = Fit(module, objective, loader, val_store, settings, device, folder, sink, lambda: bool(signals))
+        job = Fit(module, objective, loader, val_store, settings, folder, sink, lambda: bool(signals))
         return fit(job)
 
     end_tags: dict[str, str] = {}
     try:
-        with track(journal, _run_description(description), end_tags) as sink:
+        with track(journal, _run_description(description), end_tags, store.classes) as sink:
             progress = work(sink)
             journal.complete(progress.history)
             end_tags[WEIGHTS_TAG] = sha256_of_file(folder / BEST_WEIGHTS)
@@ -79,8 +79,7 @@ def main(settings: Train) -> None:
         sys.exit(128 + signals[0])
     # The checkpoint stays until DVC has recorded the model: a training that is started again ends at once by it.
     journal.finish(dvc_digest(MODEL))
-    for copied in (BEST_WEIGHTS, LAST_WEIGHTS):
-        (folder / copied).unlink()
+    (folder / BEST_WEIGHTS).unlink()  # copied; it lies in the checkpoint too
 
 
 def _listen_for_stop() -> list[int]:
@@ -129,15 +128,15 @@ def _fetch(address: str, output: Path) -> Given:
     else:
         version, folder = fetch_address(address, output)
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        description = json.loads((folder / MODEL_DESCRIPTION).read_text(encoding="utf-8"))
         classes = ClassTable.from_json(description["classes"])
-        is_whole = sha256_of_file(folder / WEIGHTS) == description["weights_sha256"]
+        is_whole = sha256_of_file(folder / MODEL_WEIGHTS) == description["weights_sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{address}: version {version} holds no usable model: {error}; name another") from error
     if not is_whole:
         raise StoreError(f"{address}: the weights of version {version} are damaged (sha256); name another")
     log.info("begins with the weights of %s, version %s", address, version)
-    return Given(folder / WEIGHTS, classes.names, version)
+    return Given(folder / MODEL_WEIGHTS, classes.names, version)
 
 
 def _describe(
@@ -174,13 +173,12 @@ def _run_description(description: dict[str, Any]) -> Description:
 
 def _write_model(folder: Path, description: dict[str, Any], progress: Progress) -> None:
     with whole_folder(MODEL) as output:
-        shutil.copyfile(folder / BEST_WEIGHTS, output / WEIGHTS)
-        shutil.copyfile(folder / LAST_WEIGHTS, output / LAST_WEIGHTS)
+        shutil.copyfile(folder / BEST_WEIGHTS, output / MODEL_WEIGHTS)
         shutil.copyfile(CLASS_WEIGHTS, output / CLASS_WEIGHTS.name)
         # Neither times nor ids of runs: the same training gives the same bytes, here and elsewhere.
         write_history(output, progress.history)
-        results = {"best_epoch": progress.best_epoch, "weights_sha256": sha256_of_file(output / WEIGHTS)}
-        write_json(output / DESCRIPTION, {**description, **results})
+        results = {"best_epoch": progress.best_epoch, "weights_sha256": sha256_of_file(output / MODEL_WEIGHTS)}
+        write_json(output / MODEL_DESCRIPTION, {**description, **results})
 
 
 if __name__ == "__main__":

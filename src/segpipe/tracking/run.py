@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, ViewType
@@ -20,7 +22,9 @@ from mlflow.tracking import MlflowClient
 from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
+from segpipe.classes import ClassTable
 from segpipe.errors import TrackingError
+from segpipe.reports.overlay import side_by_side
 from segpipe.tracking.client import connect
 from segpipe.tracking.journal import Entry, Journal
 from segpipe.tracking.names import metric_name, picture_name
@@ -28,6 +32,8 @@ from segpipe.tracking.place import artifact_location
 from segpipe.tracking.tags import read_number
 
 log = logging.getLogger(__name__)
+
+Pixels = npt.NDArray[np.uint8]
 
 PREVIEW_PX = 256
 
@@ -276,24 +282,32 @@ class LiveRun:
 
 
 class RunSink:
-    """The engine's `MetricSink`: writes to the journal, then wakes the shipper."""
+    """A training's `MetricSink`: writes to the journal, then wakes the shipper.
 
-    def __init__(self, journal: Journal, live_run: LiveRun) -> None:
-        self._journal, self._live_run = journal, live_run
+    Args:
+        journal: begun.
+        live_run: ships it.
+        classes: give the colours of pictures.
+    """
+
+    def __init__(self, journal: Journal, live_run: LiveRun, classes: ClassTable) -> None:
+        self._journal, self._live_run, self._classes = journal, live_run, classes
 
     def log_metrics(self, metrics: Mapping[str, float], epoch: int) -> None:
         """Takes the metrics of a finished epoch."""
         self._journal.log_metrics(metrics, epoch)
         self._live_run.notify()
 
-    def log_image(self, name: str, image: Any, epoch: int) -> None:
-        """Takes a picture of a finished epoch."""
-        self._journal.log_image(name, image, epoch)
+    def log_prediction(self, name: str, image: Pixels, truth: Pixels, prediction: Pixels, epoch: int) -> None:
+        """Draws image, truth and prediction side by side, and keeps the picture."""
+        self._journal.log_image(name, side_by_side(image, [truth, prediction], self._classes), epoch)
         self._live_run.notify()
 
 
 @contextmanager
-def track(journal: Journal, description: Description, end_tags: dict[str, str]) -> Iterator[RunSink]:
+def track(
+    journal: Journal, description: Description, end_tags: dict[str, str], classes: ClassTable
+) -> Iterator[RunSink]:
     """Tracks a training; what the body puts into `end_tags` is known only when it has finished.
 
     A training that is interrupted or fails ends its run as KILLED or FAILED; going on makes it RUNNING again.
@@ -301,7 +315,7 @@ def track(journal: Journal, description: Description, end_tags: dict[str, str]) 
     live_run = LiveRun(journal, description)
     status = "KILLED"
     try:
-        yield RunSink(journal, live_run)
+        yield RunSink(journal, live_run, classes)
         status = "FINISHED"
     except Exception:
         status = "FAILED"

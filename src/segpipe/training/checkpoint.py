@@ -8,14 +8,13 @@ byte in it would give other weights.
 import hashlib
 import io
 import logging
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from segpipe.files import whole_file
+from segpipe.training.state import Progress, TrainState
 
 log = logging.getLogger(__name__)
 
@@ -24,63 +23,16 @@ HEADER = b"segpipe checkpoint 1, sha256 %s\n"
 DIGEST_CHARS = 64
 
 
-@dataclass
-class Progress:
-    """How far a training is; all of it plain values, saved with each checkpoint.
-
-    Attributes:
-        epoch: the epoch under way, from 0.
-        batch: batches done in it.
-        loss_sum: sum of their losses.
-        train_confusion: their summed confusion matrix, as nested lists.
-        best_mean_iou: the highest validation mIoU so far.
-        best_epoch: when it was reached.
-        history: one row of metrics for each finished epoch.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    loss_sum: float = 0.0
-    train_confusion: list[list[int]] = field(default_factory=list)
-    best_mean_iou: float = -1.0
-    best_epoch: int = -1
-    history: list[dict[str, float]] = field(default_factory=list)
-
-
-class BestWeights:
-    """The weights of the best epoch: a part of the checkpoint, as a damaged copy of them would be another model."""
-
-    def __init__(self) -> None:
-        self.tensors: dict[str, torch.Tensor] = {}
-
-    def keep(self, network: nn.Module) -> None:
-        """Copies the weights that a network has now."""
-        self.tensors = weights_of(network)
-
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """The kept weights by name."""
-        return self.tensors
-
-    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Takes kept weights over."""
-        self.tensors = dict(state)
-
-
-def weights_of(network: nn.Module) -> dict[str, torch.Tensor]:
-    """Copies a network's weights to the host, in plain layout: whatever memory layout the training preferred."""
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in network.state_dict().items()}
-
-
-def save_checkpoint(folder: Path, progress: Progress, parts: dict[str, Any]) -> None:
-    """Writes the progress and the state of each part (an object with `state_dict`), whole or not at all.
+def save_checkpoint(folder: Path, state: TrainState) -> None:
+    """Writes the state of a training and torch's random numbers, whole or not at all.
 
     Raises:
         OSError: the system refuses to write (no space, no permission); what was saved before is still there.
     """
-    states = {name: part.state_dict() for name, part in parts.items()}
+    states = {name: part.state_dict() for name, part in state.parts().items()}
     # Dropout on a GPU draws from the GPU's own generator.
     rng = {"rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all()}
-    document = {"training": folder.name, "progress": vars(progress), "states": states, **rng}
+    document = {"training": folder.name, "progress": vars(state.progress), "states": states, **rng}
     buffer = io.BytesIO()
     torch.save(document, buffer)
     path = folder / CHECKPOINT
@@ -96,13 +48,10 @@ def save_checkpoint(folder: Path, progress: Progress, parts: dict[str, Any]) -> 
         raise OSError(error.errno, error.strerror, str(path)) from error  # a failed `write` does not name its file
 
 
-def load_checkpoint(folder: Path, parts: dict[str, Any]) -> Progress:
-    """Brings the parts to the saved state; without a checkpoint they stay as they are.
+def load_checkpoint(folder: Path, state: TrainState) -> None:
+    """Brings a training to its saved state; without a checkpoint it stays as it is.
 
     A damaged checkpoint is set aside, and the one before it is used.
-
-    Returns:
-        The saved progress, or that of a beginning.
     """
     for path in (folder / CHECKPOINT, folder / PREVIOUS):
         try:
@@ -113,14 +62,14 @@ def load_checkpoint(folder: Path, parts: dict[str, Any]) -> Progress:
             path.replace(folder / DAMAGED)
             log.warning("%s %s. It is not used; it is kept as %s", path, error, DAMAGED)
             continue
-        for name, part in parts.items():
+        for name, part in state.parts().items():
             part.load_state_dict(document["states"][name])
         torch.set_rng_state(document["rng"])
         torch.cuda.set_rng_state_all(document["cuda_rng"][: torch.cuda.device_count()])
-        return Progress(**document["progress"])
+        state.progress = Progress(**document["progress"])
+        return
     if (folder / DAMAGED).exists():
         log.warning("%s holds no checkpoint that can be used; the training starts from the beginning", folder)
-    return Progress()
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

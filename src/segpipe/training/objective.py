@@ -9,12 +9,19 @@ import torch.nn.functional as F
 from segpipe.choices import LOSSES
 from segpipe.config.train import LossTerm
 from segpipe.errors import ConfigError
-from segpipe.inference.evaluate import Loss
+from segpipe.losses.parts.weighted_sum import Loss, WeightedSum
 
 
 @dataclass(frozen=True)
 class Objective:
-    """L = sum_t w_t L_t at the network's output, and a share of the same at each auxiliary output.
+    """What a step minimises, over its micro batches m, its terms t and the network's outputs o.
+
+    L = sum_t f_t sum_o a_o (sum_m S_tom / sum_m W_tm)
+
+    S and W are sum and weight of loss t (see `segpipe.losses`), f its factor in the parameters; a is 1 at the main
+    output and the share `auxiliary_weight` at each auxiliary one. So each term is divided by its own weight over the
+    whole step. Weights follow from the target alone: they are the same at each output, and known before the first
+    forward pass. L is a sum over micro batches, whose gradients can be added up one by one.
 
     Sources: auxiliary heads as in Zhao et al., "Pyramid scene parsing network", CVPR 2017, section 3.3 (0.4 there);
     deep supervision as in Lee et al., "Deeply-supervised nets", AISTATS 2015, equation 3, with one weight for all.
@@ -27,35 +34,62 @@ class Objective:
     terms: tuple[tuple[float, Loss], ...]
     auxiliary_weight: float
 
-    def __call__(self, logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
-        """Gives the loss at the main output, a scalar.
+    def shares_of(self, targets: Sequence[torch.Tensor]) -> list["Share"]:
+        """Gives what each micro batch of a step adds to L.
 
         Args:
-            logits_NCHW: float, of the targets' height and width.
-            target_NHW: int64 class indices, void = 255.
+            targets: (N, H, W) int64 class indices of each, void = 255.
         """
-        return torch.stack([weight * loss(logits_NCHW, target_NHW) for weight, loss in self.terms]).sum()
+        weights = [tuple(loss.weigh(target_NHW) for _, loss in self.terms) for target_NHW in targets]
+        totals = tuple(torch.stack([part.sum() for part in parts]).sum() for parts in zip(*weights, strict=True))
+        return [Share(self, target, parts, totals) for target, parts in zip(targets, weights, strict=True)]
 
-    def of_outputs(
-        self, outputs: torch.Tensor | tuple[torch.Tensor, ...], target_NHW: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gives the loss of all that a network in training mode gives.
+
+@dataclass(frozen=True)
+class Share:
+    """What one micro batch adds to the objective of its step.
+
+    Args:
+        objective: of the training.
+        target_NHW: the micro batch's.
+        weights: of each term's costs in this micro batch.
+        totals: of each term over the whole step, scalars.
+    """
+
+    objective: Objective
+    target_NHW: torch.Tensor
+    weights: tuple[torch.Tensor, ...]
+    totals: tuple[torch.Tensor, ...]
+
+    def of_logits(self, logits_NCHW: torch.Tensor) -> torch.Tensor:
+        """Gives the share at one output, a scalar.
+
+        Args:
+            logits_NCHW: float, of the target's height and width.
+        """
+        values = []
+        for (factor, loss), weights, total in zip(self.objective.terms, self.weights, self.totals, strict=True):
+            sum_of_costs = loss.add_up(logits_NCHW, self.target_NHW, weights)
+            values.append(factor * WeightedSum(sum_of_costs, total.to(sum_of_costs)).mean())
+        return torch.stack(values).sum()
+
+    def of_outputs(self, outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gives the share of all that a network in training mode gives.
 
         Args:
             outputs: logits, or these and further logits of any height and width, which are resized bilinearly.
-            target_NHW: int64 class indices, void = 255.
 
         Returns:
-            The loss, a scalar, and the main logits.
+            The share, a scalar, and the main logits.
         """
         if isinstance(outputs, torch.Tensor):
-            return self(outputs, target_NHW), outputs
+            return self.of_logits(outputs), outputs
         main_NCHW, *others = outputs
-        loss = self(main_NCHW, target_NHW)
+        value = self.of_logits(main_NCHW)
         for other_NCHW in others:
-            resized_NCHW = F.interpolate(other_NCHW, target_NHW.shape[-2:], mode="bilinear", align_corners=False)
-            loss = loss + self.auxiliary_weight * self(resized_NCHW, target_NHW)
-        return loss, main_NCHW
+            resized_NCHW = F.interpolate(other_NCHW, self.target_NHW.shape[-2:], mode="bilinear", align_corners=False)
+            value = value + self.objective.auxiliary_weight * self.of_logits(resized_NCHW)
+        return value, main_NCHW
 
 
 def make_objective(terms: Sequence[LossTerm], auxiliary_weight: float, class_weights: torch.Tensor) -> Objective:

@@ -37,15 +37,13 @@ def freeze(module: nn.Module, settings: Train) -> None:
     if not _is_trained(module):
         raise ConfigError(f"train.freeze: nothing is left to train; frozen: {', '.join(settings.freeze)}")
     if useless := [name for name in factors if not _is_trained(module.get_submodule(name))]:
-        mend = "leave the factor out, or do not freeze the part"
-        lines = [
-            f"train.learning_rate_factors: {name!r} is frozen and has no learning rate; {mend}" for name in useless
-        ]
+        fix = "leave the factor out, or do not freeze the part"
+        lines = [f"train.learning_rate_factors: {name!r} is frozen and has no learning rate; {fix}" for name in useless]
         raise ConfigError("\n".join(lines))
 
 
 def start_training(module: nn.Module, settings: Train) -> None:
-    """Brings a network into training mode, save for the batch norms that stay: their running statistics do too.
+    """Brings a network into training mode, except for the batch norms that stay: their running statistics do too.
 
     Args:
         module: changed in place; `freeze` has taken its names.

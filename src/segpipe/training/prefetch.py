@@ -24,7 +24,7 @@ class DeviceBatch:
 def send_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[DeviceBatch]:
     """Hands batches over as uint8.
 
-    On CUDA a copy runs on a stream of its own, from pinned memory, beside the kernels of the step before. Elsewhere
+    On CUDA a copy runs on a stream of its own, from pinned memory, while the kernels of the step before run. Elsewhere
     nothing is copied that need not be, and no batch is asked for before its turn.
 
     Args:

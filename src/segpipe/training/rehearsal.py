@@ -71,5 +71,5 @@ def _show_batch(network: nn.Module, settings: Train) -> None:
         raise ConfigError(f"{what}: {error}; take at least 2") from error
     except RuntimeError as error:
         what = f"train.augment.crop: {height}x{width} px, as the network sees it, is too small"
-        mend = "every model takes 32x32 and more"
-        raise ConfigError(f"{what} for {settings.model.name!r}: {error}; {mend}") from error
+        fix = "every model takes 32x32 and more"
+        raise ConfigError(f"{what} for {settings.model.name!r}: {error}; {fix}") from error

@@ -1,8 +1,8 @@
 """What a training begins with: weights from a file, a registered model or ImageNet, fitted to the network.
 
 Two layers may be others than in the weights: the first, where images have another number of channels, is adapted; the
-head, whose shape follows the number of classes, begins anew. Which parameters these are is not a list but a question to
-the model: those whose shape changes with the number of channels, or of classes.
+head, whose shape follows the number of classes, begins with random weights. Which parameters these are the model says:
+those whose shape changes with the number of channels, or of classes.
 """
 
 import functools
@@ -27,7 +27,7 @@ from segpipe.inference.network import State, build_network, list_differences
 
 log = logging.getLogger(__name__)
 
-# Under which key others keep the tensors in a file, beside optimiser and epoch.
+# Under which key others keep the tensors in a file, next to optimiser and epoch.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "ema")
 # What torchvision and smp call the parts of their networks.
 PARTS_OF_OTHERS = {
@@ -63,7 +63,7 @@ class Given:
 
     Args:
         file: the file.
-        class_names: that the head tells apart; None where nobody knows.
+        class_names: of the head's outputs, in order; None where they are not known.
         version: of a registered model.
     """
 
@@ -103,7 +103,7 @@ def make_network(
 def _from_imagenet(
     choice: ModelChoice, num_classes: int, build: Callable[..., nn.Module]
 ) -> tuple[nn.Module, InitialWeights]:
-    without_content(build)  # a wrong option is told before anything is downloaded
+    without_content(build)  # a wrong option is found before anything is downloaded
     try:
         pretrained = build_network(choice.name, choice.options, num_classes, is_pretrained=True)
     except ConfigError:
@@ -111,8 +111,8 @@ def _from_imagenet(
     except Exception as error:  # of three libraries and their ways to the network
         what = f"the weights from ImageNet for model {choice.name!r}"
         if _is_of_damage(error):
-            mend = f"delete the library's copy, that it be downloaded again ({CACHES})"
-            raise ConfigError(f"{what} are damaged: {error}\n{mend}") from error
+            fix = f"delete the library's copy, and it is downloaded again ({CACHES})"
+            raise ConfigError(f"{what} are damaged: {error}\n{fix}") from error
         if not _is_of_network(error):
             raise
         raise ConfigError(
@@ -179,8 +179,8 @@ def read_weights(file: Path) -> State:
             document = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's own message advises to execute what is in the file.
-        mend = "take it from its source again; if it is whole, save its state_dict alone, best as .safetensors"
-        raise ConfigError(f"{where}: is damaged, or holds more than tensors, which is not executed; {mend}") from error
+        fix = "take it from its source again; if it is whole, save its state_dict alone, best as .safetensors"
+        raise ConfigError(f"{where}: is damaged, or holds more than tensors, which is not executed; {fix}") from error
     except Exception as error:  # a damaged pickle ends in any: struct.error, KeyError, AssertionError, ...
         cause = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{where}: holds no weights: {cause}") from error
@@ -219,10 +219,10 @@ def fit_weights(
         fitted[name] = _adapt_channels(fitted[name], wanted[name])
     if not is_same_head or any(name in fitted and fitted[name].shape != wanted[name].shape for name in head):
         fitted |= {name: wanted[name] for name in head}
-        notes.append(f"the classes are others: the head begins anew ({', '.join(sorted(head))})")
+        notes.append(f"the classes are others: the head begins with random weights ({', '.join(sorted(head))})")
     elif missing := head - fitted.keys():
         fitted |= {name: wanted[name] for name in missing}
-        notes.append(f"has no head: it begins anew ({', '.join(sorted(missing))})")
+        notes.append(f"has no head: it begins with random weights ({', '.join(sorted(missing))})")
     if differences := list_differences(wanted, fitted):
         raise ConfigError(f"train.model.weights: {source} is of another model, or of other options:\n{differences}")
     network.load_state_dict(fitted)

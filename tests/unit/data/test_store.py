@@ -22,6 +22,7 @@ from segpipe.data.store import (
     Store,
     changed_shards,
     digest_of,
+    evenly_spread,
     num_px_of_classes,
     read_manifest,
 )
@@ -242,3 +243,11 @@ def test_a_class_may_be_called_void(make_store: MakeStore, make_sample: Callable
     sample = make_sample("a_0")
     opened = make_store([sample], table=ClassTable(("road", "void", "sky"), ((1, 1, 1), (2, 2, 2), (3, 3, 3))))
     assert opened.num_px().tolist() == [[(sample.mask == i).sum() for i in range(3)]]
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "num_chosen", "expected"),
+    [(10, 1, [5]), (10, 2, [2, 7]), (4, 4, [0, 1, 2, 3]), (2, 5, [0, 1]), (5, 0, []), (0, 3, [])],
+)
+def test_evenly_spread(num_samples: int, num_chosen: int, expected: list[int]) -> None:
+    assert evenly_spread(num_samples, num_chosen) == expected

@@ -8,12 +8,18 @@ import torch
 
 from segpipe.errors import ConfigError
 from segpipe.inference import device
-from segpipe.inference.device import choose_device, describe_environment
+from segpipe.inference.device import choose_device, describe_environment, device_of
 
 
 def test_cpu_is_always_there() -> None:
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_a_network_is_where_its_parameters_are() -> None:
+    assert device_of(torch.nn.Conv2d(1, 1, 1, device="meta")) == torch.device("meta")
+    assert device_of(torch.nn.BatchNorm2d(1, affine=False, device="meta")) == torch.device("meta")  # buffers alone
+    assert device_of(torch.nn.ReLU()) == torch.device("cpu")
 
 
 def test_a_missing_gpu_is_named() -> None:

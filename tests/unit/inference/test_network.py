@@ -1,4 +1,4 @@
-"""The way of pixels into a network, and the way of its weights from disk."""
+"""How a network is built, and the way of its weights from disk."""
 
 from __future__ import annotations
 
@@ -10,27 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import save_file
-from torch import nn
 
 from segpipe.classes import ClassTable
 from segpipe.cli import main
 from segpipe.errors import ConfigError, StoreError
 from segpipe.files import sha256_of_file
-from segpipe.inference import tiles
-from segpipe.inference.network import (
-    DESCRIPTION,
-    MEAN_RGB,
-    STD_RGB,
-    WEIGHTS,
-    Network,
-    build_network,
-    list_differences,
-    predict_masks,
-    to_input,
-)
+from segpipe.inference.logits import predict_masks, to_input
+from segpipe.inference.network import MODEL_DESCRIPTION, MODEL_WEIGHTS, Network, build_network, list_differences
 from segpipe.models import list_models, read_card
 
 CPU = torch.device("cpu")
@@ -52,13 +40,13 @@ def write_network(tmp_path: Path, classes: ClassTable) -> Callable[..., Path]:
         options = _options_of(name)
         torch.manual_seed(0)
         module = build_network(name, options, classes.num_classes, in_channels)
-        save_file({key: value.contiguous() for key, value in module.state_dict().items()}, tmp_path / WEIGHTS)
+        save_file({key: value.contiguous() for key, value in module.state_dict().items()}, tmp_path / MODEL_WEIGHTS)
         document = {
             "model": {"name": name, "options": options, "in_channels": in_channels},
             "classes": classes.to_json(),
-            "weights_sha256": sha256_of_file(tmp_path / WEIGHTS),
+            "weights_sha256": sha256_of_file(tmp_path / MODEL_WEIGHTS),
         }
-        (tmp_path / DESCRIPTION).write_text(json.dumps(document | changes))
+        (tmp_path / MODEL_DESCRIPTION).write_text(json.dumps(document | changes))
         return tmp_path
 
     return write
@@ -66,24 +54,6 @@ def write_network(tmp_path: Path, classes: ClassTable) -> Callable[..., Path]:
 
 def _images(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-
-
-def test_to_input_normalises() -> None:
-    images = np.zeros((1, 2, 2, 3), np.uint8)
-    images[0, 1, 1] = 255
-    tensor = to_input(images, CPU)
-    assert (tensor.shape, tensor.dtype) == ((1, 3, 2, 2), torch.float32)
-    for channel in range(3):
-        assert float(tensor[0, channel, 0, 0]) == pytest.approx(-MEAN_RGB[channel] / STD_RGB[channel])
-        assert float(tensor[0, channel, 1, 1]) == pytest.approx((255 - MEAN_RGB[channel]) / STD_RGB[channel])
-
-
-def test_to_input_is_channels_last_and_leaves_the_images_alone() -> None:
-    images = _images(2, 5, 7, 3)
-    images.flags.writeable = False  # as a memory map is
-    before = images.copy()
-    assert to_input(images, CPU).is_contiguous(memory_format=torch.channels_last)
-    np.testing.assert_array_equal(images, before)
 
 
 def test_a_network_is_built_in_channels_last() -> None:
@@ -131,7 +101,7 @@ def test_a_network_of_grey_images_comes_back_as_one(write_network: Callable[...,
     torch.manual_seed(0)
     module = build_network("unet", OPTIONS["unet"], 3, in_channels).eval()
     images = _images(2, 33, 47, 3)
-    np.testing.assert_array_equal(network.predict(images), predict_masks(module, images, CPU))
+    np.testing.assert_array_equal(network.predict(images), predict_masks(module, images))
 
 
 def test_a_description_of_before_there_were_channels_has_three(write_network: Callable[..., Path]) -> None:
@@ -143,7 +113,7 @@ def test_load_brings_back_what_was_saved(write_network: Callable[..., Path], cla
     folder = write_network()
     network = Network.load(folder, CPU)
     assert network.classes == classes
-    assert network.weights_sha256 == sha256_of_file(folder / WEIGHTS)
+    assert network.weights_sha256 == sha256_of_file(folder / MODEL_WEIGHTS)
     assert not network.module.training
     torch.manual_seed(0)
     module = build_network("unet", OPTIONS["unet"], 3).eval()
@@ -169,19 +139,19 @@ def test_every_model_of_the_zoo_predicts_small_images(name: str) -> None:
     network = build_network(name, _options_of(name), 3).eval()
     sizes = [(33, 40)] if name.startswith("fc_densenet") else [(33, 40), (9, 5), (1, 1)]
     for size in sizes:
-        assert predict_masks(network, _images(2, *size, 3), CPU).shape == (2, *size)
+        assert predict_masks(network, _images(2, *size, 3)).shape == (2, *size)
 
 
 def test_load_refuses_changed_weights(write_network: Callable[..., Path]) -> None:
     folder = write_network()
-    content = bytearray((folder / WEIGHTS).read_bytes())
+    content = bytearray((folder / MODEL_WEIGHTS).read_bytes())
     content[-1] ^= 1
-    (folder / WEIGHTS).write_bytes(content)
+    (folder / MODEL_WEIGHTS).write_bytes(content)
     with pytest.raises(StoreError, match=r"weights.safetensors: is not what model.json describes \(sha256\)"):
         Network.load(folder, CPU)
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, DESCRIPTION])
+@pytest.mark.parametrize("name", [MODEL_WEIGHTS, MODEL_DESCRIPTION])
 def test_load_names_a_missing_file(write_network: Callable[..., Path], name: str) -> None:
     folder = write_network()
     (folder / name).unlink()
@@ -233,7 +203,7 @@ def test_predict_says_what_weights_of_another_model_have_else(
     arguments = [str(tmp_path / "images"), "--output", str(tmp_path / "out"), "--model", str(folder)]
     assert main(["predict", *arguments, "--device", "cpu"]) == 1
     message = capsys.readouterr().err
-    assert f"segpipe: {folder / WEIGHTS}: is not of the model that model.json describes (" in message
+    assert f"segpipe: {folder / MODEL_WEIGHTS}: is not of the model that model.json describes (" in message
     assert any(told.startswith(f"  {line}") for told in message.splitlines())
     assert message.splitlines()[-1] == "Run `dvc repro train`, or predict with the sources that trained it"
 
@@ -241,116 +211,16 @@ def test_predict_says_what_weights_of_another_model_have_else(
 @pytest.mark.parametrize("content", ["", "{}", "[]"])
 def test_load_refuses_what_is_no_description(write_network: Callable[..., Path], content: str) -> None:
     folder = write_network()
-    (folder / DESCRIPTION).write_text(content)
+    (folder / MODEL_DESCRIPTION).write_text(content)
     with pytest.raises(StoreError, match="holds no usable model"):
         Network.load(folder, CPU)
 
 
 def test_load_refuses_what_are_no_weights(write_network: Callable[..., Path]) -> None:
     folder = write_network()
-    (folder / WEIGHTS).write_bytes(b"pickle")
-    document = json.loads((folder / DESCRIPTION).read_text())
-    document["weights_sha256"] = sha256_of_file(folder / WEIGHTS)
-    (folder / DESCRIPTION).write_text(json.dumps(document))
+    (folder / MODEL_WEIGHTS).write_bytes(b"pickle")
+    document = json.loads((folder / MODEL_DESCRIPTION).read_text())
+    document["weights_sha256"] = sha256_of_file(folder / MODEL_WEIGHTS)
+    (folder / MODEL_DESCRIPTION).write_text(json.dumps(document))
     with pytest.raises(StoreError, match="holds no usable model"):
         Network.load(folder, CPU)
-
-
-class _Coarse(nn.Module):
-    """Sees 16 px around it in cells of 8 px, by maxima alone: its answer has no rounding."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sizes: list[tuple[int, ...]] = []
-
-    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        self.sizes.append(tuple(images_NCHW.shape))
-        cells_NCHW = F.max_pool2d(F.max_pool2d(images_NCHW, 8, ceil_mode=True), 3, 1, 1)
-        spread_NCHW = cells_NCHW.repeat_interleave(8, 2).repeat_interleave(8, 3)
-        return spread_NCHW[:, :, : images_NCHW.shape[2], : images_NCHW.shape[3]]
-
-
-@pytest.fixture
-def cut_small(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Lets images be cut into windows of so many px."""
-
-    def cut(window: int = 48, margin: int = 16, alignment: int = 8) -> None:
-        monkeypatch.setattr(tiles, "MAX_WHOLE_PX", 1)
-        monkeypatch.setattr(tiles, "WINDOW_PX", window)
-        monkeypatch.setattr(tiles, "MARGIN_PX", margin)
-        monkeypatch.setattr(tiles, "ALIGNMENT_PX", alignment)
-
-    return cut
-
-
-def _patches(num_images: int, height: int, width: int, size: int = 5) -> np.ndarray:
-    """Images of square patches of one colour: neighbouring cells of a network differ."""
-    small = _images(num_images, -(-height // size), -(-width // size), 3)
-    return small.repeat(size, 1).repeat(size, 2)[:, :height, :width]
-
-
-@pytest.mark.parametrize("size", [(97, 131), (48, 200), (203, 7), (160, 160)], ids=str)
-def test_a_huge_image_is_predicted_as_if_it_were_whole(cut_small: Callable[..., None], size: tuple[int, int]) -> None:
-    images, network = _patches(2, *size), _Coarse()
-    whole = predict_masks(network, images, CPU)
-    cut_small()
-    masks = predict_masks(network, images, CPU)
-    assert masks.dtype == np.uint8
-    assert len(np.unique(masks)) > 1
-    np.testing.assert_array_equal(masks, whole)
-
-
-@pytest.mark.parametrize("change", [{"margin": 4}, {"alignment": 1}], ids=str)
-def test_margin_and_alignment_are_what_makes_tiles_equal_to_the_whole(
-    cut_small: Callable[..., None], change: dict[str, int]
-) -> None:
-    images = _patches(1, 97, 131)
-    whole = predict_masks(_Coarse(), images, CPU)
-    cut_small(**change)
-    assert (predict_masks(_Coarse(), images, CPU) != whole).any()
-
-
-def test_a_network_never_sees_more_than_a_window(cut_small: Callable[..., None]) -> None:
-    network = _Coarse()
-    cut_small()
-    predict_masks(network, _images(3, 97, 131, 3), CPU)
-    assert {(count, channels) for count, channels, *_ in network.sizes} == {(1, 3)}
-    assert all(48 <= side < 48 + 8 for *_, height, width in network.sizes for side in (height, width))
-
-
-def test_images_up_to_the_limit_are_predicted_whole_and_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "MAX_WHOLE_PX", 97 * 131)
-    network = _Coarse()
-    predict_masks(network, _images(3, 97, 131, 3), CPU)
-    assert network.sizes == [(3, 3, 97, 131)]
-
-
-class _Balanced(nn.Module):
-    """An untrained network by which every class is likely somewhere: its statistics and logits suit the images."""
-
-    def __init__(self, network: nn.Module, images: np.ndarray) -> None:
-        super().__init__()
-        network.train()
-        for _ in range(20):
-            network(to_input(images, CPU))
-        self.network = network.eval()
-        logits_NCHW = network(to_input(images, CPU))
-        self.deviation, self.mean = torch.std_mean(logits_NCHW, dim=(0, 2, 3), keepdim=True)
-
-    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        logits_NCHW: torch.Tensor = (self.network(images_NCHW) - self.mean) / self.deviation
-        return logits_NCHW
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-@torch.inference_mode()
-def test_tiles_of_the_projects_networks_are_close_to_the_whole(cut_small: Callable[..., None], name: str) -> None:
-    torch.manual_seed(0)
-    images = _patches(1, 384, 512, size=16)
-    network = _Balanced(build_network(name, _options_of(name), 3), images)
-    whole = predict_masks(network, images, CPU)
-    cut_small(window=256, margin=96, alignment=64)
-    differs = predict_masks(network, images, CPU) != whole
-    assert np.bincount(whole.ravel(), minlength=3).min() > 0.01 * whole.size
-    # A network with image-level context takes it over another piece: measured 0.4% for both that have it.
-    assert differs.mean() <= {"unet": 0.0}.get(name, 0.01)

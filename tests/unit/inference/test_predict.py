@@ -27,7 +27,7 @@ class _ReddestClass(nn.Module):
 
 @pytest.fixture
 def network(classes: ClassTable) -> Network:
-    return Network(_ReddestClass().eval(), classes, torch.device("cpu"), "0" * 64)
+    return Network(_ReddestClass().eval(), classes, "0" * 64)
 
 
 def _write_image(path: Path, height: int = 4, width: int = 6) -> np.ndarray:

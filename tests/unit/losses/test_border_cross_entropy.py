@@ -33,17 +33,21 @@ def test_equals_a_slow_loop() -> None:
         weight = float(WEIGHTS[truth]) + 10 * close
         total += weight * (math.log(sum(map(math.exp, scores))) - scores[truth])
         weight_sum += weight
-    value = build_loss(class_weights=WEIGHTS, object_classes=[1])(logits, target)
+    value = build_loss(class_weights=WEIGHTS, object_classes=[1])(logits, target).mean()
     assert float(value) == pytest.approx(total / weight_sum, rel=1e-6)
 
 
 def test_without_w0_it_is_cross_entropy() -> None:
-    value = build_loss(class_weights=WEIGHTS, w0=0.0)(*_batch())
-    torch.testing.assert_close(value, cross_entropy.build_loss(class_weights=WEIGHTS)(*_batch()), rtol=1e-12, atol=0)
+    value = build_loss(class_weights=WEIGHTS, w0=0.0)(*_batch()).mean()
+    torch.testing.assert_close(
+        value, cross_entropy.build_loss(class_weights=WEIGHTS)(*_batch()).mean(), rtol=1e-12, atol=0
+    )
 
 
 def test_all_classes_are_objects_unless_some_are_named() -> None:
-    values = [build_loss(class_weights=WEIGHTS, object_classes=classes)(*_batch()) for classes in (None, [0, 1], [1])]
+    values = [
+        build_loss(class_weights=WEIGHTS, object_classes=classes)(*_batch()).mean() for classes in (None, [0, 1], [1])
+    ]
     assert values[0] == values[1]
     assert values[0] != values[2]
 

@@ -24,17 +24,28 @@ def _batch(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tens
 def test_is_a_positive_scalar_of_the_logits_type(name: str) -> None:
     loss = LOSSES.call(name, class_weights=WEIGHTS)
     for dtype in (torch.float32, torch.float64):
-        value = loss(*_batch(dtype))
-        assert value.shape == ()
-        assert value.dtype == dtype
-        assert value > 0
+        added = loss(*_batch(dtype))
+        for value in (added.sum, added.weight, added.mean()):
+            assert value.shape == ()
+            assert value.dtype == dtype
+            assert value > 0
+
+
+def test_weights_follow_from_the_target_alone_and_are_those_of_the_costs(name: str) -> None:
+    loss = LOSSES.call(name, class_weights=WEIGHTS)
+    logits, target = _batch()
+    weights = loss.weigh(target)
+    assert weights.shape == loss.cost(logits, target).shape
+    assert (weights >= 0).all()
+    assert weights.sum() == loss(logits, target).weight == loss(-2 * logits, target).weight
+    assert torch.equal(loss.add_up(logits, target, weights), loss(logits, target).sum)
 
 
 def test_void_is_ignored(name: str) -> None:
     loss = LOSSES.call(name, class_weights=WEIGHTS)
     logits, target = _batch()
     logits.requires_grad_()
-    value = loss(logits, target)
+    value = loss(logits, target).mean()
     value.backward()
     is_void = target == IGNORE_INDEX
     gradient = logits.grad
@@ -44,16 +55,16 @@ def test_void_is_ignored(name: str) -> None:
     assert (gradient_NHWC[~is_void] != 0).all()
     changed_NHWC = logits.detach().permute(0, 2, 3, 1).clone()
     changed_NHWC[is_void] = 100.0
-    assert loss(changed_NHWC.permute(0, 3, 1, 2), target) == value
+    assert loss(changed_NHWC.permute(0, 3, 1, 2), target).mean() == value
 
 
 def test_a_batch_of_void_gives_zero_and_zero_gradients(name: str) -> None:
     loss = LOSSES.call(name, class_weights=WEIGHTS)
     logits, target = _batch()
     logits.requires_grad_()
-    value = loss(logits, torch.full_like(target, IGNORE_INDEX))
-    value.backward()
-    assert value == 0
+    added = loss(logits, torch.full_like(target, IGNORE_INDEX))
+    added.mean().backward()
+    assert added.sum == added.weight == added.mean() == 0
     assert logits.grad is not None
     assert (logits.grad == 0).all()
 
@@ -63,7 +74,7 @@ def test_huge_logits_give_finite_gradients(name: str, size: float) -> None:
     loss = LOSSES.call(name, class_weights=WEIGHTS)
     logits, target = _batch()
     logits = (logits.sign() * size).requires_grad_()
-    loss(logits, target).backward()
+    loss(logits, target).mean().backward()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
 
@@ -71,20 +82,20 @@ def test_huge_logits_give_finite_gradients(name: str, size: float) -> None:
 def test_gradient_is_the_slope(name: str) -> None:
     loss = LOSSES.call(name, class_weights=WEIGHTS.double())
     logits, target = _batch(torch.float64)
-    assert torch.autograd.gradcheck(lambda x: loss(x, target), logits.requires_grad_())
+    assert torch.autograd.gradcheck(lambda x: loss(x, target).mean(), logits.requires_grad_())
 
 
 def test_a_perfect_prediction_costs_next_to_nothing_and_its_reverse_much(name: str) -> None:
     loss = LOSSES.call(name, class_weights=WEIGHTS)
     _, target = _batch()
     one_hot = torch.nn.functional.one_hot(target.where(target != IGNORE_INDEX, 0), 3).permute(0, 3, 1, 2).float()
-    assert loss(50 * one_hot, target) < 1e-3
-    assert loss(-50 * one_hot, target) > 0.5
+    assert loss(50 * one_hot, target).mean() < 1e-3
+    assert loss(-50 * one_hot, target).mean() > 0.5
 
 
 def test_class_weights_count(name: str) -> None:
     logits, target = _batch()
-    even, uneven = (LOSSES.call(name, class_weights=w)(logits, target) for w in (torch.ones(3), WEIGHTS))
+    even, uneven = (LOSSES.call(name, class_weights=w)(logits, target).mean() for w in (torch.ones(3), WEIGHTS))
     assert even != uneven
 
 
@@ -92,7 +103,9 @@ def test_only_the_ratios_of_class_weights_count(name: str) -> None:
     # U-Net's w0 is added to them (equation 2): that one differs with them unless it is zero.
     options = {"w0": 0.0} if name == "border_cross_entropy" else {}
     logits, target = _batch()
-    once, tenfold = (LOSSES.call(name, options, class_weights=w)(logits, target) for w in (WEIGHTS, 10 * WEIGHTS))
+    once, tenfold = (
+        LOSSES.call(name, options, class_weights=w)(logits, target).mean() for w in (WEIGHTS, 10 * WEIGHTS)
+    )
     assert tenfold == pytest.approx(float(once), rel=1e-5)
 
 
@@ -101,9 +114,9 @@ def test_logits_of_16_bits_are_computed_with_in_float32(name: str, dtype: torch.
     loss = LOSSES.call(name, class_weights=WEIGHTS)
     logits, target = _batch()
     narrow = logits.to(dtype).requires_grad_()
-    value = loss(narrow, target)
+    value = loss(narrow, target).mean()
     value.backward()
-    assert torch.equal(value, loss(narrow.detach().float(), target))
+    assert torch.equal(value, loss(narrow.detach().float(), target).mean())
     assert narrow.grad is not None
     assert narrow.grad.dtype == dtype
     assert narrow.grad.isfinite().all()
@@ -112,7 +125,8 @@ def test_logits_of_16_bits_are_computed_with_in_float32(name: str, dtype: torch.
 def test_channels_last_is_the_same(name: str) -> None:
     loss = LOSSES.call(name, class_weights=WEIGHTS.double())
     logits, target = _batch(torch.float64)
-    torch.testing.assert_close(loss(logits.to(memory_format=torch.channels_last), target), loss(logits, target))
+    values = [loss(given, target).mean() for given in (logits.to(memory_format=torch.channels_last), logits)]
+    torch.testing.assert_close(*values)
 
 
 def test_targets_and_weights_stay_as_they_are(name: str) -> None:

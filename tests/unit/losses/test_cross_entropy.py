@@ -43,13 +43,13 @@ def test_by_hand() -> None:
     logits = torch.tensor([[math.log(3.0), 0.0], [0.0, 0.0]], dtype=torch.float64).view(1, 2, 1, 2)
     loss = build_loss(class_weights=torch.tensor([1.0, 3.0], dtype=torch.float64))
     expected = (math.log(4 / 3) + 3 * math.log(2)) / 4
-    assert float(loss(logits, torch.tensor([[[0, 1]]]))) == pytest.approx(expected, rel=1e-12)
+    assert float(loss(logits, torch.tensor([[[0, 1]]])).mean()) == pytest.approx(expected, rel=1e-12)
 
 
 def test_equals_torch_and_so_does_its_gradient(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, target = batch
     ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-    value = build_loss(class_weights=WEIGHTS)(ours, target)
+    value = build_loss(class_weights=WEIGHTS)(ours, target).mean()
     expected = F.cross_entropy(theirs, target, weight=WEIGHTS, reduction="mean", ignore_index=IGNORE_INDEX)
     torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
     value.backward()
@@ -59,11 +59,11 @@ def test_equals_torch_and_so_does_its_gradient(batch: tuple[torch.Tensor, torch.
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 def test_equals_a_slow_loop(batch: tuple[torch.Tensor, torch.Tensor], smoothing: float) -> None:
-    value = build_loss(class_weights=WEIGHTS, label_smoothing=smoothing)(*batch)
+    value = build_loss(class_weights=WEIGHTS, label_smoothing=smoothing)(*batch).mean()
     assert float(value) == pytest.approx(_slow(*batch, smoothing), rel=1e-12)
 
 
 def test_label_smoothing_equals_torch_where_classes_count_alike(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
-    value = build_loss(class_weights=torch.ones(3), label_smoothing=0.2)(*batch)
+    value = build_loss(class_weights=torch.ones(3), label_smoothing=0.2)(*batch).mean()
     expected = F.cross_entropy(*batch, ignore_index=IGNORE_INDEX, label_smoothing=0.2)
     torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)

@@ -37,25 +37,29 @@ def _slow(logits: torch.Tensor, target: torch.Tensor, gamma: float) -> float:
 def test_by_hand() -> None:
     # The truth has probability 3/4: (1/4)^2 log(4/3).
     logits = torch.tensor([math.log(3.0), 0.0], dtype=torch.float64).view(1, 2, 1, 1)
-    value = build_loss(class_weights=torch.ones(2))(logits, torch.zeros(1, 1, 1, dtype=torch.int64))
+    value = build_loss(class_weights=torch.ones(2))(logits, torch.zeros(1, 1, 1, dtype=torch.int64)).mean()
     assert float(value) == pytest.approx(math.log(4 / 3) / 16, rel=1e-12)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 5.0])
 def test_equals_a_slow_loop(gamma: float) -> None:
-    value = build_loss(class_weights=torch.tensor(WEIGHTS), gamma=gamma)(*_batch())
+    value = build_loss(class_weights=torch.tensor(WEIGHTS), gamma=gamma)(*_batch()).mean()
     assert float(value) == pytest.approx(_slow(*_batch(), gamma), rel=1e-12)
 
 
 def test_without_gamma_it_is_cross_entropy() -> None:
     weights = torch.tensor(WEIGHTS)
-    value = build_loss(class_weights=weights, gamma=0.0)(*_batch())
-    torch.testing.assert_close(value, cross_entropy.build_loss(class_weights=weights)(*_batch()), rtol=1e-12, atol=0)
+    value = build_loss(class_weights=weights, gamma=0.0)(*_batch()).mean()
+    torch.testing.assert_close(
+        value, cross_entropy.build_loss(class_weights=weights)(*_batch()).mean(), rtol=1e-12, atol=0
+    )
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
 def test_a_pixel_that_is_certain_and_right_has_a_gradient_of_zero(gamma: float) -> None:
     logits = torch.tensor([200.0, 0.0]).view(1, 2, 1, 1).requires_grad_()
-    build_loss(class_weights=torch.ones(2), gamma=gamma)(logits, torch.zeros(1, 1, 1, dtype=torch.int64)).backward()
+    build_loss(class_weights=torch.ones(2), gamma=gamma)(
+        logits, torch.zeros(1, 1, 1, dtype=torch.int64)
+    ).mean().backward()
     assert logits.grad is not None
     assert logits.grad.flatten().tolist() == [0, 0]

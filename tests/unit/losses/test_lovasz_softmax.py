@@ -52,7 +52,7 @@ def _slow(logits: torch.Tensor, target: torch.Tensor) -> float | None:
 
 def test_by_hand() -> None:
     # Truth 0, 1; all probabilities 1/2: every error is 1/2 and all pixels wrong is 1 - IoU = 1: 1/2 for each class.
-    value = build_loss(class_weights=torch.tensor([1.0, 5.0]))(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]))
+    value = build_loss(class_weights=torch.tensor([1.0, 5.0]))(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]])).mean()
     assert float(value) == pytest.approx(0.5)
 
 
@@ -60,14 +60,14 @@ def test_for_a_certain_prediction_it_is_one_less_iou() -> None:
     # Truth 0 0 0 1 and prediction 0 0 1 1: IoU is 2/3 and 1/2.
     target, prediction = torch.tensor([[[0, 0, 0, 1]]]), torch.tensor([[[0, 0, 1, 1]]])
     logits = 100 * torch.nn.functional.one_hot(prediction, 2).permute(0, 3, 1, 2).double()
-    value = build_loss(class_weights=torch.ones(2))(logits, target)
+    value = build_loss(class_weights=torch.ones(2))(logits, target).mean()
     assert float(value) == pytest.approx((1 / 3 + 1 / 2) / 2, rel=1e-12)
 
 
 @pytest.mark.parametrize("highest_class", [3, 2], ids=["all classes", "one class absent"])
 def test_equals_the_definition(highest_class: int) -> None:
     loss = build_loss(class_weights=torch.tensor(WEIGHTS, dtype=torch.float64))
-    assert float(loss(*_batch(highest_class))) == pytest.approx(_slow(*_batch(highest_class)), rel=1e-12)
+    assert float(loss(*_batch(highest_class)).mean()) == pytest.approx(_slow(*_batch(highest_class)), rel=1e-12)
 
 
 def test_per_image_is_the_mean_over_the_images_with_a_label() -> None:
@@ -76,9 +76,9 @@ def test_per_image_is_the_mean_over_the_images_with_a_label() -> None:
     values = [_slow(logits[n : n + 1], target[n : n + 1]) for n in range(3)]
     assert values[0] is None
     assert values[1] is not None and values[2] is not None
-    assert float(loss(logits, target)) == pytest.approx((values[1] + values[2]) / 2, rel=1e-12)
+    assert float(loss(logits, target).mean()) == pytest.approx((values[1] + values[2]) / 2, rel=1e-12)
     void = torch.full_like(target, IGNORE_INDEX)
-    assert float(loss(logits, void)) == 0
+    assert float(loss(logits, void).mean()) == 0
 
 
 def test_in_float32_each_gradient_is_near_the_one_in_float64() -> None:
@@ -89,7 +89,7 @@ def test_in_float32_each_gradient_is_near_the_one_in_float64() -> None:
     gradients = []
     for dtype in (torch.float32, torch.float64):
         given = logits.to(dtype, copy=True).requires_grad_()
-        build_loss(class_weights=torch.ones(2))(given, target).backward()
+        build_loss(class_weights=torch.ones(2))(given, target).mean().backward()
         assert given.grad is not None
         gradients.append(given.grad.double())
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=0)
@@ -98,7 +98,7 @@ def test_in_float32_each_gradient_is_near_the_one_in_float64() -> None:
 def test_errors_that_are_tiny_keep_their_order() -> None:
     # Errors of exp(-30) and exp(-40) differ, though 1 - p rounds both away; the pixel of the class comes second.
     logits = torch.tensor([[-30.0, 40.0], [0.0, 0.0]]).view(1, 2, 1, 2).requires_grad_(True)
-    build_loss(class_weights=torch.tensor([1.0, 1e-30]))(logits, torch.tensor([[[1, 0]]])).backward()
+    build_loss(class_weights=torch.tensor([1.0, 1e-30]))(logits, torch.tensor([[[1, 0]]])).mean().backward()
     assert logits.grad is not None
     # The first adds I / (U (U - 1)) = 1 / 2 to 1 - IoU of class 0.
     assert float(logits.grad[0, 0, 0, 0]) == pytest.approx(np.exp(-30) / 2, rel=1e-3)

@@ -44,18 +44,18 @@ def _row(*probabilities: float) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_by_hand() -> None:
     loss = build_loss(class_weights=torch.ones(2))
-    assert float(loss(*_row(0.5, 0.6, 0.8, 0.9))) == pytest.approx(-math.log(0.5 * 0.6) / 2, rel=1e-12)
+    assert float(loss(*_row(0.5, 0.6, 0.8, 0.9)).mean()) == pytest.approx(-math.log(0.5 * 0.6) / 2, rel=1e-12)
 
 
 def test_where_all_is_easy_the_hardest_count() -> None:
     loss = build_loss(class_weights=torch.ones(2), min_kept_share=0.5)
-    assert float(loss(*_row(0.95, 0.8, 0.9, 0.85))) == pytest.approx(-math.log(0.8 * 0.85) / 2, rel=1e-12)
+    assert float(loss(*_row(0.95, 0.8, 0.9, 0.85)).mean()) == pytest.approx(-math.log(0.8 * 0.85) / 2, rel=1e-12)
 
 
 def test_what_is_as_hard_as_the_last_counts_too() -> None:
     logits, target = _row(0.8, 0.8, 0.9, 0.9)
     logits.requires_grad_()
-    build_loss(class_weights=torch.ones(2), min_kept_share=0.25)(logits, target).backward()
+    build_loss(class_weights=torch.ones(2), min_kept_share=0.25)(logits, target).mean().backward()
     assert logits.grad is not None
     assert (logits.grad[0, 0, 0] != 0).tolist() == [True, True, False, False]
 
@@ -65,7 +65,7 @@ def test_equals_a_slow_loop(threshold: float, share: float) -> None:
     logits, target = _batch()
     logits.requires_grad_()
     loss = build_loss(class_weights=torch.tensor(WEIGHTS), threshold=threshold, min_kept_share=share)
-    value = loss(logits, target)
+    value = loss(logits, target).mean()
     value.backward()
     expected, num_kept = _slow(logits.detach(), target, threshold, share)
     assert float(value.detach()) == pytest.approx(expected, rel=1e-12)
@@ -75,11 +75,13 @@ def test_equals_a_slow_loop(threshold: float, share: float) -> None:
 
 def test_with_all_pixels_it_is_cross_entropy() -> None:
     weights = torch.tensor(WEIGHTS)
-    value = build_loss(class_weights=weights, threshold=1.0, min_kept_share=1.0)(*_batch())
-    torch.testing.assert_close(value, cross_entropy.build_loss(class_weights=weights)(*_batch()), rtol=1e-12, atol=0)
+    value = build_loss(class_weights=weights, threshold=1.0, min_kept_share=1.0)(*_batch()).mean()
+    torch.testing.assert_close(
+        value, cross_entropy.build_loss(class_weights=weights)(*_batch()).mean(), rtol=1e-12, atol=0
+    )
 
 
 def test_a_broken_model_shows() -> None:
     logits, target = _row(0.5, 0.6, 0.8, 0.9)
     logits[0, :, 0, 2] = math.nan
-    assert build_loss(class_weights=torch.ones(2))(logits, target).isnan()
+    assert build_loss(class_weights=torch.ones(2))(logits, target).mean().isnan()

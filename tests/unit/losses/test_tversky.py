@@ -41,7 +41,9 @@ def _slow(logits: torch.Tensor, target: torch.Tensor, alpha: float, beta: float,
 
 def test_by_hand() -> None:
     # One pixel of class 0, probability 1/2: TP = FN = 1/2, FP = 0; 1 - (1/2 + 1) / (1/2 + 0.7/2 + 1) = 7/37.
-    value = build_loss(class_weights=torch.ones(2))(torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.int64))
+    value = build_loss(class_weights=torch.ones(2))(
+        torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.int64)
+    ).mean()
     assert float(value) == pytest.approx(7 / 37)
 
 
@@ -53,19 +55,21 @@ def test_equals_a_slow_loop(highest_class: int, alpha: float, beta: float, smoot
     weights = torch.tensor(WEIGHTS, dtype=torch.float64)
     loss = build_loss(class_weights=weights, alpha=alpha, beta=beta, smooth=smooth, exponent=exponent)
     expected = _slow(*_batch(highest_class), alpha, beta, smooth, exponent)
-    assert float(loss(*_batch(highest_class))) == pytest.approx(expected, rel=1e-12)
+    assert float(loss(*_batch(highest_class)).mean()) == pytest.approx(expected, rel=1e-12)
 
 
 def test_even_weights_give_dice() -> None:
     weights = torch.tensor(WEIGHTS, dtype=torch.float64)
-    value = build_loss(class_weights=weights, alpha=0.5, beta=0.5, smooth=1.5)(*_batch())
-    torch.testing.assert_close(value, dice.build_loss(class_weights=weights, smooth=3.0)(*_batch()), rtol=1e-12, atol=0)
+    value = build_loss(class_weights=weights, alpha=0.5, beta=0.5, smooth=1.5)(*_batch()).mean()
+    torch.testing.assert_close(
+        value, dice.build_loss(class_weights=weights, smooth=3.0)(*_batch()).mean(), rtol=1e-12, atol=0
+    )
 
 
 @pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0])
 def test_a_batch_that_is_certain_and_right_has_a_gradient_of_zero(exponent: float) -> None:
     target = torch.tensor([[[0, 1, 1]]])
     logits = torch.nn.functional.one_hot(target, 2).permute(0, 3, 1, 2).float().mul(500).requires_grad_()
-    build_loss(class_weights=torch.ones(2), exponent=exponent)(logits, target).backward()
+    build_loss(class_weights=torch.ones(2), exponent=exponent)(logits, target).mean().backward()
     assert logits.grad is not None
     assert (logits.grad == 0).all()

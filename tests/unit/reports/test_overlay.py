@@ -5,7 +5,7 @@ import pytest
 
 from segpipe.classes import ClassTable
 from segpipe.reports import overlay as overlay_module
-from segpipe.reports.overlay import OPACITY, colorize, evenly_spread, overlay, side_by_side
+from segpipe.reports.overlay import OPACITY, colorize, overlay, side_by_side
 
 MASK = np.array([[0, 1, 255]], np.uint8)
 IMAGE = np.array([[[100, 100, 100], [0, 50, 255], [7, 8, 9]]], np.uint8)
@@ -53,11 +53,3 @@ def test_side_by_side_reduces_what_is_huge(classes: ClassTable, monkeypatch: pyt
     assert picture.shape == (4, 18, 3)
     np.testing.assert_array_equal(picture[:, :6, 1], small + 4)
     np.testing.assert_array_equal(picture[:, 6:12], colorize(small % 3, classes))
-
-
-@pytest.mark.parametrize(
-    ("num_samples", "num_chosen", "expected"),
-    [(10, 1, [5]), (10, 2, [2, 7]), (4, 4, [0, 1, 2, 3]), (2, 5, [0, 1]), (5, 0, []), (0, 3, [])],
-)
-def test_evenly_spread(num_samples: int, num_chosen: int, expected: list[int]) -> None:
-    assert evenly_spread(num_samples, num_chosen) == expected

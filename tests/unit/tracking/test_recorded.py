@@ -6,12 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from torch import nn, optim
+from torch.optim.lr_scheduler import ConstantLR
 
 from segpipe.tracking.journal import JOURNAL, Journal
 from segpipe.tracking.recorded import forget, forget_recorded, is_recorded
-from segpipe.training.checkpoint import CHECKPOINT, DAMAGED, PREVIOUS, Progress, load_checkpoint, save_checkpoint
+from segpipe.training.checkpoint import CHECKPOINT, DAMAGED, PREVIOUS, load_checkpoint, save_checkpoint
+from segpipe.training.state import Progress, TrainState
 
 DIGEST = "0123456789abcdef0123456789abcdef.dir"
+
+
+def _state(epoch: int) -> TrainState:
+    module = nn.Linear(1, 1)
+    optimizer = optim.SGD(module.parameters())
+    return TrainState(module, optimizer, ConstantLR(optimizer), progress=Progress(epoch=epoch))
 
 
 @pytest.fixture
@@ -21,10 +30,10 @@ def make_training(tmp_path: Path) -> Callable[..., Path]:
     def make(name: str, result: str | None) -> Path:
         folder = tmp_path / "checkpoints" / name
         for epoch in (1, 2, 3):
-            save_checkpoint(folder, Progress(epoch=epoch), {})
+            save_checkpoint(folder, _state(epoch))
         (folder / CHECKPOINT).write_bytes(b"")
-        load_checkpoint(folder, {})
-        save_checkpoint(folder, Progress(epoch=4), {})
+        load_checkpoint(folder, _state(0))
+        save_checkpoint(folder, _state(4))
         assert {path.name for path in folder.iterdir()} == {CHECKPOINT, PREVIOUS, DAMAGED}
         journal = Journal(folder)
         journal.begin()

@@ -224,7 +224,7 @@ def test_another_number_of_classes_gets_a_new_head(save: Callable[..., Path], ca
     fresh = _network(seed=2).state_dict()
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, fresh[name] if name in HEAD else state[name]), name
-    assert "the classes are others: the head begins anew (head.bias, head.weight)" in caplog.text
+    assert "the classes are others: the head begins with random weights (head.bias, head.weight)" in caplog.text
 
 
 def test_auxiliary_heads_begin_anew_too(save: Callable[..., Path]) -> None:
@@ -241,7 +241,7 @@ def test_weights_without_a_head_get_one(save: Callable[..., Path], caplog: pytes
         network, _ = _make(_choice(save(state)))
     fresh = _network(seed=2).state_dict()
     assert not _differing(network, state | {name: fresh[name] for name in HEAD})
-    assert "has no head: it begins anew (head.bias, head.weight)" in caplog.text
+    assert "has no head: it begins with random weights (head.bias, head.weight)" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """How close each pixel of a mask lies to the borders of two objects: the map of U-Net's border weights.
 
 An object is a component of pixels of one class, joined over sides or corners. Its border is its pixels with another
-class, another object or void beside them; where the image ends no object does.
+class, another object or void next to them; where the image ends no object does.
 """
 
 import math

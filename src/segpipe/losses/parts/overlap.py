@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from segpipe.classes import IGNORE_INDEX
-from segpipe.losses.parts.weighted_mean import widen
+from segpipe.losses.parts.weighted_sum import widen
 
 
 @dataclass(frozen=True)

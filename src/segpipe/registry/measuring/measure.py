@@ -22,12 +22,11 @@ import numpy as np
 import numpy.typing as npt
 from mlflow.models import Model as MlflowModel
 
-from segpipe.data.store import Store
+from segpipe.data.store import Store, evenly_spread
 from segpipe.errors import IncomparableError, TrackingError
 from segpipe.registry.measuring import served_predictions
 from segpipe.registry.measuring.confine import few_variables, without_network
 from segpipe.registry.measuring.trust import Runnable
-from segpipe.reports.overlay import evenly_spread
 
 log = logging.getLogger(__name__)
 

@@ -28,6 +28,7 @@ PREDICTING = (
     "choices.py",
     "classes.py",
     "inference/device.py",
+    "inference/logits.py",
     "inference/network.py",
     "inference/tiles.py",
     "models/__init__.py",

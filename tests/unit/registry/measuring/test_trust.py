@@ -80,8 +80,8 @@ def version(commit: str) -> ModelVersion:
 
 def change(package: Path) -> None:
     """Changes the sources so that each mask would be another."""
-    network = package / "inference/network.py"
-    network.write_text(network.read_text(encoding="utf-8") + "\nMEAN_RGB = (0, 0, 0)\n", encoding="utf-8")
+    logits = package / "inference/logits.py"
+    logits.write_text(logits.read_text(encoding="utf-8") + "\nMEAN_RGB = (0, 0, 0)\n", encoding="utf-8")
 
 
 def test_all_that_decides_a_mask_is_compared() -> None:
@@ -123,7 +123,7 @@ def test_a_commits_code_runs_what_was_registered_with_it_if_the_commit_is_publis
 
     if is_pushed:
         assert find() == tmp_path / "sources/src"
-        text = (tmp_path / "sources/src/segpipe/inference/network.py").read_text(encoding="utf-8")
+        text = (tmp_path / "sources/src/segpipe/inference/logits.py").read_text(encoding="utf-8")
         assert text.endswith("MEAN_RGB = (0, 0, 0)\n")
     else:
         with pytest.raises(IncomparableError, match=r"mallory stored with it .*its origin(.|\n)*--trust"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,23 +14,26 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from samples import Sample
 
+from segpipe.classes import IGNORE_INDEX
 from segpipe.config.train import Train
 from segpipe.data.loading.loader import TrainLoader
 from segpipe.data.store import Store
-from segpipe.errors import ConfigError
+from segpipe.errors import ConfigError, TrainingError
 from segpipe.files import sha256_of_file
 from segpipe.inference import tiles
 from segpipe.inference.evaluate import evaluate
-from segpipe.inference.network import build_network, normalize
-from segpipe.training import fit as fit_module
-from segpipe.training.checkpoint import CHECKPOINT, PREVIOUS, Progress, read_checkpoint
-from segpipe.training.fit import BEST_WEIGHTS, LAST_WEIGHTS, Fit, Interrupted, fit
+from segpipe.inference.logits import normalize
+from segpipe.inference.network import build_network
+from segpipe.training import loop
+from segpipe.training.checkpoint import CHECKPOINT, PREVIOUS, read_checkpoint
+from segpipe.training.loop import BEST_WEIGHTS, Fit, Interrupted, fit
 from segpipe.training.objective import make_objective
+from segpipe.training.state import Progress
 
-CPU = torch.device("cpu")
 STEPS_PER_EPOCH = 3
 SMALL = {"width": 4, "depth": 2}
 # Without batch norm, which sees each batch by itself, and with plain steps: then sums of gradients can be compared.
@@ -42,12 +46,15 @@ PLAIN_STEPS = {
 }
 
 
+Pixels = npt.NDArray[np.uint8]
+
+
 class Sink:
     """Remembers what it is told; fails at the given call, as a full disk would."""
 
     def __init__(self) -> None:
         self.metrics: list[tuple[int, dict[str, float]]] = []
-        self.images: list[tuple[int, str, tuple[int, ...]]] = []
+        self.predictions: list[tuple[int, str, tuple[int, ...]]] = []
         self.is_broken = False
 
     def log_metrics(self, metrics: Mapping[str, float], epoch: int) -> None:
@@ -55,8 +62,10 @@ class Sink:
             raise OSError("no space")
         self.metrics.append((epoch, dict(metrics)))
 
-    def log_image(self, name: str, image: npt.NDArray[np.uint8], epoch: int) -> None:
-        self.images.append((epoch, name, image.shape))
+    def log_prediction(self, name: str, image: Pixels, truth: Pixels, prediction: Pixels, epoch: int) -> None:
+        assert image.shape == (*truth.shape, 3)
+        assert (prediction < 3).all()  # three classes, and no void
+        self.predictions.append((epoch, name, prediction.shape))
 
 
 @pytest.fixture
@@ -77,7 +86,7 @@ def make_job(store: Store, make_train_settings: Callable[..., Train], tmp_path: 
         loader = TrainLoader(store.of_split("train"), settings.augment, settings.batch_size, settings.seed)
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        return Fit(module, objective, loader, store.of_split("val"), settings, CPU, folder, Sink(), should_stop)
+        return Fit(module, objective, loader, store.of_split("val"), settings, folder, Sink(), should_stop)
 
     return make
 
@@ -89,9 +98,29 @@ def _stop_at(number: int) -> Callable[[], bool]:
 
 
 def _results(job: Fit, progress: Progress) -> list[str]:
-    """Everything that must not depend on how often a training was interrupted."""
-    hashes = [sha256_of_file(job.folder / name) for name in (BEST_WEIGHTS, LAST_WEIGHTS)]
+    """Everything that must not depend on how often a training was interrupted: what it keeps, and its last state."""
+    states = read_checkpoint(job.folder / CHECKPOINT)["states"]
+    assert {"module", "optimizer", "schedule", "best"} <= states.keys()
+    assert ("average" in states) is (job.settings.ema_decay is not None)
+    hashes = [sha256_of_file(job.folder / BEST_WEIGHTS), *(_digest(states[name]) for name in sorted(states))]
     return [*hashes, json.dumps(progress.history), str((progress.best_epoch, progress.best_mean_iou))]
+
+
+def _digest(state: object) -> str:
+    """Identifies nested numbers and tensors bit for bit, whatever their names' order."""
+    if isinstance(state, torch.Tensor):
+        content = repr((state.dtype, tuple(state.shape))).encode() + state.contiguous().numpy().tobytes()
+    elif isinstance(state, Mapping):
+        content = repr(sorted((str(name), _digest(value)) for name, value in state.items())).encode()
+    elif isinstance(state, list | tuple):
+        content = repr([_digest(value) for value in state]).encode()
+    else:
+        content = repr(state).encode()
+    return hashlib.sha256(content).hexdigest()
+
+
+def _evaluation(mean_iou: float) -> object:
+    return SimpleNamespace(loss=1.0, mean_iou=mean_iou)
 
 
 def _script_evaluations(monkeypatch: pytest.MonkeyPatch, mean_ious: list[float]) -> None:
@@ -99,9 +128,9 @@ def _script_evaluations(monkeypatch: pytest.MonkeyPatch, mean_ious: list[float])
 
     def scripted(module: torch.nn.Module, *_: object) -> object:
         module.eval()
-        return SimpleNamespace(loss=1.0, mean_iou=next(script))
+        return _evaluation(next(script))
 
-    monkeypatch.setattr(fit_module, "evaluate", scripted)
+    monkeypatch.setattr(loop, "evaluate", scripted)
 
 
 def test_each_epoch_is_reported_and_a_network_is_kept(make_job: Callable[..., Fit], store: Store) -> None:
@@ -117,7 +146,7 @@ def test_each_epoch_is_reported_and_a_network_is_kept(make_job: Callable[..., Fi
     for (epoch, metrics), row in zip(sink.metrics, progress.history, strict=True):
         assert metrics.pop("images_per_second") > 0
         assert {"epoch": epoch, **metrics} == row
-    assert sink.images == [(epoch, f"v_{i}", (32, 96, 3)) for epoch in (1, 2, 3) for i in range(2)]
+    assert sink.predictions == [(epoch, f"v_{i}", (32, 32)) for epoch in (1, 2, 3) for i in range(2)]
     assert progress.history[2]["train_loss"] < progress.history[0]["train_loss"]
 
 
@@ -128,7 +157,7 @@ def test_the_kept_weights_score_what_the_history_says(make_job: Callable[..., Fi
     assert progress.best_mean_iou == max(scores) == scores[progress.best_epoch - 1]
     other = make_job("b", init_seed=9).module
     other.load_state_dict(load_file(job.folder / BEST_WEIGHTS))
-    assert evaluate(other, store.of_split("val"), job.objective, CPU).mean_iou == progress.best_mean_iou
+    assert evaluate(other, store.of_split("val"), job.objective.terms).mean_iou == progress.best_mean_iou
 
 
 @pytest.mark.parametrize(
@@ -307,15 +336,13 @@ def test_the_best_epoch_is_kept_not_the_last(make_job: Callable[..., Fit], monke
     def remember(module: torch.nn.Module, *_: object) -> object:
         module.eval()
         states.append({name: tensor.clone() for name, tensor in module.state_dict().items()})
-        mean_iou = [0.3, 0.5, 0.5, 0.4][len(states) - 1]
-        return SimpleNamespace(loss=1.0, mean_iou=mean_iou)
+        return _evaluation([0.3, 0.5, 0.5, 0.4][len(states) - 1])
 
-    monkeypatch.setattr(fit_module, "evaluate", remember)
+    monkeypatch.setattr(loop, "evaluate", remember)
     job = make_job("a", epochs=4)
     progress = fit(job)
     assert (progress.best_epoch, progress.best_mean_iou) == (2, 0.5)  # the first of two equals
-    for file, state in ((BEST_WEIGHTS, states[1]), (LAST_WEIGHTS, states[3])):
-        loaded = load_file(job.folder / file)
+    for loaded, state in ((load_file(job.folder / BEST_WEIGHTS), states[1]), (job.module.state_dict(), states[3])):
         assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
 
 
@@ -339,7 +366,7 @@ def test_early_stopping(
     _script_evaluations(monkeypatch, mean_ious)
     job = make_job("a", epochs=len(mean_ious), early_stopping=early_stopping)
     assert len(fit(job).history) == num_epochs
-    assert (job.folder / LAST_WEIGHTS).exists()
+    assert (job.folder / BEST_WEIGHTS).exists()
 
 
 def test_early_stopping_waits_for_the_first_validation(make_job: Callable[..., Fit]) -> None:
@@ -349,11 +376,30 @@ def test_early_stopping_waits_for_the_first_validation(make_job: Callable[..., F
     assert (job.folder / BEST_WEIGHTS).exists()
 
 
+def test_a_validation_without_a_labelled_pixel_is_told_at_once_and_writes_no_weights(
+    make_job: Callable[..., Fit], make_store: Callable[..., Store], make_sample: Callable[..., Sample]
+) -> None:
+    """There is no mIoU then, so no epoch would be the best: the weights would be an empty file."""
+    samples = [make_sample(f"v_{i}", "val") for i in range(2)]
+    void = [replace(sample, mask=np.full_like(sample.mask, IGNORE_INDEX)) for sample in samples]
+    job = replace(make_job("a"), val_store=make_store(void, "void"))
+    with pytest.raises(TrainingError, match=r"(?s)epoch 1:.*2 validation samples.*preprocess\.split\.val"):
+        fit(job)
+    assert not (job.folder / BEST_WEIGHTS).exists()
+
+
+def test_a_loss_that_is_no_number_ends_the_training(make_job: Callable[..., Fit]) -> None:
+    job = make_job("a", learning_rate=1e30, optimizer="sgd", accumulate_batches=2)
+    with pytest.raises(TrainingError, match=r"epoch \d+, batch \d+:.*train\.learning_rate"):
+        fit(job)
+    assert not (job.folder / BEST_WEIGHTS).exists()
+
+
 def test_only_every_few_epochs_and_the_last_are_validated(make_job: Callable[..., Fit]) -> None:
     job = make_job("a", epochs=5, validate_every=2)
     progress = fit(job)
     assert [row["epoch"] for row in progress.history if "val_mean_iou" in row] == [2, 4, 5]
-    assert sorted({epoch for epoch, *_ in job.sink.images}) == [2, 4, 5]  # type: ignore[attr-defined]
+    assert sorted({epoch for epoch, *_ in job.sink.predictions}) == [2, 4, 5]  # type: ignore[attr-defined]
 
 
 def test_overlays_are_drawn_at_about_eight_epochs(
@@ -362,15 +408,17 @@ def test_overlays_are_drawn_at_about_eight_epochs(
     _script_evaluations(monkeypatch, [0.1] * 33)
     job = make_job("a", epochs=33, num_overlays=1, batch_size=6)
     fit(job)
-    assert [epoch for epoch, *_ in job.sink.images] == [4, 8, 12, 16, 20, 24, 28, 32, 33]  # type: ignore[attr-defined]
+    assert [epoch for epoch, *_ in job.sink.predictions] == [4, 8, 12, 16, 20, 24, 28, 32, 33]  # type: ignore[attr-defined]
 
 
 def test_the_average_is_what_is_validated_and_kept(make_job: Callable[..., Fit]) -> None:
-    job = make_job("a", ema_decay=0.9)
+    job = make_job("a", ema_decay=0.9, epochs=1)
     fit(job)
-    last, trained = load_file(job.folder / LAST_WEIGHTS), job.module.state_dict()
+    best, trained = load_file(job.folder / BEST_WEIGHTS), job.module.state_dict()
     for name in ("head.weight", "first.1.running_mean"):  # the statistics of the norms are averaged too
-        assert not torch.equal(last[name], trained[name]), name
+        assert not torch.equal(best[name], trained[name]), name
+    average = read_checkpoint(job.folder / CHECKPOINT)["states"]["average"]
+    assert all(torch.equal(best[name], average[f"module.{name}"]) for name in best)
 
 
 def test_half_resolution_is_what_the_network_sees_in_its_share_of_the_epochs(make_job: Callable[..., Fit]) -> None:
@@ -408,7 +456,7 @@ def test_huge_images_are_validated_and_drawn_tile_by_tile(
     job.module.register_forward_pre_hook(remember)
     fit(job)
     assert isinstance(job.sink, Sink)
-    assert [shape for *_, shape in job.sink.images] == [(32, 96, 3)] * 2
+    assert [shape for *_, shape in job.sink.predictions] == [(32, 32)] * 2
     assert set(sizes) == {(1, 3, 16, 16)}
 
 
@@ -476,8 +524,11 @@ def test_frozen_parts_stay_as_they_are_and_so_do_their_statistics(
     before = _state(job)
     fit(job)
     assert _changed_parts(before, job.module.state_dict()) == {"up", "merge", "head"}
-    for file in (BEST_WEIGHTS, LAST_WEIGHTS):
-        assert _changed_parts(before, load_file(job.folder / file)) == {"up", "merge", "head"}
+    assert _changed_parts(before, load_file(job.folder / BEST_WEIGHTS)) == {"up", "merge", "head"}
+    states = read_checkpoint(job.folder / CHECKPOINT)["states"]
+    prefix = "module." if ema_decay else ""
+    last = {name: states["average" if ema_decay else "module"][prefix + name] for name in before}
+    assert _changed_parts(before, last) == {"up", "merge", "head"}
 
 
 def test_a_frozen_batch_norm_stays_and_the_rest_is_trained(make_job: Callable[..., Fit]) -> None:
@@ -513,25 +564,17 @@ def test_a_factor_of_the_rate_is_a_factor_of_the_step(make_job: Callable[..., Fi
 # Steps of several batches
 
 
-@pytest.fixture
-def labelled(make_store: Callable[..., Store], make_sample: Callable[..., Sample]) -> Store:
-    """As `store`, without void: the mean over the pixels is then a mean of the batches' means."""
-    samples = [make_sample(f"t_{i}") for i in range(6)] + [make_sample("v_0", "val")]
-    return make_store([replace(sample, mask=sample.mask % 255) for sample in samples], "labelled")
-
-
-def _trained_weights(job: Fit, store: Store, batch_size: int, accumulate_batches: int) -> dict[str, torch.Tensor]:
+def _trained_weights(job: Fit, batch_size: int, accumulate_batches: int) -> dict[str, torch.Tensor]:
     settings = job.settings.model_copy(update={"accumulate_batches": accumulate_batches, "batch_size": batch_size})
-    loader = TrainLoader(store.of_split("train"), settings.augment, batch_size, settings.seed)
-    fit(replace(job, settings=settings, train_loader=loader, val_store=store.of_split("val")))
+    loader = TrainLoader(job.train_loader.store, settings.augment, batch_size, settings.seed)
+    fit(replace(job, settings=settings, train_loader=loader))
     return job.module.state_dict()
 
 
-def test_accumulated_gradients_are_those_of_one_large_batch(make_job: Callable[..., Fit], labelled: Store) -> None:
+def test_accumulated_gradients_are_those_of_one_large_batch(make_job: Callable[..., Fit]) -> None:
+    """The samples' void is unevenly spread; test_step.py tries each loss."""
     weights = {
-        (size, number): _trained_weights(
-            make_job(f"{size} x {number}", **PLAIN_STEPS, learning_rate=0.1), labelled, size, number
-        )
+        (size, number): _trained_weights(make_job(f"{size} x {number}", **PLAIN_STEPS, learning_rate=0.1), size, number)
         for size, number in ((6, 1), (3, 2), (2, 3), (1, 6), (1, 100), (2, 1))
     }
     large = weights.pop((6, 1))
@@ -546,17 +589,17 @@ def test_the_last_step_of_an_epoch_takes_the_mean_of_what_is_left(make_job: Call
     """Against a loop that is written out: of three batches the first two make a step, and the third one alone."""
     changes = {"learning_rate": 0.01, "accumulate_batches": 2, "epochs": 2}
     job, reference = make_job("a", **PLAIN_STEPS, **changes), make_job("b", **PLAIN_STEPS, **changes)
-    assert (job.steps_per_epoch, [job.batches_of_step(batch) for batch in range(3)]) == (
-        2,
-        [range(2), range(2), range(2, 3)],
-    )
+    assert job.steps_per_epoch == 2
+    assert [len(step) for step in job.steps(epoch=0, first_batch=0)] == [2, 1]
+    assert [len(step) for step in job.steps(epoch=0, first_batch=2)] == [1]
     fit(job)
     module = reference.module.train()
     for epoch in range(2):
         batches = [(torch.from_numpy(i), torch.from_numpy(m)) for i, m in reference.train_loader.batches(epoch)]
         for step in (batches[:2], batches[2:]):
-            losses = [reference.objective(module(normalize(images)), masks.long()) for images, masks in step]
-            gradients = torch.autograd.grad(torch.stack(losses).mean(), list(module.parameters()))
+            images, masks = (torch.cat(parts) for parts in zip(*step, strict=True))
+            loss = F.cross_entropy(module(normalize(images)), masks.long(), ignore_index=IGNORE_INDEX)
+            gradients = torch.autograd.grad(loss, list(module.parameters()))
             with torch.no_grad():
                 for parameter, gradient in zip(module.parameters(), gradients, strict=True):
                     parameter -= 0.01 * gradient
@@ -617,4 +660,4 @@ def test_the_average_of_a_grey_network_sees_grey_too(make_job: Callable[..., Fit
     progress = fit(job)
     other = make_job("b", model={"name": "unet", "options": SMALL, "in_channels": 1}).module
     other.load_state_dict(load_file(job.folder / BEST_WEIGHTS))
-    assert evaluate(other, store.of_split("val"), job.objective, CPU).mean_iou == progress.best_mean_iou
+    assert evaluate(other, store.of_split("val"), job.objective.terms).mean_iou == progress.best_mean_iou

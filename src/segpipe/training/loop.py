@@ -1,0 +1,248 @@
+"""The training loop: `fit` -> `train_one_epoch` -> the steps, with a validation after the epoch.
+
+Everything that decides the weights is a function of seed, data, parameters and step; so a training that was interrupted
+and goes on from its checkpoint ends with the same weights as one that was not.
+"""
+
+import itertools
+import logging
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+from tqdm import tqdm
+
+from segpipe.config.train import Train
+from segpipe.data.loading.loader import TrainLoader
+from segpipe.data.store import Store, evenly_spread
+from segpipe.errors import TrainingError
+from segpipe.inference.device import device_of
+from segpipe.inference.evaluate import Evaluation, evaluate
+from segpipe.inference.logits import predict_masks
+from segpipe.training.checkpoint import load_checkpoint, save_checkpoint
+from segpipe.training.meter import Meter, mean_iou_of
+from segpipe.training.objective import Objective
+from segpipe.training.parameters import freeze, start_training
+from segpipe.training.prefetch import DeviceBatch, send_ahead
+from segpipe.training.state import Progress, TrainState
+from segpipe.training.step import add_gradients, take_step
+
+log = logging.getLogger(__name__)
+
+BEST_WEIGHTS = "best.safetensors"
+NUM_OVERLAY_EPOCHS = 8
+SECONDS_PER_MINUTE = 60
+
+
+class MetricSink(Protocol):
+    """Where a training reports to. `tracking` implements it; the loop knows nothing more."""
+
+    def log_metrics(self, metrics: Mapping[str, float], epoch: int) -> None:
+        """Takes the metrics of a finished epoch (counted from 1)."""
+
+    def log_prediction(
+        self,
+        name: str,
+        image: npt.NDArray[np.uint8],
+        truth: npt.NDArray[np.uint8],
+        prediction: npt.NDArray[np.uint8],
+        epoch: int,
+    ) -> None:
+        """Takes what the network makes of a validation sample after an epoch.
+
+        Args:
+            name: of the sample.
+            image: (height, width, 3) uint8 RGB.
+            truth: (height, width) uint8 class indices, void = 255.
+            prediction: (height, width) uint8 class indices.
+            epoch: counted from 1.
+        """
+
+
+class Interrupted(BaseException):
+    """The training was asked to stop; its checkpoint is written."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """All that a training works with.
+
+    Args:
+        module: the network, on its device; trained in place, except for what needs no gradient.
+        objective: what is minimised.
+        train_loader: batches of the training split.
+        val_store: the validation split.
+        settings: `train` of the parameters.
+        folder: takes checkpoints and weights.
+        sink: takes metrics and predictions.
+        should_stop: asked after each step; True ends the training with a checkpoint.
+        clock: seconds that only grow.
+    """
+
+    module: nn.Module
+    objective: Objective
+    train_loader: TrainLoader
+    val_store: Store
+    settings: Train
+    folder: Path
+    sink: MetricSink
+    should_stop: Callable[[], bool]
+    clock: Callable[[], float] = time.monotonic
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch; the last may have fewer batches than the others."""
+        return -(-self.train_loader.batches_per_epoch // self.settings.accumulate_batches)
+
+    def steps(self, epoch: int, first_batch: int) -> Iterator[list[DeviceBatch]]:
+        """Gives the batches of each step of an epoch, from the step on that begins with this batch."""
+        batches = send_ahead(self.train_loader.batches(epoch, first_batch=first_batch), device_of(self.module))
+        while step := list(itertools.islice(batches, self.settings.accumulate_batches)):
+            yield step
+
+
+def fit(job: Fit) -> Progress:
+    """Trains from the beginning, or from the folder's checkpoint, to the last epoch or the early stop.
+
+    Returns:
+        The finished progress; `best.safetensors` lies in the job's folder.
+
+    Raises:
+        ConfigError: the settings name a part that the network does not have.
+        TrainingError: the loss is no number, or the validation split has no labelled pixel.
+        Interrupted: `should_stop` said so.
+    """
+    settings = job.settings
+    freeze(job.module, settings)
+    state = TrainState.begin(job.module, settings, job.steps_per_epoch)
+    load_checkpoint(job.folder, state)
+    progress = state.progress
+    if progress.epoch or progress.batch:
+        log.info("going on from epoch %d, after %d batches", progress.epoch + 1, progress.batch)
+    while progress.epoch < settings.epochs and not _should_stop_early(progress, settings):
+        started, first_batch = time.perf_counter(), progress.batch
+        train_one_epoch(job, state)
+        seconds = time.perf_counter() - started
+        speed = (job.train_loader.batches_per_epoch - first_batch) * settings.batch_size / seconds
+        _finish_epoch(job, state, images_per_second=speed)
+    state.best.write(job.folder / BEST_WEIGHTS)
+    return progress
+
+
+def train_one_epoch(job: Fit, state: TrainState) -> None:
+    """Takes the steps of the epoch under way that are not yet taken."""
+    settings, progress = job.settings, state.progress
+    start_training(job.module, settings)
+    is_half = progress.epoch < settings.half_resolution_share * settings.epochs
+    meter = Meter(job.val_store.classes.num_classes, progress.train_confusion, device_of(job.module))
+    saved_at = job.clock()  # an epoch begins with a checkpoint, or with nothing to lose
+    with _show_progress(job, progress) as bar:
+        for batches in job.steps(progress.epoch, progress.batch):
+            loss = add_gradients(job.module, job.objective, batches, is_half, meter.observe)
+            progress.batch += len(batches)
+            _check_loss(loss, progress)
+            progress.loss_sum += loss * len(batches)
+            take_step(state, settings.clip_gradient_norm)
+            bar.set_postfix(loss=f"{progress.loss_sum / progress.batch:.3f}", refresh=False)
+            bar.update(len(batches))
+            should_stop = job.should_stop()
+            if should_stop or _is_checkpoint_due(job, saved_at):
+                progress.train_confusion = meter.counts()
+                save_checkpoint(job.folder, state)
+                saved_at = job.clock()
+            if should_stop:
+                raise Interrupted
+    progress.train_confusion = meter.counts()
+
+
+def _show_progress(job: Fit, progress: Progress) -> "tqdm[NoReturn]":
+    return tqdm(
+        desc=f"epoch {progress.epoch + 1}/{job.settings.epochs}",
+        initial=progress.batch,
+        total=job.train_loader.batches_per_epoch,
+        leave=False,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+def _check_loss(loss: float, progress: Progress) -> None:
+    if not math.isfinite(loss):
+        where = f"epoch {progress.epoch + 1}, batch {progress.batch}"
+        raise TrainingError(f"{where}: the loss is {loss}; lower train.learning_rate, or lengthen the warm-up")
+
+
+def _is_checkpoint_due(job: Fit, saved_at: float) -> bool:
+    minutes = job.settings.checkpoint_minutes
+    return minutes is not None and job.clock() - saved_at >= minutes * SECONDS_PER_MINUTE
+
+
+def _finish_epoch(job: Fit, state: TrainState, images_per_second: float) -> None:
+    progress, settings = state.progress, job.settings
+    epoch = progress.epoch + 1
+    metrics = {
+        "train_loss": progress.loss_sum / job.train_loader.batches_per_epoch,
+        "train_mean_iou": mean_iou_of(progress.train_confusion),
+        "learning_rate": max(group["lr"] for group in state.optimizer.param_groups),
+    }
+    if epoch % settings.validate_every == 0 or epoch == settings.epochs:
+        evaluation = _validate(job, state, epoch)
+        metrics |= {"val_loss": evaluation.loss, "val_mean_iou": evaluation.mean_iou}
+    progress.history.append({"epoch": epoch, **metrics})
+    progress.epoch, progress.batch, progress.loss_sum, progress.train_confusion = epoch, 0, 0.0, []
+    # Reported first: an epoch that is reported twice, around a kill, is known by its number; one that is not is lost.
+    job.sink.log_metrics({**metrics, "images_per_second": images_per_second}, epoch)
+    save_checkpoint(job.folder, state)
+    shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    log.info("epoch %d/%d  %s  %.1f images/s", epoch, settings.epochs, shown, images_per_second)
+    if job.should_stop():
+        raise Interrupted
+
+
+def _validate(job: Fit, state: TrainState, epoch: int) -> Evaluation:
+    """Measures the network that would be kept, and keeps it if it is the best so far."""
+    evaluation = evaluate(state.network, job.val_store, job.objective.terms)
+    mean_iou = evaluation.mean_iou
+    if math.isnan(mean_iou):
+        raise TrainingError(
+            f"epoch {epoch}: there is no validation mIoU, because none of the {len(job.val_store)} validation samples "
+            "has a labelled pixel: no epoch could be the best; name labelled samples in preprocess.split.val"
+        )
+    if state.plateau is not None:
+        state.plateau.step(mean_iou)
+    if mean_iou > state.progress.best_mean_iou:
+        state.best.keep(state.network)
+        state.progress.best_mean_iou, state.progress.best_epoch = mean_iou, epoch
+    if epoch % _epochs_between_overlays(job.settings) == 0 or epoch == job.settings.epochs:
+        _report_predictions(job, state.network, epoch)
+    return evaluation
+
+
+def _should_stop_early(progress: Progress, settings: Train) -> bool:
+    """Whether the validation mIoU has stood still for too long; asked again after each validation."""
+    was_validated = bool(progress.history) and "val_mean_iou" in progress.history[-1]
+    if settings.early_stopping is None or not was_validated:
+        return False
+    reference, since = -1.0, 0
+    for row in progress.history:
+        if "val_mean_iou" in row and row["val_mean_iou"] > reference + settings.early_stopping.min_delta:
+            reference, since = row["val_mean_iou"], int(row["epoch"])
+    return progress.epoch - since >= settings.early_stopping.patience
+
+
+def _epochs_between_overlays(settings: Train) -> int:
+    step = max(1, settings.epochs // NUM_OVERLAY_EPOCHS)
+    return -(-step // settings.validate_every) * settings.validate_every
+
+
+def _report_predictions(job: Fit, network: nn.Module, epoch: int) -> None:
+    for index in evenly_spread(len(job.val_store), job.settings.num_overlays):
+        image, truth = job.val_store.read(index)
+        name = str(job.val_store.manifest["sample_id"].iat[index])
+        job.sink.log_prediction(name, image, truth, predict_masks(network, image[None])[0], epoch)

@@ -1,0 +1,137 @@
+"""All that a training changes from step to step: what a checkpoint holds and a training that goes on begins with."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import save
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel
+
+from segpipe.config.train import Train
+from segpipe.files import whole_file
+from segpipe.training.averaging import make_average
+from segpipe.training.optim import make_optimizer, make_plateau, make_schedule
+
+
+class Stateful(Protocol):
+    """A part of the state, as torch's own parts are."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Gives what the part has become."""
+
+    def load_state_dict(self, state: dict[str, Any], /) -> Any:
+        """Makes the part what another had become."""
+
+
+@dataclass
+class Progress:
+    """How far a training is; all of it plain values.
+
+    Attributes:
+        epoch: the epoch under way, from 0.
+        batch: batches done in it.
+        loss_sum: sum over these batches of the loss of the step that each was part of.
+        train_confusion: their summed confusion matrix, as nested lists.
+        best_mean_iou: the highest validation mIoU so far.
+        best_epoch: when it was reached.
+        history: one row of metrics for each finished epoch.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    loss_sum: float = 0.0
+    train_confusion: list[list[int]] = field(default_factory=list)
+    best_mean_iou: float = -1.0
+    best_epoch: int = -1
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class BestWeights:
+    """The weights of the best epoch: a part of the checkpoint, as a damaged copy of them would be another model."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, torch.Tensor] = {}
+
+    def keep(self, network: nn.Module) -> None:
+        """Copies the weights that a network has now: to the host, in plain layout."""
+        tensors = network.state_dict().items()
+        self.tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors}
+
+    def write(self, path: Path) -> None:
+        """Writes the kept weights as safetensors, whole or not at all."""
+        with whole_file(path) as temporary:
+            # Bytes first: a full disk is then the system's own error, not safetensors'.
+            temporary.write_bytes(save(self.tensors))
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The kept weights by name."""
+        return self.tensors
+
+    def load_state_dict(self, state: dict[str, torch.Tensor], /) -> None:
+        """Takes kept weights over."""
+        self.tensors = dict(state)
+
+
+@dataclass
+class TrainState:
+    """The state of a training.
+
+    Attributes:
+        module: the network, on its device.
+        optimizer: of the module's parameters.
+        schedule: of the learning rates, step by step.
+        plateau: what lowers the rates by the validations; None for other schedules.
+        average: the moving average of the weights; None where none is asked for.
+        best: the weights of the best epoch.
+        progress: how far it is.
+    """
+
+    module: nn.Module
+    optimizer: Optimizer
+    schedule: LRScheduler
+    plateau: ReduceLROnPlateau | None = None
+    average: AveragedModel | None = None
+    best: BestWeights = field(default_factory=BestWeights)
+    progress: Progress = field(default_factory=Progress)
+
+    @staticmethod
+    def begin(module: nn.Module, settings: Train, steps_per_epoch: int) -> "TrainState":
+        """Gives the state of a training before its first step.
+
+        Args:
+            module: with its first weights; `freeze` has taken out what is not trained.
+            settings: `train` of the parameters.
+            steps_per_epoch: of the optimiser.
+        """
+        optimizer = make_optimizer(module, settings)
+        return TrainState(
+            module,
+            optimizer,
+            make_schedule(optimizer, settings.schedule, settings.epochs * steps_per_epoch, steps_per_epoch),
+            make_plateau(optimizer, settings.schedule, settings.validate_every),
+            None if settings.ema_decay is None else make_average(module, settings.ema_decay),
+        )
+
+    @property
+    def network(self) -> nn.Module:
+        """What is validated and kept: the moving average where there is one, else the network itself."""
+        if self.average is None:
+            return self.module
+        averaged: nn.Module = self.average.module
+        return averaged
+
+    def parts(self) -> dict[str, Stateful]:
+        """Gives each part that has a state of its own, by its name in a checkpoint."""
+        parts: dict[str, Stateful | None] = {
+            "module": self.module,
+            "best": self.best,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "plateau": self.plateau,
+            "average": self.average,
+        }
+        return {name: part for name, part in parts.items() if part is not None}

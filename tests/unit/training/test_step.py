@@ -1,0 +1,171 @@
+"""A step of several micro batches: its gradient is that of one large batch, or of the mean that the loss says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from segpipe.choices import LOSSES
+from segpipe.classes import IGNORE_INDEX
+from segpipe.config.train import LossTerm, Train
+from segpipe.inference.logits import normalize
+from segpipe.losses.parts.weighted_sum import Loss
+from segpipe.training.objective import Objective, make_objective
+from segpipe.training.prefetch import DeviceBatch
+from segpipe.training.state import TrainState
+from segpipe.training.step import add_gradients, take_step
+
+NUM_IMAGES, NUM_CLASSES, SIDE_PX = 8, 3, 12
+CLASS_WEIGHTS = torch.tensor([0.5, 1.0, 4.0])
+# Losses of which an item takes all pixels of its batch together; that of any other is one batch however it is cut.
+OF_A_BATCH = {"dice", "tversky", "lovasz_softmax", "ohem_cross_entropy"}
+EVERY_LOSS: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in LOSSES.names()]
+OF_PARTS: list[tuple[str, dict[str, Any]]] = [
+    *(term for term in EVERY_LOSS if term[0] not in OF_A_BATCH),
+    ("cross_entropy", {"label_smoothing": 0.1}),
+    ("lovasz_softmax", {"per_image": True}),
+    ("ohem_cross_entropy", {"threshold": 1.0, "min_kept_share": 1.0}),
+]
+
+
+class TwoHeads(nn.Module):
+    """A small network without batch norm, with an auxiliary output at half the resolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.main, self.auxiliary = (nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 3, 1), nn.Conv2d(4, 3, 1))
+
+    def forward(self, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features_NCHW = torch.tanh(self.body(images_NCHW))
+        return self.main(features_NCHW), self.auxiliary(F.avg_pool2d(features_NCHW, 2))
+
+
+@pytest.fixture
+def network() -> TwoHeads:
+    torch.manual_seed(0)
+    return TwoHeads()
+
+
+@pytest.fixture
+def large() -> DeviceBatch:
+    """Eight images of blocks: the first is void, the second nearly so, the last has no void."""
+    generator = torch.Generator().manual_seed(1)
+    blocks = torch.randint(0, NUM_CLASSES, (NUM_IMAGES, 4, 4), generator=generator)
+    masks = blocks.repeat_interleave(3, 1).repeat_interleave(3, 2).to(torch.uint8)
+    for index in range(NUM_IMAGES):
+        masks[index, : SIDE_PX - 2 * index] = IGNORE_INDEX
+    images = torch.randint(0, 256, (NUM_IMAGES, SIDE_PX, SIDE_PX, 3), dtype=torch.uint8, generator=generator)
+    return DeviceBatch(images, masks)
+
+
+def _cut(batch: DeviceBatch, size: int) -> list[DeviceBatch]:
+    parts = zip(batch.images_NHWC.split(size), batch.masks_NHW.split(size), strict=True)  # type: ignore[no-untyped-call]
+    return [DeviceBatch(*part) for part in parts]
+
+
+def _objective(*terms: tuple[str, dict[str, Any]], factors: Sequence[float] = (1.0, 0.3)) -> Objective:
+    chosen = zip(terms, factors[: len(terms)], strict=True)
+    loss_terms = [LossTerm(name=name, options=options, weight=factor) for (name, options), factor in chosen]
+    return make_objective(loss_terms, 0.4, CLASS_WEIGHTS)
+
+
+def _gradients(network: nn.Module, objective: Objective, batches: list[DeviceBatch]) -> tuple[float, torch.Tensor]:
+    network.zero_grad()
+    loss = add_gradients(network, objective, batches, is_half=False, observe=lambda *_: None)
+    return loss, _flat(network)
+
+
+def _flat(network: nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.grad.flatten() for parameter in network.parameters() if parameter.grad is not None])
+
+
+def _assert_near(found: tuple[float, torch.Tensor], expected: tuple[float, torch.Tensor]) -> None:
+    assert found[0] == pytest.approx(expected[0], rel=1e-5)
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("term", OF_PARTS, ids=str)
+def test_micro_batches_have_the_gradient_of_one_large_batch(
+    network: TwoHeads, large: DeviceBatch, term: tuple[str, dict[str, Any]], size: int
+) -> None:
+    expected = _gradients(network, _objective(term), [large])
+    _assert_near(_gradients(network, _objective(term), _cut(large, size)), expected)
+    # The mean of the micro batches' own gradients is another one: void is unevenly spread over them.
+    alone = [_gradients(network, _objective(term), [part])[1] for part in _cut(large, size)]
+    assert (torch.stack(alone).mean(dim=0) - expected[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("term", [*EVERY_LOSS, *OF_PARTS], ids=str)
+def test_a_step_is_the_weighted_mean_of_its_micro_batches(
+    network: TwoHeads, large: DeviceBatch, term: tuple[str, dict[str, Any]]
+) -> None:
+    """Written out: sum over micro batches of weight times loss, divided by the sum of the weights."""
+    parts = _cut(large, 2)
+    loss: Loss = LOSSES.call(term[0], term[1], class_weights=CLASS_WEIGHTS)
+    weights = [float(loss.weigh(part.masks_NHW.long()).sum()) for part in parts]
+    assert len(set(weights)) > 1
+    network.zero_grad()
+    expected = 0.0
+    for part, weight in zip(parts, weights, strict=True):
+        main_NCHW, auxiliary_NCHW = network(normalize(part.images_NHWC))
+        resized_NCHW = F.interpolate(auxiliary_NCHW, (SIDE_PX, SIDE_PX), mode="bilinear")
+        target_NHW = part.masks_NHW.long()
+        value = loss(main_NCHW, target_NHW).mean() + 0.4 * loss(resized_NCHW, target_NHW).mean()
+        (value * weight / sum(weights)).backward()
+        expected += float(value.detach()) * weight / sum(weights)
+    gradients = _flat(network)
+    _assert_near(_gradients(network, _objective(term), parts), (expected, gradients))
+
+
+def test_each_term_of_an_objective_is_divided_by_its_own_weight(network: TwoHeads, large: DeviceBatch) -> None:
+    """Pixels and images are not spread alike: 8 x 1 is the large batch only if the terms are weighed apart."""
+    objective = _objective(("cross_entropy", {}), ("lovasz_softmax", {"per_image": True}), factors=(0.7, 1.3))
+    expected = _gradients(network, objective, [large])
+    for size in (1, 2, 3, 5):
+        _assert_near(_gradients(network, objective, _cut(large, size)), expected)
+
+
+def test_half_resolution_is_weighed_by_what_the_network_sees(network: TwoHeads, large: DeviceBatch) -> None:
+    objective = _objective(("cross_entropy", {}))
+    gradients = []
+    for size in (8, 2):
+        network.zero_grad()
+        add_gradients(network, objective, _cut(large, size), is_half=True, observe=lambda *_: None)
+        gradients.append(_flat(network))
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-6)
+
+
+def test_a_step_of_void_has_no_gradient(network: TwoHeads, large: DeviceBatch) -> None:
+    void = DeviceBatch(large.images_NHWC, torch.full_like(large.masks_NHW, IGNORE_INDEX))
+    loss, gradients = _gradients(network, _objective(("cross_entropy", {}), ("dice", {})), _cut(void, 2))
+    assert loss == 0
+    assert not gradients.any()
+
+
+def test_each_micro_batch_is_shown_once(network: TwoHeads, large: DeviceBatch) -> None:
+    seen: list[tuple[torch.Size, torch.Size, bool]] = []
+
+    def observe(logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> None:
+        seen.append((logits_NCHW.shape, target_NHW.shape, logits_NCHW.requires_grad))
+
+    add_gradients(network, _objective(("cross_entropy", {})), _cut(large, 3), is_half=True, observe=observe)
+    assert seen == [((size, 3, 6, 6), (size, 6, 6), False) for size in (3, 3, 2)]
+
+
+def test_a_step_uses_up_its_gradients(
+    network: TwoHeads, large: DeviceBatch, make_train_settings: Callable[..., Train]
+) -> None:
+    state = TrainState.begin(network, make_train_settings(ema_decay=0.9), steps_per_epoch=1)
+    _gradients(network, _objective(("cross_entropy", {})), [large])
+    before = network.main.weight.detach().clone()
+    take_step(state, max_gradient_norm=1.0)
+    assert not torch.equal(network.main.weight, before)
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert state.average is not None
+    assert int(state.average.n_averaged) == 1
