@@ -21,8 +21,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from pipelines import placement, summary
-from pipelines.commands import run
-from pipelines.errors import CommandError, PipelineError
+from pipelines.errors import PipelineError
 from pipelines.graph import Stage, read_stages
 from pipelines.names import by_parameters
 from pipelines.workspace import (
@@ -36,8 +35,10 @@ from pipelines.workspace import (
     identity,
     open_workspace,
 )
+from segpipe.errors import CommandError
+from segpipe.parent_death import die_with_parent
+from segpipe.process import run
 from segpipe.stages.dvc_locks import repair_locks
-from segpipe.stages.parent import die_with_parent
 
 NUM_CRASHES_FORGIVEN = 2
 RETRY_DELAY_SECONDS = 10.0
@@ -136,7 +137,7 @@ def _bring_up_to_date(
             if not executed:
                 _push(workspace, [stage.name for stage in done], say)  # what the worker's clone may need
             _run_on_worker(stages[stale], revision, force, gpu_queue, say)
-        except PipelineError:
+        except (PipelineError, CommandError):
             # DVC has removed the stage's old outs; they come back from the cache, if there were any.
             with contextlib.suppress(CommandError):
                 call(workspace, ["dvc", "checkout", "--quiet", stale], "", say, "dvc checkout")

@@ -25,6 +25,8 @@ DECIDE_NOTHING = (
     "errors.py",
     "faults.py",
     "files.py",
+    "parent_death.py",
+    "process.py",
     "project.py",
     "reports/",
     "stages/__init__.py",

@@ -6,7 +6,6 @@ so where nobody does it can go, and DVC begins a new one. Here DVC's locks are t
 `dvc/rwlock.py`).
 """
 
-import configparser
 import contextlib
 import json
 import os
@@ -19,6 +18,7 @@ import psutil
 import zc.lockfile
 
 from segpipe.errors import StoreError
+from segpipe.project import DvcConfig
 
 TEMPORARY = Path(".dvc/tmp")
 RECORDS = (TEMPORARY / "rwlock", TEMPORARY / "exps/rwlock")  # of the stages, and of the experiments
@@ -110,9 +110,7 @@ def _find_worker(root: Path) -> str | None:
 
 
 def _use_hardlinks(root: Path) -> bool:
-    config = configparser.RawConfigParser(strict=False)
-    config.read([root / ".dvc/config", root / ".dvc/config.local"], encoding="utf-8")
-    return config.getboolean("core", "hardlink_lock", fallback=False)
+    return DvcConfig(root).getboolean("core", "hardlink_lock", fallback=False)
 
 
 @contextlib.contextmanager

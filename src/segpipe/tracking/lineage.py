@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from segpipe.addresses import redact
-from segpipe.errors import TrackingError
+from segpipe.errors import CommandError
+from segpipe.project import ask_git, git_bytes, git_bytes_up_to, list_git
 from segpipe.tracking.place import current_experiment
 
 COMMIT, DIRTY, RECIPE = "segpipe.git_commit", "segpipe.git_dirty", "segpipe.recipe"
@@ -57,7 +57,7 @@ def lineage_tags(root: Path = Path()) -> dict[str, str]:
     """
     experiment = current_experiment()
     tags = {EXPERIMENT: experiment} if experiment else {}
-    if commit := _git_text(root, "rev-parse", "HEAD"):
+    if commit := ask_git(root, "rev-parse", "HEAD"):
         changes = _find_changes(root)
         tags[COMMIT] = commit
         tags[DIRTY] = str(changes.is_dirty).lower()
@@ -91,7 +91,7 @@ def lineage_files(root: Path = Path()) -> dict[str, bytes]:
             patch = _make_patch(root, changes.untracked)
             shown = _redact_bytes(patch)
             files[PATCH] = shown if shown == patch else REDACTED + shown
-        except TrackingError as error:
+        except CommandError as error:
             names = sorted([*changes.tracked, *changes.untracked])
             more = [f"and {len(names) - NUM_NAMES_SHOWN} more"] if len(names) > NUM_NAMES_SHOWN else []
             head = f"The changes that were not committed are not kept: {error}. They are in"
@@ -139,8 +139,8 @@ class _Changes:
 
 
 def _find_changes(root: Path) -> _Changes:
-    tracked = _git_names(root, "diff", "--name-only", "--no-renames", "--relative", "HEAD", "--", *WITHOUT_RESULTS)
-    untracked = _git_names(root, "ls-files", "--others", "--exclude-standard", "--", *DECISIVE_PLACES)
+    tracked = list_git(root, "diff", "--name-only", "--no-renames", "--relative", "HEAD", "--", *WITHOUT_RESULTS)
+    untracked = list_git(root, "ls-files", "--others", "--exclude-standard", "--", *DECISIVE_PLACES)
     recipe = _find_recipe(root) if PARAMS in tracked else None
     if recipe:
         tracked = tuple(name for name in tracked if name != PARAMS)
@@ -149,8 +149,8 @@ def _find_changes(root: Path) -> _Changes:
 
 def _find_recipe(root: Path) -> str | None:
     """Gives the name of the commit's recipe that `params.yaml` is equal to."""
-    blob = _git_text(root, "hash-object", PARAMS)
-    for line in _git_names(root, "ls-tree", "HEAD", "recipes/"):
+    blob = ask_git(root, "hash-object", PARAMS)
+    for line in list_git(root, "ls-tree", "HEAD", "recipes/"):
         described, _, path = line.partition("\t")
         if blob and described.split()[-1] == blob and path.endswith(".yaml"):
             return Path(path).stem
@@ -159,7 +159,7 @@ def _find_recipe(root: Path) -> str | None:
 
 def _find_pointers(root: Path) -> tuple[str, ...]:
     """Gives DVC's pointer files, below a folder that is no git repository only those at its top."""
-    listed = _git_names(root, "ls-files", "--cached", "--others", "--exclude-standard", "--", "*.dvc")
+    listed = list_git(root, "ls-files", "--cached", "--others", "--exclude-standard", "--", "*.dvc")
     found = listed or tuple(path.name for path in root.glob("*.dvc"))
     return tuple(sorted({name for name in found if (root / name).is_file()}))
 
@@ -168,53 +168,29 @@ def _make_patch(root: Path, untracked: tuple[str, ...]) -> bytes:
     """Gives the difference to the commit, new files included.
 
     Raises:
-        TrackingError: it is longer than is kept, or git fails.
+        CommandError: it is longer than is kept, or git fails.
     """
-    git = ["git", "-C", str(root)]
     with tempfile.TemporaryDirectory() as folder:
         # In an index of its own the new files can be announced, and the user's index stays as it is.
         index = Path(folder) / "index"
         with contextlib.suppress(FileNotFoundError):
-            shutil.copyfile(root / _git_text(root, "rev-parse", "--git-path", "index"), index)
-        variables = {**os.environ, "GIT_INDEX_FILE": str(index)}
+            shutil.copyfile(root / ask_git(root, "rev-parse", "--git-path", "index"), index)
+        variables = {"GIT_INDEX_FILE": str(index)}
         if untracked:
-            announce = [*git, "--literal-pathspecs", "add", "--intent-to-add"]
-            announce += ["--pathspec-from-file=-", "--pathspec-file-nul"]
-            names = "\0".join(untracked).encode()
-            done = subprocess.run(announce, input=names, env=variables, capture_output=True)
-            if done.returncode != 0:
-                raise TrackingError(f"git add: {os.fsdecode(done.stderr).strip()}")
+            announce = [
+                "--literal-pathspecs",
+                "add",
+                "--intent-to-add",
+                "--pathspec-from-file=-",
+                "--pathspec-file-nul",
+            ]
+            names = b"\0".join(os.fsencode(name) for name in untracked)
+            git_bytes(root, *announce, stdin=names, variables=variables)
         # Spelt out: a user's git may be set to colours, other prefixes or programs of his own.
         options = ["--binary", "--no-renames", "--no-color", "--no-ext-diff", "--no-textconv"]
         options += ["--src-prefix=a/", "--dst-prefix=b/"]
-        diff = [*git, "diff", *options, "HEAD", "--", *WITHOUT_RESULTS]
-        with subprocess.Popen(diff, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-            assert process.stdout is not None
-            patch = process.stdout.read(MAX_PATCH_BYTES + 1)
-            if len(patch) > MAX_PATCH_BYTES:
-                process.kill()
-                raise TrackingError(f"the patch has more than {MAX_PATCH_BYTES:,} bytes")
-            if process.wait() != 0:
-                raise TrackingError(f"git diff ended with exit code {process.returncode}")
-    return patch
-
-
-def _git_names(root: Path, command: str, *arguments: str) -> tuple[str, ...]:
-    """Gives what a command of git lists; nothing where git fails or there is none."""
-    return tuple(name for name in _git(root, command, "-z", *arguments).split("\0") if name)
-
-
-def _git_text(root: Path, *arguments: str) -> str:
-    return _git(root, *arguments).strip()
-
-
-def _git(root: Path, *arguments: str) -> str:
-    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return os.fsdecode(done.stdout)
+        diff = ["diff", *options, "HEAD", "--", *WITHOUT_RESULTS]
+        return git_bytes_up_to(MAX_PATCH_BYTES, root, *diff, variables=variables)
 
 
 def _hashes_of_outs(entry: Any) -> dict[str, str]:

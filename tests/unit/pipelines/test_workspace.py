@@ -14,7 +14,8 @@ import pytest
 from filelock import FileLock
 
 import pipelines
-from pipelines.errors import CommandError, PipelineError
+from pipelines.errors import PipelineError
+from segpipe.errors import CommandError
 from segpipe.project import is_published
 
 SOURCES = Path(pipelines.__file__).parent

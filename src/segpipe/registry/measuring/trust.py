@@ -9,7 +9,6 @@ registry's own Python is imported, unless a person says so.
 import io
 import json
 import re
-import subprocess
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,8 @@ from pathlib import Path
 from mlflow.entities.model_registry import ModelVersion
 
 from segpipe.code import PACKAGE
-from segpipe.errors import IncomparableError
-from segpipe.project import is_commit, is_published, tell_places
+from segpipe.errors import CommandError, IncomparableError
+from segpipe.project import git_bytes, is_commit, is_published, tell_places
 from segpipe.tracking.lineage import COMMIT
 
 # In a model's folder, as `publish` writes it.
@@ -117,11 +116,11 @@ def _all_files(package: Path, model_name: str) -> dict[str, bytes]:
 
 def _unpack_commit(root: Path, commit: str, place: Path) -> bool:
     """Brings the sources of a commit; the project may lie below the repository's top."""
-    archive = ["git", "--no-replace-objects", "archive", "--format=tar", commit, "src/segpipe"]
-    done = subprocess.run(archive, cwd=root, capture_output=True)
-    if done.returncode != 0:
+    try:
+        archive = git_bytes(root, "archive", "--format=tar", commit, "src/segpipe")
+    except CommandError:
         return False
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(place, filter="data")
     return True
 

@@ -1,6 +1,6 @@
 """A version made again from what its lineage says, to see whether the same weights come out.
 
-The stages run again from the first to `evaluate`, in a worktree with its own cache, outs, checkpoints and MLflow store,
+The stages run again from the first to `evaluate`, in a clone with its own cache, outs, checkpoints and MLflow store,
 so nothing is taken from an earlier result. What comes out is compared with the original: the weights by their sha256,
 and all that decides about them part by part.
 """
@@ -20,17 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.config.train import REGISTERED
-from segpipe.errors import MAX_PROBLEMS_SHOWN, TrackingError
+from segpipe.errors import MAX_PROBLEMS_SHOWN, CommandError, TrackingError
 from segpipe.files import sha256_of_file
+from segpipe.process import run
+from segpipe.project import SHORT_SHA
+from segpipe.registry.rebuilding.clone import bring_data, bring_recipe, find_commit, open_clone
 from segpipe.registry.rebuilding.differences import Difference, Record, compare, read_json
-from segpipe.registry.rebuilding.worktree import (
-    SHORT_SHA,
-    bring_data,
-    bring_recipe,
-    find_commit,
-    open_worktree,
-    run_command,
-)
 from segpipe.tracking.lineage import PARAMS, read_yaml
 from segpipe.tracking.place import STORE
 from segpipe.tracking.registered import PINNED_WEIGHTS, fetch_version
@@ -52,7 +47,7 @@ class Rebuilt:
         differences: all that is not as it was; not empty where the weights differ.
         mean_iou: the original's on the validation split; NaN where it is not recorded.
         rebuilt_mean_iou: of the weights made again.
-        folder: the worktree, where it was to be kept.
+        folder: the clone, where it was to be kept.
     """
 
     version: str
@@ -72,7 +67,7 @@ def rebuild(record: Record, root: Path, say: Callable[[str], None], keep: Path |
         record: what is known of the version.
         root: a clone of the project; its git knows the commit, its DVC settings lead to the data.
         say: gets each line of what DVC and the stages tell.
-        keep: a folder, not yet there, in which the worktree stays; None for a temporary one.
+        keep: a folder, not yet there, in which the clone stays; None for a temporary one.
 
     Raises:
         TrackingError: the version is not whole in git, its data cannot be had, or a stage fails.
@@ -80,7 +75,7 @@ def rebuild(record: Record, root: Path, say: Callable[[str], None], keep: Path |
     commit = find_commit(record, root)
     with (
         _ending_at_sigterm(),
-        open_worktree(root, commit, keep) as project,
+        open_clone(root, commit, keep) as project,
         tempfile.TemporaryDirectory(prefix="segpipe-weights-") as downloads,
     ):
         say(f"version {record.version} is made again from commit {commit[:SHORT_SHA]} in {project}")
@@ -90,11 +85,12 @@ def rebuild(record: Record, root: Path, say: Callable[[str], None], keep: Path |
         for stage in _read_stages(project):
             say(f"{stage}:")
             try:
-                run_command([sys.executable, "-m", f"segpipe.stages.{stage}"], project, variables, say)
-            except TrackingError as error:
+                command = [sys.executable, "-m", f"segpipe.stages.{stage}"]
+                run(command, cwd=project, env=variables, on_line=say, what=f"the stage {stage}")
+            except CommandError as error:
                 found = compare(record, project)
                 raise TrackingError(
-                    f"version {record.version}: the stage {stage} cannot be run again: {error}\n{_list(found)}"
+                    f"version {record.version} cannot be made again: {error}\n{_list(found)}"
                 ) from error
         rebuilt_sha256 = sha256_of_file(project / "build/model/weights.safetensors")
         metrics = read_json(project / "build/evaluation/metrics.json")
@@ -195,14 +191,13 @@ def _read_stages(project: Path) -> list[str]:
 
 
 def _stage_variables(project: Path) -> dict[str, str]:
-    """Gives the stages' environment: the sources of the worktree, and no server that could take a run for new."""
+    """Gives the stages' environment: the sources of the clone, and no server that could take a run for new."""
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PREFECT", "GIT_"))
     }
-    store = f"sqlite:///{project / STORE}"  # by itself a worktree would take the main one's
     return {
         **inherited,
-        "MLFLOW_TRACKING_URI": store,
+        "MLFLOW_TRACKING_URI": f"sqlite:///{project / STORE}",
         "PYTHONPATH": str(project / "src"),
         "PYTHONUNBUFFERED": "1",
     }
@@ -210,7 +205,7 @@ def _stage_variables(project: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _ending_at_sigterm() -> Iterator[None]:
-    """Lets SIGTERM end the work as an exception does, so that the worktree is removed."""
+    """Lets SIGTERM end the work as an exception does, so that the clone is removed."""
 
     def end(signum: int, frame: Any) -> None:
         raise SystemExit(128 + signum)

@@ -233,16 +233,18 @@ def test_a_recipe_that_the_commit_does_not_have_is_refused(record: Record, repos
     assert f"a recipe that its commit does not have: recipes/{recipe}.yaml" in message
 
 
-def test_a_commit_without_the_stages_is_refused_and_no_worktree_is_left(record: Record, repository: Path) -> None:
-    (repository / ".git/hooks").mkdir(exist_ok=True)
-    hook = repository / ".git/hooks/post-checkout"
+def test_a_commit_without_the_stages_is_refused_and_no_clone_is_left(
+    record: Record, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = tmp_path / "hooks/post-checkout"
     write(hook, f"#!/bin/sh\ntouch {repository}/hook-ran\n")
     hook.chmod(0o755)
+    write(tmp_path / "gitconfig", f"[core]\n\thooksPath = {hook.parent}\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     tags = {"segpipe.git_commit": head_of(repository), "segpipe.recipe": "quick"}
     assert refusal(record, repository, **tags).startswith("dvc.yaml of the version's commit has no stage evaluate")
     assert not (repository / "hook-ran").exists()
     assert list((repository.parent / "temporary").iterdir()) == []
-    assert not list((repository / ".git").glob("worktrees/*"))
 
 
 def test_a_folder_to_keep_that_is_there_already_is_refused(record: Record, repository: Path) -> None:
