@@ -37,6 +37,7 @@ from pipelines.workspace import (
 )
 from segpipe.errors import CommandError
 from segpipe.parent_death import die_with_parent
+from segpipe.places import RECIPES
 from segpipe.process import run
 from segpipe.stages.dvc_locks import repair_locks
 
@@ -45,14 +46,14 @@ RETRY_DELAY_SECONDS = 10.0
 PROGRESS_SECONDS = 5.0
 REFUSED = re.compile(r"^would have to run: (\S+)$", re.MULTILINE)
 # What the form offers, as it was when the flow was deployed; other revisions may have others.
-RECIPES = ["", *sorted(path.stem for path in (HOME / "recipes").glob("*.yaml"))]
+RECIPE_NAMES = ["", *sorted(path.stem for path in (HOME / RECIPES).glob("*.yaml"))]
 EPOCH = re.compile(r"\bepoch (\d+)/(\d+)\b")
 
 
 @flow(name="retrain", flow_run_name=by_parameters("retrain", "revision", "recipe"), persist_result=False)
 def retrain(
     revision: Annotated[str, Field(min_length=1)] = CURRENT,
-    recipe: Annotated[str, Field(json_schema_extra={"enum": [*RECIPES]})] = "",
+    recipe: Annotated[str, Field(json_schema_extra={"enum": [*RECIPE_NAMES]})] = "",
     force: bool = False,
     commit_to: str = "",
     gpu_queue: str = "",

@@ -24,6 +24,7 @@ from pipelines.errors import PipelineError
 from pipelines.login import find_login
 from pipelines.stopped import find_services, find_stages, is_flow_run
 from pipelines.workspace import HOME
+from segpipe.places import MLFLOW_STORE
 from segpipe.stages.stage import report_errors
 
 STATE = HOME / ".services"
@@ -174,7 +175,7 @@ def _prepare_store() -> None:
     Raises:
         PipelineError: the store cannot be used.
     """
-    command = [sys.executable, "-m", "segpipe.tracking.store", f"sqlite:///{HOME}/mlflow.db"]
+    command = [sys.executable, "-m", "segpipe.tracking.store", f"sqlite:///{HOME / MLFLOW_STORE}"]
     done = subprocess.run(command, cwd=HOME, stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
         raise PipelineError(done.stderr.strip().removeprefix("segpipe: "))

@@ -10,6 +10,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from pipelines.workspace import Revision
 from segpipe.addresses import redact
+from segpipe.places import LOCK_FILE
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def summarize(publication: dict[str, Any], revision: Revision, executed: Sequenc
         *((f"{split} mIoU", f"{scores['mean_iou']:.4f}") for split, scores in publication["metrics"].items()),
     ]
     if commit:
-        rows.append(("dvc.lock", f"commit {commit}"))
+        rows.append((LOCK_FILE.name, f"commit {commit}"))
     table = "\n".join(f"| {key} | {value} |" for key, value in rows)
     return Outcome(
         headline,

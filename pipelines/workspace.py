@@ -19,15 +19,16 @@ from filelock import FileLock, Timeout
 from pipelines.errors import PipelineError
 from segpipe.errors import CommandError
 from segpipe.files import open_private
+from segpipe.places import CLONES, LOCKS, MLFLOW_STORE, PARAMS_FILE, RECIPES, RESULT_FILES
 from segpipe.process import run
 from segpipe.project import DVC, SHORT_SHA, DvcConfig, clone_at, dvc, git, succeeds
 
 CURRENT = "current"
 HOME = Path(__file__).resolve().parents[1]
 MAX_CLONES = 5
+RETRAIN_LOCK = LOCKS / "retrain.lock"
 WAIT_SECONDS = 5.0
 RESULTS = "Results of "
-RESULT_FILES = ("dvc.lock", "metrics.json")  # what a retraining writes of the files in Git
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,12 @@ def find_revision(name: str, recipe: str | None) -> Revision:
     if recipe:
         known = sorted(_recipes(sha))
         if recipe not in known:
-            raise PipelineError(f"recipes/{recipe}.yaml is not in {sha[:SHORT_SHA]}; there is {', '.join(known)}")
+            raise PipelineError(f"{RECIPES}/{recipe}.yaml is not in {sha[:SHORT_SHA]}; there is {', '.join(known)}")
     return Revision(name, sha, recipe, changes)
 
 
 def _recipes(sha: str) -> set[str]:
-    files = git(HOME, "ls-tree", "--name-only", sha, "recipes/").splitlines()
+    files = git(HOME, "ls-tree", "--name-only", sha, f"{RECIPES}/").splitlines()
     return {Path(file).stem for file in files if file.endswith(".yaml")}
 
 
@@ -135,7 +136,7 @@ class Workspace:
         """
         # PREFECT__* tells a process that it is inside a flow run: not the business of a stage.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
-        inherited.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{HOME}/mlflow.db")
+        inherited.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{HOME / MLFLOW_STORE}")
         return {
             **inherited,
             "PATH": f"{self.bin}{os.pathsep}{inherited.get('PATH', os.defpath)}",
@@ -148,8 +149,8 @@ class Workspace:
     @contextlib.contextmanager
     def alone(self, on_line: Callable[[str], None]) -> Iterator[None]:
         """Holds the lock on retraining here; waits for another retraining to end."""
-        (self.root / ".locks").mkdir(exist_ok=True)
-        lock = FileLock(self.root / ".locks/retrain.lock")
+        (self.root / LOCKS).mkdir(exist_ok=True)
+        lock = FileLock(self.root / RETRAIN_LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -170,7 +171,7 @@ def open_workspace(revision: Revision, on_line: Callable[[str], None]) -> Worksp
     if revision.is_here:
         return Workspace(HOME, HOME / ".venv/bin", _default_remote(HOME))
     name = re.sub(r"[^\w.-]", "_", revision.sha[:SHORT_SHA] + (f"-{revision.recipe}" if revision.recipe else ""))
-    root = HOME / "clones" / name
+    root = HOME / CLONES / name
     root.parent.mkdir(exist_ok=True)
     with FileLock(root.with_suffix(".lock")):
         if not root.exists():
@@ -199,7 +200,7 @@ def _make_clone(root: Path, revision: Revision, on_line: Callable[[str], None]) 
         _fetch_commit(revision.sha)
     clone_at(HOME, revision.sha, root)
     if revision.recipe:
-        shutil.copyfile(root / "recipes" / f"{revision.recipe}.yaml", root / "params.yaml")
+        shutil.copyfile(root / RECIPES / f"{revision.recipe}.yaml", root / PARAMS_FILE)
     if (HOME / ".dvc/config.local").exists():  # credentials, which are not in git
         with open_private(root / ".dvc/config.local") as file:
             file.write((HOME / ".dvc/config.local").read_text(encoding="utf-8"))
@@ -211,7 +212,7 @@ def _remove_old_clones(folder: Path) -> None:
     clones = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
     for clone in clones[: max(0, len(clones) - MAX_CLONES + 1)]:
         # A clone in use stays: its retraining holds the lock.
-        with contextlib.suppress(Timeout), FileLock(clone / ".locks/retrain.lock", timeout=0):
+        with contextlib.suppress(Timeout), FileLock(clone / RETRAIN_LOCK, timeout=0):
             shutil.rmtree(clone)
 
 
@@ -265,12 +266,13 @@ def commit_lock(root: Path, revision: Revision, branch: str) -> str | None:
     Raises:
         CommandError: the branch has changed since `check_branch`.
     """
-    index = {"GIT_INDEX_FILE": str((root / ".locks/commit-index").resolve())}
+    index_file = (root / LOCKS / "commit-index").resolve()
+    index = {"GIT_INDEX_FILE": str(index_file)}
     git(root, "read-tree", revision.sha, variables=index)
     written = [name for name in RESULT_FILES if (root / name).exists()]  # an old revision writes no metrics.json
-    git(root, "add", *written, *(["params.yaml"] if revision.recipe else []), variables=index)
+    git(root, "add", *written, *([PARAMS_FILE.name] if revision.recipe else []), variables=index)
     tree = git(root, "write-tree", variables=index)
-    (root / ".locks/commit-index").unlink()
+    index_file.unlink()
     if tree == git(root, "rev-parse", f"{revision.sha}^{{tree}}"):
         return None
     tip = _tip(branch)

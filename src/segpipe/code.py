@@ -26,6 +26,7 @@ DECIDE_NOTHING = (
     "faults.py",
     "files.py",
     "parent_death.py",
+    "places.py",
     "process.py",
     "project.py",
     "reports/",

@@ -21,16 +21,8 @@ from segpipe.cli.registry import add_commands as add_registry_commands
 from segpipe.config.params import load_config
 from segpipe.config.reading import PARAMS_FILE
 from segpipe.errors import ConfigError, PredictionError
-from segpipe.stages.stage import (
-    CHECKPOINTS,
-    DATASET,
-    EVALUATION,
-    MODEL,
-    REGISTRATION,
-    configure_logging,
-    report_errors,
-    writing_alone,
-)
+from segpipe.places import CHECKPOINTS, DATASET, EVALUATION, MODEL, REGISTRATION
+from segpipe.stages.stage import configure_logging, report_errors, writing_alone
 from segpipe.terminal import PrintableStream
 
 NAME_WIDTH = 24

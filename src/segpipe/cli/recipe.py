@@ -17,9 +17,9 @@ from segpipe.config.params import load_config
 from segpipe.config.reading import PARAMS_FILE
 from segpipe.errors import CommandError, ConfigError
 from segpipe.files import whole_file
+from segpipe.places import RECIPES
 from segpipe.project import git_bytes
 
-RECIPES = Path("recipes")
 MAX_CHANGES_SHOWN = 12
 MAX_VALUE_CHARS = 50
 

@@ -18,6 +18,7 @@ from segpipe.errors import IncomparableError, TrackingError
 from segpipe.metrics import iou, mean_iou
 from segpipe.metrics.parts.bootstrap import Comparison, Estimate, bundle, compare
 from segpipe.metrics.parts.scores import evaluation_digest
+from segpipe.places import WEIGHTS_FILE
 from segpipe.registry.champion import find_champion
 from segpipe.registry.evaluations import (
     EVALUATION,
@@ -201,7 +202,7 @@ def _run_both(
 
 
 def _count_parameters(model: Path) -> int | None:
-    file = next(model.rglob("weights.safetensors"), None)
+    file = next(model.rglob(WEIGHTS_FILE), None)
     if file is None:  # somebody else's model, which names its classes as ours do
         return None
     with safe_open(file, "numpy") as weights:

@@ -14,12 +14,13 @@ from mlflow.tracking import MlflowClient
 
 from segpipe.errors import TrackingError
 from segpipe.metrics.parts.scores import CHIEF, list_labels
+from segpipe.places import REPORT_FILE, SOURCE_FILE
 from segpipe.registry.champion import find_champion, identify
 from segpipe.registry.evaluations import EVALUATION
 from segpipe.registry.ledger import Held, Ledger, read_ledger
 from segpipe.registry.rebuilding.differences import Record
 from segpipe.registry.versions import find_warnings, read_model_description, tell_entry, when
-from segpipe.tracking.lineage import NO_PATCH, PATCH, SOURCE
+from segpipe.tracking.lineage import NO_PATCH, PATCH
 from segpipe.tracking.run import LINEAGE, WEIGHTS
 from segpipe.tracking.tags import read_number
 
@@ -36,8 +37,8 @@ def trace_version(client: MlflowClient, version: ModelVersion) -> dict[str, Any]
     model = read_model_description(version)
     params: Mapping[str, Any] = model.get("params", {})
     with _files_of_run(version) as folder:
-        source = _read(folder / LINEAGE / SOURCE)
-        report = _read(folder / LINEAGE / "report.json")
+        source = _read(folder / LINEAGE / SOURCE_FILE)
+        report = _read(folder / LINEAGE / REPORT_FILE)
         # MLflow downloads a single file without its folders.
         metrics = _read(folder / Path(METRICS).name) or {}
         patch = next((name for name in (PATCH, NO_PATCH) if (folder / LINEAGE / name).exists()), None)

@@ -28,6 +28,7 @@ from segpipe.code import PACKAGE
 from segpipe.config.register import Register
 from segpipe.errors import TrackingError
 from segpipe.files import sha256_of_file
+from segpipe.places import CLASS_WEIGHTS
 from segpipe.registry.evaluations import EVALUATION, MEAN_IOU, WEIGHTS_BYTES
 from segpipe.registry.ledger import KEPT, PROMOTED
 from segpipe.registry.lock import hold_lock
@@ -261,7 +262,7 @@ def _ensure_evaluation(client: MlflowClient, run_id: str, model_id: str, results
     ]
     client.log_batch(run_id, metrics=metrics)
     client.log_artifacts(run_id, str(results.evaluation_folder), "evaluation")
-    client.log_artifact(run_id, str(results.model_folder / "class_weights.json"))
+    client.log_artifact(run_id, str(results.model_folder / CLASS_WEIGHTS.name))
     client.set_tag(run_id, EVALUATION_FILES, digest)
 
 

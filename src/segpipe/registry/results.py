@@ -8,6 +8,7 @@ from typing import Any
 
 from segpipe.errors import Problem, StoreError
 from segpipe.files import sha256_of_file
+from segpipe.places import EVALUATION_FILE, METRICS_FILE, MODEL_FILE, REPORT_FILE, WEIGHTS_FILE
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ class Results:
             StoreError: one is missing, damaged, or is of another training than the other.
         """
         try:
-            report = json.loads((dataset_folder / "report.json").read_text(encoding="utf-8"))
-            model = json.loads((model_folder / "model.json").read_text(encoding="utf-8"))
-            metrics = json.loads((evaluation_folder / "metrics.json").read_text(encoding="utf-8"))
-            evaluation = json.loads((evaluation_folder / "evaluation.json").read_text(encoding="utf-8"))
-            found = sha256_of_file(model_folder / "weights.safetensors")
+            report = json.loads((dataset_folder / REPORT_FILE).read_text(encoding="utf-8"))
+            model = json.loads((model_folder / MODEL_FILE).read_text(encoding="utf-8"))
+            metrics = json.loads((evaluation_folder / METRICS_FILE).read_text(encoding="utf-8"))
+            evaluation = json.loads((evaluation_folder / EVALUATION_FILE).read_text(encoding="utf-8"))
+            found = sha256_of_file(model_folder / WEIGHTS_FILE)
         except (OSError, ValueError) as error:
             raise StoreError(f"nothing to register: {error}; run `dvc repro`") from error
         if not found == model["weights_sha256"] == evaluation["weights_sha256"]:
@@ -67,4 +68,4 @@ class Results:
     @property
     def weights_bytes(self) -> int:
         """Size of the weights' file."""
-        return (self.model_folder / "weights.safetensors").stat().st_size
+        return (self.model_folder / WEIGHTS_FILE).stat().st_size

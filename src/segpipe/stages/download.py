@@ -13,7 +13,8 @@ from segpipe.data.fetching.fetch import fetch, hash_files, source_name
 from segpipe.data.sources.source import Source
 from segpipe.errors import SourceError
 from segpipe.files import sha256_of_file, whole_folder, write_json
-from segpipe.stages.stage import DOWNLOADS, RAW, run_stage
+from segpipe.places import DOWNLOADS, RAW, SOURCE_FILE
+from segpipe.stages.stage import run_stage
 
 
 def main(settings: Download) -> None:
@@ -26,7 +27,7 @@ def main(settings: Download) -> None:
         for joined_name, joined in settings.join.items():
             sources[joined_name] = _bring_pinned(joined_name, joined, output / joined_name)
         description = {"name": name, **sources[name], "sources": sources, "sha256": hash_files(output)}
-        write_json(output / "source.json", description)
+        write_json(output / SOURCE_FILE, description)
 
 
 def _bring(choice: SourceChoice, output: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from segpipe.project import DvcConfig
 
 TEMPORARY = Path(".dvc/tmp")
 RECORDS = (TEMPORARY / "rwlock", TEMPORARY / "exps/rwlock")  # of the stages, and of the experiments
-LOCK = TEMPORARY / "lock"
+PROCESS_LOCK = TEMPORARY / "lock"
 HARDLINK_SECONDS = 3
 CLOCK_SECONDS = 2  # a file's time and a process's may be so far apart
 
@@ -47,7 +47,10 @@ def repair_locks(root: Path = Path()) -> list[str]:
         if (worker := _find_worker(root)) is not None:
             raise StoreError(f"{record} {fault}, and DVC works here: {worker}; wait for its end, then `segpipe unlock`")
         use_hardlinks = _use_hardlinks(root)
-        with _hold(root / LOCK, record, use_hardlinks), _hold(record.with_suffix(".lock"), record, use_hardlinks):
+        with (
+            _hold(root / PROCESS_LOCK, record, use_hardlinks),
+            _hold(record.with_suffix(".lock"), record, use_hardlinks),
+        ):
             fault = _find_fault(record)  # now that nobody can write it
             if fault is not None:
                 record.unlink()

@@ -12,9 +12,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from segpipe.parent_death import die_with_parent
+from segpipe.places import STAGE_MODULES
 
 RWLOCK = Path(".dvc/tmp/rwlock")  # in the project's root, where DVC lets its stages work
-STAGES = "segpipe.stages."
 
 
 def begin_stage() -> None:
@@ -22,7 +22,7 @@ def begin_stage() -> None:
 
     Until the stage has its own handlers, SIGTERM and Ctrl-C end it at once and without a traceback.
     """
-    if not any(flag == "-m" and module.startswith(STAGES) for flag, module in pairwise(sys.orig_argv)):
+    if not any(flag == "-m" and module.startswith(STAGE_MODULES) for flag, module in pairwise(sys.orig_argv)):
         return
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a shell has switched it off
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -24,7 +24,9 @@ from segpipe.errors import StoreError
 from segpipe.files import sha256_of_file, whole_folder, write_json
 from segpipe.inference.device import choose_device, describe_environment, keep_freed_memory, make_repeatable
 from segpipe.inference.network import DESCRIPTION, WEIGHTS
-from segpipe.stages.stage import CHECKPOINTS, CLASS_WEIGHTS, DATASET, MODEL, TRAINING, run_stage
+from segpipe.places import CHECKPOINTS, CLASS_WEIGHTS, DATASET, MODEL
+from segpipe.places import TRAINING_FILE as TRAINING
+from segpipe.stages.stage import run_stage
 from segpipe.tracking.history import write_history
 from segpipe.tracking.journal import Journal
 from segpipe.tracking.lineage import environment_tags, lineage_files, lineage_tags

@@ -19,17 +19,24 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from segpipe.addresses import redact
+from segpipe.data.store import MANIFEST
 from segpipe.errors import CommandError
+from segpipe.places import (
+    DATASET,
+    LOCK_FILE,
+    PARAMS_FILE,
+    RECIPES,
+    REPORT_FILE,
+    RESULT_FILES,
+    SOURCE_FILE,
+)
 from segpipe.project import ask_git, git_bytes, git_bytes_up_to, list_git
-from segpipe.tracking.place import current_experiment
+from segpipe.tracking.default_store import current_experiment
 
 COMMIT, DIRTY, RECIPE = "segpipe.git_commit", "segpipe.git_dirty", "segpipe.recipe"
 EXPERIMENT = "segpipe.experiment"
 DVC_LOCK_SHA256, DVC_PREFIX = "segpipe.dvc_lock_sha256", "segpipe.dvc."
 PATCH, NO_PATCH = "uncommitted.patch", "uncommitted.txt"
-SOURCE, MANIFEST = "source.json", "manifest.parquet"
-PARAMS, LOCK = "params.yaml", "dvc.lock"
-RESULTS = (LOCK, "metrics.json")  # what stages write that have run, and Git holds
 
 # What `git apply` passes over, because it stands before the first file.
 REDACTED = (
@@ -42,9 +49,9 @@ MAX_PATCH_BYTES = 10_000_000
 NUM_NAMES_SHOWN = 1000
 # The stages whose outs the training reads, and the last one, which tells what this clone's registry decided.
 DATA_STAGES, LAST_STAGE = ("download", "preprocess", "class_weights"), "register"
-WITHOUT_RESULTS = (".", *(f":!{name}" for name in RESULTS))
+WITHOUT_RESULTS = (".", *(f":!{name}" for name in RESULT_FILES))
 # An untracked file here is imported, chosen by name, or names data.
-DECISIVE_PLACES = ("src", "recipes", "*.dvc")
+DECISIVE_PLACES = ("src", RECIPES.name, "*.dvc")
 
 
 def lineage_tags(root: Path = Path()) -> dict[str, str]:
@@ -65,7 +72,7 @@ def lineage_tags(root: Path = Path()) -> dict[str, str]:
             tags[RECIPE] = changes.recipe
     for pointer in _find_pointers(root):
         tags |= _hashes_of_outs(read_yaml(root / pointer))
-    stages = read_yaml(root / LOCK).get("stages")
+    stages = read_yaml(root / LOCK_FILE).get("stages")
     if isinstance(stages, dict):
         for stage in DATA_STAGES:
             tags |= _hashes_of_outs(stages.get(stage))
@@ -81,8 +88,8 @@ def lineage_files(root: Path = Path()) -> dict[str, bytes]:
     patch of more than 10 MB is not kept, and `uncommitted.txt` says so. What is not there is left out, and so are the
     secrets of addresses, in a patch too.
     """
-    written = {name: root / name for name in (PARAMS, LOCK, *_find_pointers(root))}
-    made = {name: root / "build/dataset" / name for name in (SOURCE, MANIFEST, "report.json")}
+    written = {name: root / name for name in (PARAMS_FILE.name, LOCK_FILE.name, *_find_pointers(root))}
+    made = {name: root / DATASET / name for name in (SOURCE_FILE, MANIFEST, REPORT_FILE)}
     files = {name: path.read_bytes() for name, path in (written | made).items() if path.is_file()}
     files |= {name: _redact_bytes(files[name]) for name in written.keys() & files.keys()}
     changes = _find_changes(root)
@@ -123,7 +130,7 @@ class _Changes:
     """How a working tree differs from its commit.
 
     Attributes:
-        tracked: changed, added and removed files; without `RESULTS`, which change with each stage that has run, and
+        tracked: changed, added and removed files; without `RESULT_FILES`, which each stage that has run changes, and
             without a `params.yaml` that is a recipe.
         untracked: new files that could decide a result.
         recipe: the recipe that stands in `params.yaml`, if it is not the commit's own.
@@ -141,16 +148,16 @@ class _Changes:
 def _find_changes(root: Path) -> _Changes:
     tracked = list_git(root, "diff", "--name-only", "--no-renames", "--relative", "HEAD", "--", *WITHOUT_RESULTS)
     untracked = list_git(root, "ls-files", "--others", "--exclude-standard", "--", *DECISIVE_PLACES)
-    recipe = _find_recipe(root) if PARAMS in tracked else None
+    recipe = _find_recipe(root) if PARAMS_FILE.name in tracked else None
     if recipe:
-        tracked = tuple(name for name in tracked if name != PARAMS)
+        tracked = tuple(name for name in tracked if name != PARAMS_FILE.name)
     return _Changes(tracked, untracked, recipe)
 
 
 def _find_recipe(root: Path) -> str | None:
     """Gives the name of the commit's recipe that `params.yaml` is equal to."""
-    blob = ask_git(root, "hash-object", PARAMS)
-    for line in list_git(root, "ls-tree", "HEAD", "recipes/"):
+    blob = ask_git(root, "hash-object", PARAMS_FILE.name)
+    for line in list_git(root, "ls-tree", "HEAD", f"{RECIPES}/"):
         described, _, path = line.partition("\t")
         if blob and described.split()[-1] == blob and path.endswith(".yaml"):
             return Path(path).stem

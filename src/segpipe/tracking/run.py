@@ -22,9 +22,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from segpipe.errors import TrackingError
 from segpipe.tracking.client import connect
+from segpipe.tracking.default_store import artifact_location
 from segpipe.tracking.journal import Entry, Journal
 from segpipe.tracking.names import metric_name, picture_name
-from segpipe.tracking.place import artifact_location
 from segpipe.tracking.tags import read_number
 
 log = logging.getLogger(__name__)

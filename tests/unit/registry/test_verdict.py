@@ -19,6 +19,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
 from segpipe.config.register import Register
+from segpipe.data.store import MANIFEST
 from segpipe.errors import Problem
 from segpipe.metrics.parts.scores import score
 from segpipe.registry import verdict
@@ -29,7 +30,6 @@ from segpipe.registry.lock import describe_self
 from segpipe.registry.results import Results
 from segpipe.registry.verdict import Verdict, ensure_decision
 from segpipe.tracking.client import connect
-from segpipe.tracking.lineage import MANIFEST
 from segpipe.tracking.run import LINEAGE, WEIGHTS
 
 DIGEST = "d" * 32

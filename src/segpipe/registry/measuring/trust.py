@@ -17,6 +17,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from segpipe.code import PACKAGE
 from segpipe.errors import CommandError, IncomparableError
+from segpipe.places import MODEL_FILE, WEIGHTS_FILE
 from segpipe.project import git_bytes, is_commit, is_published, tell_places
 from segpipe.tracking.lineage import COMMIT
 
@@ -85,11 +86,11 @@ def find_code(version: ModelVersion, model: Path, place: Path, root: Path, is_tr
 def _read_model_name(files: Path) -> str | None:
     """Gives the name of the network in `model.json`; None where this is no model of our own format."""
     try:
-        name = json.loads((files / "model.json").read_text(encoding="utf-8"))["model"]["name"]
+        name = json.loads((files / MODEL_FILE).read_text(encoding="utf-8"))["model"]["name"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     is_name = isinstance(name, str) and re.fullmatch(r"\w+", name) is not None
-    return name if is_name and (files / "weights.safetensors").is_file() else None
+    return name if is_name and (files / WEIGHTS_FILE).is_file() else None
 
 
 def _is_same(copy: Path, package: Path, model_name: str) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from segpipe.errors import CommandError, TrackingError
 from segpipe.files import open_private
+from segpipe.places import PARAMS_FILE, RECIPES
 from segpipe.process import run
 from segpipe.project import (
     DVC,
@@ -28,7 +29,7 @@ from segpipe.project import (
     tell_places,
 )
 from segpipe.registry.rebuilding.differences import Record
-from segpipe.tracking.lineage import COMMIT, DIRTY, NO_PATCH, PARAMS, PATCH, RECIPE, read_yaml
+from segpipe.tracking.lineage import COMMIT, DIRTY, NO_PATCH, PATCH, RECIPE, read_yaml
 from segpipe.tracking.run import LINEAGE
 
 CLONE_REMOTE = "segpipe-clone"
@@ -111,13 +112,13 @@ def bring_recipe(record: Record, project: Path) -> None:
     recipe = record.tags.get(RECIPE)
     if recipe is None:
         return
-    file = project / "recipes" / f"{recipe}.yaml"
+    file = project / RECIPES / f"{recipe}.yaml"
     if not re.fullmatch(r"[^/\\]+", recipe) or not file.is_file():
         raise TrackingError(
             f"version {record.version} was trained by a recipe that its commit does not have: recipes/{recipe}.yaml; "
             f"correct the version's tag {RECIPE}"
         )
-    shutil.copyfile(file, project / PARAMS)
+    shutil.copyfile(file, project / PARAMS_FILE)
 
 
 def bring_data(root: Path, project: Path, say: Callable[[str], None]) -> None:

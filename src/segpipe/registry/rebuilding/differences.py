@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.addresses import redact
-from segpipe.tracking.lineage import PARAMS, SOURCE, read_yaml
+from segpipe.places import MODEL, MODEL_FILE, PARAMS_FILE, RAW, SOURCE_FILE
+from segpipe.tracking.lineage import read_yaml
 from segpipe.tracking.run import flatten
 
 # What describes the machine in model.json's environment; all else there are versions of packages.
@@ -58,10 +59,10 @@ class Difference:
 
 def compare(record: Record, project: Path) -> tuple[Difference, ...]:
     """Names all that is not as it was, as far as the stages have come in `project`."""
-    there, here = record.model, read_json(project / "build/model/model.json")
+    there, here = record.model, read_json(project / MODEL / MODEL_FILE)
     differences = _compare_data(record, project, here)
-    params_there = flatten(read_yaml(record.lineage_folder / PARAMS))
-    params_here = flatten(read_yaml(project / PARAMS)) if params_there else {}
+    params_there = flatten(read_yaml(record.lineage_folder / PARAMS_FILE))
+    params_here = flatten(read_yaml(project / PARAMS_FILE)) if params_there else {}
     params_here = {name: redact(value) for name, value in params_here.items()}  # as they are kept
     if here:
         if here.get("code") != there.get("code"):
@@ -83,7 +84,7 @@ def compare(record: Record, project: Path) -> tuple[Difference, ...]:
 
 def _compare_data(record: Record, project: Path, model: Mapping[str, Any]) -> list[Difference]:
     """Compares the source file by file, and the data set that was made from it as a whole."""
-    there, here = read_json(record.lineage_folder / SOURCE), read_json(project / "build/raw" / SOURCE)
+    there, here = read_json(record.lineage_folder / SOURCE_FILE), read_json(project / RAW / SOURCE_FILE)
     found = []
     if there and here:
         before, now = there["sha256"], here["sha256"]

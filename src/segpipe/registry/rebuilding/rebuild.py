@@ -22,12 +22,21 @@ from typing import Any
 from segpipe.config.train import REGISTERED
 from segpipe.errors import MAX_PROBLEMS_SHOWN, CommandError, TrackingError
 from segpipe.files import sha256_of_file
+from segpipe.places import (
+    EVALUATION,
+    GRAPH_FILE,
+    METRICS_FILE,
+    MLFLOW_STORE,
+    MODEL,
+    PARAMS_FILE,
+    STAGE_MODULES,
+    WEIGHTS_FILE,
+)
 from segpipe.process import run
 from segpipe.project import SHORT_SHA
 from segpipe.registry.rebuilding.clone import bring_data, bring_recipe, find_commit, open_clone
 from segpipe.registry.rebuilding.differences import Difference, Record, compare, read_json
-from segpipe.tracking.lineage import PARAMS, read_yaml
-from segpipe.tracking.place import STORE
+from segpipe.tracking.lineage import read_yaml
 from segpipe.tracking.registered import PINNED_WEIGHTS, fetch_version
 from segpipe.tracking.tags import read_number
 
@@ -85,15 +94,15 @@ def rebuild(record: Record, root: Path, say: Callable[[str], None], keep: Path |
         for stage in _read_stages(project):
             say(f"{stage}:")
             try:
-                command = [sys.executable, "-m", f"segpipe.stages.{stage}"]
+                command = [sys.executable, "-m", f"{STAGE_MODULES}{stage}"]
                 run(command, cwd=project, env=variables, on_line=say, what=f"the stage {stage}")
             except CommandError as error:
                 found = compare(record, project)
                 raise TrackingError(
                     f"version {record.version} cannot be made again: {error}\n{_list(found)}"
                 ) from error
-        rebuilt_sha256 = sha256_of_file(project / "build/model/weights.safetensors")
-        metrics = read_json(project / "build/evaluation/metrics.json")
+        rebuilt_sha256 = sha256_of_file(project / MODEL / WEIGHTS_FILE)
+        metrics = read_json(project / EVALUATION / METRICS_FILE)
         is_identical = rebuilt_sha256 == record.model["weights_sha256"]
         differences = compare(record, project)
         if not is_identical and not differences:
@@ -132,7 +141,7 @@ def _bring_weights(record: Record, root: Path, project: Path, downloads: Path) -
     else:
         name = re.split("[@/]", source.removeprefix(REGISTERED))[0]
         folder = fetch_version(name, number, downloads)
-        file, variables = folder / "weights.safetensors", {PINNED_WEIGHTS: f"{number}:{folder}"}
+        file, variables = folder / WEIGHTS_FILE, {PINNED_WEIGHTS: f"{number}:{folder}"}
     if not file.is_file() or sha256_of_file(file) != initial["sha256"]:
         raise TrackingError(
             f"version {record.version} began with the weights {source}, which are not there any more or are others: "
@@ -147,14 +156,14 @@ def _check_source(record: Record, initial: Mapping[str, Any], project: Path) -> 
     Raises:
         TrackingError: model.json, which whoever writes to the registry may change, names another.
     """
-    train = read_yaml(project / PARAMS).get("train")
+    train = read_yaml(project / PARAMS_FILE).get("train")
     model = train.get("model") if isinstance(train, dict) else None
     named = model.get("weights") if isinstance(model, dict) else None
     number, source = initial.get("version"), initial["source"]
     if source != named or not (number is None or (isinstance(number, str) and number.isdecimal())):
         raise TrackingError(
             f"version {record.version}: its model.json says that it began with the weights {source!r} (version "
-            f"{number!r}), and {PARAMS} of its commit says {named!r}: one of the two was changed, and nothing is run"
+            f"{number!r}), and {PARAMS_FILE} of its commit says {named!r}: one was changed, and nothing is run"
         )
     return str(source)
 
@@ -184,7 +193,7 @@ def _list(differences: Sequence[Difference]) -> str:
 
 
 def _read_stages(project: Path) -> list[str]:
-    stages = list(read_yaml(project / "dvc.yaml").get("stages") or {})
+    stages = list(read_yaml(project / GRAPH_FILE).get("stages") or {})
     if FINAL_STAGE not in stages:
         raise TrackingError(f"dvc.yaml of the version's commit has no stage {FINAL_STAGE}: it cannot be run again")
     return stages[: stages.index(FINAL_STAGE) + 1]
@@ -197,7 +206,7 @@ def _stage_variables(project: Path) -> dict[str, str]:
     }
     return {
         **inherited,
-        "MLFLOW_TRACKING_URI": f"sqlite:///{project / STORE}",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{project / MLFLOW_STORE}",
         "PYTHONPATH": str(project / "src"),
         "PYTHONUNBUFFERED": "1",
     }
