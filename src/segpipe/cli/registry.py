@@ -14,6 +14,7 @@ from segpipe.config.params import load_config
 from segpipe.config.register import Register
 from segpipe.errors import TrackingError
 from segpipe.places import DATASET, PAGES
+from segpipe.tracking.tags import DECISION, LEDGER_ENTRY, REASONS, VAL_IOU_PREFIX, VAL_MEAN_IOU
 
 COMPARISON_FILE, LINEAGE_FILE = "comparison.json", "lineage.json"
 NUM_LISTED = 50
@@ -147,7 +148,7 @@ def _show(options: argparse.Namespace) -> None:
 
 def _is_told(tag: str) -> bool:
     """Whether a tag's content stands elsewhere in what `show` prints."""
-    return tag.startswith(("segpipe.val_", "segpipe.reasons", "segpipe.decision", "segpipe.ledger_entry"))
+    return tag.startswith((VAL_MEAN_IOU, VAL_IOU_PREFIX, REASONS, DECISION, LEDGER_ENTRY))
 
 
 def _tell(entry: Document) -> list[str]:

@@ -21,7 +21,6 @@ from segpipe.metrics.parts.scores import evaluation_digest
 from segpipe.places import WEIGHTS_FILE
 from segpipe.registry.champion import find_champion
 from segpipe.registry.evaluations import (
-    EVALUATION,
     VALIDATION,
     ImageScores,
     download_model,
@@ -34,6 +33,14 @@ from segpipe.registry.measuring.measure import latency_ms_of_served, predict_ser
 from segpipe.registry.measuring.trust import Runnable
 from segpipe.registry.versions import read_model_description, summarize
 from segpipe.reports.overlay import side_by_side
+from segpipe.tracking.tags import (
+    DATASET_DIGEST,
+    DVC_PREFIX,
+    ENVIRONMENT_PREFIX,
+    EVALUATION_DIGEST,
+    GIT_COMMIT,
+    tags_below,
+)
 
 NUM_PICTURES = 6
 
@@ -63,7 +70,7 @@ def compare_versions(
             by code that nobody vouches for.
     """
     scores, store, notes = _scores_on_one_set(client, first, second, dataset, is_trusted)
-    elsewhere = [version for version in (first, second) if version.tags.get(EVALUATION) != scores[0].digest]
+    elsewhere = [version for version in (first, second) if version.tags.get(EVALUATION_DIGEST) != scores[0].digest]
     (one, two), num_seen = leave_out([scores[0], scores[1].ordered_as(scores[0])], elsewhere)
     if num_seen:
         notes.append(f"Left out are {num_seen} images that one of them was trained on.")
@@ -93,9 +100,9 @@ def compare_versions(
             "probability": _finite(comparison.probability),
         },
         "classes": _compare_classes(one, two, comparison, classes),
-        "data": _differences(_tags(first, "segpipe.dvc."), _tags(second, "segpipe.dvc.")),
+        "data": _differences(_tags(first, DVC_PREFIX), _tags(second, DVC_PREFIX)),
         "params": _differences(_params(client, first), _params(client, second)),
-        "environment": _differences(_tags(first, "segpipe.environment."), _tags(second, "segpipe.environment.")),
+        "environment": _differences(_tags(first, ENVIRONMENT_PREFIX), _tags(second, ENVIRONMENT_PREFIX)),
         "pictures": drawn,
     }
 
@@ -134,7 +141,7 @@ def _scores_on_one_set(
     client: MlflowClient, first: ModelVersion, second: ModelVersion, dataset: Path, is_trusted: bool
 ) -> tuple[list[ImageScores], Store | None, list[str]]:
     """Gives what both do on the same images, these where they are here, and what has to be said about it."""
-    digests = [version.tags.get(EVALUATION, "") for version in (second, first)]
+    digests = [version.tags.get(EVALUATION_DIGEST, "") for version in (second, first)]
     for digest in dict.fromkeys(digests):
         stored = [fetch_image_scores(client, version, digest) for version in (first, second)]
         if stored[0] is not None and stored[1] is not None:
@@ -161,13 +168,13 @@ def _explain(first: ModelVersion, second: ModelVersion, digest: str) -> list[str
     return [
         f"Version {version.version} was registered by other images or labels and was measured again on these."
         for version in (first, second)
-        if version.tags.get(EVALUATION) != digest
+        if version.tags.get(EVALUATION_DIGEST) != digest
     ]
 
 
 def _class_table(digest: str, first: ModelVersion, second: ModelVersion) -> ClassTable:
     """Gives the classes of a set of images that is not here, from the version that was registered by it."""
-    version = second if second.tags.get(EVALUATION) == digest else first
+    version = second if second.tags.get(EVALUATION_DIGEST) == digest else first
     description = read_model_description(version)
     if not description:
         raise TrackingError(f"version {version.version}: its model cannot be downloaded, and so its classes not named")
@@ -249,9 +256,9 @@ def _lookup(names: tuple[str, ...], table: ClassTable) -> np.ndarray:
 
 
 def _tags(version: ModelVersion, prefix: str) -> dict[str, str]:
-    mine = {name.removeprefix(prefix): value for name, value in version.tags.items() if name.startswith(prefix)}
-    if prefix == "segpipe.dvc.":
-        extra = {"code (git commit)": "segpipe.git_commit", "data set": "segpipe.dataset_digest"}
+    mine = tags_below(version.tags, prefix)
+    if prefix == DVC_PREFIX:
+        extra = {"code (git commit)": GIT_COMMIT, "data set": DATASET_DIGEST}
         mine |= {label: version.tags[name] for label, name in extra.items() if name in version.tags}
     return mine
 

@@ -25,9 +25,9 @@ from segpipe.metrics.parts.scores import evaluation_digest
 from segpipe.places import PER_IMAGE_FILE
 from segpipe.registry.measuring.measure import classes_of_served, confusions_of_served
 from segpipe.registry.measuring.trust import Runnable, find_code
-from segpipe.tracking.run import LINEAGE
+from segpipe.tracking.run import LINEAGE, RUN_EVALUATION
+from segpipe.tracking.tags import EVALUATION_DIGEST
 
-EVALUATION, MEAN_IOU, WEIGHTS_BYTES = "segpipe.evaluation_digest", "segpipe.val_mean_iou", "segpipe.weights_bytes"
 VALIDATION = "val"
 CONTENT = ["image_sha256", "mask_sha256"]
 
@@ -125,7 +125,7 @@ def read_image_scores(evaluation_folder: Path, digest: str) -> ImageScores:
 
 def fetch_image_scores(client: MlflowClient, version: ModelVersion, digest: str) -> ImageScores | None:
     """Downloads what a version did on the images of a digest; None where it was never measured on them."""
-    places = [f"evaluation/{PER_IMAGE_FILE}"] if version.tags.get(EVALUATION) == digest else []
+    places = [f"{RUN_EVALUATION}/{PER_IMAGE_FILE}"] if version.tags.get(EVALUATION_DIGEST) == digest else []
     for place in [*places, _place(digest)]:
         with tempfile.TemporaryDirectory() as folder:
             try:

@@ -16,9 +16,9 @@ from mlflow.tracking import MlflowClient
 from pydantic import Field, TypeAdapter
 
 from segpipe.tracking.client import retry_busy, search_all_versions
+from segpipe.tracking.tags import APPLIED, DIGEST, ENTRY, HEAD
 
 LEDGER_SUFFIX = ".ledger"
-ENTRY, DIGEST, HEAD, APPLIED = "segpipe.entry", "segpipe.digest", "segpipe.head", "segpipe.applied"
 BEGINNING = "0" * 64
 NOT_BY_SEGPIPE = "unknown"
 MAX_DESCRIPTION_CHARS = 4500

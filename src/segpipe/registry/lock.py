@@ -24,11 +24,11 @@ from mlflow.tracking import MlflowClient
 
 from segpipe.errors import TrackingError
 from segpipe.tracking.client import retry_busy
+from segpipe.tracking.tags import HOLDER
 
 log = logging.getLogger(__name__)
 
 LOCK_SUFFIX = ".lock"
-HOLDER = "segpipe.holder"
 LEASE_SECONDS = 30.0
 WAIT_SECONDS = 600.0
 POLL_SECONDS = (0.05, 0.25)

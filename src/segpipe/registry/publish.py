@@ -29,7 +29,6 @@ from segpipe.config.register import Register
 from segpipe.errors import TrackingError
 from segpipe.files import sha256_of_file
 from segpipe.places import CLASS_WEIGHTS
-from segpipe.registry.evaluations import EVALUATION, MEAN_IOU, WEIGHTS_BYTES
 from segpipe.registry.ledger import KEPT, PROMOTED
 from segpipe.registry.lock import hold_lock
 from segpipe.registry.results import Results
@@ -39,13 +38,23 @@ from segpipe.tracking.history import read_history
 from segpipe.tracking.journal import Journal
 from segpipe.tracking.lineage import environment_tags, lineage_files, lineage_tags
 from segpipe.tracking.names import metric_name
-from segpipe.tracking.run import SIGNATURE, WEIGHTS, Description, find_or_create_run, find_run, remove_ghosts, ship
+from segpipe.tracking.run import RUN_EVALUATION, Description, find_or_create_run, find_run, remove_ghosts, ship
+from segpipe.tracking.tags import (
+    CLASS_TABLE,
+    DATASET_DIGEST,
+    EVALUATION_DIGEST,
+    EVALUATION_FILES_SHA256,
+    LINEAGE_TAGS,
+    SIGNATURE,
+    VAL_IOU_PREFIX,
+    VAL_MEAN_IOU,
+    VAL_MEAN_IOU_INTERVAL,
+    WEIGHTS_BYTES,
+    WEIGHTS_SHA256,
+)
 
 log = logging.getLogger(__name__)
 
-CLASS_TABLE = "segpipe.class_table"
-EVALUATION_FILES = "segpipe.evaluation_files_sha256"
-LINEAGE_PREFIXES = ("segpipe.git_", "segpipe.recipe", "segpipe.dvc", "segpipe.environment.", "segpipe.experiment")
 COMPARED_ONLY = "compared only"
 NOTHING_REGISTERED = (
     "A DVC experiment registers nothing: `dvc exp apply` and then `make repro` (or `segpipe publish`) register this "
@@ -179,7 +188,7 @@ def _ensure_training(client: MlflowClient, results: Results, checkpoints: Path) 
 
 def _ensure_run(client: MlflowClient, results: Results, journal_folder: Path) -> str:
     model = results.model
-    identity = {WEIGHTS: model["weights_sha256"], SIGNATURE: model["signature"]}
+    identity = {WEIGHTS_SHA256: model["weights_sha256"], SIGNATURE: model["signature"]}
     run_id = find_run(client, model["experiment"], identity)
     if run_id is not None and client.get_run(run_id).info.status == "FINISHED":
         return run_id
@@ -199,7 +208,7 @@ def _ensure_run(client: MlflowClient, results: Results, journal_folder: Path) ->
     )
     run_id = find_or_create_run(client, description, attempt, entries[0].time_ms if entries else None)
     ship(client, run_id, entries)
-    client.set_tag(run_id, WEIGHTS, model["weights_sha256"])
+    client.set_tag(run_id, WEIGHTS_SHA256, model["weights_sha256"])
     client.set_terminated(run_id, "FINISHED", end_time=entries[-1].time_ms if entries else None)
     log.info("MLflow run %s was completed from the training's records", run_id)
     return run_id
@@ -209,9 +218,9 @@ def _ensure_logged_model(client: MlflowClient, run_id: str, results: Results) ->
     run = client.get_run(run_id)
     models = client.search_logged_models([run.info.experiment_id], filter_string=f"source_run_id = '{run_id}'")
     for model in models:
-        if model.tags.get(WEIGHTS) == results.model["weights_sha256"] and str(model.status) == "READY":
+        if model.tags.get(WEIGHTS_SHA256) == results.model["weights_sha256"] and str(model.status) == "READY":
             return str(model.model_id)
-    tags = {WEIGHTS: results.model["weights_sha256"]}
+    tags = {WEIGHTS_SHA256: results.model["weights_sha256"]}
     model = client.create_logged_model(run.info.experiment_id, results.model["model"]["name"], run_id, tags)
     with tempfile.TemporaryDirectory() as folder:
         _save_served_model(Path(folder) / "model", MlflowModel(run_id=run_id, model_id=model.model_id), results)
@@ -251,7 +260,7 @@ def _ensure_evaluation(client: MlflowClient, run_id: str, model_id: str, results
         if path.is_file()
     }
     digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()
-    if run.data.tags.get(EVALUATION_FILES) == digest:
+    if run.data.tags.get(EVALUATION_FILES_SHA256) == digest:
         return
     step, now = int(results.model["best_epoch"]), run.info.end_time or run.info.start_time
     metrics = [
@@ -261,9 +270,9 @@ def _ensure_evaluation(client: MlflowClient, run_id: str, model_id: str, results
         if isinstance(value, float)
     ]
     client.log_batch(run_id, metrics=metrics)
-    client.log_artifacts(run_id, str(results.evaluation_folder), "evaluation")
+    client.log_artifacts(run_id, str(results.evaluation_folder), RUN_EVALUATION)
     client.log_artifact(run_id, str(results.model_folder / CLASS_WEIGHTS.name))
-    client.set_tag(run_id, EVALUATION_FILES, digest)
+    client.set_tag(run_id, EVALUATION_FILES_SHA256, digest)
 
 
 def _ensure_version(
@@ -271,8 +280,8 @@ def _ensure_version(
 ) -> ModelVersion:
     """Gives the version of these weights and this evaluation; whoever asks at the same time gets the same one."""
     identity = {
-        WEIGHTS: results.model["weights_sha256"],
-        EVALUATION: results.evaluation["evaluation_digest"],
+        WEIGHTS_SHA256: results.model["weights_sha256"],
+        EVALUATION_DIGEST: results.evaluation["evaluation_digest"],
     }
     if found := _find_version(client, model_name, identity):
         return found
@@ -288,14 +297,14 @@ def _ensure_version(
         tags = {
             **_lineage_of(client, run_id),
             **identity,
-            MEAN_IOU: repr(results.val_mean_iou),
+            VAL_MEAN_IOU: repr(results.val_mean_iou),
             CLASS_TABLE: results.evaluation["class_table"],
-            **{f"segpipe.val_iou.{metric_name(name)}": f"{iou:.4f}" for name, iou in _labelled_ious(results).items()},
-            "segpipe.dataset_digest": results.model["dataset"]["digest"],
+            **{f"{VAL_IOU_PREFIX}{metric_name(name)}": f"{iou:.4f}" for name, iou in _labelled_ious(results).items()},
+            DATASET_DIGEST: results.model["dataset"]["digest"],
             WEIGHTS_BYTES: str(results.weights_bytes),
         }
         if scores["mean_iou_low"] is not None:
-            tags["segpipe.val_mean_iou_interval"] = f"{scores['mean_iou_low']:.4f} to {scores['mean_iou_high']:.4f}"
+            tags[VAL_MEAN_IOU_INTERVAL] = f"{scores['mean_iou_low']:.4f} to {scores['mean_iou_high']:.4f}"
         lease.check()
         version = client.create_model_version(
             model_name, source=f"models:/{model_id}", run_id=run_id, tags=tags, model_id=model_id
@@ -312,7 +321,7 @@ def _find_version(client: MlflowClient, model_name: str, identity: dict[str, str
 def _lineage_of(client: MlflowClient, run_id: str) -> dict[str, str]:
     """Where the training came from, as its run noted it then: the tree may have changed since."""
     tags = client.get_run(run_id).data.tags
-    return {name: value for name, value in tags.items() if name.startswith(LINEAGE_PREFIXES)}
+    return {name: value for name, value in tags.items() if name.startswith(LINEAGE_TAGS)}
 
 
 def _labelled_ious(results: Results) -> dict[str, float]:

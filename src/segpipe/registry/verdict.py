@@ -22,11 +22,8 @@ from segpipe.config.register import Register
 from segpipe.data.store import Store
 from segpipe.errors import IncomparableError, TrackingError
 from segpipe.metrics.parts.scores import CHIEF, list_labels
-from segpipe.registry.champion import DECISION, REASONS, Change, change_champion, find_outside_change, identify
+from segpipe.registry.champion import Change, change_champion, find_outside_change, identify
 from segpipe.registry.evaluations import (
-    EVALUATION,
-    MEAN_IOU,
-    WEIGHTS_BYTES,
     ImageScores,
     download_model,
     fetch_image_scores,
@@ -41,11 +38,22 @@ from segpipe.registry.measuring.measure import latency_ms_of_served
 from segpipe.registry.measuring.trust import by_this_package
 from segpipe.registry.results import Results
 from segpipe.tracking.client import retry_busy
-from segpipe.tracking.tags import read_number
+from segpipe.tracking.tags import (
+    COMPARED_WITH,
+    DECISION,
+    DELTA,
+    DELTA_INTERVAL,
+    EVALUATION_DIGEST,
+    LEDGER_ENTRY,
+    PROBABILITY_BETTER,
+    REASONS,
+    VAL_MEAN_IOU,
+    WEIGHTS_BYTES,
+    read_number,
+)
 
 log = logging.getLogger(__name__)
 
-SHOWN = "segpipe.ledger_entry"
 MAX_DESCRIPTION_CHARS = 4500  # MLflow's column holds 5,000
 MEGABYTE = 1e6
 NOT_REGISTERED = str(sys.maxsize)  # of equals the one that was registered first is champion
@@ -198,8 +206,8 @@ def _on_same_images(
             "version %s, the champion, was measured on other images or labels; measuring it again", champion.version
         )
         stored = measure_again(client, champion, _validation(results, mine.digest))
-    before = read_number(champion.tags, MEAN_IOU)
-    if before is None or champion.tags.get(EVALUATION) == mine.digest:
+    before = read_number(champion.tags, VAL_MEAN_IOU)
+    if before is None or champion.tags.get(EVALUATION_DIGEST) == mine.digest:
         return mine, stored.ordered_as(mine), ()
     note = (
         f"Version {champion.version}, the champion, was registered by other validation images, labels or classes (mIoU "
@@ -257,20 +265,20 @@ class _Figures(BaseModel):
 def _show(client: MlflowClient, version: ModelVersion, results: Results, entry: Entry) -> None:
     """Makes the version in MLflow's pages say what the ledger says."""
     shown = f"{entry.time_ms} {entry.action}"
-    if version.tags.get(SHOWN) == shown:
+    if version.tags.get(LEDGER_ENTRY) == shown:
         return
     name, number, figures = version.name, version.version, _Figures.of(entry)
     retry_busy(lambda: client.update_model_version(name, number, _describe(results, entry)))
     tags = {DECISION: KEPT if entry.action == KEPT else PROMOTED, REASONS: json.dumps(entry.reasons)}
     if (delta := figures.delta) is not None and entry.champion_before is not None:
-        tags["segpipe.compared_with"] = entry.champion_before.version
+        tags[COMPARED_WITH] = entry.champion_before.version
         if delta.value is not None:
-            tags["segpipe.delta"] = f"{delta.value:+.4f}"
+            tags[DELTA] = f"{delta.value:+.4f}"
         if delta.low is not None and delta.high is not None and figures.probability is not None:
-            tags["segpipe.delta_interval"] = f"{delta.low:+.4f} to {delta.high:+.4f}"
-            tags["segpipe.probability_better"] = f"{figures.probability:.4f}"
+            tags[DELTA_INTERVAL] = f"{delta.low:+.4f} to {delta.high:+.4f}"
+            tags[PROBABILITY_BETTER] = f"{figures.probability:.4f}"
     # Last: a version without this tag is shown again.
-    tags[SHOWN] = shown
+    tags[LEDGER_ENTRY] = shown
     for key, value in tags.items():
         retry_busy(lambda key=key, value=value: client.set_model_version_tag(name, number, key, value))  # type: ignore[misc]
 

@@ -32,8 +32,8 @@ from segpipe.tracking.journal import Journal
 from segpipe.tracking.lineage import environment_tags, lineage_files, lineage_tags
 from segpipe.tracking.recorded import dvc_digest, forget, forget_recorded, is_recorded
 from segpipe.tracking.registered import PINNED_WEIGHTS, fetch_address
-from segpipe.tracking.run import WEIGHTS as WEIGHTS_TAG
 from segpipe.tracking.run import Description, track
+from segpipe.tracking.tags import WEIGHTS_SHA256 as WEIGHTS_TAG
 from segpipe.training.checkpoint import Progress
 from segpipe.training.fit import BEST_WEIGHTS, LAST_WEIGHTS, Fit, Interrupted, MetricSink, fit
 from segpipe.training.objective import make_objective

@@ -32,10 +32,16 @@ from segpipe.places import (
 )
 from segpipe.project import ask_git, git_bytes, git_bytes_up_to, list_git
 from segpipe.tracking.default_store import current_experiment
+from segpipe.tracking.tags import (
+    DVC_LOCK_SHA256,
+    DVC_PREFIX,
+    ENVIRONMENT_PREFIX,
+    EXPERIMENT,
+    GIT_COMMIT,
+    GIT_DIRTY,
+    RECIPE,
+)
 
-COMMIT, DIRTY, RECIPE = "segpipe.git_commit", "segpipe.git_dirty", "segpipe.recipe"
-EXPERIMENT = "segpipe.experiment"
-DVC_LOCK_SHA256, DVC_PREFIX = "segpipe.dvc_lock_sha256", "segpipe.dvc."
 PATCH, NO_PATCH = "uncommitted.patch", "uncommitted.txt"
 
 # What `git apply` passes over, because it stands before the first file.
@@ -66,8 +72,8 @@ def lineage_tags(root: Path = Path()) -> dict[str, str]:
     tags = {EXPERIMENT: experiment} if experiment else {}
     if commit := ask_git(root, "rev-parse", "HEAD"):
         changes = _find_changes(root)
-        tags[COMMIT] = commit
-        tags[DIRTY] = str(changes.is_dirty).lower()
+        tags[GIT_COMMIT] = commit
+        tags[GIT_DIRTY] = str(changes.is_dirty).lower()
         if changes.recipe:
             tags[RECIPE] = changes.recipe
     for pointer in _find_pointers(root):
@@ -113,7 +119,7 @@ def _redact_bytes(content: bytes) -> bytes:
 
 def environment_tags(environment: Mapping[str, str]) -> dict[str, str]:
     """Gives what the weights' bits depend on as tags."""
-    return {f"segpipe.environment.{name}": value for name, value in environment.items()}
+    return {f"{ENVIRONMENT_PREFIX}{name}": value for name, value in environment.items()}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from mlflow.tracking import MlflowClient
 
 from segpipe.errors import TrackingError
 from segpipe.registry import lock
-from segpipe.registry.lock import HOLDER, Lease, hold_lock
+from segpipe.registry.lock import Lease, hold_lock
+from segpipe.tracking.tags import HOLDER
 
 NAME, LOCK = "boxes", "boxes.lock"
 GHOST = "ghost@machine 0123"

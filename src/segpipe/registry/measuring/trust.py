@@ -19,7 +19,7 @@ from segpipe.code import PACKAGE
 from segpipe.errors import CommandError, IncomparableError
 from segpipe.places import MODEL_FILE, WEIGHTS_FILE
 from segpipe.project import git_bytes, is_commit, is_published, tell_places
-from segpipe.tracking.lineage import COMMIT
+from segpipe.tracking.tags import GIT_COMMIT
 
 # In a model's folder, as `publish` writes it.
 FILES, COPIED_PACKAGE = Path("artifacts/model"), Path("code/segpipe")
@@ -73,7 +73,7 @@ def find_code(version: ModelVersion, model: Path, place: Path, root: Path, is_tr
         today = by_this_package(files)
         if today.sources is not None and _is_same(model / COPIED_PACKAGE, today.sources / "segpipe", name):
             return today
-        commit = version.tags.get(COMMIT, "")
+        commit = version.tags.get(GIT_COMMIT, "")
         if is_commit(commit) and is_published(root, commit) and _unpack_commit(root, commit, place):
             for package in place.rglob("segpipe"):
                 if _is_same(model / COPIED_PACKAGE, package, name):

@@ -29,8 +29,9 @@ from segpipe.project import (
     tell_places,
 )
 from segpipe.registry.rebuilding.differences import Record
-from segpipe.tracking.lineage import COMMIT, DIRTY, NO_PATCH, PATCH, RECIPE, read_yaml
+from segpipe.tracking.lineage import NO_PATCH, PATCH, read_yaml
 from segpipe.tracking.run import LINEAGE
+from segpipe.tracking.tags import GIT_COMMIT, GIT_DIRTY, RECIPE
 
 CLONE_REMOTE = "segpipe-clone"
 # The options of DVC that are paths, relative to the folder of the file that holds them.
@@ -46,13 +47,13 @@ def find_commit(record: Record, root: Path) -> str:
     Raises:
         TrackingError: there is none, or not in this repository.
     """
-    version, commit = record.version, record.tags.get(COMMIT, "")
+    version, commit = record.version, record.tags.get(GIT_COMMIT, "")
     if not is_commit(commit):
         raise TrackingError(
-            f"version {version} names no commit (tag {COMMIT}: {commit!r}): it was trained outside git or not by "
+            f"version {version} names no commit (tag {GIT_COMMIT}: {commit!r}): it was trained outside git or not by "
             "segpipe, and cannot be rebuilt; train it again in a git repository"
         )
-    if record.tags.get(DIRTY) == "true":
+    if record.tags.get(GIT_DIRTY) == "true":
         raise TrackingError(
             f"version {version} was trained from changes to commit {commit[:SHORT_SHA]} that were not committed, and "
             f"cannot be rebuilt; {_where_changes_are(record, commit)}"

@@ -38,9 +38,8 @@ from segpipe.registry.rebuilding.clone import bring_data, bring_recipe, find_com
 from segpipe.registry.rebuilding.differences import Difference, Record, compare, read_json
 from segpipe.tracking.lineage import read_yaml
 from segpipe.tracking.registered import PINNED_WEIGHTS, fetch_version
-from segpipe.tracking.tags import read_number
+from segpipe.tracking.tags import VAL_MEAN_IOU, read_number
 
-MEAN_IOU = "segpipe.val_mean_iou"
 FINAL_STAGE = "evaluate"
 
 
@@ -114,7 +113,7 @@ def rebuild(record: Record, root: Path, say: Callable[[str], None], keep: Path |
             weights_sha256=record.model["weights_sha256"],
             rebuilt_sha256=rebuilt_sha256,
             differences=differences,
-            mean_iou=read_number(record.tags, MEAN_IOU) or math.nan,
+            mean_iou=read_number(record.tags, VAL_MEAN_IOU) or math.nan,
             rebuilt_mean_iou=float(metrics["val"]["mean_iou"]),
             folder=keep,
         )
