@@ -27,7 +27,7 @@ CURRENT = "current"
 HOME = Path(__file__).resolve().parents[1]
 MAX_CLONES = 5
 RETRAIN_LOCK = LOCKS / "retrain.lock"
-WAIT_SECONDS = 5.0
+RETRAIN_POLL_SECONDS = 5.0
 RESULTS = "Results of "
 
 
@@ -155,7 +155,7 @@ class Workspace:
             lock.acquire(timeout=0)
         except Timeout:
             on_line(f"another retraining works in {self.root}; waiting for its end")
-            lock.acquire(poll_interval=WAIT_SECONDS)
+            lock.acquire(poll_interval=RETRAIN_POLL_SECONDS)
         try:
             yield
         finally:

@@ -21,7 +21,7 @@ from segpipe.tracking.tags import APPLIED, DIGEST, ENTRY, HEAD
 LEDGER_SUFFIX = ".ledger"
 BEGINNING = "0" * 64
 NOT_BY_SEGPIPE = "unknown"
-MAX_DESCRIPTION_CHARS = 4500
+MAX_DESCRIPTION_CHARS = 4500  # MLflow's column holds 5,000
 PROMOTED, KEPT, ROLLED_BACK, PINNED, UNPINNED, NOTICED = (
     "promoted", "not promoted", "rolled back", "pinned", "unpinned", "noticed",
 )  # fmt: skip

@@ -33,7 +33,7 @@ from segpipe.registry.evaluations import (
     read_image_scores,
 )
 from segpipe.registry.gate import Candidate, Decision, decide
-from segpipe.registry.ledger import KEPT, PROMOTED, Entry, Held, Ledger, read_ledger
+from segpipe.registry.ledger import KEPT, MAX_DESCRIPTION_CHARS, PROMOTED, Entry, Held, Ledger, read_ledger
 from segpipe.registry.measuring.measure import latency_ms_of_served
 from segpipe.registry.measuring.trust import by_this_package
 from segpipe.registry.results import Results
@@ -54,7 +54,6 @@ from segpipe.tracking.tags import (
 
 log = logging.getLogger(__name__)
 
-MAX_DESCRIPTION_CHARS = 4500  # MLflow's column holds 5,000
 MEGABYTE = 1e6
 NOT_REGISTERED = str(sys.maxsize)  # of equals the one that was registered first is champion
 

@@ -52,7 +52,7 @@ REDACTED = (
 
 MAX_TAG_CHARS = 5000
 MAX_PATCH_BYTES = 10_000_000
-NUM_NAMES_SHOWN = 1000
+NUM_CHANGES_SHOWN = 1000
 # The stages whose outs the training reads, and the last one, which tells what this clone's registry decided.
 DATA_STAGES, LAST_STAGE = ("download", "preprocess", "class_weights"), "register"
 WITHOUT_RESULTS = (".", *(f":!{name}" for name in RESULT_FILES))
@@ -106,9 +106,9 @@ def lineage_files(root: Path = Path()) -> dict[str, bytes]:
             files[PATCH] = shown if shown == patch else REDACTED + shown
         except CommandError as error:
             names = sorted([*changes.tracked, *changes.untracked])
-            more = [f"and {len(names) - NUM_NAMES_SHOWN} more"] if len(names) > NUM_NAMES_SHOWN else []
+            more = [f"and {len(names) - NUM_CHANGES_SHOWN} more"] if len(names) > NUM_CHANGES_SHOWN else []
             head = f"The changes that were not committed are not kept: {error}. They are in"
-            files[NO_PATCH] = "\n".join([head, *names[:NUM_NAMES_SHOWN], *more, ""]).encode()
+            files[NO_PATCH] = "\n".join([head, *names[:NUM_CHANGES_SHOWN], *more, ""]).encode()
     return files
 
 
