@@ -22,6 +22,7 @@ DECIDE_NOTHING = (
     "cli/",
     "code.py",
     "config/",
+    "documents.py",
     "errors.py",
     "faults.py",
     "files.py",

@@ -20,7 +20,8 @@ from segpipe.cli.recipe import add_commands as add_recipe_commands
 from segpipe.cli.registry import add_commands as add_registry_commands
 from segpipe.config.params import load_config
 from segpipe.config.reading import PARAMS_FILE
-from segpipe.errors import ConfigError, PredictionError
+from segpipe.documents import Registration
+from segpipe.errors import ConfigError, PredictionError, StoreError
 from segpipe.places import CHECKPOINTS, DATASET, EVALUATION, MODEL, REGISTRATION
 from segpipe.stages.stage import configure_logging, report_errors, writing_alone
 from segpipe.terminal import PrintableStream
@@ -165,7 +166,7 @@ def _publish(options: argparse.Namespace) -> None:
         return
     splits = list(metrics)
     print("\nIoU".ljust(NAME_WIDTH + 1) + "".join(split.rjust(8) for split in splits))
-    for name in results.model["classes"]["names"]:
+    for name in results.class_names:
         values = [metrics[split]["iou"][name] for split in splits]
         print(name.ljust(NAME_WIDTH) + "".join("       -" if v is None else f"{v:8.3f}" for v in values))
     for key, label in labels.items():
@@ -186,6 +187,6 @@ def _publish(options: argparse.Namespace) -> None:
 def _noted_decision() -> str | None:
     """Gives what `register` wrote down when it ran, here or where the cache took it from."""
     try:
-        return str(json.loads(REGISTRATION.read_text(encoding="utf-8"))["decision"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return Registration.read(REGISTRATION, "run `dvc repro register`").decision
+    except StoreError:
         return None

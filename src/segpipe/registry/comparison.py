@@ -31,7 +31,7 @@ from segpipe.registry.evaluations import (
 )
 from segpipe.registry.measuring.measure import latency_ms_of_served, predict_served
 from segpipe.registry.measuring.trust import Runnable
-from segpipe.registry.versions import read_model_description, summarize
+from segpipe.registry.versions import fetch_description, summarize
 from segpipe.reports.overlay import side_by_side
 from segpipe.tracking.tags import (
     DATASET_DIGEST,
@@ -109,13 +109,14 @@ def compare_versions(
 
 def _describe(version: ModelVersion, champion: ModelVersion | None) -> dict[str, Any]:
     """Gives a version as it was registered, by other images perhaps."""
+    model = fetch_description(version)
     return {
         **summarize(version, None),
         "is_champion": champion is not None and champion.version == version.version,
         "latency_ms": None,
         "num_parameters": None,
         "run_id": version.run_id,
-        "model": read_model_description(version).get("model", {}).get("name"),
+        "model": model.model.name if model else None,
     }
 
 
@@ -175,10 +176,10 @@ def _explain(first: ModelVersion, second: ModelVersion, digest: str) -> list[str
 def _class_table(digest: str, first: ModelVersion, second: ModelVersion) -> ClassTable:
     """Gives the classes of a set of images that is not here, from the version that was registered by it."""
     version = second if second.tags.get(EVALUATION_DIGEST) == digest else first
-    description = read_model_description(version)
-    if not description:
+    description = fetch_description(version)
+    if description is None:
         raise TrackingError(f"version {version.version}: its model cannot be downloaded, and so its classes not named")
-    return ClassTable.from_json(description["classes"])
+    return description.classes
 
 
 def _run_both(

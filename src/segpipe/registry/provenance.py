@@ -12,13 +12,14 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from segpipe.errors import TrackingError
+from segpipe.documents import ModelDescription, SourceDescription
+from segpipe.errors import StoreError, TrackingError
 from segpipe.metrics.parts.scores import CHIEF, list_labels
 from segpipe.places import METRICS_FILE, REPORT_FILE, SOURCE_FILE
 from segpipe.registry.champion import find_champion, identify
 from segpipe.registry.ledger import Held, Ledger, read_ledger
 from segpipe.registry.rebuilding.differences import Record
-from segpipe.registry.versions import find_warnings, read_model_description, tell_entry, when
+from segpipe.registry.versions import fetch_description, find_warnings, tell_entry, when
 from segpipe.tracking.lineage import NO_PATCH, PATCH
 from segpipe.tracking.run import LINEAGE, RUN_EVALUATION
 from segpipe.tracking.tags import (
@@ -44,10 +45,9 @@ def trace_version(client: MlflowClient, version: ModelVersion) -> dict[str, Any]
     ledger = read_ledger(client, version.name)
     champion = find_champion(client, version.name)
     held = identify(version)
-    model = read_model_description(version)
-    params: Mapping[str, Any] = model.get("params", {})
+    model = fetch_description(version)
     with _files_of_run(version) as folder:
-        source = _read(folder / LINEAGE / SOURCE_FILE)
+        source = _read_source(folder / LINEAGE / SOURCE_FILE)
         report = _read(folder / LINEAGE / REPORT_FILE)
         # MLflow downloads a single file without its folders.
         metrics = _read(folder / Path(RUN_METRICS).name) or {}
@@ -59,13 +59,13 @@ def trace_version(client: MlflowClient, version: ModelVersion) -> dict[str, Any]
         "is_champion": is_champion,
         "is_pinned": is_champion and ledger.is_pinned,
         "warnings": find_warnings(client, ledger),
-        "source": source and {**_pick(source, "name", "format", "licence"), "num_files": len(source["sha256"])},
+        "source": source,
         "data": tags_below(tags, DVC_PREFIX),
         "dataset_digest": tags.get(DATASET_DIGEST),
         "problems": report and report["warnings"],
         "splits": report and report["splits"],
-        "class_weights": params.get("class_weights", {}).get("weights", {}),
-        "params": params.get("train", {}),
+        "class_weights": model.params.class_weights.get("weights", {}) if model else {},
+        "params": model.params.train if model else {},
         "code": {
             "commit": tags.get(GIT_COMMIT),
             "recipe": tags.get(RECIPE),
@@ -82,8 +82,17 @@ def trace_version(client: MlflowClient, version: ModelVersion) -> dict[str, Any]
     }
 
 
-def _pick(document: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: document.get(name) for name in names}
+def _read_source(path: Path) -> dict[str, str | int] | None:
+    try:
+        source = SourceDescription.read(path, "train again")
+    except StoreError:  # not there, or not of segpipe
+        return None
+    return {
+        "name": source.name,
+        "format": source.format,
+        "licence": source.licence,
+        "num_files": len(source.sha256),
+    }
 
 
 @contextmanager
@@ -106,7 +115,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _describe_run(client: MlflowClient, version: ModelVersion, model: Mapping[str, Any]) -> dict[str, Any] | None:
+def _describe_run(client: MlflowClient, version: ModelVersion, model: ModelDescription | None) -> dict[str, Any] | None:
     if not version.run_id:  # registered by hand
         return None
     try:
@@ -119,8 +128,8 @@ def _describe_run(client: MlflowClient, version: ModelVersion, model: Mapping[st
         "started": when(run.info.start_time),
         "ended": when(run.info.end_time),
         "status": run.info.status,
-        "best_epoch": model.get("best_epoch"),
-        "model": model.get("model", {}).get("name"),
+        "best_epoch": model.best_epoch if model else None,
+        "model": model.model.name if model else None,
     }
 
 
@@ -194,8 +203,8 @@ def open_record(version: ModelVersion) -> Iterator[Record]:
     Raises:
         TrackingError: it was not registered by segpipe, or its run is gone.
     """
-    model = read_model_description(version)
-    if not model:
+    model = fetch_description(version)
+    if model is None:
         raise TrackingError(
             f"version {version.version} was not registered by segpipe: there is nothing to rebuild it from"
         )

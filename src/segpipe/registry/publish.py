@@ -12,7 +12,6 @@ import logging
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
@@ -26,6 +25,7 @@ from mlflow.types.schema import Schema, TensorSpec
 
 from segpipe.code import PACKAGE
 from segpipe.config.register import Register
+from segpipe.documents import Registration
 from segpipe.errors import TrackingError
 from segpipe.files import sha256_of_file
 from segpipe.places import CLASS_WEIGHTS
@@ -62,35 +62,6 @@ NOTHING_REGISTERED = (
 )
 SERVED_WITH = ("numpy", "pydantic", "safetensors", "segmentation-models-pytorch", "timm", "torch", "torchvision")
 EXAMPLE_SHAPE = (1, 32, 48, 3)
-
-
-@dataclass(frozen=True)
-class Registration:
-    """What the registry holds of a model, and why.
-
-    Attributes:
-        model_name: the registered model.
-        version: its number there; None where it is not registered.
-        decision: 'promoted', 'not promoted' or 'compared only'.
-        reasons: why.
-        champion: the version that the alias names now.
-        mean_iou: on the validation split.
-        weights_sha256: identifies the weights.
-        evaluation_digest: identifies what they were measured on.
-    """
-
-    model_name: str
-    version: str | None
-    decision: str
-    reasons: tuple[str, ...]
-    champion: str | None
-    mean_iou: float
-    weights_sha256: str
-    evaluation_digest: str
-
-    def to_json(self) -> dict[str, Any]:
-        """The registration as plain values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -136,8 +107,8 @@ def publish(results: Results, checkpoints: Path, settings: Register) -> Publicat
             reasons=verdict.reasons,
             champion=verdict.champion,
             mean_iou=results.val_mean_iou,
-            weights_sha256=results.model["weights_sha256"],
-            evaluation_digest=results.evaluation["evaluation_digest"],
+            weights_sha256=results.model.weights_sha256,
+            evaluation_digest=results.evaluation.evaluation_digest,
         )
         experiment_id = client.get_run(run_id).info.experiment_id
     return Publication(registration, experiment_id, run_id, verdict.champion_before)
@@ -172,14 +143,14 @@ def record_only(results: Results, checkpoints: Path, settings: Register) -> Regi
         reasons=(NOTHING_REGISTERED, *reasons),
         champion=champion,
         mean_iou=results.val_mean_iou,
-        weights_sha256=results.model["weights_sha256"],
-        evaluation_digest=results.evaluation["evaluation_digest"],
+        weights_sha256=results.model.weights_sha256,
+        evaluation_digest=results.evaluation.evaluation_digest,
     )
 
 
 def _ensure_training(client: MlflowClient, results: Results, checkpoints: Path) -> tuple[str, str]:
     """Gives the ids of the training's run and of its logged model."""
-    run_id = _ensure_run(client, results, checkpoints / results.model["signature"])
+    run_id = _ensure_run(client, results, checkpoints / results.model.signature)
     remove_ghosts(client, run_id)
     model_id = _ensure_logged_model(client, run_id, results)
     _ensure_evaluation(client, run_id, model_id, results)
@@ -188,27 +159,27 @@ def _ensure_training(client: MlflowClient, results: Results, checkpoints: Path) 
 
 def _ensure_run(client: MlflowClient, results: Results, journal_folder: Path) -> str:
     model = results.model
-    identity = {WEIGHTS_SHA256: model["weights_sha256"], SIGNATURE: model["signature"]}
-    run_id = find_run(client, model["experiment"], identity)
+    identity = {WEIGHTS_SHA256: model.weights_sha256, SIGNATURE: model.signature}
+    run_id = find_run(client, model.experiment, identity)
     if run_id is not None and client.get_run(run_id).info.status == "FINISHED":
         return run_id
     try:
         journal = Journal(journal_folder)
         attempt, entries = journal.attempt, journal.entries()
     except FileNotFoundError:
-        attempt, entries = f"restored-{model['weights_sha256']}", read_history(results.model_folder)
+        attempt, entries = f"restored-{model.weights_sha256}", read_history(results.model_folder)
     description = Description(
-        experiment=model["experiment"],
-        signature=model["signature"],
-        params=model["params"],
-        tags={**lineage_tags(), **environment_tags(model["environment"])},
-        dataset_name=model["dataset"]["name"],
-        dataset_digest=model["dataset"]["digest"],
+        experiment=model.experiment,
+        signature=model.signature,
+        params=asdict(model.params),
+        tags={**lineage_tags(), **environment_tags(model.environment)},
+        dataset_name=model.dataset.name,
+        dataset_digest=model.dataset.digest,
         files=lineage_files(),
     )
     run_id = find_or_create_run(client, description, attempt, entries[0].time_ms if entries else None)
     ship(client, run_id, entries)
-    client.set_tag(run_id, WEIGHTS_SHA256, model["weights_sha256"])
+    client.set_tag(run_id, WEIGHTS_SHA256, model.weights_sha256)
     client.set_terminated(run_id, "FINISHED", end_time=entries[-1].time_ms if entries else None)
     log.info("MLflow run %s was completed from the training's records", run_id)
     return run_id
@@ -218,14 +189,14 @@ def _ensure_logged_model(client: MlflowClient, run_id: str, results: Results) ->
     run = client.get_run(run_id)
     models = client.search_logged_models([run.info.experiment_id], filter_string=f"source_run_id = '{run_id}'")
     for model in models:
-        if model.tags.get(WEIGHTS_SHA256) == results.model["weights_sha256"] and str(model.status) == "READY":
+        if model.tags.get(WEIGHTS_SHA256) == results.model.weights_sha256 and str(model.status) == "READY":
             return str(model.model_id)
-    tags = {WEIGHTS_SHA256: results.model["weights_sha256"]}
-    model = client.create_logged_model(run.info.experiment_id, results.model["model"]["name"], run_id, tags)
+    tags = {WEIGHTS_SHA256: results.model.weights_sha256}
+    model = client.create_logged_model(run.info.experiment_id, results.model.model.name, run_id, tags)
     with tempfile.TemporaryDirectory() as folder:
         _save_served_model(Path(folder) / "model", MlflowModel(run_id=run_id, model_id=model.model_id), results)
         client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
-    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=int(results.model["best_epoch"]))])
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=results.model.best_epoch)])
     client.finalize_logged_model(model.model_id, "READY")
     return str(model.model_id)
 
@@ -248,7 +219,7 @@ def _save_served_model(path: Path, model: MlflowModel, results: Results) -> None
         signature=signature,
         input_example=np.zeros(EXAMPLE_SHAPE, np.uint8),
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in SERVED_WITH],
-        metadata={"classes": list(results.model["classes"]["names"])},
+        metadata={"classes": list(results.model.classes.names)},
     )
 
 
@@ -262,7 +233,7 @@ def _ensure_evaluation(client: MlflowClient, run_id: str, model_id: str, results
     digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()
     if run.data.tags.get(EVALUATION_FILES_SHA256) == digest:
         return
-    step, now = int(results.model["best_epoch"]), run.info.end_time or run.info.start_time
+    step, now = results.model.best_epoch, run.info.end_time or run.info.start_time
     metrics = [
         Metric(f"final_{split}/{name}", value, now, step, model_id=model_id, run_id=run_id)
         for split, scores in results.metrics.items()
@@ -280,8 +251,8 @@ def _ensure_version(
 ) -> ModelVersion:
     """Gives the version of these weights and this evaluation; whoever asks at the same time gets the same one."""
     identity = {
-        WEIGHTS_SHA256: results.model["weights_sha256"],
-        EVALUATION_DIGEST: results.evaluation["evaluation_digest"],
+        WEIGHTS_SHA256: results.model.weights_sha256,
+        EVALUATION_DIGEST: results.evaluation.evaluation_digest,
     }
     if found := _find_version(client, model_name, identity):
         return found
@@ -298,9 +269,9 @@ def _ensure_version(
             **_lineage_of(client, run_id),
             **identity,
             VAL_MEAN_IOU: repr(results.val_mean_iou),
-            CLASS_TABLE: results.evaluation["class_table"],
+            CLASS_TABLE: results.evaluation.class_table,
             **{f"{VAL_IOU_PREFIX}{metric_name(name)}": f"{iou:.4f}" for name, iou in _labelled_ious(results).items()},
-            DATASET_DIGEST: results.model["dataset"]["digest"],
+            DATASET_DIGEST: results.model.dataset.digest,
             WEIGHTS_BYTES: str(results.weights_bytes),
         }
         if scores["mean_iou_low"] is not None:

@@ -151,7 +151,7 @@ def weigh_unregistered(client: MlflowClient, results: Results, policy: Register)
 def _weigh(
     client: MlflowClient, name: str, version: ModelVersion | None, results: Results, ledger: Ledger, policy: Register
 ) -> Decision:
-    mine = read_image_scores(results.evaluation_folder, results.evaluation["evaluation_digest"])
+    mine = read_image_scores(results.evaluation_folder, results.evaluation.evaluation_digest)
     champion = None if ledger.champion is None else client.get_model_version(name, ledger.champion.version)
     notes: tuple[str, ...] = ()
     theirs = None
@@ -229,7 +229,7 @@ def _time(policy: Register, results: Results, champion: ModelVersion | None) -> 
     """Times challenger and champion in turns on this machine, where the policy sets a limit; milliseconds by order."""
     if not policy.budget.needs_latency:
         return {}
-    store = _validation(results, results.evaluation["evaluation_digest"])
+    store = _validation(results, results.evaluation.evaluation_digest)
     with tempfile.TemporaryDirectory() as folder:
         models = [by_this_package(results.model_folder)]
         if champion is not None:

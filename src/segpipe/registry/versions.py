@@ -1,6 +1,5 @@
 """What the registry holds of its versions: for lists, for one version, and to find the one that is meant."""
 
-import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +11,12 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from segpipe.errors import TrackingError
+from segpipe.documents import ModelDescription
+from segpipe.errors import StoreError, TrackingError
+from segpipe.places import MODEL_FILE
 from segpipe.registry.champion import CHAMPION, find_champion, find_outside_change, identify
 from segpipe.registry.ledger import Entry, Ledger, Sealed, read_ledger
+from segpipe.registry.measuring.trust import FILES
 from segpipe.registry.verdict import MEGABYTE
 from segpipe.tracking.client import search_newest_versions
 from segpipe.tracking.names import read_name
@@ -175,13 +177,12 @@ def tell_entry(sealed: Sealed) -> dict[str, Any]:
     }
 
 
-def read_model_description(version: ModelVersion) -> dict[str, Any]:
-    """Downloads a version's `model.json`; empty where it was not registered by segpipe."""
+def fetch_description(version: ModelVersion) -> ModelDescription | None:
+    """Downloads a version's `model.json`; None where it was not registered by segpipe."""
     address = f"models:/{version.name}/{version.version}"
     with TemporaryDirectory() as folder:
         try:
-            found = mlflow.artifacts.download_artifacts(f"{address}/artifacts/model/model.json", dst_path=folder)
-            description = json.loads(Path(found).read_text(encoding="utf-8"))
-        except (MlflowException, OSError, ValueError):
-            return {}
-    return description if isinstance(description, dict) else {}
+            found = mlflow.artifacts.download_artifacts(f"{address}/{FILES / MODEL_FILE}", dst_path=folder)
+            return ModelDescription.read(Path(found), "take another version (`segpipe registry list`)")
+        except (MlflowException, OSError, StoreError):
+            return None

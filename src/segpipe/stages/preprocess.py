@@ -1,11 +1,8 @@
 """Checks every sample and writes the training-ready store."""
 
-import json
 import logging
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from segpipe.choices import READERS
 from segpipe.config.preprocess import Preprocess
@@ -13,7 +10,8 @@ from segpipe.data.building.build import Built, build_store
 from segpipe.data.sources.joining import join_sources
 from segpipe.data.sources.source import Source
 from segpipe.data.store import digest_of
-from segpipe.errors import MAX_PROBLEMS_SHOWN, DataError, StoreError
+from segpipe.documents import SourceDescription
+from segpipe.errors import MAX_PROBLEMS_SHOWN, DataError
 from segpipe.files import whole_folder
 from segpipe.places import DATASET, LAST_DATASET, PROBLEMS_PAGE, RAW, SOURCE_FILE
 from segpipe.reports.dataset import write_dataset_report
@@ -25,16 +23,13 @@ log = logging.getLogger(__name__)
 
 def main(settings: Preprocess) -> None:
     """Writes `dataset/`: pixels, manifest, report; or a page that shows why the samples cannot be used."""
-    try:
-        description = json.loads((RAW / SOURCE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{RAW}: holds no source: {error}; run `dvc repro download`") from error
-    root = RAW / description["name"]
-    sha256 = {RAW / name: content for name, content in description["sha256"].items()}
+    description = SourceDescription.read(RAW / SOURCE_FILE, "run `dvc repro download`")
+    root = RAW / description.name
+    sha256 = {RAW / name: content for name, content in description.sha256.items()}
     source = join_sources(_read_sources(description), settings.classes, settings.ignore)
     with whole_folder(DATASET) as output:
         built = build_store(source, root, settings, output, sha256, LAST_DATASET)
-        _refuse_problems(built, source, description["name"])
+        _refuse_problems(built, source, description.name)
         # The later stages know the data set alone, and their runs say which files it was made from.
         shutil.copyfile(RAW / SOURCE_FILE, output / SOURCE_FILE)
         digest = digest_of(built.manifest, source.classes)
@@ -45,12 +40,12 @@ def main(settings: Preprocess) -> None:
     _tell(built)
 
 
-def _read_sources(description: Mapping[str, Any]) -> dict[str, tuple[Path, Source]]:
+def _read_sources(description: SourceDescription) -> dict[str, tuple[Path, Source]]:
     """Reads the sources that `download` brought, the main one first and without a name."""
     sources = {}
-    for name, choice in description["sources"].items():
-        source: Source = READERS.call(choice["format"], choice["options"], root=RAW / name)
-        sources["" if name == description["name"] else name] = (RAW / name, source)
+    for name, choice in description.sources.items():
+        source: Source = READERS.call(choice.format, choice.options, root=RAW / name)
+        sources["" if name == description.name else name] = (RAW / name, source)
     return sources
 
 

@@ -18,8 +18,10 @@ import pytest
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
+from segpipe.classes import ClassTable
 from segpipe.config.register import Register
 from segpipe.data.store import MANIFEST
+from segpipe.documents import BuiltModel, EvaluationDescription, ModelDescription, NamedDataset, UsedParams
 from segpipe.errors import Problem
 from segpipe.metrics.parts.scores import score
 from segpipe.registry import verdict
@@ -50,6 +52,20 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
         client.create_experiment("scores", str(folder / "artifacts"))
         yield client
     mlflow.set_tracking_uri(None)
+
+
+def _model(names: Sequence[str]) -> ModelDescription:
+    return ModelDescription(
+        signature="",
+        experiment="any",
+        model=BuiltModel("any", {}),
+        classes=ClassTable(tuple(names), tuple((index, 0, 0) for index in range(len(names)))),
+        dataset=NamedDataset("dataset", ""),
+        params=UsedParams({}, {}),
+        environment={},
+        best_epoch=1,
+        weights_sha256="",
+    )
 
 
 class Registry:
@@ -97,9 +113,9 @@ class Registry:
             dataset_folder=folder,
             model_folder=folder,
             evaluation_folder=folder,
-            model={"classes": {"names": list(names)}},
+            model=_model(names),
             metrics={"val": scores, "test": scores},
-            evaluation={"evaluation_digest": DIGEST},
+            evaluation=EvaluationDescription(weights_sha256="", class_table="", evaluation_digest=DIGEST),
             problems=(),
         )
         return version

@@ -6,6 +6,7 @@ and all that decides about them part by part.
 """
 
 import contextlib
+import json
 import math
 import os
 import re
@@ -14,12 +15,13 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from segpipe.config.train import REGISTERED
+from segpipe.documents import FirstWeights
 from segpipe.errors import MAX_PROBLEMS_SHOWN, CommandError, TrackingError
 from segpipe.files import sha256_of_file
 from segpipe.places import (
@@ -35,7 +37,7 @@ from segpipe.places import (
 from segpipe.process import run
 from segpipe.project import SHORT_SHA
 from segpipe.registry.rebuilding.clone import bring_data, bring_recipe, find_commit, open_clone
-from segpipe.registry.rebuilding.differences import Difference, Record, compare, read_json
+from segpipe.registry.rebuilding.differences import Difference, Record, compare
 from segpipe.tracking.lineage import read_yaml
 from segpipe.tracking.registered import PINNED_WEIGHTS, fetch_version
 from segpipe.tracking.tags import VAL_MEAN_IOU, read_number
@@ -101,8 +103,8 @@ def rebuild(record: Record, root: Path, say: Callable[[str], None], keep: Path |
                     f"version {record.version} cannot be made again: {error}\n{_list(found)}"
                 ) from error
         rebuilt_sha256 = sha256_of_file(project / MODEL / WEIGHTS_FILE)
-        metrics = read_json(project / EVALUATION / METRICS_FILE)
-        is_identical = rebuilt_sha256 == record.model["weights_sha256"]
+        metrics = json.loads((project / EVALUATION / METRICS_FILE).read_text(encoding="utf-8"))
+        is_identical = rebuilt_sha256 == record.model.weights_sha256
         differences = compare(record, project)
         if not is_identical and not differences:
             what = "nothing that is recorded differs: this training has a source of chance that is not recorded"
@@ -110,7 +112,7 @@ def rebuild(record: Record, root: Path, say: Callable[[str], None], keep: Path |
         return Rebuilt(
             version=record.version,
             is_identical=is_identical,
-            weights_sha256=record.model["weights_sha256"],
+            weights_sha256=record.model.weights_sha256,
             rebuilt_sha256=rebuilt_sha256,
             differences=differences,
             mean_iou=read_number(record.tags, VAL_MEAN_IOU) or math.nan,
@@ -128,10 +130,10 @@ def _bring_weights(record: Record, root: Path, project: Path, downloads: Path) -
     Raises:
         TrackingError: it is not there any more, or has another content.
     """
-    initial = record.model.get("initial_weights") or {"sha256": None, "source": "none"}
-    if initial["source"] in {"none", "imagenet"}:
+    initial = record.model.initial_weights
+    if initial is None or initial.source in {"none", "imagenet"}:
         return {}
-    source, number = _check_source(record, initial, project), initial["version"]
+    source, number = _check_source(record, initial, project), initial.version
     if number is None:
         # The commit's own file, where git holds one; an absolute path is the same on both sides.
         file, variables = project / source, {}
@@ -141,15 +143,15 @@ def _bring_weights(record: Record, root: Path, project: Path, downloads: Path) -
         name = re.split("[@/]", source.removeprefix(REGISTERED))[0]
         folder = fetch_version(name, number, downloads)
         file, variables = folder / WEIGHTS_FILE, {PINNED_WEIGHTS: f"{number}:{folder}"}
-    if not file.is_file() or sha256_of_file(file) != initial["sha256"]:
+    if not file.is_file() or sha256_of_file(file) != initial.sha256:
         raise TrackingError(
             f"version {record.version} began with the weights {source}, which are not there any more or are others: "
-            f"their file must have the sha256 {initial['sha256']}"
+            f"their file must have the sha256 {initial.sha256}"
         )
     return variables
 
 
-def _check_source(record: Record, initial: Mapping[str, Any], project: Path) -> str:
+def _check_source(record: Record, initial: FirstWeights, project: Path) -> str:
     """Gives the address or path that a version's model.json names, if its commit names it too.
 
     Raises:
@@ -158,13 +160,13 @@ def _check_source(record: Record, initial: Mapping[str, Any], project: Path) -> 
     train = read_yaml(project / PARAMS_FILE).get("train")
     model = train.get("model") if isinstance(train, dict) else None
     named = model.get("weights") if isinstance(model, dict) else None
-    number, source = initial.get("version"), initial["source"]
-    if source != named or not (number is None or (isinstance(number, str) and number.isdecimal())):
+    number, source = initial.version, initial.source
+    if source != named or not (number is None or number.isdecimal()):
         raise TrackingError(
             f"version {record.version}: its model.json says that it began with the weights {source!r} (version "
             f"{number!r}), and {PARAMS_FILE} of its commit says {named!r}: one was changed, and nothing is run"
         )
-    return str(source)
+    return source
 
 
 def _copy_inside(source: Path, target: Path, folder: Path) -> None:
