@@ -5,7 +5,6 @@ cache alone; where DVC finds a stage that it would have to run, a worker gets th
 """
 
 import contextlib
-import json
 import os
 import re
 import time
@@ -35,6 +34,7 @@ from pipelines.workspace import (
     identity,
     open_workspace,
 )
+from segpipe.documents import Publication
 from segpipe.errors import CommandError
 from segpipe.parent_death import die_with_parent
 from segpipe.places import RECIPES
@@ -293,18 +293,18 @@ def call(
     run([program, *command[1:]], cwd=where, env=env, on_line=on_line, what=what, timeout_seconds=timeout_seconds)
 
 
-def _publish(workspace: Workspace, say: Callable[[str], None]) -> dict[str, Any]:
+def _publish(workspace: Workspace, say: Callable[[str], None]) -> Publication:
     """Makes MLflow hold what `build/` holds, also where every stage came from a cache."""
-    documents: list[dict[str, Any]] = []
+    printed: list[str] = []
 
     def read(line: str) -> None:  # both streams come together
         if line.startswith("{"):
-            documents.append(json.loads(line))
+            printed.append(line)
         else:
             say(line)
 
     call(workspace, ["segpipe", "publish", "--json"], "", read, "segpipe publish")
-    return documents[0]
+    return Publication.parse("".join(printed[:1]), "segpipe publish --json", "look at the lines before")
 
 
 @flow(name="predict", flow_run_name=by_parameters("predict", "images"), persist_result=False)

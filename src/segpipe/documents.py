@@ -235,3 +235,24 @@ class Registration(Document):
     mean_iou: float
     weights_sha256: str
     evaluation_digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication(Document):
+    """What `segpipe publish --json` prints: a registration, where MLflow keeps what belongs to it, and the scores.
+
+    Attributes:
+        registration: what was decided.
+        experiment_id: of the run.
+        run_id: the training's run.
+        champion_before: the version that was the champion when the decision was made.
+        metrics: as `metrics.json`: the scores of each split, by the names of the metrics.
+        labels: how pages call the metrics; a clone of an older revision prints none.
+    """
+
+    registration: Registration
+    experiment_id: str
+    run_id: str
+    champion_before: str | None
+    metrics: Mapping[str, Mapping[str, Any]]
+    labels: Mapping[str, str] = field(default_factory=dict)

@@ -8,7 +8,6 @@ import os
 import select
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -149,7 +148,6 @@ def _unlock(options: argparse.Namespace) -> None:
 
 
 def _publish(options: argparse.Namespace) -> None:
-    from segpipe.metrics.parts.scores import list_labels
     from segpipe.registry.publish import COMPARED_ONLY, publish
     from segpipe.registry.results import Results
     from segpipe.reports.headline import write_headline
@@ -160,9 +158,9 @@ def _publish(options: argparse.Namespace) -> None:
     with writing_alone(REGISTRATION), contextlib.redirect_stdout(sys.stderr):
         publication = publish(results, CHECKPOINTS, settings)
     write_headline(results.metrics)  # where DVC has restored `evaluate`, nothing else has
-    registration, metrics, labels = publication.registration, results.metrics, list_labels()
+    registration, metrics, labels = publication.registration, publication.metrics, publication.labels
     if options.json:
-        print(json.dumps({**asdict(publication), "metrics": metrics, "labels": labels}))
+        print(json.dumps(publication.to_json()))
         return
     splits = list(metrics)
     print("\nIoU".ljust(NAME_WIDTH + 1) + "".join(split.rjust(8) for split in splits))

@@ -10,7 +10,7 @@ import importlib.metadata
 import json
 import logging
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import mlflow
@@ -25,9 +25,10 @@ from mlflow.types.schema import Schema, TensorSpec
 
 from segpipe.code import PACKAGE
 from segpipe.config.register import Register
-from segpipe.documents import Registration
+from segpipe.documents import Publication, Registration
 from segpipe.errors import TrackingError
 from segpipe.files import sha256_of_file
+from segpipe.metrics.parts.scores import list_labels
 from segpipe.places import CLASS_WEIGHTS
 from segpipe.registry.ledger import KEPT, PROMOTED
 from segpipe.registry.lock import hold_lock
@@ -64,23 +65,6 @@ SERVED_WITH = ("numpy", "pydantic", "safetensors", "segmentation-models-pytorch"
 EXAMPLE_SHAPE = (1, 32, 48, 3)
 
 
-@dataclass(frozen=True)
-class Publication:
-    """A registration, and where MLflow keeps what belongs to it.
-
-    Attributes:
-        registration: what was decided.
-        experiment_id: of the run.
-        run_id: the training's run.
-        champion_before: the version that was the champion when the decision was made.
-    """
-
-    registration: Registration
-    experiment_id: str
-    run_id: str
-    champion_before: str | None
-
-
 def publish(results: Results, checkpoints: Path, settings: Register) -> Publication:
     """Makes MLflow hold the results, decides about the champion where that is still open, and reports.
 
@@ -111,7 +95,14 @@ def publish(results: Results, checkpoints: Path, settings: Register) -> Publicat
             evaluation_digest=results.evaluation.evaluation_digest,
         )
         experiment_id = client.get_run(run_id).info.experiment_id
-    return Publication(registration, experiment_id, run_id, verdict.champion_before)
+    return Publication(
+        registration=registration,
+        experiment_id=experiment_id,
+        run_id=run_id,
+        champion_before=verdict.champion_before,
+        metrics=results.metrics,
+        labels=list_labels(),
+    )
 
 
 def record_only(results: Results, checkpoints: Path, settings: Register) -> Registration:
