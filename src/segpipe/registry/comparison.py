@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from segpipe.classes import IGNORE_INDEX, ClassTable
-from segpipe.data.store import Store
+from segpipe.data.store import DATASET_FILE, Store
 from segpipe.errors import IncomparableError, TrackingError
 from segpipe.metrics import iou, mean_iou
 from segpipe.metrics.parts.bootstrap import Comparison, Estimate, bundle, compare
@@ -147,7 +147,7 @@ def _scores_on_one_set(
         stored = [fetch_image_scores(client, version, digest) for version in (first, second)]
         if stored[0] is not None and stored[1] is not None:
             return [stored[0], stored[1]], open_validation(dataset, digest), _explain(first, second, digest)
-    here = Store.open(dataset).of_split(VALIDATION) if (dataset / "dataset.json").exists() else None
+    here = Store.open(dataset).of_split(VALIDATION) if (dataset / DATASET_FILE).exists() else None
     if here is None:
         raise TrackingError(
             f"versions {first.version} and {second.version} were measured on different images or labels, and "
