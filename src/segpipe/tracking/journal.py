@@ -28,7 +28,7 @@ from segpipe.files import whole_file
 
 log = logging.getLogger(__name__)
 
-JOURNAL, DAMAGED_JOURNAL, PICTURES = "journal.jsonl", "journal.damaged", "overlays"
+JOURNAL, DAMAGED_JOURNAL, EPOCH_PICTURES = "journal.jsonl", "journal.damaged", "overlays"
 ATTEMPT_FILE = "attempt"  # the file that names the attempt when the journal is lost
 CHECK, CHECK_CHARS = "check", 16
 
@@ -124,7 +124,7 @@ class Journal:
 
     def log_image(self, name: str, image: npt.NDArray[np.uint8], epoch: int) -> None:
         """Saves and notes a picture, (height, width, 3) uint8 RGB."""
-        file = f"{PICTURES}/{name}-{epoch:04d}.png"
+        file = f"{EPOCH_PICTURES}/{name}-{epoch:04d}.png"
         with whole_file(self.folder / file) as temporary:
             Image.fromarray(image).save(temporary, format="PNG")
         self._append({"epoch": epoch, "time_ms": time.time_ns() // 1_000_000, "image": file, "name": name})
