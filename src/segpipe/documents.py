@@ -168,21 +168,21 @@ class EvaluationDescription(Document):
     evaluation_digest: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BroughtSource:
     """One of the sources that `download` brought.
 
     Attributes:
         format: its reader.
         options: of the reader.
-        reader: digest of the reader's file.
+        reader: digest of the reader's file; empty in files of earlier releases.
         licence: as the source says.
         classes: of its labels.
     """
 
     format: str
-    options: Mapping[str, Any]
-    reader: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    reader: str = ""
     licence: str
     classes: ClassTable
 

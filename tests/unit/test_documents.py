@@ -59,6 +59,9 @@ def test_files_of_the_first_release_and_of_later_ones_are_read() -> None:
     newer = {"options", "reader", "sources"}
     source = SourceDescription.parse(json.dumps({k: v for k, v in SOURCE.items() if k not in newer}), "", "")
     assert (source.options, source.reader, source.sources) == ({}, "", {})
+    older = {"data": {key: value for key, value in MAIN.items() if key != "reader"}}
+    source = SourceDescription.parse(json.dumps({**SOURCE, "sources": older}), "", "")
+    assert source.sources["data"].reader == ""
 
 
 @pytest.mark.parametrize(
