@@ -73,7 +73,7 @@ class BuiltModel:
 
 
 @dataclass(frozen=True)
-class FirstWeights:
+class InitialWeights:
     """What a training began with.
 
     Attributes:
@@ -132,7 +132,7 @@ class TrainingDescription(Document):
     signature: str
     experiment: str
     model: BuiltModel
-    initial_weights: FirstWeights | None = None
+    initial_weights: InitialWeights | None = None
     classes: ClassTable
     dataset: NamedDataset
     params: UsedParams

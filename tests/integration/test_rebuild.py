@@ -16,7 +16,7 @@ import pytest
 from integration.project import EXPERIMENT, MODEL_NAME, Project, environment, read_picture
 from PIL import Image
 
-from segpipe.documents import FirstWeights, ModelDescription
+from segpipe.documents import InitialWeights, ModelDescription
 from segpipe.errors import TrackingError
 from segpipe.registry.rebuilding.clone import bring_data, open_clone
 from segpipe.registry.rebuilding.differences import Difference, Record
@@ -323,7 +323,7 @@ def test_the_first_weights_that_a_version_names_lead_nowhere_out(
 ) -> None:
     record = record_of(finished, tmp_path / "record")
     secret = b"not for everybody"
-    initial = FirstWeights(source, version, hashlib.sha256(secret).hexdigest())
+    initial = InitialWeights(source, version, hashlib.sha256(secret).hexdigest())
     model = dataclasses.replace(record.model, initial_weights=initial)
     (finished.root.parent / "outside.safetensors").write_bytes(secret)
     tags = dict(record.tags)

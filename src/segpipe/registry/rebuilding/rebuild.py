@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.config.train import REGISTERED
-from segpipe.documents import FirstWeights
+from segpipe.documents import InitialWeights
 from segpipe.errors import MAX_PROBLEMS_SHOWN, CommandError, TrackingError
 from segpipe.files import sha256_of_file
 from segpipe.places import (
@@ -151,7 +151,7 @@ def _bring_weights(record: Record, root: Path, project: Path, downloads: Path) -
     return variables
 
 
-def _check_source(record: Record, initial: FirstWeights, project: Path) -> str:
+def _check_source(record: Record, initial: InitialWeights, project: Path) -> str:
     """Gives the address or path that a version's model.json names, if its commit names it too.
 
     Raises:
