@@ -5,7 +5,6 @@ cache alone; where DVC finds a stage that it would have to run, a worker gets th
 """
 
 import contextlib
-import json
 import os
 import re
 import time
@@ -21,8 +20,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from pipelines import placement, summary
-from pipelines.commands import run
-from pipelines.errors import CommandError, PipelineError
+from pipelines.errors import PipelineError
 from pipelines.graph import Stage, read_stages
 from pipelines.names import by_parameters
 from pipelines.workspace import (
@@ -36,22 +34,26 @@ from pipelines.workspace import (
     identity,
     open_workspace,
 )
+from segpipe.documents import Publication
+from segpipe.errors import CommandError
+from segpipe.parent_death import die_with_parent
+from segpipe.places import RECIPES
+from segpipe.process import run
 from segpipe.stages.dvc_locks import repair_locks
-from segpipe.stages.parent import die_with_parent
 
 NUM_CRASHES_FORGIVEN = 2
 RETRY_DELAY_SECONDS = 10.0
 PROGRESS_SECONDS = 5.0
 REFUSED = re.compile(r"^would have to run: (\S+)$", re.MULTILINE)
 # What the form offers, as it was when the flow was deployed; other revisions may have others.
-RECIPES = ["", *sorted(path.stem for path in (HOME / "recipes").glob("*.yaml"))]
+RECIPE_NAMES = ["", *sorted(path.stem for path in (HOME / RECIPES).glob("*.yaml"))]
 EPOCH = re.compile(r"\bepoch (\d+)/(\d+)\b")
 
 
 @flow(name="retrain", flow_run_name=by_parameters("retrain", "revision", "recipe"), persist_result=False)
 def retrain(
     revision: Annotated[str, Field(min_length=1)] = CURRENT,
-    recipe: Annotated[str, Field(json_schema_extra={"enum": [*RECIPES]})] = "",
+    recipe: Annotated[str, Field(json_schema_extra={"enum": [*RECIPE_NAMES]})] = "",
     force: bool = False,
     commit_to: str = "",
     gpu_queue: str = "",
@@ -136,7 +138,7 @@ def _bring_up_to_date(
             if not executed:
                 _push(workspace, [stage.name for stage in done], say)  # what the worker's clone may need
             _run_on_worker(stages[stale], revision, force, gpu_queue, say)
-        except PipelineError:
+        except (PipelineError, CommandError):
             # DVC has removed the stage's old outs; they come back from the cache, if there were any.
             with contextlib.suppress(CommandError):
                 call(workspace, ["dvc", "checkout", "--quiet", stale], "", say, "dvc checkout")
@@ -291,18 +293,18 @@ def call(
     run([program, *command[1:]], cwd=where, env=env, on_line=on_line, what=what, timeout_seconds=timeout_seconds)
 
 
-def _publish(workspace: Workspace, say: Callable[[str], None]) -> dict[str, Any]:
+def _publish(workspace: Workspace, say: Callable[[str], None]) -> Publication:
     """Makes MLflow hold what `build/` holds, also where every stage came from a cache."""
-    documents: list[dict[str, Any]] = []
+    printed: list[str] = []
 
     def read(line: str) -> None:  # both streams come together
         if line.startswith("{"):
-            documents.append(json.loads(line))
+            printed.append(line)
         else:
             say(line)
 
     call(workspace, ["segpipe", "publish", "--json"], "", read, "segpipe publish")
-    return documents[0]
+    return Publication.parse("".join(printed[:1]), "segpipe publish --json", "look at the lines before")
 
 
 @flow(name="predict", flow_run_name=by_parameters("predict", "images"), persist_result=False)

@@ -7,6 +7,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipelines.errors import PipelineError
+from segpipe.places import GRAPH_FILE
 
 POOLS = ("cpu", "gpu")
 
@@ -34,7 +35,7 @@ def read_stages(root: Path) -> dict[str, Stage]:
     Raises:
         PipelineError: `dvc.yaml` is missing or broken, or a stage's `meta` is.
     """
-    path = root / "dvc.yaml"
+    path = root / GRAPH_FILE
     try:
         document = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
         stages = {name: Stage(name, **definition.get("meta", {})) for name, definition in document["stages"].items()}

@@ -24,7 +24,7 @@ from pipelines.errors import PipelineError
 from segpipe.addresses import redact, split_login
 
 POLL_SECONDS = 0.5
-PING_SECONDS = 5.0
+MLFLOW_ANSWER_SECONDS = 5.0
 # A worker that has just been started or restarted is not yet listed.
 WORKER_PATIENCE_SECONDS = 60.0
 UNAUTHORIZED = 401
@@ -66,7 +66,7 @@ def _check_mlflow(address: str) -> None:
     with contextlib.suppress(httpx.HTTPError, ValueError):  # a stage that needs it will say what is wrong
         login = split_login(address)
         auth = (login.user, login.password) if login.user else None
-        answer = httpx.get(f"{login.address.rstrip('/')}/version", auth=auth, timeout=PING_SECONDS)
+        answer = httpx.get(f"{login.address.rstrip('/')}/version", auth=auth, timeout=MLFLOW_ANSWER_SECONDS)
         if answer.is_success and answer.text != ours:
             raise PipelineError(
                 f"the MLflow server at {address} is {answer.text}, this clone has {ours}; run both from the same "

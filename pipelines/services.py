@@ -1,7 +1,7 @@
 """Starts and stops everything on one machine: `make up`, `make down`.
 
-The Procfile names the processes, honcho runs them. All of them carry MARK in their environment, and so do the stages
-below them: `make down` leaves none.
+The Procfile names the processes, honcho runs them. All of them carry SERVICES_MARK in their environment, and so do the
+stages below them: `make down` leaves none.
 """
 
 import argparse
@@ -24,17 +24,18 @@ from pipelines.errors import PipelineError
 from pipelines.login import find_login
 from pipelines.stopped import find_services, find_stages, is_flow_run
 from pipelines.workspace import HOME
+from segpipe.places import MLFLOW_STORE
 from segpipe.stages.stage import report_errors
 
 STATE = HOME / ".services"
 ADDRESSES = STATE / "addresses.json"
 LOG = STATE / "log"
 LOGIN = STATE / "login"
-MARK = "SEGPIPE_SERVICES"
+SERVICES_MARK = "SEGPIPE_SERVICES"
 HEALTHY_SECONDS = 180.0
-GRACE_SECONDS = 45.0
+DOWN_SECONDS = 45.0
 # As long as another `make up` or `make down` may take.
-WAIT_SECONDS = 600.0
+UP_OR_DOWN_SECONDS = 600.0
 BIN = Path(sys.executable).parent
 
 
@@ -63,9 +64,9 @@ def _alone() -> Iterator[None]:
             lock.acquire(timeout=0)
         except Timeout:
             print("another `make up` or `make down` is under way here; waiting for its end", flush=True)
-            lock.acquire(timeout=WAIT_SECONDS)
+            lock.acquire(timeout=UP_OR_DOWN_SECONDS)
     except Timeout as error:
-        raise PipelineError(f"another `make up` or `make down` has not ended in {WAIT_SECONDS:g} s") from error
+        raise PipelineError(f"another `make up` or `make down` has not ended in {UP_OR_DOWN_SECONDS:g} s") from error
     try:
         yield
     finally:
@@ -110,9 +111,9 @@ def down() -> None:
     before, begin = _processes(), time.time()
     services, stages = find_services(before), find_stages(before)
     for stage in stages:
-        print(f"{stage.name} in {stage.root} is asked to end; it gets {GRACE_SECONDS:g} s", flush=True)
+        print(f"{stage.name} in {stage.root} is asked to end; it gets {DOWN_SECONDS:g} s", flush=True)
     _end_runs()
-    for sent, seconds in (("terminate", GRACE_SECONDS), ("kill", 5.0)):
+    for sent, seconds in (("terminate", DOWN_SECONDS), ("kill", 5.0)):
         deadline = time.monotonic() + seconds
         asked: set[int] = set()
         while (left := _processes()) and time.monotonic() < deadline:
@@ -136,7 +137,7 @@ def _end_runs() -> None:
     Those that compute come first: a retraining that ends would only ask a worker to cancel them.
     """
     for of_a_retraining in (False, True):
-        deadline = time.monotonic() + GRACE_SECONDS
+        deadline = time.monotonic() + DOWN_SECONDS
         asked: set[int] = set()
         while (left := _runs(of_a_retraining)) and time.monotonic() < deadline:
             _tell([process for process in left if process.pid not in asked], "terminate")
@@ -157,7 +158,7 @@ def _tell(processes: list[psutil.Process], what: str) -> None:
 def _start(prefect_port: int, mlflow_port: int, num_gpus: int, addresses: dict[str, str]) -> None:
     environment = {
         **_environment(addresses),
-        MARK: str(HOME),
+        SERVICES_MARK: str(HOME),
         "PREFECT_PORT": str(prefect_port),
         "MLFLOW_PORT": str(mlflow_port),
     }
@@ -174,7 +175,7 @@ def _prepare_store() -> None:
     Raises:
         PipelineError: the store cannot be used.
     """
-    command = [sys.executable, "-m", "segpipe.tracking.store", f"sqlite:///{HOME}/mlflow.db"]
+    command = [sys.executable, "-m", "segpipe.tracking.store", f"sqlite:///{HOME / MLFLOW_STORE}"]
     done = subprocess.run(command, cwd=HOME, stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
         raise PipelineError(done.stderr.strip().removeprefix("segpipe: "))
@@ -243,7 +244,7 @@ def _processes() -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.environ().get(MARK) == str(HOME) and process.status() != psutil.STATUS_ZOMBIE:
+            if process.environ().get(SERVICES_MARK) == str(HOME) and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 

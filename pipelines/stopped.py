@@ -9,10 +9,11 @@ from pathlib import Path
 
 import psutil
 
+from segpipe.places import CHECKPOINTS, STAGE_MODULES
+
 # honcho gives each process of the Procfile its name there, with a number; what it starts inherits it.
 NAME = "HONCHO_PROCESS_NAME"
 SERVERS = {"prefect": "Prefect", "mlflow": "MLflow"}
-STAGES = "segpipe.stages."
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class RunningStage:
         """
         if self.name != "train":
             return f"{self.name} in {self.root} was stopped; the next retraining runs it again"
-        written = [path.stat().st_mtime for path in self.root.glob("checkpoints/*/checkpoint*")]
+        written = [path.stat().st_mtime for path in (self.root / CHECKPOINTS).glob("*/checkpoint*")]
         if max(written, default=0.0) >= asked:
             return f"train in {self.root} wrote its checkpoint; the next retraining goes on from it"
         if written:
@@ -75,6 +76,6 @@ def find_stages(processes: Iterable[psutil.Process]) -> list[RunningStage]:
         with contextlib.suppress(psutil.Error):
             command = process.cmdline()
             modules = [module for option, module in itertools.pairwise(command) if option == "-m"]
-            if modules and modules[0].startswith(STAGES) and "python" in Path(command[0]).name:
-                found.add(RunningStage(modules[0].removeprefix(STAGES), Path(process.cwd())))
+            if modules and modules[0].startswith(STAGE_MODULES) and "python" in Path(command[0]).name:
+                found.add(RunningStage(modules[0].removeprefix(STAGE_MODULES), Path(process.cwd())))
     return sorted(found, key=lambda stage: (str(stage.root), stage.name))

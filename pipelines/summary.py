@@ -1,7 +1,7 @@
 """What a flow leaves to read: the outcome as markdown and tables on its page in Prefect's UI."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from pipelines.workspace import Revision
 from segpipe.addresses import redact
+from segpipe.documents import Publication
+from segpipe.places import LOCK_FILE
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Outcome:
     scores: list[dict[str, Any]]
 
 
-def summarize(publication: dict[str, Any], revision: Revision, executed: Sequence[str], commit: str | None) -> Outcome:
+def summarize(publication: Publication, revision: Revision, executed: Sequence[str], commit: str | None) -> Outcome:
     """Tells a retraining's outcome.
 
     Args:
@@ -36,32 +38,32 @@ def summarize(publication: dict[str, Any], revision: Revision, executed: Sequenc
         executed: the stages that were run.
         commit: holds `dvc.lock`; None where none was made.
     """
-    registration = publication["registration"]
-    name, version, champion = registration["model_name"], registration["version"], registration["champion"]
+    registration = publication.registration
+    name, version, champion = registration.model_name, registration.version, registration.champion
     # Where nothing was registered, the decision was made in an earlier retraining.
-    before = publication["champion_before"] if "register" in executed else champion
+    before = publication.champion_before if "register" in executed else champion
     ran = f"ran {', '.join(executed)}" if executed else "nothing was stale, no stage was run"
-    headline = f"{name} version {version} {registration['decision']}; the champion is version {champion}; {ran}"
+    headline = f"{name} version {version} {registration.decision}; the champion is version {champion}; {ran}"
     server = redact(os.environ.get("MLFLOW_TRACKING_URI", ""))
-    run_id, experiment_id = publication["run_id"], publication["experiment_id"]
+    run_id, experiment_id = publication.run_id, publication.experiment_id
     rows = [
         ("revision", revision.label),
         ("stages run", ", ".join(executed) or "none: nothing was stale"),
         ("version", _link(server, f"models/{name}/versions/{version}", f"{name} version {version}")),
         ("MLflow run", _link(server, f"experiments/{experiment_id}/runs/{run_id}", run_id)),
-        ("decision", f"**{registration['decision']}**"),
-        ("reasons", " ".join(registration["reasons"])),
+        ("decision", f"**{registration.decision}**"),
+        ("reasons", " ".join(registration.reasons)),
         ("champion before", f"version {before}" if before else "none"),
         ("champion now", f"version {champion}" if champion else "none"),
-        *((f"{split} mIoU", f"{scores['mean_iou']:.4f}") for split, scores in publication["metrics"].items()),
+        *((f"{split} mIoU", f"{scores['mean_iou']:.4f}") for split, scores in publication.metrics.items()),
     ]
     if commit:
-        rows.append(("dvc.lock", f"commit {commit}"))
+        rows.append((LOCK_FILE.name, f"commit {commit}"))
     table = "\n".join(f"| {key} | {value} |" for key, value in rows)
     return Outcome(
         headline,
         f"# {headline}\n\n| | |\n| --- | --- |\n{table}\n",
-        _scores(publication["metrics"], publication["labels"]),
+        _scores(publication.metrics, publication.labels),
     )
 
 
@@ -69,7 +71,7 @@ def _link(server: str, path: str, text: str) -> str:
     return f"[{text}]({server.rstrip('/')}/#/{path})" if server.startswith("http") else text
 
 
-def _scores(metrics: dict[str, Any], labels: dict[str, str]) -> list[dict[str, Any]]:
+def _scores(metrics: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]) -> list[dict[str, Any]]:
     splits = list(metrics)
     overall = [
         {"measure": label, **{split: _rounded(metrics[split][name]) for split in splits}}

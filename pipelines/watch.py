@@ -11,10 +11,11 @@ from prefect.events import emit_event
 from prefect.states import Completed
 from prefect.variables import Variable
 
-from pipelines.errors import CommandError
 from pipelines.flows import call
-from pipelines.workspace import CURRENT, find_revision, git, open_workspace
-from segpipe.stages.parent import die_with_parent
+from pipelines.workspace import CURRENT, HOME, find_revision, open_workspace
+from segpipe.errors import CommandError
+from segpipe.parent_death import die_with_parent
+from segpipe.project import git
 
 DATA_CHANGED = "segpipe.data.changed"
 # What was seen last. Were it lost, one retraining too many or too few would be started, and find out what is stale.
@@ -48,9 +49,9 @@ def watch(branch: str = "main") -> State[Any]:
 def _pushed(branch: str) -> str:
     """Gives the commit and the content of `data.dvc` at the origin; '' where there is no origin or no such file."""
     with contextlib.suppress(CommandError):
-        git("fetch", "--quiet", "origin")
-        blob = git("rev-parse", "--verify", "--quiet", f"refs/remotes/origin/{branch}:data.dvc")
-        commit = git("log", "-1", "--format=%H", f"refs/remotes/origin/{branch}", "--", "data.dvc")
+        git(HOME, "fetch", "--quiet", "origin")
+        blob = git(HOME, "rev-parse", "--verify", "--quiet", f"refs/remotes/origin/{branch}:data.dvc")
+        commit = git(HOME, "log", "-1", "--format=%H", f"refs/remotes/origin/{branch}", "--", "data.dvc")
         return f"{commit} {blob}"
     return ""
 

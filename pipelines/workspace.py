@@ -4,31 +4,31 @@ A revision's clone lies in `clones/` of this clone and shares its DVC cache, so 
 (sources, parameters, outs, checkpoints, locks) it has for itself, so two retrainings never write to one output.
 """
 
-import configparser
 import contextlib
 import filecmp
 import os
 import re
 import shutil
 import socket
-import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pipelines.commands import run
-from pipelines.errors import CommandError, PipelineError
+from pipelines.errors import PipelineError
+from segpipe.errors import CommandError
 from segpipe.files import open_private
+from segpipe.places import CLONES, LOCKS, MLFLOW_STORE, PARAMS_FILE, RECIPES, RESULT_FILES
+from segpipe.process import run
+from segpipe.project import DVC, SHORT_SHA, DvcConfig, clone_at, dvc, git, succeeds
 
 CURRENT = "current"
 HOME = Path(__file__).resolve().parents[1]
 MAX_CLONES = 5
-WAIT_SECONDS = 5.0
-SHORT_SHA = 12
+RETRAIN_LOCK = LOCKS / "retrain.lock"
+RETRAIN_POLL_SECONDS = 5.0
 RESULTS = "Results of "
-RESULT_FILES = ("dvc.lock", "metrics.json")  # what a retraining writes of the files in Git
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,6 @@ def identity() -> str:
     return f"{socket.gethostname()}:{HOME}"
 
 
-def git(*arguments: str, cwd: Path = HOME, variables: Mapping[str, str] | None = None) -> str:
-    """Runs git.
-
-    Raises:
-        CommandError: with git's own message.
-    """
-    env = {**os.environ, **(variables or {}), "GIT_TERMINAL_PROMPT": "0"}
-    done = subprocess.run(["git", *arguments], cwd=cwd, env=env, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise CommandError(f"git {' '.join(arguments)} in {cwd}:", tuple(done.stderr.strip().splitlines()))
-    return done.stdout.strip()
-
-
 def find_revision(name: str, recipe: str | None) -> Revision:
     """Finds a commit by its name, here or at the clone's origin.
 
@@ -84,9 +71,9 @@ def find_revision(name: str, recipe: str | None) -> Revision:
         PipelineError: there is none of this name, or it has no such recipe.
     """
     if name == CURRENT:
-        sha = git("rev-parse", "HEAD")
+        sha = git(HOME, "rev-parse", "HEAD")
         status = git(
-            "status", "--porcelain", "--untracked-files=all", "--", ".", *(f":!{name}" for name in RESULT_FILES)
+            HOME, "status", "--porcelain", "--untracked-files=all", "--", ".", *(f":!{name}" for name in RESULT_FILES)
         )
         changes = tuple(line.split(maxsplit=1)[1] for line in status.splitlines())
         if recipe and changes:
@@ -99,23 +86,23 @@ def find_revision(name: str, recipe: str | None) -> Revision:
     if recipe:
         known = sorted(_recipes(sha))
         if recipe not in known:
-            raise PipelineError(f"recipes/{recipe}.yaml is not in {sha[:SHORT_SHA]}; there is {', '.join(known)}")
+            raise PipelineError(f"{RECIPES}/{recipe}.yaml is not in {sha[:SHORT_SHA]}; there is {', '.join(known)}")
     return Revision(name, sha, recipe, changes)
 
 
 def _recipes(sha: str) -> set[str]:
-    files = git("ls-tree", "--name-only", sha, "recipes/").splitlines()
+    files = git(HOME, "ls-tree", "--name-only", sha, f"{RECIPES}/").splitlines()
     return {Path(file).stem for file in files if file.endswith(".yaml")}
 
 
 def _fetch_commit(name: str) -> str:
     # A branch that was pushed is newer at the origin than the local branch of that name.
     with contextlib.suppress(CommandError):
-        git("fetch", "--quiet", "--tags", "origin")
+        git(HOME, "fetch", "--quiet", "--tags", "origin")
     for candidate in [name] if name == "HEAD" else [f"refs/remotes/origin/{name}", name]:
         with contextlib.suppress(CommandError):
-            return git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{candidate}^{{commit}}")
-    branches = git("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/remotes").splitlines()
+            return git(HOME, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{candidate}^{{commit}}")
+    branches = git(HOME, "for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/remotes").splitlines()
     raise PipelineError(
         f"revision {name!r} is neither in {HOME} nor at its origin; push it, or take one of {_few(branches)}, "
         f"a commit, or {CURRENT!r}"
@@ -149,7 +136,7 @@ class Workspace:
         """
         # PREFECT__* tells a process that it is inside a flow run: not the business of a stage.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
-        inherited.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{HOME}/mlflow.db")
+        inherited.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{HOME / MLFLOW_STORE}")
         return {
             **inherited,
             "PATH": f"{self.bin}{os.pathsep}{inherited.get('PATH', os.defpath)}",
@@ -162,13 +149,13 @@ class Workspace:
     @contextlib.contextmanager
     def alone(self, on_line: Callable[[str], None]) -> Iterator[None]:
         """Holds the lock on retraining here; waits for another retraining to end."""
-        (self.root / ".locks").mkdir(exist_ok=True)
-        lock = FileLock(self.root / ".locks/retrain.lock")
+        (self.root / LOCKS).mkdir(exist_ok=True)
+        lock = FileLock(self.root / RETRAIN_LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout:
             on_line(f"another retraining works in {self.root}; waiting for its end")
-            lock.acquire(poll_interval=WAIT_SECONDS)
+            lock.acquire(poll_interval=RETRAIN_POLL_SECONDS)
         try:
             yield
         finally:
@@ -184,7 +171,7 @@ def open_workspace(revision: Revision, on_line: Callable[[str], None]) -> Worksp
     if revision.is_here:
         return Workspace(HOME, HOME / ".venv/bin", _default_remote(HOME))
     name = re.sub(r"[^\w.-]", "_", revision.sha[:SHORT_SHA] + (f"-{revision.recipe}" if revision.recipe else ""))
-    root = HOME / "clones" / name
+    root = HOME / CLONES / name
     root.parent.mkdir(exist_ok=True)
     with FileLock(root.with_suffix(".lock")):
         if not root.exists():
@@ -196,7 +183,7 @@ def open_workspace(revision: Revision, on_line: Callable[[str], None]) -> Worksp
         os.utime(root)  # the clones that were used last stay
     # What counts as published there is what counts here: the branches of this clone's origin, besides its own.
     with contextlib.suppress(CommandError):
-        git("fetch", "--quiet", str(HOME), "+refs/remotes/origin/*:refs/remotes/origin/*", cwd=root)
+        git(root, "fetch", "--quiet", str(HOME), "+refs/remotes/origin/*:refs/remotes/origin/*")
     programs = HOME / ".venv/bin"
     if not (root / "requirements.lock").exists():
         raise PipelineError(f"{revision.label} has no requirements.lock: it is older than segpipe and cannot be run")
@@ -209,20 +196,15 @@ def open_workspace(revision: Revision, on_line: Callable[[str], None]) -> Worksp
 
 def _make_clone(root: Path, revision: Revision, on_line: Callable[[str], None]) -> None:
     on_line(f"making a clone of {revision.label}")
-    try:
-        git("cat-file", "-e", f"{revision.sha}^{{commit}}")
-    except CommandError:
+    if not succeeds(HOME, "cat-file", "-e", f"{revision.sha}^{{commit}}"):
         _fetch_commit(revision.sha)
-    git("clone", "--quiet", "--no-checkout", str(HOME), str(root))
-    git("checkout", "--quiet", "--detach", revision.sha, cwd=root)
+    clone_at(HOME, revision.sha, root)
     if revision.recipe:
-        shutil.copyfile(root / "recipes" / f"{revision.recipe}.yaml", root / "params.yaml")
+        shutil.copyfile(root / RECIPES / f"{revision.recipe}.yaml", root / PARAMS_FILE)
     if (HOME / ".dvc/config.local").exists():  # credentials, which are not in git
         with open_private(root / ".dvc/config.local") as file:
             file.write((HOME / ".dvc/config.local").read_text(encoding="utf-8"))
-    dvc = str(HOME / ".venv/bin/dvc")
-    cache = subprocess.run([dvc, "cache", "dir"], cwd=HOME, capture_output=True, text=True, check=True).stdout.strip()
-    command = [dvc, "cache", "dir", "--local", str((HOME / cache).resolve())]
+    command = [*DVC, "cache", "dir", "--local", str((HOME / dvc(HOME, "cache", "dir")).resolve())]
     run(command, cwd=root, env=dict(os.environ), on_line=on_line, what="dvc cache dir")
 
 
@@ -230,15 +212,13 @@ def _remove_old_clones(folder: Path) -> None:
     clones = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
     for clone in clones[: max(0, len(clones) - MAX_CLONES + 1)]:
         # A clone in use stays: its retraining holds the lock.
-        with contextlib.suppress(Timeout), FileLock(clone / ".locks/retrain.lock", timeout=0):
+        with contextlib.suppress(Timeout), FileLock(clone / RETRAIN_LOCK, timeout=0):
             shutil.rmtree(clone)
 
 
 def _default_remote(root: Path) -> str | None:
-    """Reads the remote that DVC uses when none is named; asking DVC itself costs half a second a stage."""
-    config = configparser.ConfigParser()
-    config.read([root / ".dvc/config", root / ".dvc/config.local"], encoding="utf-8")
-    return config.get("core", "remote", fallback=None)
+    """Reads the remote that DVC uses when none is named."""
+    return DvcConfig(root).get("core", "remote", fallback=None)
 
 
 def check_branch(revision: Revision, branch: str) -> None:
@@ -248,11 +228,11 @@ def check_branch(revision: Revision, branch: str) -> None:
         PipelineError: files are not committed, or the branch could not take a commit on top of the revision.
     """
     problem = None
-    if not _succeeds("check-ref-format", f"refs/heads/{branch}"):
+    if not succeeds(HOME, "check-ref-format", f"refs/heads/{branch}"):
         problem = "that is no name for a branch"
     elif revision.changes:
         problem = f"{_few(revision.changes)} in {HOME} are not committed; commit them, or leave commit_to out"
-    elif git("rev-parse", "--abbrev-ref", "HEAD") == branch:
+    elif git(HOME, "rev-parse", "--abbrev-ref", "HEAD") == branch:
         problem = f"it is checked out in {HOME}; take another branch"
     elif _has_commits_of_others(revision, branch):
         problem = f"it has commits that {revision.sha[:SHORT_SHA]} does not contain; take another branch"
@@ -260,26 +240,18 @@ def check_branch(revision: Revision, branch: str) -> None:
         raise PipelineError(f"dvc.lock cannot be committed to branch {branch!r}: {problem}")
 
 
-def _succeeds(*arguments: str) -> bool:
-    try:
-        git(*arguments)
-    except CommandError:
-        return False
-    return True
-
-
 def _tip(branch: str) -> str:
     """Gives the commit of a branch of this clone; '' where there is no such branch."""
-    return git("for-each-ref", "--format=%(objectname)", f"refs/heads/{branch}")
+    return git(HOME, "for-each-ref", "--format=%(objectname)", f"refs/heads/{branch}")
 
 
 def _is_behind(tip: str, revision: Revision) -> bool:
-    return not tip or _succeeds("merge-base", "--is-ancestor", tip, revision.sha)
+    return not tip or succeeds(HOME, "merge-base", "--is-ancestor", tip, revision.sha)
 
 
 def _has_commits_of_others(revision: Revision, branch: str) -> bool:
     tip = _tip(branch)
-    return not _is_behind(tip, revision) and not git("log", "-1", "--format=%s", tip).startswith(RESULTS)
+    return not _is_behind(tip, revision) and not git(HOME, "log", "-1", "--format=%s", tip).startswith(RESULTS)
 
 
 def commit_lock(root: Path, revision: Revision, branch: str) -> str | None:
@@ -294,20 +266,21 @@ def commit_lock(root: Path, revision: Revision, branch: str) -> str | None:
     Raises:
         CommandError: the branch has changed since `check_branch`.
     """
-    index = {"GIT_INDEX_FILE": str((root / ".locks/commit-index").resolve())}
-    git("read-tree", revision.sha, cwd=root, variables=index)
+    index_file = (root / LOCKS / "commit-index").resolve()
+    index = {"GIT_INDEX_FILE": str(index_file)}
+    git(root, "read-tree", revision.sha, variables=index)
     written = [name for name in RESULT_FILES if (root / name).exists()]  # an old revision writes no metrics.json
-    git("add", *written, *(["params.yaml"] if revision.recipe else []), cwd=root, variables=index)
-    tree = git("write-tree", cwd=root, variables=index)
-    (root / ".locks/commit-index").unlink()
-    if tree == git("rev-parse", f"{revision.sha}^{{tree}}", cwd=root):
+    git(root, "add", *written, *([PARAMS_FILE.name] if revision.recipe else []), variables=index)
+    tree = git(root, "write-tree", variables=index)
+    index_file.unlink()
+    if tree == git(root, "rev-parse", f"{revision.sha}^{{tree}}"):
         return None
     tip = _tip(branch)
-    if tip and git("rev-parse", f"{tip}^{{tree}}") == tree:
+    if tip and git(HOME, "rev-parse", f"{tip}^{{tree}}") == tree:
         return None
     parents = ["-p", revision.sha] if _is_behind(tip, revision) else ["-p", tip, "-p", revision.sha]
     if tip:
-        git("fetch", "--quiet", str(HOME), tip, cwd=root)  # the revision's clone may be older
-    commit = git("commit-tree", tree, *parents, "-m", f"{RESULTS}{revision.label}", cwd=root)
-    git("push", "--quiet", str(HOME), f"{commit}:refs/heads/{branch}", cwd=root)
+        git(root, "fetch", "--quiet", str(HOME), tip)  # the revision's clone may be older
+    commit = git(root, "commit-tree", tree, *parents, "-m", f"{RESULTS}{revision.label}")
+    git(root, "push", "--quiet", str(HOME), f"{commit}:refs/heads/{branch}")
     return commit

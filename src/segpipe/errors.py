@@ -48,6 +48,19 @@ class IncomparableError(TrackingError):
     """A registered model cannot be measured on today's images: other classes, or not registered by segpipe."""
 
 
+class CommandError(SegpipeError):
+    """A program that was run for us (git, DVC, a stage) ended with an error.
+
+    Args:
+        message: what, where, how to fix it.
+        lines: the last lines that the program wrote.
+    """
+
+    def __init__(self, message: str, lines: tuple[str, ...] = ()) -> None:
+        super().__init__("\n".join([message, *lines]))
+        self.lines = lines
+
+
 class PredictionError(SegpipeError):
     """The images to predict cannot be read or their masks cannot be written."""
 

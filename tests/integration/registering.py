@@ -76,7 +76,7 @@ class Known:
 
     @property
     def weights_sha256(self) -> str:
-        return str(self.results.model["weights_sha256"])
+        return self.results.model.weights_sha256
 
 
 def fabricate(build: Path, folder: Path, number: int, hits: Sequence[int]) -> Known:

@@ -124,7 +124,7 @@ def test_a_stage_refuses_code_from_another_tree(finished: Project, tmp_path: Pat
 
 
 def test_the_store_is_that_of_the_clone_from_a_worktree_and_a_folder(finished: Project, tmp_path: Path) -> None:
-    ask = "from segpipe.tracking.place import default_store; print(default_store())"
+    ask = "from segpipe.tracking.default_store import default_store; print(default_store())"
     expected = f"sqlite:///{finished.root}/mlflow.db"
     finished.call("git", "worktree", "add", "--quiet", "--detach", str(tmp_path / "linked"))
     for folder in (finished.root, finished.root / "src/segpipe", tmp_path / "linked", tmp_path / "linked/src"):

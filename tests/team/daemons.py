@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segpipe.stages.parent import die_with_parent
+from segpipe.parent_death import die_with_parent
 
 START_SECONDS = 90.0
 STOP_SECONDS = 20.0

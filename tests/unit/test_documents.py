@@ -1,37 +1,94 @@
-"""What the documents name is there: files of ours, tests, and every room in docs/architecture.md."""
+"""What stages write is read with care: the bytes stay, old and newer files load, others are refused by file and key."""
 
-from __future__ import annotations
-
-import re
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-NAMED = re.compile(
-    r"(?<![\w/])(?:src/segpipe|tests|benchmarks|pipelines|tools|docs|recipes)/[\w./-]*\w\.(?:py|md|yaml|j2)\b"
+from segpipe.documents import ModelDescription, Registration, SourceDescription
+from segpipe.errors import StoreError
+from segpipe.files import write_json
+
+CLASSES = {"names": ["road", "car"], "colors": [[0, 0, 0], [255, 0, 10]]}
+MODEL: dict[str, Any] = {
+    "signature": "5" * 64,
+    "experiment": "starter",
+    "model": {"name": "unet", "options": {"width": 8, "deep": {"a": [1, 2.5, None]}}, "in_channels": 4},
+    "initial_weights": {"source": "none", "version": None, "sha256": None},
+    "classes": CLASSES,
+    "dataset": {"name": "dataset", "digest": "d"},
+    "params": {"train": {"epochs": 2, "rate": 3e-3}, "class_weights": {"weights": {"road": 1.0, "car": 2.5}}},
+    "environment": {"python": "3.11.9"},
+    "code": "c" * 64,
+    "best_epoch": 2,
+    "weights_sha256": "0" * 64,
+}
+MAIN = {"format": "folder", "options": {"masks": "m"}, "reader": "r" * 64, "licence": "none", "classes": CLASSES}
+SOURCE = {"name": "data", **MAIN, "sources": {"data": MAIN, "more": MAIN}, "sha256": {"data/a.png": "1"}}
+REGISTRATION = {
+    "model_name": "street",
+    "version": None,
+    "decision": "compared only",
+    "reasons": ["One.", "Two."],
+    "champion": "3",
+    "mean_iou": 0.5,
+    "weights_sha256": "0" * 64,
+    "evaluation_digest": "e",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [(ModelDescription, MODEL), (SourceDescription, SOURCE), (Registration, REGISTRATION)],
+    ids=["model.json", "source.json", "registration.json"],
 )
-PLACEHOLDERS = {"NAME", "PAGE", "SECTION"}
+def test_what_is_read_and_written_again_has_the_same_bytes(
+    kind: type[ModelDescription], content: dict[str, Any], tmp_path: Path
+) -> None:
+    write_json(tmp_path / "first.json", content)
+    write_json(tmp_path / "second.json", kind.read(tmp_path / "first.json", "").to_json())
+    assert (tmp_path / "second.json").read_bytes() == (tmp_path / "first.json").read_bytes()
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_every_file_that_a_document_names_is_there(document: Path) -> None:
-    named = set(NAMED.findall(document.read_text(encoding="utf-8")))
-    missing = {name for name in named if not PLACEHOLDERS & set(re.findall(r"[A-Z]+", name))}
-    assert not {name for name in missing if not (ROOT / name).exists()}
+def test_files_of_the_first_release_and_of_later_ones_are_read() -> None:
+    first = {key: value for key, value in MODEL.items() if key not in {"initial_weights", "code"}}
+    first["model"] = {"name": "unet", "options": {}, "weights": "none"}
+    model = ModelDescription.parse(json.dumps({**first, "later": {"key": 1}}), "", "")
+    assert (model.initial_weights, model.code, model.model.in_channels) == (None, None, 3)
+    newer = {"options", "reader", "sources"}
+    source = SourceDescription.parse(json.dumps({k: v for k, v in SOURCE.items() if k not in newer}), "", "")
+    assert (source.options, source.reader, source.sources) == ({}, "", {})
+    older = {"data": {key: value for key, value in MAIN.items() if key != "reader"}}
+    source = SourceDescription.parse(json.dumps({**SOURCE, "sources": older}), "", "")
+    assert source.sources["data"].reader == ""
 
 
-def test_the_architecture_names_every_room() -> None:
-    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-    package = ROOT / "src/segpipe"
-    rooms = [path for path in [*package.iterdir(), *(package / "data").iterdir()] if (path / "__init__.py").exists()]
-    assert rooms
-    for room in rooms:
-        name = room.relative_to(package).as_posix()
-        assert name == "data" or f"`{name}/`" in text, name
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"best_epoch": "2"}, "best_epoch"),
+        ({"weights_sha256": None}, "weights_sha256"),
+        ({"model": {"options": {}}}, "model.name"),
+        ({"classes": {"names": ["road"], "colors": [[0, 0]]}}, "classes.colors.0.2"),
+        ({"initial_weights": {"source": "models:/street/1", "version": 1}}, "initial_weights.version"),
+        ({"environment": {"torch": ["2.14"]}}, "environment.torch"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_file_and_the_fix(change: dict[str, Any], key: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.json"
+    write_json(path, {**MODEL, **change})
+    with pytest.raises(StoreError) as caught:
+        ModelDescription.read(path, "run `dvc repro train`")
+    assert str(caught.value).startswith(f"{path}: {key}: ")
+    assert str(caught.value).endswith("; run `dvc repro train`")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "src/segpipe").rglob("__init__.py")), ids=lambda path: path.parent.name)
-def test_a_room_says_what_it_owns(path: Path) -> None:
-    assert path.read_text(encoding="utf-8").startswith('"""')
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
+def test_what_is_no_such_file_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.json"
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match="model"):
+        ModelDescription.read(path, "")
+    with pytest.raises(StoreError, match="missing"):
+        ModelDescription.read(tmp_path / "missing.json", "")

@@ -8,7 +8,6 @@ import os
 import select
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -20,17 +19,10 @@ from segpipe.cli.recipe import add_commands as add_recipe_commands
 from segpipe.cli.registry import add_commands as add_registry_commands
 from segpipe.config.params import load_config
 from segpipe.config.reading import PARAMS_FILE
-from segpipe.errors import ConfigError, PredictionError
-from segpipe.stages.stage import (
-    CHECKPOINTS,
-    DATASET,
-    EVALUATION,
-    MODEL,
-    REGISTRATION,
-    configure_logging,
-    report_errors,
-    writing_alone,
-)
+from segpipe.documents import Registration
+from segpipe.errors import ConfigError, PredictionError, StoreError
+from segpipe.places import CHECKPOINTS, DATASET, EVALUATION, MODEL, REGISTRATION
+from segpipe.stages.stage import configure_logging, report_errors, writing_alone
 from segpipe.terminal import PrintableStream
 
 NAME_WIDTH = 24
@@ -156,7 +148,6 @@ def _unlock(options: argparse.Namespace) -> None:
 
 
 def _publish(options: argparse.Namespace) -> None:
-    from segpipe.metrics.parts.scores import list_labels
     from segpipe.registry.publish import COMPARED_ONLY, publish
     from segpipe.registry.results import Results
     from segpipe.reports.headline import write_headline
@@ -167,13 +158,13 @@ def _publish(options: argparse.Namespace) -> None:
     with writing_alone(REGISTRATION), contextlib.redirect_stdout(sys.stderr):
         publication = publish(results, CHECKPOINTS, settings)
     write_headline(results.metrics)  # where DVC has restored `evaluate`, nothing else has
-    registration, metrics, labels = publication.registration, results.metrics, list_labels()
+    registration, metrics, labels = publication.registration, publication.metrics, publication.labels
     if options.json:
-        print(json.dumps({**asdict(publication), "metrics": metrics, "labels": labels}))
+        print(json.dumps(publication.to_json()))
         return
     splits = list(metrics)
     print("\nIoU".ljust(NAME_WIDTH + 1) + "".join(split.rjust(8) for split in splits))
-    for name in results.model["classes"]["names"]:
+    for name in results.class_names:
         values = [metrics[split]["iou"][name] for split in splits]
         print(name.ljust(NAME_WIDTH) + "".join("       -" if v is None else f"{v:8.3f}" for v in values))
     for key, label in labels.items():
@@ -194,6 +185,6 @@ def _publish(options: argparse.Namespace) -> None:
 def _noted_decision() -> str | None:
     """Gives what `register` wrote down when it ran, here or where the cache took it from."""
     try:
-        return str(json.loads(REGISTRATION.read_text(encoding="utf-8"))["decision"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return Registration.read(REGISTRATION, "run `dvc repro register`").decision
+    except StoreError:
         return None

@@ -14,7 +14,8 @@ from typing import Any
 from segpipe.cli.table import table
 from segpipe.config.params import load_config
 from segpipe.errors import StoreError
-from segpipe.stages.stage import BUILD, CHECKPOINTS, DATASET, LAST_DATASET, MODEL, TRAINING, writing_alone
+from segpipe.places import BUILD, CHECKPOINTS, DATASET, LAST_DATASET, MODEL, MODEL_FILE, TRAINING_FILE
+from segpipe.stages.stage import writing_alone
 
 BYTES_PER_MB = 1_000_000
 SIGNATURE_CHARS = 12
@@ -116,7 +117,7 @@ def _find(settings: dict[str, Any]) -> Iterator[LeftOver]:
     for path in sorted(LAST_DATASET.rglob(".*.part")):
         yield LeftOver(path, half, DATASET)
     folders = (path for path in CHECKPOINTS.glob("*") if path.is_dir())
-    model, is_continued = _read(MODEL / "model.json").get("signature"), False
+    model, is_continued = _read(MODEL / MODEL_FILE).get("signature"), False
     for folder in sorted(folders, key=_last_change, reverse=True):
         is_asked = _settings_of(folder) == settings
         if folder.name != model and not is_asked:
@@ -144,7 +145,7 @@ def _last_change(path: Path) -> float:
 
 
 def _settings_of(folder: Path) -> Any:
-    return _read(folder / TRAINING).get("params", {}).get("train")
+    return _read(folder / TRAINING_FILE).get("params", {}).get("train")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -16,14 +16,14 @@ from segpipe.config.preprocess import Policy, Preprocess, Split
 from segpipe.config.reading import PARAMS_FILE
 from segpipe.errors import MAX_PROBLEMS_SHOWN, SourceError
 from segpipe.faults import KINDS
-from segpipe.stages.stage import DOWNLOADS, writing_alone
+from segpipe.places import CHECK_PAGE, DOWNLOADS
+from segpipe.stages.stage import writing_alone
 
 if TYPE_CHECKING:
     from segpipe.data.building.build import Built
     from segpipe.data.sources.source import Source
     from segpipe.reports.problems import ProblemGroup
 
-CHECK_PAGE = Path("pages/check")
 DEFAULT_FORMAT = "folder"
 WITHOUT_SPLITS = frozenset({"split-empty"})
 

@@ -7,16 +7,20 @@ from segpipe.cli.arguments import natural, png_file, positive
 from segpipe.config.params import load_config
 from segpipe.config.reading import PARAMS_FILE
 from segpipe.errors import StoreError
-from segpipe.stages.stage import DATASET
+from segpipe.places import AUGMENTATIONS_PICTURE, DATASET
 
-PICTURE = Path("pages/augmentations.png")
 NUM_SAMPLES, NUM_EPOCHS = 4, 4
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `show` to the commands of `segpipe data`."""
     show = commands.add_parser("show", help="draw training samples as they are varied, with their masks")
-    show.add_argument("--output", type=png_file, default=PICTURE, help=f"the picture, .png (default {PICTURE})")
+    show.add_argument(
+        "--output",
+        type=png_file,
+        default=AUGMENTATIONS_PICTURE,
+        help=f"the picture, .png (default {AUGMENTATIONS_PICTURE})",
+    )
     show.add_argument("--count", type=positive, default=NUM_SAMPLES, help=f"samples (default {NUM_SAMPLES})")
     show.add_argument("--epochs", type=positive, default=NUM_EPOCHS, help=f"epochs of each (default {NUM_EPOCHS})")
     show.add_argument("--seed", type=natural, help="of the variations (default train.seed: what training will see)")

@@ -10,7 +10,7 @@ from segpipe.cli.table import table
 from segpipe.config.reading import PARAMS_FILE
 from segpipe.config.split_edit import KEPT_OUT, Grouping, format_lines, write_split
 from segpipe.errors import ConfigError
-from segpipe.stages.stage import DATASET, LAST_DATASET
+from segpipe.places import DATASET, LAST_DATASET
 
 if TYPE_CHECKING:
     from segpipe.data.splits.proposal import Proposal

@@ -3,7 +3,6 @@
 import argparse
 import json
 import re
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,11 @@ from segpipe.cli.table import table
 from segpipe.config.download import locate
 from segpipe.config.params import load_config
 from segpipe.config.reading import PARAMS_FILE
-from segpipe.errors import ConfigError
+from segpipe.errors import CommandError, ConfigError
 from segpipe.files import whole_file
+from segpipe.places import RECIPES
+from segpipe.project import git_bytes
 
-RECIPES = Path("recipes")
 MAX_CHANGES_SHOWN = 12
 MAX_VALUE_CHARS = 50
 
@@ -138,11 +138,9 @@ def _read(path: Path) -> bytes | None:
 def _is_kept(content: bytes) -> bool:
     """Whether the last commit has this content as its parameters, or a recipe is the same."""
     try:
-        shown = subprocess.run(["git", "show", f"HEAD:./{PARAMS_FILE}"], capture_output=True)
-    except FileNotFoundError:  # no git
+        is_committed = git_bytes(Path(), "show", f"HEAD:./{PARAMS_FILE}") == content
+    except CommandError:  # no git, no commit, no such file
         is_committed = False
-    else:
-        is_committed = shown.returncode == 0 and shown.stdout == content
     return is_committed or any(path.read_bytes() == content for path in find_recipes().values())
 
 

@@ -13,10 +13,10 @@ from segpipe.cli.table import table
 from segpipe.config.params import load_config
 from segpipe.config.register import Register
 from segpipe.errors import TrackingError
-from segpipe.stages.stage import DATASET
+from segpipe.places import DATASET, PAGES
+from segpipe.tracking.tags import DECISION, LEDGER_ENTRY, REASONS, VAL_IOU_PREFIX, VAL_MEAN_IOU
 
-PAGES = Path("pages")
-COMPARISON, LINEAGE = "comparison.json", "lineage.json"
+COMPARISON_FILE, LINEAGE_FILE = "comparison.json", "lineage.json"
 NUM_LISTED = 50
 Document = Mapping[str, Any]
 
@@ -148,7 +148,7 @@ def _show(options: argparse.Namespace) -> None:
 
 def _is_told(tag: str) -> bool:
     """Whether a tag's content stands elsewhere in what `show` prints."""
-    return tag.startswith(("segpipe.val_", "segpipe.reasons", "segpipe.decision", "segpipe.ledger_entry"))
+    return tag.startswith((VAL_MEAN_IOU, VAL_IOU_PREFIX, REASONS, DECISION, LEDGER_ENTRY))
 
 
 def _tell(entry: Document) -> list[str]:
@@ -169,11 +169,11 @@ def _compare(options: argparse.Namespace) -> None:
         first = find_version(client, settings.model_name, options.first)
         second = find_version(client, settings.model_name, options.second)
         output = options.output or PAGES / f"compare-{first.version}-{second.version}"
-        refuse_foreign(output, COMPARISON, "index.html", "*.png")
+        refuse_foreign(output, COMPARISON_FILE, "index.html", "*.png")
         with whole_folder(output) as folder:
             document = compare_versions(client, first, second, DATASET, settings.block_length, folder, options.trust)
             write_comparison_page(folder, document)
-            write_json(folder / COMPARISON, document)
+            write_json(folder / COMPARISON_FILE, document)
     one, two = document["versions"]
     names = [f"version {one['version']}", f"version {two['version']}"]
     rows: list[list[object]] = [["IoU", *names, "difference", "95% interval"]]
@@ -281,9 +281,9 @@ def _lineage(options: argparse.Namespace) -> None:
     with _registry() as (client, settings):
         version = find_version(client, settings.model_name, options.version)
         output = options.output or PAGES / f"version-{version.version}"
-        refuse_foreign(output, LINEAGE, "index.html")
+        refuse_foreign(output, LINEAGE_FILE, "index.html")
         document = trace_version(client, version)
     with whole_folder(output) as folder:
         write_lineage_page(folder, document)
-        write_json(folder / LINEAGE, document)
+        write_json(folder / LINEAGE_FILE, document)
     _print(options, document, [f"Page: {output / 'index.html'}"])

@@ -10,11 +10,10 @@ from ruamel.yaml.error import YAMLError
 from segpipe.choices import describe_validation_error
 from segpipe.config.section import Section
 from segpipe.errors import ConfigError
+from segpipe.places import PARAMS_FILE as PARAMS_FILE
 
 T = TypeVar("T", bound=BaseModel)
 S = TypeVar("S", bound=Section)
-
-PARAMS_FILE = Path("params.yaml")
 
 
 def load_section(kind: type[S], path: Path = PARAMS_FILE) -> S:

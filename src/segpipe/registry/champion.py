@@ -35,12 +35,11 @@ from segpipe.registry.ledger import (
 from segpipe.registry.lock import Lease, describe_self, hold_lock
 from segpipe.tracking.client import connect, retry_busy
 from segpipe.tracking.registered import fetch_version
-from segpipe.tracking.run import WEIGHTS
+from segpipe.tracking.tags import DECISION, REASONS, WEIGHTS_SHA256
 
 log = logging.getLogger(__name__)
 
 CHAMPION = "champion"
-DECISION, REASONS = "segpipe.decision", "segpipe.reasons"
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def find_champion(client: MlflowClient, model_name: str) -> ModelVersion | None:
 
 def identify(version: ModelVersion) -> Held:
     """Names a version for the ledger."""
-    return Held(str(version.version), version.tags.get(WEIGHTS, NOT_BY_SEGPIPE))
+    return Held(str(version.version), version.tags.get(WEIGHTS_SHA256, NOT_BY_SEGPIPE))
 
 
 def find_outside_change(client: MlflowClient, ledger: Ledger) -> str | None:

@@ -13,14 +13,14 @@ from PIL import Image
 from safetensors import safe_open
 
 from segpipe.classes import IGNORE_INDEX, ClassTable
-from segpipe.data.store import Store
+from segpipe.data.store import DATASET_FILE, Store
 from segpipe.errors import IncomparableError, TrackingError
 from segpipe.metrics import iou, mean_iou
 from segpipe.metrics.parts.bootstrap import Comparison, Estimate, bundle, compare
 from segpipe.metrics.parts.scores import evaluation_digest
+from segpipe.places import WEIGHTS_FILE
 from segpipe.registry.champion import find_champion
 from segpipe.registry.evaluations import (
-    EVALUATION,
     VALIDATION,
     ImageScores,
     download_model,
@@ -31,8 +31,16 @@ from segpipe.registry.evaluations import (
 )
 from segpipe.registry.measuring.measure import latency_ms_of_served, predict_served
 from segpipe.registry.measuring.trust import Runnable
-from segpipe.registry.versions import read_model_description, summarize
+from segpipe.registry.versions import fetch_description, summarize
 from segpipe.reports.overlay import side_by_side
+from segpipe.tracking.tags import (
+    DATASET_DIGEST,
+    DVC_PREFIX,
+    ENVIRONMENT_PREFIX,
+    EVALUATION_DIGEST,
+    GIT_COMMIT,
+    tags_below,
+)
 
 NUM_PICTURES = 6
 
@@ -62,7 +70,7 @@ def compare_versions(
             by code that nobody vouches for.
     """
     scores, store, notes = _scores_on_one_set(client, first, second, dataset, is_trusted)
-    elsewhere = [version for version in (first, second) if version.tags.get(EVALUATION) != scores[0].digest]
+    elsewhere = [version for version in (first, second) if version.tags.get(EVALUATION_DIGEST) != scores[0].digest]
     (one, two), num_seen = leave_out([scores[0], scores[1].ordered_as(scores[0])], elsewhere)
     if num_seen:
         notes.append(f"Left out are {num_seen} images that one of them was trained on.")
@@ -92,22 +100,23 @@ def compare_versions(
             "probability": _finite(comparison.probability),
         },
         "classes": _compare_classes(one, two, comparison, classes),
-        "data": _differences(_tags(first, "segpipe.dvc."), _tags(second, "segpipe.dvc.")),
+        "data": _differences(_tags(first, DVC_PREFIX), _tags(second, DVC_PREFIX)),
         "params": _differences(_params(client, first), _params(client, second)),
-        "environment": _differences(_tags(first, "segpipe.environment."), _tags(second, "segpipe.environment.")),
+        "environment": _differences(_tags(first, ENVIRONMENT_PREFIX), _tags(second, ENVIRONMENT_PREFIX)),
         "pictures": drawn,
     }
 
 
 def _describe(version: ModelVersion, champion: ModelVersion | None) -> dict[str, Any]:
     """Gives a version as it was registered, by other images perhaps."""
+    model = fetch_description(version)
     return {
         **summarize(version, None),
         "is_champion": champion is not None and champion.version == version.version,
         "latency_ms": None,
         "num_parameters": None,
         "run_id": version.run_id,
-        "model": read_model_description(version).get("model", {}).get("name"),
+        "model": model.model.name if model else None,
     }
 
 
@@ -133,12 +142,12 @@ def _scores_on_one_set(
     client: MlflowClient, first: ModelVersion, second: ModelVersion, dataset: Path, is_trusted: bool
 ) -> tuple[list[ImageScores], Store | None, list[str]]:
     """Gives what both do on the same images, these where they are here, and what has to be said about it."""
-    digests = [version.tags.get(EVALUATION, "") for version in (second, first)]
+    digests = [version.tags.get(EVALUATION_DIGEST, "") for version in (second, first)]
     for digest in dict.fromkeys(digests):
         stored = [fetch_image_scores(client, version, digest) for version in (first, second)]
         if stored[0] is not None and stored[1] is not None:
             return [stored[0], stored[1]], open_validation(dataset, digest), _explain(first, second, digest)
-    here = Store.open(dataset).of_split(VALIDATION) if (dataset / "dataset.json").exists() else None
+    here = Store.open(dataset).of_split(VALIDATION) if (dataset / DATASET_FILE).exists() else None
     if here is None:
         raise TrackingError(
             f"versions {first.version} and {second.version} were measured on different images or labels, and "
@@ -160,17 +169,17 @@ def _explain(first: ModelVersion, second: ModelVersion, digest: str) -> list[str
     return [
         f"Version {version.version} was registered by other images or labels and was measured again on these."
         for version in (first, second)
-        if version.tags.get(EVALUATION) != digest
+        if version.tags.get(EVALUATION_DIGEST) != digest
     ]
 
 
 def _class_table(digest: str, first: ModelVersion, second: ModelVersion) -> ClassTable:
     """Gives the classes of a set of images that is not here, from the version that was registered by it."""
-    version = second if second.tags.get(EVALUATION) == digest else first
-    description = read_model_description(version)
-    if not description:
+    version = second if second.tags.get(EVALUATION_DIGEST) == digest else first
+    description = fetch_description(version)
+    if description is None:
         raise TrackingError(f"version {version.version}: its model cannot be downloaded, and so its classes not named")
-    return ClassTable.from_json(description["classes"])
+    return description.classes
 
 
 def _run_both(
@@ -201,7 +210,7 @@ def _run_both(
 
 
 def _count_parameters(model: Path) -> int | None:
-    file = next(model.rglob("weights.safetensors"), None)
+    file = next(model.rglob(WEIGHTS_FILE), None)
     if file is None:  # somebody else's model, which names its classes as ours do
         return None
     with safe_open(file, "numpy") as weights:
@@ -248,9 +257,9 @@ def _lookup(names: tuple[str, ...], table: ClassTable) -> np.ndarray:
 
 
 def _tags(version: ModelVersion, prefix: str) -> dict[str, str]:
-    mine = {name.removeprefix(prefix): value for name, value in version.tags.items() if name.startswith(prefix)}
-    if prefix == "segpipe.dvc.":
-        extra = {"code (git commit)": "segpipe.git_commit", "data set": "segpipe.dataset_digest"}
+    mine = tags_below(version.tags, prefix)
+    if prefix == DVC_PREFIX:
+        extra = {"code (git commit)": GIT_COMMIT, "data set": DATASET_DIGEST}
         mine |= {label: version.tags[name] for label, name in extra.items() if name in version.tags}
     return mine
 

@@ -18,17 +18,16 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from segpipe.data.store import Store
+from segpipe.data.store import MANIFEST, Store
 from segpipe.errors import IncomparableError, StoreError, TrackingError
 from segpipe.metrics import mean_iou
 from segpipe.metrics.parts.scores import evaluation_digest
+from segpipe.places import PER_IMAGE_FILE
 from segpipe.registry.measuring.measure import classes_of_served, confusions_of_served
 from segpipe.registry.measuring.trust import Runnable, find_code
-from segpipe.tracking.lineage import MANIFEST
-from segpipe.tracking.run import LINEAGE
+from segpipe.tracking.run import LINEAGE, RUN_EVALUATION
+from segpipe.tracking.tags import EVALUATION_DIGEST
 
-EVALUATION, MEAN_IOU, WEIGHTS_BYTES = "segpipe.evaluation_digest", "segpipe.val_mean_iou", "segpipe.weights_bytes"
-PER_IMAGE = "per_image.parquet"
 VALIDATION = "val"
 CONTENT = ["image_sha256", "mask_sha256"]
 
@@ -118,15 +117,15 @@ def read_image_scores(evaluation_folder: Path, digest: str) -> ImageScores:
         StoreError: the file is missing or damaged.
     """
     try:
-        rows = pd.read_parquet(evaluation_folder / PER_IMAGE)
+        rows = pd.read_parquet(evaluation_folder / PER_IMAGE_FILE)
         return ImageScores(rows[rows["split"] == VALIDATION].reset_index(drop=True), digest)
     except (OSError, ValueError, KeyError) as error:
-        raise StoreError(f"{evaluation_folder / PER_IMAGE}: {error}; run `dvc repro evaluate`") from error
+        raise StoreError(f"{evaluation_folder / PER_IMAGE_FILE}: {error}; run `dvc repro evaluate`") from error
 
 
 def fetch_image_scores(client: MlflowClient, version: ModelVersion, digest: str) -> ImageScores | None:
     """Downloads what a version did on the images of a digest; None where it was never measured on them."""
-    places = [f"evaluation/{PER_IMAGE}"] if version.tags.get(EVALUATION) == digest else []
+    places = [f"{RUN_EVALUATION}/{PER_IMAGE_FILE}"] if version.tags.get(EVALUATION_DIGEST) == digest else []
     for place in [*places, _place(digest)]:
         with tempfile.TemporaryDirectory() as folder:
             try:
@@ -140,7 +139,7 @@ def fetch_image_scores(client: MlflowClient, version: ModelVersion, digest: str)
 
 
 def _place(digest: str) -> str:
-    return f"evaluations/{digest}/{PER_IMAGE}"
+    return f"evaluations/{digest}/{PER_IMAGE_FILE}"
 
 
 def open_validation(dataset: Path, digest: str) -> Store | None:
@@ -173,8 +172,8 @@ def measure_again(client: MlflowClient, version: ModelVersion, store: Store, is_
         rows = store.manifest[["sample_id", "group", "split", *CONTENT]].copy()
         rows["confusion"] = [confusion.ravel() for confusion in confusions]
         if version.run_id:
-            rows.to_parquet(Path(folder) / PER_IMAGE, index=False)
-            client.log_artifact(version.run_id, str(Path(folder) / PER_IMAGE), _place(digest).rpartition("/")[0])
+            rows.to_parquet(Path(folder) / PER_IMAGE_FILE, index=False)
+            client.log_artifact(version.run_id, str(Path(folder) / PER_IMAGE_FILE), _place(digest).rpartition("/")[0])
     return ImageScores(rows, digest)
 
 

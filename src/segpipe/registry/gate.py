@@ -10,9 +10,7 @@ import numpy.typing as npt
 from segpipe.config.register import Register
 from segpipe.errors import ConfigError, Problem
 from segpipe.metrics import iou, mean_iou
-from segpipe.metrics.parts.bootstrap import Comparison, bundle, compare
-
-FEW_UNITS = 5
+from segpipe.metrics.parts.bootstrap import FEW_UNITS, Comparison, bundle, compare
 
 
 @dataclass(frozen=True)

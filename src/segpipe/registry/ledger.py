@@ -16,12 +16,12 @@ from mlflow.tracking import MlflowClient
 from pydantic import Field, TypeAdapter
 
 from segpipe.tracking.client import retry_busy, search_all_versions
+from segpipe.tracking.tags import APPLIED, DIGEST, ENTRY, HEAD
 
 LEDGER_SUFFIX = ".ledger"
-ENTRY, DIGEST, HEAD, APPLIED = "segpipe.entry", "segpipe.digest", "segpipe.head", "segpipe.applied"
 BEGINNING = "0" * 64
 NOT_BY_SEGPIPE = "unknown"
-MAX_DESCRIPTION_CHARS = 4500
+MAX_DESCRIPTION_CHARS = 4500  # MLflow's column holds 5,000
 PROMOTED, KEPT, ROLLED_BACK, PINNED, UNPINNED, NOTICED = (
     "promoted", "not promoted", "rolled back", "pinned", "unpinned", "noticed",
 )  # fmt: skip

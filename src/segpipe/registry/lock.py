@@ -24,14 +24,14 @@ from mlflow.tracking import MlflowClient
 
 from segpipe.errors import TrackingError
 from segpipe.tracking.client import retry_busy
+from segpipe.tracking.tags import HOLDER
 
 log = logging.getLogger(__name__)
 
 LOCK_SUFFIX = ".lock"
-HOLDER = "segpipe.holder"
 LEASE_SECONDS = 30.0
-WAIT_SECONDS = 600.0
-POLL_SECONDS = (0.05, 0.25)
+LOCK_WAIT_SECONDS = 600.0
+LOCK_POLL_SECONDS = (0.05, 0.25)
 
 
 def describe_self() -> str:
@@ -71,7 +71,7 @@ def hold_lock(client: MlflowClient, model_name: str) -> Iterator[Lease]:
         TrackingError: it could not be had in ten minutes.
     """
     name, me = model_name + LOCK_SUFFIX, f"{describe_self()} {uuid.uuid4().hex}"
-    gives_up = time.monotonic() + WAIT_SECONDS
+    gives_up = time.monotonic() + LOCK_WAIT_SECONDS
     watched, since = None, time.monotonic()
     # Waiting asks one cheap question at a time: a server has better things to do.
     while (holder := _holder(client, name)) or not _create(client, name, me):
@@ -83,7 +83,7 @@ def hold_lock(client: MlflowClient, model_name: str) -> Iterator[Lease]:
                 _delete(client, name, holder)
         if time.monotonic() > gives_up:
             raise TrackingError(f"registered model {name!r} is held by {holder}; delete it if that process has ended")
-        time.sleep(random.uniform(*POLL_SECONDS))
+        time.sleep(random.uniform(*LOCK_POLL_SECONDS))
     try:
         yield Lease(time.monotonic() + LEASE_SECONDS / 2)
     finally:

@@ -12,19 +12,31 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from segpipe.errors import TrackingError
+from segpipe.documents import ModelDescription, SourceDescription
+from segpipe.errors import StoreError, TrackingError
 from segpipe.metrics.parts.scores import CHIEF, list_labels
+from segpipe.places import METRICS_FILE, REPORT_FILE, SOURCE_FILE
 from segpipe.registry.champion import find_champion, identify
-from segpipe.registry.evaluations import EVALUATION
 from segpipe.registry.ledger import Held, Ledger, read_ledger
 from segpipe.registry.rebuilding.differences import Record
-from segpipe.registry.versions import find_warnings, read_model_description, tell_entry, when
-from segpipe.tracking.lineage import NO_PATCH, PATCH, SOURCE
-from segpipe.tracking.run import LINEAGE, WEIGHTS
-from segpipe.tracking.tags import read_number
+from segpipe.registry.versions import fetch_description, find_warnings, tell_entry, when
+from segpipe.tracking.lineage import NO_PATCH, PATCH
+from segpipe.tracking.run import LINEAGE, RUN_EVALUATION
+from segpipe.tracking.tags import (
+    DATASET_DIGEST,
+    DVC_PREFIX,
+    ENVIRONMENT_PREFIX,
+    EVALUATION_DIGEST,
+    GIT_COMMIT,
+    GIT_DIRTY,
+    RECIPE,
+    VAL_MEAN_IOU,
+    WEIGHTS_SHA256,
+    read_number,
+    tags_below,
+)
 
-METRICS = "evaluation/metrics.json"
-CODE = {"commit": "segpipe.git_commit", "recipe": "segpipe.recipe"}
+RUN_METRICS = f"{RUN_EVALUATION}/{METRICS_FILE}"
 
 
 def trace_version(client: MlflowClient, version: ModelVersion) -> dict[str, Any]:
@@ -33,13 +45,12 @@ def trace_version(client: MlflowClient, version: ModelVersion) -> dict[str, Any]
     ledger = read_ledger(client, version.name)
     champion = find_champion(client, version.name)
     held = identify(version)
-    model = read_model_description(version)
-    params: Mapping[str, Any] = model.get("params", {})
+    model = fetch_description(version)
     with _files_of_run(version) as folder:
-        source = _read(folder / LINEAGE / SOURCE)
-        report = _read(folder / LINEAGE / "report.json")
+        source = _read_source(folder / LINEAGE / SOURCE_FILE)
+        report = _read(folder / LINEAGE / REPORT_FILE)
         # MLflow downloads a single file without its folders.
-        metrics = _read(folder / Path(METRICS).name) or {}
+        metrics = _read(folder / Path(RUN_METRICS).name) or {}
         patch = next((name for name in (PATCH, NO_PATCH) if (folder / LINEAGE / name).exists()), None)
     is_champion = champion is not None and champion.version == version.version
     return {
@@ -48,41 +59,47 @@ def trace_version(client: MlflowClient, version: ModelVersion) -> dict[str, Any]
         "is_champion": is_champion,
         "is_pinned": is_champion and ledger.is_pinned,
         "warnings": find_warnings(client, ledger),
-        "source": source and {**_pick(source, "name", "format", "licence"), "num_files": len(source["sha256"])},
-        "data": _below(tags, "segpipe.dvc."),
-        "dataset_digest": tags.get("segpipe.dataset_digest"),
+        "source": source,
+        "data": tags_below(tags, DVC_PREFIX),
+        "dataset_digest": tags.get(DATASET_DIGEST),
         "problems": report and report["warnings"],
         "splits": report and report["splits"],
-        "class_weights": params.get("class_weights", {}).get("weights", {}),
-        "params": params.get("train", {}),
+        "class_weights": model.params.class_weights.get("weights", {}) if model else {},
+        "params": model.params.train if model else {},
         "code": {
-            **{name: tags.get(tag) for name, tag in CODE.items()},
-            "is_dirty": tags.get("segpipe.git_dirty") == "true",
+            "commit": tags.get(GIT_COMMIT),
+            "recipe": tags.get(RECIPE),
+            "is_dirty": tags.get(GIT_DIRTY) == "true",
             "patch": patch and f"{LINEAGE}/{patch}",
         },
-        "environment": _below(tags, "segpipe.environment."),
+        "environment": tags_below(tags, ENVIRONMENT_PREFIX),
         "run": _describe_run(client, version, model),
-        "evaluation": metrics and {"evaluation_digest": tags.get(EVALUATION), "splits": _scores(metrics)},
-        "weights_sha256": tags.get(WEIGHTS),
+        "evaluation": metrics and {"evaluation_digest": tags.get(EVALUATION_DIGEST), "splits": _scores(metrics)},
+        "weights_sha256": tags.get(WEIGHTS_SHA256),
         "decision": _describe_decision(ledger, held),
         "ledger": [tell_entry(sealed) for sealed in ledger.entries if held in _concerned(sealed.entry)],
         "predecessors": _describe_predecessors(client, ledger, held),
     }
 
 
-def _pick(document: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: document.get(name) for name in names}
-
-
-def _below(tags: Mapping[str, str], prefix: str) -> dict[str, str]:
-    return {name.removeprefix(prefix): value for name, value in sorted(tags.items()) if name.startswith(prefix)}
+def _read_source(path: Path) -> dict[str, str | int] | None:
+    try:
+        source = SourceDescription.read(path, "train again")
+    except StoreError:  # not there, or not of segpipe
+        return None
+    return {
+        "name": source.name,
+        "format": source.format,
+        "licence": source.licence,
+        "num_files": len(source.sha256),
+    }
 
 
 @contextmanager
 def _files_of_run(version: ModelVersion) -> Iterator[Path]:
     """Downloads what the version's run keeps of lineage and scores."""
     with tempfile.TemporaryDirectory() as folder:
-        for place in (LINEAGE, METRICS):
+        for place in (LINEAGE, RUN_METRICS):
             if version.run_id:
                 # The run may be gone, or not of segpipe.
                 with suppress(MlflowException, OSError):
@@ -98,7 +115,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _describe_run(client: MlflowClient, version: ModelVersion, model: Mapping[str, Any]) -> dict[str, Any] | None:
+def _describe_run(client: MlflowClient, version: ModelVersion, model: ModelDescription | None) -> dict[str, Any] | None:
     if not version.run_id:  # registered by hand
         return None
     try:
@@ -111,8 +128,8 @@ def _describe_run(client: MlflowClient, version: ModelVersion, model: Mapping[st
         "started": when(run.info.start_time),
         "ended": when(run.info.end_time),
         "status": run.info.status,
-        "best_epoch": model.get("best_epoch"),
-        "model": model.get("model", {}).get("name"),
+        "best_epoch": model.best_epoch if model else None,
+        "model": model.model.name if model else None,
     }
 
 
@@ -161,8 +178,8 @@ def _describe_predecessors(client: MlflowClient, ledger: Ledger, held: Held) -> 
         found.append(
             {
                 "version": earlier.version,
-                "mean_iou": read_number(tags, "segpipe.val_mean_iou"),
-                "commit": tags.get("segpipe.git_commit"),
+                "mean_iou": read_number(tags, VAL_MEAN_IOU),
+                "commit": tags.get(GIT_COMMIT),
                 "from": when(start_ms),
                 "until": when(end_ms) if end_ms else None,
                 "decision": " ".join(decision.reasons) if decision else None,
@@ -186,8 +203,8 @@ def open_record(version: ModelVersion) -> Iterator[Record]:
     Raises:
         TrackingError: it was not registered by segpipe, or its run is gone.
     """
-    model = read_model_description(version)
-    if not model:
+    model = fetch_description(version)
+    if model is None:
         raise TrackingError(
             f"version {version.version} was not registered by segpipe: there is nothing to rebuild it from"
         )

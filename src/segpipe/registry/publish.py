@@ -10,9 +10,8 @@ import importlib.metadata
 import json
 import logging
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
@@ -26,9 +25,11 @@ from mlflow.types.schema import Schema, TensorSpec
 
 from segpipe.code import PACKAGE
 from segpipe.config.register import Register
+from segpipe.documents import Publication, Registration
 from segpipe.errors import TrackingError
 from segpipe.files import sha256_of_file
-from segpipe.registry.evaluations import EVALUATION, MEAN_IOU, WEIGHTS_BYTES
+from segpipe.metrics.parts.scores import list_labels
+from segpipe.places import CLASS_WEIGHTS
 from segpipe.registry.ledger import KEPT, PROMOTED
 from segpipe.registry.lock import hold_lock
 from segpipe.registry.results import Results
@@ -38,13 +39,23 @@ from segpipe.tracking.history import read_history
 from segpipe.tracking.journal import Journal
 from segpipe.tracking.lineage import environment_tags, lineage_files, lineage_tags
 from segpipe.tracking.names import metric_name
-from segpipe.tracking.run import SIGNATURE, WEIGHTS, Description, find_or_create_run, find_run, remove_ghosts, ship
+from segpipe.tracking.run import RUN_EVALUATION, Description, find_or_create_run, find_run, remove_ghosts, ship
+from segpipe.tracking.tags import (
+    CLASS_TABLE,
+    DATASET_DIGEST,
+    EVALUATION_DIGEST,
+    EVALUATION_FILES_SHA256,
+    LINEAGE_TAGS,
+    SIGNATURE,
+    VAL_IOU_PREFIX,
+    VAL_MEAN_IOU,
+    VAL_MEAN_IOU_INTERVAL,
+    WEIGHTS_BYTES,
+    WEIGHTS_SHA256,
+)
 
 log = logging.getLogger(__name__)
 
-CLASS_TABLE = "segpipe.class_table"
-EVALUATION_FILES = "segpipe.evaluation_files_sha256"
-LINEAGE_PREFIXES = ("segpipe.git_", "segpipe.recipe", "segpipe.dvc", "segpipe.environment.", "segpipe.experiment")
 COMPARED_ONLY = "compared only"
 NOTHING_REGISTERED = (
     "A DVC experiment registers nothing: `dvc exp apply` and then `make repro` (or `segpipe publish`) register this "
@@ -52,52 +63,6 @@ NOTHING_REGISTERED = (
 )
 SERVED_WITH = ("numpy", "pydantic", "safetensors", "segmentation-models-pytorch", "timm", "torch", "torchvision")
 EXAMPLE_SHAPE = (1, 32, 48, 3)
-
-
-@dataclass(frozen=True)
-class Registration:
-    """What the registry holds of a model, and why.
-
-    Attributes:
-        model_name: the registered model.
-        version: its number there; None where it is not registered.
-        decision: 'promoted', 'not promoted' or 'compared only'.
-        reasons: why.
-        champion: the version that the alias names now.
-        mean_iou: on the validation split.
-        weights_sha256: identifies the weights.
-        evaluation_digest: identifies what they were measured on.
-    """
-
-    model_name: str
-    version: str | None
-    decision: str
-    reasons: tuple[str, ...]
-    champion: str | None
-    mean_iou: float
-    weights_sha256: str
-    evaluation_digest: str
-
-    def to_json(self) -> dict[str, Any]:
-        """The registration as plain values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Publication:
-    """A registration, and where MLflow keeps what belongs to it.
-
-    Attributes:
-        registration: what was decided.
-        experiment_id: of the run.
-        run_id: the training's run.
-        champion_before: the version that was the champion when the decision was made.
-    """
-
-    registration: Registration
-    experiment_id: str
-    run_id: str
-    champion_before: str | None
 
 
 def publish(results: Results, checkpoints: Path, settings: Register) -> Publication:
@@ -126,11 +91,18 @@ def publish(results: Results, checkpoints: Path, settings: Register) -> Publicat
             reasons=verdict.reasons,
             champion=verdict.champion,
             mean_iou=results.val_mean_iou,
-            weights_sha256=results.model["weights_sha256"],
-            evaluation_digest=results.evaluation["evaluation_digest"],
+            weights_sha256=results.model.weights_sha256,
+            evaluation_digest=results.evaluation.evaluation_digest,
         )
         experiment_id = client.get_run(run_id).info.experiment_id
-    return Publication(registration, experiment_id, run_id, verdict.champion_before)
+    return Publication(
+        registration=registration,
+        experiment_id=experiment_id,
+        run_id=run_id,
+        champion_before=verdict.champion_before,
+        metrics=results.metrics,
+        labels=list_labels(),
+    )
 
 
 def record_only(results: Results, checkpoints: Path, settings: Register) -> Registration:
@@ -162,14 +134,14 @@ def record_only(results: Results, checkpoints: Path, settings: Register) -> Regi
         reasons=(NOTHING_REGISTERED, *reasons),
         champion=champion,
         mean_iou=results.val_mean_iou,
-        weights_sha256=results.model["weights_sha256"],
-        evaluation_digest=results.evaluation["evaluation_digest"],
+        weights_sha256=results.model.weights_sha256,
+        evaluation_digest=results.evaluation.evaluation_digest,
     )
 
 
 def _ensure_training(client: MlflowClient, results: Results, checkpoints: Path) -> tuple[str, str]:
     """Gives the ids of the training's run and of its logged model."""
-    run_id = _ensure_run(client, results, checkpoints / results.model["signature"])
+    run_id = _ensure_run(client, results, checkpoints / results.model.signature)
     remove_ghosts(client, run_id)
     model_id = _ensure_logged_model(client, run_id, results)
     _ensure_evaluation(client, run_id, model_id, results)
@@ -178,27 +150,27 @@ def _ensure_training(client: MlflowClient, results: Results, checkpoints: Path) 
 
 def _ensure_run(client: MlflowClient, results: Results, journal_folder: Path) -> str:
     model = results.model
-    identity = {WEIGHTS: model["weights_sha256"], SIGNATURE: model["signature"]}
-    run_id = find_run(client, model["experiment"], identity)
+    identity = {WEIGHTS_SHA256: model.weights_sha256, SIGNATURE: model.signature}
+    run_id = find_run(client, model.experiment, identity)
     if run_id is not None and client.get_run(run_id).info.status == "FINISHED":
         return run_id
     try:
         journal = Journal(journal_folder)
         attempt, entries = journal.attempt, journal.entries()
     except FileNotFoundError:
-        attempt, entries = f"restored-{model['weights_sha256']}", read_history(results.model_folder)
+        attempt, entries = f"restored-{model.weights_sha256}", read_history(results.model_folder)
     description = Description(
-        experiment=model["experiment"],
-        signature=model["signature"],
-        params=model["params"],
-        tags={**lineage_tags(), **environment_tags(model["environment"])},
-        dataset_name=model["dataset"]["name"],
-        dataset_digest=model["dataset"]["digest"],
+        experiment=model.experiment,
+        signature=model.signature,
+        params=asdict(model.params),
+        tags={**lineage_tags(), **environment_tags(model.environment)},
+        dataset_name=model.dataset.name,
+        dataset_digest=model.dataset.digest,
         files=lineage_files(),
     )
     run_id = find_or_create_run(client, description, attempt, entries[0].time_ms if entries else None)
     ship(client, run_id, entries)
-    client.set_tag(run_id, WEIGHTS, model["weights_sha256"])
+    client.set_tag(run_id, WEIGHTS_SHA256, model.weights_sha256)
     client.set_terminated(run_id, "FINISHED", end_time=entries[-1].time_ms if entries else None)
     log.info("MLflow run %s was completed from the training's records", run_id)
     return run_id
@@ -208,14 +180,14 @@ def _ensure_logged_model(client: MlflowClient, run_id: str, results: Results) ->
     run = client.get_run(run_id)
     models = client.search_logged_models([run.info.experiment_id], filter_string=f"source_run_id = '{run_id}'")
     for model in models:
-        if model.tags.get(WEIGHTS) == results.model["weights_sha256"] and str(model.status) == "READY":
+        if model.tags.get(WEIGHTS_SHA256) == results.model.weights_sha256 and str(model.status) == "READY":
             return str(model.model_id)
-    tags = {WEIGHTS: results.model["weights_sha256"]}
-    model = client.create_logged_model(run.info.experiment_id, results.model["model"]["name"], run_id, tags)
+    tags = {WEIGHTS_SHA256: results.model.weights_sha256}
+    model = client.create_logged_model(run.info.experiment_id, results.model.model.name, run_id, tags)
     with tempfile.TemporaryDirectory() as folder:
         _save_served_model(Path(folder) / "model", MlflowModel(run_id=run_id, model_id=model.model_id), results)
         client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
-    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=int(results.model["best_epoch"]))])
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=results.model.best_epoch)])
     client.finalize_logged_model(model.model_id, "READY")
     return str(model.model_id)
 
@@ -238,7 +210,7 @@ def _save_served_model(path: Path, model: MlflowModel, results: Results) -> None
         signature=signature,
         input_example=np.zeros(EXAMPLE_SHAPE, np.uint8),
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in SERVED_WITH],
-        metadata={"classes": list(results.model["classes"]["names"])},
+        metadata={"classes": list(results.model.classes.names)},
     )
 
 
@@ -250,9 +222,9 @@ def _ensure_evaluation(client: MlflowClient, run_id: str, model_id: str, results
         if path.is_file()
     }
     digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()
-    if run.data.tags.get(EVALUATION_FILES) == digest:
+    if run.data.tags.get(EVALUATION_FILES_SHA256) == digest:
         return
-    step, now = int(results.model["best_epoch"]), run.info.end_time or run.info.start_time
+    step, now = results.model.best_epoch, run.info.end_time or run.info.start_time
     metrics = [
         Metric(f"final_{split}/{name}", value, now, step, model_id=model_id, run_id=run_id)
         for split, scores in results.metrics.items()
@@ -260,9 +232,9 @@ def _ensure_evaluation(client: MlflowClient, run_id: str, model_id: str, results
         if isinstance(value, float)
     ]
     client.log_batch(run_id, metrics=metrics)
-    client.log_artifacts(run_id, str(results.evaluation_folder), "evaluation")
-    client.log_artifact(run_id, str(results.model_folder / "class_weights.json"))
-    client.set_tag(run_id, EVALUATION_FILES, digest)
+    client.log_artifacts(run_id, str(results.evaluation_folder), RUN_EVALUATION)
+    client.log_artifact(run_id, str(results.model_folder / CLASS_WEIGHTS.name))
+    client.set_tag(run_id, EVALUATION_FILES_SHA256, digest)
 
 
 def _ensure_version(
@@ -270,8 +242,8 @@ def _ensure_version(
 ) -> ModelVersion:
     """Gives the version of these weights and this evaluation; whoever asks at the same time gets the same one."""
     identity = {
-        WEIGHTS: results.model["weights_sha256"],
-        EVALUATION: results.evaluation["evaluation_digest"],
+        WEIGHTS_SHA256: results.model.weights_sha256,
+        EVALUATION_DIGEST: results.evaluation.evaluation_digest,
     }
     if found := _find_version(client, model_name, identity):
         return found
@@ -287,14 +259,14 @@ def _ensure_version(
         tags = {
             **_lineage_of(client, run_id),
             **identity,
-            MEAN_IOU: repr(results.val_mean_iou),
-            CLASS_TABLE: results.evaluation["class_table"],
-            **{f"segpipe.val_iou.{metric_name(name)}": f"{iou:.4f}" for name, iou in _labelled_ious(results).items()},
-            "segpipe.dataset_digest": results.model["dataset"]["digest"],
+            VAL_MEAN_IOU: repr(results.val_mean_iou),
+            CLASS_TABLE: results.evaluation.class_table,
+            **{f"{VAL_IOU_PREFIX}{metric_name(name)}": f"{iou:.4f}" for name, iou in _labelled_ious(results).items()},
+            DATASET_DIGEST: results.model.dataset.digest,
             WEIGHTS_BYTES: str(results.weights_bytes),
         }
         if scores["mean_iou_low"] is not None:
-            tags["segpipe.val_mean_iou_interval"] = f"{scores['mean_iou_low']:.4f} to {scores['mean_iou_high']:.4f}"
+            tags[VAL_MEAN_IOU_INTERVAL] = f"{scores['mean_iou_low']:.4f} to {scores['mean_iou_high']:.4f}"
         lease.check()
         version = client.create_model_version(
             model_name, source=f"models:/{model_id}", run_id=run_id, tags=tags, model_id=model_id
@@ -311,7 +283,7 @@ def _find_version(client: MlflowClient, model_name: str, identity: dict[str, str
 def _lineage_of(client: MlflowClient, run_id: str) -> dict[str, str]:
     """Where the training came from, as its run noted it then: the tree may have changed since."""
     tags = client.get_run(run_id).data.tags
-    return {name: value for name, value in tags.items() if name.startswith(LINEAGE_PREFIXES)}
+    return {name: value for name, value in tags.items() if name.startswith(LINEAGE_TAGS)}
 
 
 def _labelled_ious(results: Results) -> dict[str, float]:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segpipe.documents import EvaluationDescription, ModelDescription
 from segpipe.errors import Problem, StoreError
 from segpipe.files import sha256_of_file
+from segpipe.places import EVALUATION_FILE, METRICS_FILE, MODEL_FILE, REPORT_FILE, WEIGHTS_FILE
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,9 @@ class Results:
     dataset_folder: Path
     model_folder: Path
     evaluation_folder: Path
-    model: Mapping[str, Any]
+    model: ModelDescription
     metrics: Mapping[str, Any]
-    evaluation: Mapping[str, Any]
+    evaluation: EvaluationDescription
     problems: tuple[Problem, ...]
 
     @staticmethod
@@ -40,14 +42,14 @@ class Results:
             StoreError: one is missing, damaged, or is of another training than the other.
         """
         try:
-            report = json.loads((dataset_folder / "report.json").read_text(encoding="utf-8"))
-            model = json.loads((model_folder / "model.json").read_text(encoding="utf-8"))
-            metrics = json.loads((evaluation_folder / "metrics.json").read_text(encoding="utf-8"))
-            evaluation = json.loads((evaluation_folder / "evaluation.json").read_text(encoding="utf-8"))
-            found = sha256_of_file(model_folder / "weights.safetensors")
+            report = json.loads((dataset_folder / REPORT_FILE).read_text(encoding="utf-8"))
+            metrics = json.loads((evaluation_folder / METRICS_FILE).read_text(encoding="utf-8"))
+            found = sha256_of_file(model_folder / WEIGHTS_FILE)
         except (OSError, ValueError) as error:
             raise StoreError(f"nothing to register: {error}; run `dvc repro`") from error
-        if not found == model["weights_sha256"] == evaluation["weights_sha256"]:
+        model = ModelDescription.read(model_folder / MODEL_FILE, "run `dvc repro`")
+        evaluation = EvaluationDescription.read(evaluation_folder / EVALUATION_FILE, "run `dvc repro`")
+        if not found == model.weights_sha256 == evaluation.weights_sha256:
             raise StoreError(
                 f"{model_folder} and {evaluation_folder} are of two trainings (sha256 of the weights); run `dvc repro`"
             )
@@ -62,9 +64,9 @@ class Results:
     @property
     def class_names(self) -> list[str]:
         """Names of the classes, in the order of their indices."""
-        return list(self.model["classes"]["names"])
+        return list(self.model.classes.names)
 
     @property
     def weights_bytes(self) -> int:
         """Size of the weights' file."""
-        return (self.model_folder / "weights.safetensors").stat().st_size
+        return (self.model_folder / WEIGHTS_FILE).stat().st_size

@@ -22,11 +22,8 @@ from segpipe.config.register import Register
 from segpipe.data.store import Store
 from segpipe.errors import IncomparableError, TrackingError
 from segpipe.metrics.parts.scores import CHIEF, list_labels
-from segpipe.registry.champion import DECISION, REASONS, Change, change_champion, find_outside_change, identify
+from segpipe.registry.champion import Change, change_champion, find_outside_change, identify
 from segpipe.registry.evaluations import (
-    EVALUATION,
-    MEAN_IOU,
-    WEIGHTS_BYTES,
     ImageScores,
     download_model,
     fetch_image_scores,
@@ -36,17 +33,27 @@ from segpipe.registry.evaluations import (
     read_image_scores,
 )
 from segpipe.registry.gate import Candidate, Decision, decide
-from segpipe.registry.ledger import KEPT, PROMOTED, Entry, Held, Ledger, read_ledger
+from segpipe.registry.ledger import KEPT, MAX_DESCRIPTION_CHARS, PROMOTED, Entry, Held, Ledger, read_ledger
 from segpipe.registry.measuring.measure import latency_ms_of_served
 from segpipe.registry.measuring.trust import by_this_package
 from segpipe.registry.results import Results
 from segpipe.tracking.client import retry_busy
-from segpipe.tracking.tags import read_number
+from segpipe.tracking.tags import (
+    COMPARED_WITH,
+    DECISION,
+    DELTA,
+    DELTA_INTERVAL,
+    EVALUATION_DIGEST,
+    LEDGER_ENTRY,
+    PROBABILITY_BETTER,
+    REASONS,
+    VAL_MEAN_IOU,
+    WEIGHTS_BYTES,
+    read_number,
+)
 
 log = logging.getLogger(__name__)
 
-SHOWN = "segpipe.ledger_entry"
-MAX_DESCRIPTION_CHARS = 4500  # MLflow's column holds 5,000
 MEGABYTE = 1e6
 NOT_REGISTERED = str(sys.maxsize)  # of equals the one that was registered first is champion
 
@@ -144,7 +151,7 @@ def weigh_unregistered(client: MlflowClient, results: Results, policy: Register)
 def _weigh(
     client: MlflowClient, name: str, version: ModelVersion | None, results: Results, ledger: Ledger, policy: Register
 ) -> Decision:
-    mine = read_image_scores(results.evaluation_folder, results.evaluation["evaluation_digest"])
+    mine = read_image_scores(results.evaluation_folder, results.evaluation.evaluation_digest)
     champion = None if ledger.champion is None else client.get_model_version(name, ledger.champion.version)
     notes: tuple[str, ...] = ()
     theirs = None
@@ -198,8 +205,8 @@ def _on_same_images(
             "version %s, the champion, was measured on other images or labels; measuring it again", champion.version
         )
         stored = measure_again(client, champion, _validation(results, mine.digest))
-    before = read_number(champion.tags, MEAN_IOU)
-    if before is None or champion.tags.get(EVALUATION) == mine.digest:
+    before = read_number(champion.tags, VAL_MEAN_IOU)
+    if before is None or champion.tags.get(EVALUATION_DIGEST) == mine.digest:
         return mine, stored.ordered_as(mine), ()
     note = (
         f"Version {champion.version}, the champion, was registered by other validation images, labels or classes (mIoU "
@@ -222,7 +229,7 @@ def _time(policy: Register, results: Results, champion: ModelVersion | None) -> 
     """Times challenger and champion in turns on this machine, where the policy sets a limit; milliseconds by order."""
     if not policy.budget.needs_latency:
         return {}
-    store = _validation(results, results.evaluation["evaluation_digest"])
+    store = _validation(results, results.evaluation.evaluation_digest)
     with tempfile.TemporaryDirectory() as folder:
         models = [by_this_package(results.model_folder)]
         if champion is not None:
@@ -257,20 +264,20 @@ class _Figures(BaseModel):
 def _show(client: MlflowClient, version: ModelVersion, results: Results, entry: Entry) -> None:
     """Makes the version in MLflow's pages say what the ledger says."""
     shown = f"{entry.time_ms} {entry.action}"
-    if version.tags.get(SHOWN) == shown:
+    if version.tags.get(LEDGER_ENTRY) == shown:
         return
     name, number, figures = version.name, version.version, _Figures.of(entry)
     retry_busy(lambda: client.update_model_version(name, number, _describe(results, entry)))
     tags = {DECISION: KEPT if entry.action == KEPT else PROMOTED, REASONS: json.dumps(entry.reasons)}
     if (delta := figures.delta) is not None and entry.champion_before is not None:
-        tags["segpipe.compared_with"] = entry.champion_before.version
+        tags[COMPARED_WITH] = entry.champion_before.version
         if delta.value is not None:
-            tags["segpipe.delta"] = f"{delta.value:+.4f}"
+            tags[DELTA] = f"{delta.value:+.4f}"
         if delta.low is not None and delta.high is not None and figures.probability is not None:
-            tags["segpipe.delta_interval"] = f"{delta.low:+.4f} to {delta.high:+.4f}"
-            tags["segpipe.probability_better"] = f"{figures.probability:.4f}"
+            tags[DELTA_INTERVAL] = f"{delta.low:+.4f} to {delta.high:+.4f}"
+            tags[PROBABILITY_BETTER] = f"{figures.probability:.4f}"
     # Last: a version without this tag is shown again.
-    tags[SHOWN] = shown
+    tags[LEDGER_ENTRY] = shown
     for key, value in tags.items():
         retry_busy(lambda key=key, value=value: client.set_model_version_tag(name, number, key, value))  # type: ignore[misc]
 

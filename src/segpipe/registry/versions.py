@@ -1,6 +1,5 @@
 """What the registry holds of its versions: for lists, for one version, and to find the one that is meant."""
 
-import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,17 +11,31 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from segpipe.errors import TrackingError
-from segpipe.registry.champion import CHAMPION, DECISION, REASONS, find_champion, find_outside_change, identify
-from segpipe.registry.evaluations import EVALUATION, MEAN_IOU, WEIGHTS_BYTES
+from segpipe.documents import ModelDescription
+from segpipe.errors import StoreError, TrackingError
+from segpipe.places import MODEL_FILE
+from segpipe.registry.champion import CHAMPION, find_champion, find_outside_change, identify
 from segpipe.registry.ledger import Entry, Ledger, Sealed, read_ledger
+from segpipe.registry.measuring.trust import FILES
 from segpipe.registry.verdict import MEGABYTE
 from segpipe.tracking.client import search_newest_versions
 from segpipe.tracking.names import read_name
-from segpipe.tracking.run import WEIGHTS
-from segpipe.tracking.tags import number_in, read_number, read_texts
+from segpipe.tracking.tags import (
+    DECISION,
+    EVALUATION_DIGEST,
+    GIT_COMMIT,
+    GIT_DIRTY,
+    REASONS,
+    VAL_IOU_PREFIX,
+    VAL_MEAN_IOU,
+    VAL_MEAN_IOU_INTERVAL,
+    WEIGHTS_BYTES,
+    WEIGHTS_SHA256,
+    number_in,
+    read_number,
+    read_texts,
+)
 
-INTERVAL, IOU_PREFIX = "segpipe.val_mean_iou_interval", "segpipe.val_iou."
 UNDECIDED = "undecided"
 MAX_NUMBERS_SHOWN = 5
 MAX_DIGITS = 9  # of a version's number; more do not fit into MLflow's column
@@ -101,21 +114,21 @@ def summarize(version: ModelVersion, decided: Entry | None) -> dict[str, Any]:
     return {
         "version": str(version.version),
         "created": when(version.creation_timestamp),
-        "mean_iou": read_number(tags, MEAN_IOU),
+        "mean_iou": read_number(tags, VAL_MEAN_IOU),
         "low": low,
         "high": high,
         "decision": decided.action if decided else tags.get(DECISION, UNDECIDED),
-        "commit": tags.get("segpipe.git_commit"),
-        "is_dirty": tags.get("segpipe.git_dirty") == "true",
+        "commit": tags.get(GIT_COMMIT),
+        "is_dirty": tags.get(GIT_DIRTY) == "true",
         "size_mb": size_mb(version),
-        "weights_sha256": tags.get(WEIGHTS),
-        "evaluation_digest": tags.get(EVALUATION),
+        "weights_sha256": tags.get(WEIGHTS_SHA256),
+        "evaluation_digest": tags.get(EVALUATION_DIGEST),
     }
 
 
 def read_interval(version: ModelVersion) -> tuple[float | None, float | None]:
     """Gives the 95% interval of a version's validation mIoU; None twice where none is known."""
-    low, _, high = version.tags.get(INTERVAL, "").partition(" to ")
+    low, _, high = version.tags.get(VAL_MEAN_IOU_INTERVAL, "").partition(" to ")
     return number_in(low), number_in(high)
 
 
@@ -141,7 +154,9 @@ def describe_version(client: MlflowClient, version: ModelVersion) -> dict[str, A
         "run_id": version.run_id,
         "reasons": list(decided.reasons) if decided else read_texts(tags, REASONS),
         "iou": {
-            read_name(n.removeprefix(IOU_PREFIX)): number_in(v) for n, v in tags.items() if n.startswith(IOU_PREFIX)
+            read_name(n.removeprefix(VAL_IOU_PREFIX)): number_in(v)
+            for n, v in tags.items()
+            if n.startswith(VAL_IOU_PREFIX)
         },
         "tags": dict(sorted(tags.items())),
         "ledger": [tell_entry(sealed) for sealed in ledger.entries if sealed.entry.about == held],
@@ -162,13 +177,12 @@ def tell_entry(sealed: Sealed) -> dict[str, Any]:
     }
 
 
-def read_model_description(version: ModelVersion) -> dict[str, Any]:
-    """Downloads a version's `model.json`; empty where it was not registered by segpipe."""
+def fetch_description(version: ModelVersion) -> ModelDescription | None:
+    """Downloads a version's `model.json`; None where it was not registered by segpipe."""
     address = f"models:/{version.name}/{version.version}"
     with TemporaryDirectory() as folder:
         try:
-            found = mlflow.artifacts.download_artifacts(f"{address}/artifacts/model/model.json", dst_path=folder)
-            description = json.loads(Path(found).read_text(encoding="utf-8"))
-        except (MlflowException, OSError, ValueError):
-            return {}
-    return description if isinstance(description, dict) else {}
+            found = mlflow.artifacts.download_artifacts(f"{address}/{FILES / MODEL_FILE}", dst_path=folder)
+            return ModelDescription.read(Path(found), "take another version (`segpipe registry list`)")
+        except (MlflowException, OSError, StoreError):
+            return None

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from segpipe.metrics.parts.bootstrap import FEW_UNITS
 from segpipe.reports.page import write_page
 
-FEW_UNITS = 5
 AXES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 UNITS = {"group": ("group", "groups"), "block": ("block of consecutive images", "blocks of consecutive images")}
 

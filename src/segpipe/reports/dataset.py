@@ -9,6 +9,7 @@ from segpipe.classes import ClassTable
 from segpipe.data.building.decoding import Finding
 from segpipe.data.store import num_px_of_classes
 from segpipe.files import write_json
+from segpipe.places import REPORT_FILE
 from segpipe.reports.page import write_page
 from segpipe.reports.problems import problems_of, write_pictures
 
@@ -42,7 +43,7 @@ def write_dataset_report(
     splits.sort(key=lambda row: ("train", "val", "test").index(row["split"]))
     # What was left out is a warning to those who decide on a promotion.
     warnings = problems_of(findings, "warn", "skip")
-    write_json(folder / "report.json", {"splits": splits, "num_skipped": num_skipped, "warnings": warnings})
+    write_json(folder / REPORT_FILE, {"splits": splits, "num_skipped": num_skipped, "warnings": warnings})
     write_page(
         folder / "report.html",
         "dataset.html.j2",

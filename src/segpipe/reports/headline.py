@@ -11,8 +11,8 @@ from typing import Any
 
 from segpipe.files import write_json
 from segpipe.metrics.parts.scores import CHIEF, list_labels
+from segpipe.places import HEADLINE
 
-HEADLINE = Path("metrics.json")
 NUM_DIGITS = 4
 
 

@@ -4,7 +4,8 @@ from segpipe.config.class_weights import ClassWeights
 from segpipe.data.class_weights.class_weights import compute_class_weights
 from segpipe.data.store import TRAIN, num_px_of_classes, read_manifest
 from segpipe.files import write_json
-from segpipe.stages.stage import CLASS_WEIGHTS, DATASET, run_stage
+from segpipe.places import CLASS_WEIGHTS, DATASET
+from segpipe.stages.stage import run_stage
 
 
 def main(settings: ClassWeights) -> None:

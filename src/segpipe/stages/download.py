@@ -3,7 +3,6 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 from segpipe.addresses import redact
 from segpipe.choices import READERS
@@ -11,9 +10,11 @@ from segpipe.code import digest_of_code
 from segpipe.config.download import Download, SourceChoice, locate
 from segpipe.data.fetching.fetch import fetch, hash_files, source_name
 from segpipe.data.sources.source import Source
+from segpipe.documents import BroughtSource, SourceDescription
 from segpipe.errors import SourceError
 from segpipe.files import sha256_of_file, whole_folder, write_json
-from segpipe.stages.stage import DOWNLOADS, RAW, run_stage
+from segpipe.places import DOWNLOADS, RAW, SOURCE_FILE
+from segpipe.stages.stage import run_stage
 
 
 def main(settings: Download) -> None:
@@ -25,11 +26,12 @@ def main(settings: Download) -> None:
         sources = {name: _bring(locate(settings), output / name)}
         for joined_name, joined in settings.join.items():
             sources[joined_name] = _bring_pinned(joined_name, joined, output / joined_name)
-        description = {"name": name, **sources[name], "sources": sources, "sha256": hash_files(output)}
-        write_json(output / "source.json", description)
+        sha256 = hash_files(output)
+        description = SourceDescription(name=name, **vars(sources[name]), sources=sources, sha256=sha256)
+        write_json(output / SOURCE_FILE, description.to_json())
 
 
-def _bring(choice: SourceChoice, output: Path) -> dict[str, Any]:
+def _bring(choice: SourceChoice, output: Path) -> BroughtSource:
     """Fetches one source and looks at it as its reader does."""
     fetch(choice.source, choice.sha256, output, cache=DOWNLOADS, allow_http=choice.allow_http)
     try:
@@ -37,17 +39,17 @@ def _bring(choice: SourceChoice, output: Path) -> dict[str, Any]:
     except SourceError as error:
         # The user knows the source by its own name, not by the folder it was being copied to.
         raise SourceError(str(error).replace(str(output), redact(choice.source))) from error
-    return {
-        "format": choice.format,
-        "options": choice.options,
+    return BroughtSource(
+        format=choice.format,
+        options=choice.options,
         # So that `preprocess`, which reads by it too, need not depend on all readers.
-        "reader": digest_of_code([READERS.file_of(choice.format)]),
-        "licence": source.licence,
-        "classes": source.classes.to_json(),
-    }
+        reader=digest_of_code([READERS.file_of(choice.format)]),
+        licence=source.licence,
+        classes=source.classes,
+    )
 
 
-def _bring_pinned(name: str, choice: SourceChoice, output: Path) -> dict[str, Any]:
+def _bring_pinned(name: str, choice: SourceChoice, output: Path) -> BroughtSource:
     """Fetches a joined source, which DVC does not watch: so its content must be the one that was agreed on."""
     if choice.is_remote:  # an archive and a public set are verified while they are fetched
         return _bring(choice, output)

@@ -6,7 +6,6 @@ so where nobody does it can go, and DVC begins a new one. Here DVC's locks are t
 `dvc/rwlock.py`).
 """
 
-import configparser
 import contextlib
 import json
 import os
@@ -19,10 +18,11 @@ import psutil
 import zc.lockfile
 
 from segpipe.errors import StoreError
+from segpipe.project import DvcConfig
 
 TEMPORARY = Path(".dvc/tmp")
 RECORDS = (TEMPORARY / "rwlock", TEMPORARY / "exps/rwlock")  # of the stages, and of the experiments
-LOCK = TEMPORARY / "lock"
+PROCESS_LOCK = TEMPORARY / "lock"
 HARDLINK_SECONDS = 3
 CLOCK_SECONDS = 2  # a file's time and a process's may be so far apart
 
@@ -47,7 +47,10 @@ def repair_locks(root: Path = Path()) -> list[str]:
         if (worker := _find_worker(root)) is not None:
             raise StoreError(f"{record} {fault}, and DVC works here: {worker}; wait for its end, then `segpipe unlock`")
         use_hardlinks = _use_hardlinks(root)
-        with _hold(root / LOCK, record, use_hardlinks), _hold(record.with_suffix(".lock"), record, use_hardlinks):
+        with (
+            _hold(root / PROCESS_LOCK, record, use_hardlinks),
+            _hold(record.with_suffix(".lock"), record, use_hardlinks),
+        ):
             fault = _find_fault(record)  # now that nobody can write it
             if fault is not None:
                 record.unlink()
@@ -110,9 +113,7 @@ def _find_worker(root: Path) -> str | None:
 
 
 def _use_hardlinks(root: Path) -> bool:
-    config = configparser.RawConfigParser(strict=False)
-    config.read([root / ".dvc/config", root / ".dvc/config.local"], encoding="utf-8")
-    return config.getboolean("core", "hardlink_lock", fallback=False)
+    return DvcConfig(root).getboolean("core", "hardlink_lock", fallback=False)
 
 
 @contextlib.contextmanager

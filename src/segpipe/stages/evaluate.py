@@ -19,10 +19,11 @@ from segpipe.losses.cross_entropy import build_loss
 from segpipe.metrics import mean_iou
 from segpipe.metrics.parts.bootstrap import bundle, estimate_mean_iou
 from segpipe.metrics.parts.scores import evaluation_digest, list_evidence, score
+from segpipe.places import DATASET, EVALUATION, MODEL
 from segpipe.reports.evaluation import Picture, draw_confusion_matrix, draw_curves, write_evaluation_report
 from segpipe.reports.headline import write_headline
 from segpipe.reports.overlay import side_by_side
-from segpipe.stages.stage import DATASET, EVALUATION, MODEL, run_stage
+from segpipe.stages.stage import run_stage
 
 SPLITS = ("val", "test")
 

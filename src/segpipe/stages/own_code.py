@@ -9,14 +9,16 @@ from itertools import pairwise
 from pathlib import Path
 
 import segpipe
+from segpipe.places import STAGE_MODULES
 
 SOURCES = Path("src")
-PACKAGE = "segpipe.stages."
 
 
 def refuse_foreign_code() -> None:
     """Ends a process that was started as `python -m segpipe.stages.NAME` with code from outside `./src`."""
-    stage = next((name for flag, name in pairwise(sys.orig_argv) if flag == "-m" and name.startswith(PACKAGE)), None)
+    stage = next(
+        (name for flag, name in pairwise(sys.orig_argv) if flag == "-m" and name.startswith(STAGE_MODULES)), None
+    )
     if stage is None:
         return
     running, own = Path(segpipe.__path__[0]).resolve().parent, SOURCES.resolve()

@@ -3,7 +3,6 @@
 Imported by `segpipe.stages` before anything heavy, so it imports little itself.
 """
 
-import ctypes
 import json
 import os
 import signal
@@ -12,15 +11,10 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
+from segpipe.parent_death import die_with_parent
+from segpipe.places import STAGE_MODULES
+
 RWLOCK = Path(".dvc/tmp/rwlock")  # in the project's root, where DVC lets its stages work
-STAGES = "segpipe.stages."
-
-
-def die_with_parent() -> None:
-    """Asks the kernel for SIGTERM when the parent (DVC, a worker) ends, however it ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def begin_stage() -> None:
@@ -28,7 +22,7 @@ def begin_stage() -> None:
 
     Until the stage has its own handlers, SIGTERM and Ctrl-C end it at once and without a traceback.
     """
-    if not any(flag == "-m" and module.startswith(STAGES) for flag, module in pairwise(sys.orig_argv)):
+    if not any(flag == "-m" and module.startswith(STAGE_MODULES) for flag, module in pairwise(sys.orig_argv)):
         return
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a shell has switched it off
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,11 +1,8 @@
 """Checks every sample and writes the training-ready store."""
 
-import json
 import logging
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from segpipe.choices import READERS
 from segpipe.config.preprocess import Preprocess
@@ -13,55 +10,51 @@ from segpipe.data.building.build import Built, build_store
 from segpipe.data.sources.joining import join_sources
 from segpipe.data.sources.source import Source
 from segpipe.data.store import digest_of
-from segpipe.errors import MAX_PROBLEMS_SHOWN, DataError, StoreError
+from segpipe.documents import SourceDescription
+from segpipe.errors import MAX_PROBLEMS_SHOWN, DataError
 from segpipe.files import whole_folder
+from segpipe.places import DATASET, LAST_DATASET, PROBLEMS_PAGE, RAW, SOURCE_FILE
 from segpipe.reports.dataset import write_dataset_report
 from segpipe.reports.problems import write_check_report
-from segpipe.stages.stage import DATASET, LAST_DATASET, RAW, run_stage
-
-SOURCE = "source.json"  # what `download` has noted
-PROBLEMS = Path("pages/preprocess")  # why there is no data set
+from segpipe.stages.stage import run_stage
 
 log = logging.getLogger(__name__)
 
 
 def main(settings: Preprocess) -> None:
     """Writes `dataset/`: pixels, manifest, report; or a page that shows why the samples cannot be used."""
-    try:
-        description = json.loads((RAW / SOURCE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{RAW}: holds no source: {error}; run `dvc repro download`") from error
-    root = RAW / description["name"]
-    sha256 = {RAW / name: content for name, content in description["sha256"].items()}
+    description = SourceDescription.read(RAW / SOURCE_FILE, "run `dvc repro download`")
+    root = RAW / description.name
+    sha256 = {RAW / name: content for name, content in description.sha256.items()}
     source = join_sources(_read_sources(description), settings.classes, settings.ignore)
     with whole_folder(DATASET) as output:
         built = build_store(source, root, settings, output, sha256, LAST_DATASET)
-        _refuse_problems(built, source, description["name"])
+        _refuse_problems(built, source, description.name)
         # The later stages know the data set alone, and their runs say which files it was made from.
-        shutil.copyfile(RAW / SOURCE, output / SOURCE)
+        shutil.copyfile(RAW / SOURCE_FILE, output / SOURCE_FILE)
         digest = digest_of(built.manifest, source.classes)
         write_dataset_report(
             output, built.manifest, source.classes, digest, source.licence, built.findings, built.num_skipped
         )
-    shutil.rmtree(PROBLEMS, ignore_errors=True)
+    shutil.rmtree(PROBLEMS_PAGE, ignore_errors=True)
     _tell(built)
 
 
-def _read_sources(description: Mapping[str, Any]) -> dict[str, tuple[Path, Source]]:
+def _read_sources(description: SourceDescription) -> dict[str, tuple[Path, Source]]:
     """Reads the sources that `download` brought, the main one first and without a name."""
     sources = {}
-    for name, choice in description["sources"].items():
-        source: Source = READERS.call(choice["format"], choice["options"], root=RAW / name)
-        sources["" if name == description["name"] else name] = (RAW / name, source)
+    for name, choice in description.sources.items():
+        source: Source = READERS.call(choice.format, choice.options, root=RAW / name)
+        sources["" if name == description.name else name] = (RAW / name, source)
     return sources
 
 
 def _refuse_problems(built: Built, source: Source, name: str) -> None:
     """Ends the stage where something stands against a training, and leaves a page with pictures that shows it."""
     if problems := built.of_action("fail"):
-        with whole_folder(PROBLEMS) as output:
+        with whole_folder(PROBLEMS_PAGE) as output:
             write_check_report(output, name, built.findings, len(source.samples), len(built.manifest))
-        log.error("all that was found, with pictures: %s", PROBLEMS / "report.html")
+        log.error("all that was found, with pictures: %s", PROBLEMS_PAGE / "report.html")
         raise DataError(problems)
 
 

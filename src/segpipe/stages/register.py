@@ -4,11 +4,12 @@ import logging
 
 from segpipe.config.register import Register
 from segpipe.files import write_json
+from segpipe.places import CHECKPOINTS, DATASET, EVALUATION, MODEL, REGISTRATION
 from segpipe.registry.publish import publish, record_only
 from segpipe.registry.results import Results
 from segpipe.reports.headline import write_headline
-from segpipe.stages.stage import CHECKPOINTS, DATASET, EVALUATION, MODEL, REGISTRATION, run_stage
-from segpipe.tracking.place import current_experiment
+from segpipe.stages.stage import run_stage
+from segpipe.tracking.default_store import current_experiment
 from segpipe.tracking.recorded import forget_recorded
 
 log = logging.getLogger(__name__)

@@ -18,23 +18,11 @@ from segpipe.addresses import redact
 from segpipe.config.reading import load_section
 from segpipe.config.section import Section
 from segpipe.errors import SegpipeError, StoreError
+from segpipe.places import LOCKS
 from segpipe.terminal import printable
 
 S = TypeVar("S", bound=Section)
 
-BUILD = Path("build")
-RAW = BUILD / "raw"
-DATASET = BUILD / "dataset"
-CLASS_WEIGHTS = BUILD / "class_weights.json"
-MODEL = BUILD / "model"
-EVALUATION = BUILD / "evaluation"
-REGISTRATION = BUILD / "registration.json"
-CHECKPOINTS = Path("checkpoints")
-TRAINING = "training.json"  # says in a folder of checkpoints which training they are of
-CACHE = Path(".cache")  # what makes the next run cheaper, and is missed by nobody
-DOWNLOADS = CACHE / "downloads"
-LAST_DATASET = CACHE / "dataset"
-LOCKS = Path(".locks")
 LOCK_SECONDS = 1.0  # longer than `segpipe clean` holds one to see whether it is free
 
 EXIT_BAD_INPUT = 1
@@ -113,7 +101,7 @@ def run_stage(work: Callable[[S], None], section: type[S], output: Path) -> None
     """Runs a stage as the process's whole work, and exits.
 
     Args:
-        work: gets its section of `params.yaml`, and reads its inputs from the folders named above.
+        work: gets its section of `params.yaml`, and reads its inputs from the folders of `segpipe.places`.
         section: the section's class.
         output: what it writes; another process that writes the same makes this one end with a message.
     """

@@ -24,14 +24,15 @@ from segpipe.errors import StoreError
 from segpipe.files import sha256_of_file, whole_folder, write_json
 from segpipe.inference.device import choose_device, describe_environment, keep_freed_memory, make_repeatable
 from segpipe.inference.network import MODEL_DESCRIPTION, MODEL_WEIGHTS
-from segpipe.stages.stage import CHECKPOINTS, CLASS_WEIGHTS, DATASET, MODEL, TRAINING, run_stage
+from segpipe.places import CHECKPOINTS, CLASS_WEIGHTS, DATASET, MODEL, TRAINING_FILE
+from segpipe.stages.stage import run_stage
 from segpipe.tracking.history import write_history
 from segpipe.tracking.journal import Journal
 from segpipe.tracking.lineage import environment_tags, lineage_files, lineage_tags
 from segpipe.tracking.recorded import dvc_digest, forget, forget_recorded, is_recorded
 from segpipe.tracking.registered import PINNED_WEIGHTS, fetch_address
-from segpipe.tracking.run import WEIGHTS as WEIGHTS_TAG
 from segpipe.tracking.run import Description, track
+from segpipe.tracking.tags import WEIGHTS_SHA256
 from segpipe.training.loop import BEST_WEIGHTS, Fit, Interrupted, MetricSink, fit
 from segpipe.training.objective import make_objective
 from segpipe.training.rehearsal import rehearse
@@ -62,7 +63,7 @@ def main(settings: Train) -> None:
     description = _describe(settings, store, weighting, initial, describe_environment(device))
     folder = CHECKPOINTS / description["signature"]
     journal = _begin_journal(folder)
-    write_json(folder / TRAINING, description)
+    write_json(folder / TRAINING_FILE, description)
 
     def work(sink: MetricSink) -> Progress:
         job = Fit(module, objective, loader, val_store, settings, folder, sink, lambda: bool(signals))
@@ -73,7 +74,7 @@ def main(settings: Train) -> None:
         with track(journal, _run_description(description), end_tags, store.classes) as sink:
             progress = work(sink)
             journal.complete(progress.history)
-            end_tags[WEIGHTS_TAG] = sha256_of_file(folder / BEST_WEIGHTS)
+            end_tags[WEIGHTS_SHA256] = sha256_of_file(folder / BEST_WEIGHTS)
             _write_model(folder, description, progress)
     except Interrupted:
         sys.exit(128 + signals[0])

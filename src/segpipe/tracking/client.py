@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from segpipe.addresses import split_login
 from segpipe.errors import TrackingError
-from segpipe.tracking.place import default_store
+from segpipe.tracking.default_store import default_store
 
 PING_SECONDS = 5
 PAGE_SIZE = 10_000

@@ -10,8 +10,8 @@ import pandas as pd
 
 from segpipe.tracking.journal import Entry
 
-FOLDER = "history"
-SPLITS = ("train", "val")
+HISTORY = "history"
+MEASURED_SPLITS = ("train", "val")
 
 
 def write_history(model_folder: Path, rows: Sequence[dict[str, float]]) -> None:
@@ -21,14 +21,14 @@ def write_history(model_folder: Path, rows: Sequence[dict[str, float]]) -> None:
         model_folder: takes the folder `history`.
         rows: the metrics of each epoch as the engine names them: `epoch`, `train_loss`, `val_loss`, ...
     """
-    (model_folder / FOLDER).mkdir()
-    for split in SPLITS:
+    (model_folder / HISTORY).mkdir()
+    for split in MEASURED_SPLITS:
         mine = [
             {name.removeprefix(f"{split}_"): value for name, value in row.items() if _belongs(name, split)}
             for row in rows
             if f"{split}_loss" in row
         ]
-        pd.DataFrame(mine).to_csv(model_folder / FOLDER / f"{split}.csv", index=False)
+        pd.DataFrame(mine).to_csv(model_folder / HISTORY / f"{split}.csv", index=False)
 
 
 def _belongs(name: str, split: str) -> bool:
@@ -38,10 +38,10 @@ def _belongs(name: str, split: str) -> bool:
 def read_history(model_folder: Path) -> list[Entry]:
     """Gives one entry an epoch, with all its metrics; times and speeds are not known and the file's time stands in."""
     metrics: dict[int, dict[str, float]] = {}
-    for split in SPLITS:
-        for row in pd.read_csv(model_folder / FOLDER / f"{split}.csv").to_dict(orient="records"):
+    for split in MEASURED_SPLITS:
+        for row in pd.read_csv(model_folder / HISTORY / f"{split}.csv").to_dict(orient="records"):
             of_epoch = metrics.setdefault(int(row.pop("epoch")), {})
             for name, value in row.items():
                 of_epoch[str(name) if name == "learning_rate" else f"{split}_{name}"] = float(value)
-    written_ms = int((model_folder / FOLDER / "train.csv").stat().st_mtime * 1000)
+    written_ms = int((model_folder / HISTORY / "train.csv").stat().st_mtime * 1000)
     return [Entry(epoch, written_ms, values) for epoch, values in sorted(metrics.items())]

@@ -28,8 +28,8 @@ from segpipe.files import whole_file
 
 log = logging.getLogger(__name__)
 
-JOURNAL, DAMAGED, IMAGES = "journal.jsonl", "journal.damaged", "overlays"
-ATTEMPT = "attempt"  # the file that names the attempt when the journal is lost
+JOURNAL, DAMAGED_JOURNAL, EPOCH_PICTURES = "journal.jsonl", "journal.damaged", "overlays"
+ATTEMPT_FILE = "attempt"  # the file that names the attempt when the journal is lost
 CHECK, CHECK_CHARS = "check", 16
 
 
@@ -93,10 +93,12 @@ class Journal:
         if path.exists() and not is_new_attempt:
             if self._rows():
                 return
-            path.replace(self.folder / DAMAGED)
-            log.warning("%s is damaged: no line of it can be read. It is not used; it is kept as %s", path, DAMAGED)
+            path.replace(self.folder / DAMAGED_JOURNAL)
+            log.warning(
+                "%s is damaged: no line of it can be read. It is not used; it is kept as %s", path, DAMAGED_JOURNAL
+            )
             attempt = self._read_attempt() or attempt
-        with whole_file(self.folder / ATTEMPT) as temporary:
+        with whole_file(self.folder / ATTEMPT_FILE) as temporary:
             temporary.write_text(f"{attempt}\n", encoding="ascii")
         with whole_file(path) as temporary:
             temporary.write_bytes(_to_line({"attempt": attempt}))
@@ -122,7 +124,7 @@ class Journal:
 
     def log_image(self, name: str, image: npt.NDArray[np.uint8], epoch: int) -> None:
         """Saves and notes a picture, (height, width, 3) uint8 RGB."""
-        file = f"{IMAGES}/{name}-{epoch:04d}.png"
+        file = f"{EPOCH_PICTURES}/{name}-{epoch:04d}.png"
         with whole_file(self.folder / file) as temporary:
             Image.fromarray(image).save(temporary, format="PNG")
         self._append({"epoch": epoch, "time_ms": time.time_ns() // 1_000_000, "image": file, "name": name})
@@ -159,7 +161,7 @@ class Journal:
 
     def _read_attempt(self) -> str | None:
         with contextlib.suppress(OSError, ValueError):
-            attempt = (self.folder / ATTEMPT).read_text(encoding="ascii").strip()
+            attempt = (self.folder / ATTEMPT_FILE).read_text(encoding="ascii").strip()
             return attempt if re.fullmatch(r"[0-9a-f]{32}", attempt) else None
         return None
 

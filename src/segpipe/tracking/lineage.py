@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,16 +19,30 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from segpipe.addresses import redact
-from segpipe.errors import TrackingError
-from segpipe.tracking.place import current_experiment
+from segpipe.data.store import MANIFEST
+from segpipe.errors import CommandError
+from segpipe.places import (
+    DATASET,
+    LOCK_FILE,
+    PARAMS_FILE,
+    RECIPES,
+    REPORT_FILE,
+    RESULT_FILES,
+    SOURCE_FILE,
+)
+from segpipe.project import ask_git, git_bytes, git_bytes_up_to, list_git
+from segpipe.tracking.default_store import current_experiment
+from segpipe.tracking.tags import (
+    DVC_LOCK_SHA256,
+    DVC_PREFIX,
+    ENVIRONMENT_PREFIX,
+    EXPERIMENT,
+    GIT_COMMIT,
+    GIT_DIRTY,
+    RECIPE,
+)
 
-COMMIT, DIRTY, RECIPE = "segpipe.git_commit", "segpipe.git_dirty", "segpipe.recipe"
-EXPERIMENT = "segpipe.experiment"
-DVC_LOCK_SHA256, DVC_PREFIX = "segpipe.dvc_lock_sha256", "segpipe.dvc."
 PATCH, NO_PATCH = "uncommitted.patch", "uncommitted.txt"
-SOURCE, MANIFEST = "source.json", "manifest.parquet"
-PARAMS, LOCK = "params.yaml", "dvc.lock"
-RESULTS = (LOCK, "metrics.json")  # what stages write that have run, and Git holds
 
 # What `git apply` passes over, because it stands before the first file.
 REDACTED = (
@@ -39,12 +52,12 @@ REDACTED = (
 
 MAX_TAG_CHARS = 5000
 MAX_PATCH_BYTES = 10_000_000
-NUM_NAMES_SHOWN = 1000
+NUM_CHANGES_SHOWN = 1000
 # The stages whose outs the training reads, and the last one, which tells what this clone's registry decided.
 DATA_STAGES, LAST_STAGE = ("download", "preprocess", "class_weights"), "register"
-WITHOUT_RESULTS = (".", *(f":!{name}" for name in RESULTS))
+WITHOUT_RESULTS = (".", *(f":!{name}" for name in RESULT_FILES))
 # An untracked file here is imported, chosen by name, or names data.
-DECISIVE_PLACES = ("src", "recipes", "*.dvc")
+DECISIVE_PLACES = ("src", RECIPES.name, "*.dvc")
 
 
 def lineage_tags(root: Path = Path()) -> dict[str, str]:
@@ -57,15 +70,15 @@ def lineage_tags(root: Path = Path()) -> dict[str, str]:
     """
     experiment = current_experiment()
     tags = {EXPERIMENT: experiment} if experiment else {}
-    if commit := _git_text(root, "rev-parse", "HEAD"):
+    if commit := ask_git(root, "rev-parse", "HEAD"):
         changes = _find_changes(root)
-        tags[COMMIT] = commit
-        tags[DIRTY] = str(changes.is_dirty).lower()
+        tags[GIT_COMMIT] = commit
+        tags[GIT_DIRTY] = str(changes.is_dirty).lower()
         if changes.recipe:
             tags[RECIPE] = changes.recipe
     for pointer in _find_pointers(root):
         tags |= _hashes_of_outs(read_yaml(root / pointer))
-    stages = read_yaml(root / LOCK).get("stages")
+    stages = read_yaml(root / LOCK_FILE).get("stages")
     if isinstance(stages, dict):
         for stage in DATA_STAGES:
             tags |= _hashes_of_outs(stages.get(stage))
@@ -81,8 +94,8 @@ def lineage_files(root: Path = Path()) -> dict[str, bytes]:
     patch of more than 10 MB is not kept, and `uncommitted.txt` says so. What is not there is left out, and so are the
     secrets of addresses, in a patch too.
     """
-    written = {name: root / name for name in (PARAMS, LOCK, *_find_pointers(root))}
-    made = {name: root / "build/dataset" / name for name in (SOURCE, MANIFEST, "report.json")}
+    written = {name: root / name for name in (PARAMS_FILE.name, LOCK_FILE.name, *_find_pointers(root))}
+    made = {name: root / DATASET / name for name in (SOURCE_FILE, MANIFEST, REPORT_FILE)}
     files = {name: path.read_bytes() for name, path in (written | made).items() if path.is_file()}
     files |= {name: _redact_bytes(files[name]) for name in written.keys() & files.keys()}
     changes = _find_changes(root)
@@ -91,11 +104,11 @@ def lineage_files(root: Path = Path()) -> dict[str, bytes]:
             patch = _make_patch(root, changes.untracked)
             shown = _redact_bytes(patch)
             files[PATCH] = shown if shown == patch else REDACTED + shown
-        except TrackingError as error:
+        except CommandError as error:
             names = sorted([*changes.tracked, *changes.untracked])
-            more = [f"and {len(names) - NUM_NAMES_SHOWN} more"] if len(names) > NUM_NAMES_SHOWN else []
+            more = [f"and {len(names) - NUM_CHANGES_SHOWN} more"] if len(names) > NUM_CHANGES_SHOWN else []
             head = f"The changes that were not committed are not kept: {error}. They are in"
-            files[NO_PATCH] = "\n".join([head, *names[:NUM_NAMES_SHOWN], *more, ""]).encode()
+            files[NO_PATCH] = "\n".join([head, *names[:NUM_CHANGES_SHOWN], *more, ""]).encode()
     return files
 
 
@@ -106,7 +119,7 @@ def _redact_bytes(content: bytes) -> bytes:
 
 def environment_tags(environment: Mapping[str, str]) -> dict[str, str]:
     """Gives what the weights' bits depend on as tags."""
-    return {f"segpipe.environment.{name}": value for name, value in environment.items()}
+    return {f"{ENVIRONMENT_PREFIX}{name}": value for name, value in environment.items()}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -123,7 +136,7 @@ class _Changes:
     """How a working tree differs from its commit.
 
     Attributes:
-        tracked: changed, added and removed files; without `RESULTS`, which change with each stage that has run, and
+        tracked: changed, added and removed files; without `RESULT_FILES`, which each stage that has run changes, and
             without a `params.yaml` that is a recipe.
         untracked: new files that could decide a result.
         recipe: the recipe that stands in `params.yaml`, if it is not the commit's own.
@@ -139,18 +152,18 @@ class _Changes:
 
 
 def _find_changes(root: Path) -> _Changes:
-    tracked = _git_names(root, "diff", "--name-only", "--no-renames", "--relative", "HEAD", "--", *WITHOUT_RESULTS)
-    untracked = _git_names(root, "ls-files", "--others", "--exclude-standard", "--", *DECISIVE_PLACES)
-    recipe = _find_recipe(root) if PARAMS in tracked else None
+    tracked = list_git(root, "diff", "--name-only", "--no-renames", "--relative", "HEAD", "--", *WITHOUT_RESULTS)
+    untracked = list_git(root, "ls-files", "--others", "--exclude-standard", "--", *DECISIVE_PLACES)
+    recipe = _find_recipe(root) if PARAMS_FILE.name in tracked else None
     if recipe:
-        tracked = tuple(name for name in tracked if name != PARAMS)
+        tracked = tuple(name for name in tracked if name != PARAMS_FILE.name)
     return _Changes(tracked, untracked, recipe)
 
 
 def _find_recipe(root: Path) -> str | None:
     """Gives the name of the commit's recipe that `params.yaml` is equal to."""
-    blob = _git_text(root, "hash-object", PARAMS)
-    for line in _git_names(root, "ls-tree", "HEAD", "recipes/"):
+    blob = ask_git(root, "hash-object", PARAMS_FILE.name)
+    for line in list_git(root, "ls-tree", "HEAD", f"{RECIPES}/"):
         described, _, path = line.partition("\t")
         if blob and described.split()[-1] == blob and path.endswith(".yaml"):
             return Path(path).stem
@@ -159,7 +172,7 @@ def _find_recipe(root: Path) -> str | None:
 
 def _find_pointers(root: Path) -> tuple[str, ...]:
     """Gives DVC's pointer files, below a folder that is no git repository only those at its top."""
-    listed = _git_names(root, "ls-files", "--cached", "--others", "--exclude-standard", "--", "*.dvc")
+    listed = list_git(root, "ls-files", "--cached", "--others", "--exclude-standard", "--", "*.dvc")
     found = listed or tuple(path.name for path in root.glob("*.dvc"))
     return tuple(sorted({name for name in found if (root / name).is_file()}))
 
@@ -168,53 +181,29 @@ def _make_patch(root: Path, untracked: tuple[str, ...]) -> bytes:
     """Gives the difference to the commit, new files included.
 
     Raises:
-        TrackingError: it is longer than is kept, or git fails.
+        CommandError: it is longer than is kept, or git fails.
     """
-    git = ["git", "-C", str(root)]
     with tempfile.TemporaryDirectory() as folder:
         # In an index of its own the new files can be announced, and the user's index stays as it is.
         index = Path(folder) / "index"
         with contextlib.suppress(FileNotFoundError):
-            shutil.copyfile(root / _git_text(root, "rev-parse", "--git-path", "index"), index)
-        variables = {**os.environ, "GIT_INDEX_FILE": str(index)}
+            shutil.copyfile(root / ask_git(root, "rev-parse", "--git-path", "index"), index)
+        variables = {"GIT_INDEX_FILE": str(index)}
         if untracked:
-            announce = [*git, "--literal-pathspecs", "add", "--intent-to-add"]
-            announce += ["--pathspec-from-file=-", "--pathspec-file-nul"]
-            names = "\0".join(untracked).encode()
-            done = subprocess.run(announce, input=names, env=variables, capture_output=True)
-            if done.returncode != 0:
-                raise TrackingError(f"git add: {os.fsdecode(done.stderr).strip()}")
+            announce = [
+                "--literal-pathspecs",
+                "add",
+                "--intent-to-add",
+                "--pathspec-from-file=-",
+                "--pathspec-file-nul",
+            ]
+            names = b"\0".join(os.fsencode(name) for name in untracked)
+            git_bytes(root, *announce, stdin=names, variables=variables)
         # Spelt out: a user's git may be set to colours, other prefixes or programs of his own.
         options = ["--binary", "--no-renames", "--no-color", "--no-ext-diff", "--no-textconv"]
         options += ["--src-prefix=a/", "--dst-prefix=b/"]
-        diff = [*git, "diff", *options, "HEAD", "--", *WITHOUT_RESULTS]
-        with subprocess.Popen(diff, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-            assert process.stdout is not None
-            patch = process.stdout.read(MAX_PATCH_BYTES + 1)
-            if len(patch) > MAX_PATCH_BYTES:
-                process.kill()
-                raise TrackingError(f"the patch has more than {MAX_PATCH_BYTES:,} bytes")
-            if process.wait() != 0:
-                raise TrackingError(f"git diff ended with exit code {process.returncode}")
-    return patch
-
-
-def _git_names(root: Path, command: str, *arguments: str) -> tuple[str, ...]:
-    """Gives what a command of git lists; nothing where git fails or there is none."""
-    return tuple(name for name in _git(root, command, "-z", *arguments).split("\0") if name)
-
-
-def _git_text(root: Path, *arguments: str) -> str:
-    return _git(root, *arguments).strip()
-
-
-def _git(root: Path, *arguments: str) -> str:
-    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return os.fsdecode(done.stdout)
+        diff = ["diff", *options, "HEAD", "--", *WITHOUT_RESULTS]
+        return git_bytes_up_to(MAX_PATCH_BYTES, root, *diff, variables=variables)
 
 
 def _hashes_of_outs(entry: Any) -> dict[str, str]:

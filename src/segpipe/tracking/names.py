@@ -8,7 +8,7 @@ import hashlib
 import posixpath
 import re
 
-MARK = "--"
+ESCAPE_MARK = "--"
 MAX_CHARS = 160  # MLflow's limit is 250, for a picture's file 255 bytes with what it adds
 
 
@@ -29,17 +29,17 @@ def picture_name(name: str) -> str:
 def _one_to_one(name: str, script: re.RegexFlag) -> str:
     is_taken = re.fullmatch(r"[\w.\-/ ]+", name, script) is not None
     is_own_path = posixpath.normpath(name) == name and not name.startswith(("/", "..")) and name != "."
-    if is_taken and is_own_path and MARK not in name:
+    if is_taken and is_own_path and ESCAPE_MARK not in name:
         taken = name
     else:
         # No character of the mark is left as it is, so nothing else can read like this.
-        taken = re.sub(r"[^\w ]", lambda found: f"{MARK}{ord(found.group()):x}-", name, flags=script)
+        taken = re.sub(r"[^\w ]", lambda found: f"{ESCAPE_MARK}{ord(found.group()):x}-", name, flags=script)
     if len(taken) <= MAX_CHARS:
         return taken
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-    return f"{taken[: MAX_CHARS - len(digest) - len(MARK) - 1]}{MARK}x{digest}"
+    return f"{taken[: MAX_CHARS - len(digest) - len(ESCAPE_MARK) - 1]}{ESCAPE_MARK}x{digest}"
 
 
 def read_name(taken: str) -> str:
     """Gives the name that `metric_name` was given; of one that was too long, the beginning as it stands."""
-    return re.sub(rf"{MARK}([0-9a-f]+)-", lambda found: chr(int(found.group(1), 16)), taken)
+    return re.sub(rf"{ESCAPE_MARK}([0-9a-f]+)-", lambda found: chr(int(found.group(1), 16)), taken)

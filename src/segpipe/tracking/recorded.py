@@ -9,8 +9,9 @@ import json
 import logging
 from pathlib import Path
 
+from segpipe.places import LOCK_FILE
 from segpipe.tracking.journal import JOURNAL, Journal
-from segpipe.tracking.lineage import LOCK, read_yaml
+from segpipe.tracking.lineage import read_yaml
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def is_recorded(folder: Path, root: Path = Path()) -> bool:
         root: holds `dvc.lock`.
     """
     digest = Journal(folder).result
-    stages = read_yaml(root / LOCK).get("stages")
+    stages = read_yaml(root / LOCK_FILE).get("stages")
     if digest is None or not isinstance(stages, dict):
         return False
     outs = [out for entry in stages.values() if isinstance(entry, dict) for out in entry.get("outs") or []]

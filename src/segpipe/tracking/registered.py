@@ -7,6 +7,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from segpipe.errors import TrackingError
+from segpipe.places import MODEL_FILE
 from segpipe.tracking.client import connect
 
 # A rebuild gives the training `VERSION:FOLDER`, the version that its address named at the time, already downloaded.
@@ -31,7 +32,7 @@ def fetch_version(model_name: str, version: str, output: Path) -> Path:
         folder = Path(mlflow.artifacts.download_artifacts(f"models:/{model_name}/{version}", dst_path=str(output)))
     except (MlflowException, OSError) as error:
         raise TrackingError(f"version {version} of {model_name!r} cannot be downloaded: {error}") from error
-    description = next(folder.rglob("model.json"), None)
+    description = next(folder.rglob(MODEL_FILE), None)
     if description is None:
         mend = "take another version (`segpipe registry list`)"
         raise TrackingError(f"version {version} of {model_name!r} was not registered by segpipe; {mend}")

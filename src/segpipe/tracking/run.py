@@ -26,10 +26,10 @@ from segpipe.classes import ClassTable
 from segpipe.errors import TrackingError
 from segpipe.reports.overlay import side_by_side
 from segpipe.tracking.client import connect
+from segpipe.tracking.default_store import artifact_location
 from segpipe.tracking.journal import Entry, Journal
 from segpipe.tracking.names import metric_name, picture_name
-from segpipe.tracking.place import artifact_location
-from segpipe.tracking.tags import read_number
+from segpipe.tracking.tags import ATTEMPT, CREATED_MS, DVC_LOCK_SHA256, DVC_PREFIX, SIGNATURE, read_number
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +37,9 @@ Pixels = npt.NDArray[np.uint8]
 
 PREVIEW_PX = 256
 
-ATTEMPT, SIGNATURE, WEIGHTS = "segpipe.attempt", "segpipe.signature", "segpipe.weights_sha256"
-CREATED = "segpipe.created_ms"
 GHOST_SECONDS = 600
-LINEAGE = "lineage"  # the folder of a run's files that says where it came from
+# Folders of a run's files: where it came from, and what `evaluate` wrote
+LINEAGE, RUN_EVALUATION = "lineage", "evaluation"
 SYSTEM_METRICS_SECONDS = 10
 CLOSE_SECONDS = 60
 MARKER_METRIC = "train_loss"
@@ -113,7 +112,7 @@ def remove_ghosts(client: MlflowClient, run_id: str) -> None:
         return
     young_ms = time.time() * 1000 - GHOST_SECONDS * 1000
     for ghost in client.search_runs([run.info.experiment_id], f"tags.`{ATTEMPT}` = '{attempt}'"):
-        if ghost.info.run_id != run_id and (read_number(ghost.data.tags, CREATED) or 0) < young_ms:
+        if ghost.info.run_id != run_id and (read_number(ghost.data.tags, CREATED_MS) or 0) < young_ms:
             client.set_terminated(ghost.info.run_id, "KILLED")
             client.delete_tag(ghost.info.run_id, ATTEMPT)  # or it might be found again in the bin
             client.delete_run(ghost.info.run_id)
@@ -136,13 +135,14 @@ def _create_run(client: MlflowClient, description: Description, attempt: str, st
     else:
         place = artifact_location(client.tracking_uri, description.experiment)
         experiment_id = client.create_experiment(description.experiment, place)
-    now = {CREATED: str(time.time_ns() // 1_000_000)}  # a run's own start is that of the training
+    now = {CREATED_MS: str(time.time_ns() // 1_000_000)}  # a run's own start is that of the training
     tags = {**description.tags, **now, SIGNATURE: description.signature, ATTEMPT: attempt}
     run = client.create_run(experiment_id, start_time=start_ms, tags=tags, run_name=_run_name(description))
     run_id = str(run.info.run_id)
     params = [Param(name, value) for name, value in flatten(description.params).items()]
     client.log_batch(run_id, params=params)
-    source = CodeDatasetSource(tags={name: value for name, value in description.tags.items() if "dvc" in name})
+    told_by_dvc = {n: v for n, v in description.tags.items() if n.startswith((DVC_PREFIX, DVC_LOCK_SHA256))}
+    source = CodeDatasetSource(tags=told_by_dvc)
     data = MetaDataset(source, name=description.dataset_name, digest=description.dataset_digest)
     tagged = DatasetInput(data._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])
     client.log_inputs(run_id, [tagged])

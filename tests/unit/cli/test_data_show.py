@@ -17,8 +17,8 @@ from segpipe.config.augment import Augment
 from segpipe.data.loading.loader import TrainLoader
 from segpipe.data.store import Store
 from segpipe.errors import ConfigError, StoreError
+from segpipe.places import AUGMENTATIONS_PICTURE, DATASET
 from segpipe.reports.pictures import GAP_PX, LINE_PX
-from segpipe.stages.stage import DATASET
 
 ROOT = Path(__file__).parents[3]
 AUGMENT = {
@@ -81,7 +81,7 @@ def test_the_picture_shows_what_training_will_see(
 def test_another_parameter_file_and_the_default_output(store: Store) -> None:
     _write_params({"crop": [24, 40], "scale": [1.0, 1.0]}, "recipe.yaml")
     _show("--params", "recipe.yaml", "--count", "1", "--epochs", "1")
-    assert data_show.PICTURE.is_file()
+    assert AUGMENTATIONS_PICTURE.is_file()
 
 
 def test_no_more_rows_than_samples(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,7 +93,7 @@ def test_what_the_library_does_not_know_is_said(store: Store) -> None:
     _write_params(AUGMENT | {"transforms": [{"name": "albumentations", "options": {"transform": "Blurr"}}]})
     with pytest.raises(ConfigError, match="did you mean 'Blur'"):
         _show()
-    assert not data_show.PICTURE.exists()
+    assert not AUGMENTATIONS_PICTURE.exists()
 
 
 def test_without_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ import pytest
 from filelock import FileLock
 
 import pipelines
-from pipelines.errors import CommandError, PipelineError
+from pipelines.errors import PipelineError
+from segpipe.errors import CommandError
 from segpipe.project import is_published
 
 SOURCES = Path(pipelines.__file__).parent
@@ -334,7 +335,7 @@ def test_without_a_server_runs_go_to_the_users_own_store(
 def test_a_second_retraining_waits_for_the_first(
     workspace: ModuleType, here: "object", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workspace, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(workspace, "RETRAIN_POLL_SECONDS", 0.05)
     events: list[str] = []
     is_told = threading.Event()
 

@@ -15,9 +15,6 @@ from mlflow.tracking import MlflowClient
 
 from segpipe.registry.ledger import (
     BEGINNING,
-    DIGEST,
-    ENTRY,
-    HEAD,
     Entry,
     Held,
     Ledger,
@@ -26,6 +23,7 @@ from segpipe.registry.ledger import (
     mark_applied,
     read_ledger,
 )
+from segpipe.tracking.tags import DIGEST, ENTRY, HEAD
 
 NAME, LEDGER = "boxes", "boxes.ledger"
 

@@ -17,7 +17,8 @@ from mlflow.tracking import MlflowClient
 
 from segpipe.errors import TrackingError
 from segpipe.registry import lock
-from segpipe.registry.lock import HOLDER, Lease, hold_lock
+from segpipe.registry.lock import Lease, hold_lock
+from segpipe.tracking.tags import HOLDER
 
 NAME, LOCK = "boxes", "boxes.lock"
 GHOST = "ghost@machine 0123"
@@ -138,7 +139,7 @@ def test_who_removes_what_was_left_behind_may_be_killed_too(
 
 
 def test_waiting_ends_with_a_message(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(lock, "LOCK_WAIT_SECONDS", 0.3)
     client.create_registered_model(LOCK, {HOLDER: GHOST})
     message = f"registered model '{LOCK}' is held by {GHOST}; delete it if that process has ended"
     with pytest.raises(TrackingError, match=message), hold_lock(client, NAME):

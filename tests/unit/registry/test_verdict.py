@@ -18,19 +18,21 @@ import pytest
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
+from segpipe.classes import ClassTable
 from segpipe.config.register import Register
+from segpipe.data.store import MANIFEST
+from segpipe.documents import BuiltModel, EvaluationDescription, ModelDescription, NamedDataset, UsedParams
 from segpipe.errors import Problem
 from segpipe.metrics.parts.scores import score
 from segpipe.registry import verdict
 from segpipe.registry.champion import CHAMPION, find_champion, pin, promote, roll_back, unpin
-from segpipe.registry.evaluations import EVALUATION, MEAN_IOU, WEIGHTS_BYTES
 from segpipe.registry.ledger import Entry, read_ledger
 from segpipe.registry.lock import describe_self
 from segpipe.registry.results import Results
 from segpipe.registry.verdict import Verdict, ensure_decision
 from segpipe.tracking.client import connect
-from segpipe.tracking.lineage import MANIFEST
-from segpipe.tracking.run import LINEAGE, WEIGHTS
+from segpipe.tracking.run import LINEAGE
+from segpipe.tracking.tags import EVALUATION_DIGEST, VAL_MEAN_IOU, WEIGHTS_BYTES, WEIGHTS_SHA256
 
 DIGEST = "d" * 32
 NUM_IMAGES = 6
@@ -50,6 +52,20 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
         client.create_experiment("scores", str(folder / "artifacts"))
         yield client
     mlflow.set_tracking_uri(None)
+
+
+def _model(names: Sequence[str]) -> ModelDescription:
+    return ModelDescription(
+        signature="",
+        experiment="any",
+        model=BuiltModel("any", {}),
+        classes=ClassTable(tuple(names), tuple((index, 0, 0) for index in range(len(names)))),
+        dataset=NamedDataset("dataset", ""),
+        params=UsedParams({}, {}),
+        environment={},
+        best_epoch=1,
+        weights_sha256="",
+    )
 
 
 class Registry:
@@ -85,9 +101,9 @@ class Registry:
         run_id = self.client.create_run(experiment.experiment_id).info.run_id
         self.client.log_artifact(run_id, str(folder / "per_image.parquet"), "evaluation")
         tags = {
-            WEIGHTS: f"weights {number}",
-            EVALUATION: DIGEST,
-            MEAN_IOU: repr(scores["mean_iou"]),
+            WEIGHTS_SHA256: f"weights {number}",
+            EVALUATION_DIGEST: DIGEST,
+            VAL_MEAN_IOU: repr(scores["mean_iou"]),
             WEIGHTS_BYTES: "2e6",
         }
         version = self.client.create_model_version(
@@ -97,9 +113,9 @@ class Registry:
             dataset_folder=folder,
             model_folder=folder,
             evaluation_folder=folder,
-            model={"classes": {"names": list(names)}},
+            model=_model(names),
             metrics={"val": scores, "test": scores},
-            evaluation={"evaluation_digest": DIGEST},
+            evaluation=EvaluationDescription(weights_sha256="", class_table="", evaluation_digest=DIGEST),
             problems=(),
         )
         return version
@@ -254,7 +270,7 @@ def test_images_that_the_champion_was_trained_on_do_not_count(registry: Registry
     champion, challenger = registry.train((100, 100, 60, 60, 60, 60)), registry.train(flat(80))
     registry.decide(champion)
     client, run_id = registry.client, champion.run_id
-    client.set_model_version_tag(registry.name, str(champion.version), EVALUATION, "e" * 32)
+    client.set_model_version_tag(registry.name, str(champion.version), EVALUATION_DIGEST, "e" * 32)
     scores = registry.results["1"].evaluation_folder / "per_image.parquet"
     client.log_artifact(run_id, str(scores), f"evaluations/{DIGEST}")
     seen = pd.DataFrame({"image_sha256": [f"image {index}" for index in range(NUM_IMAGES)]})

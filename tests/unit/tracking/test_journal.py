@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segpipe.tracking.journal import DAMAGED, JOURNAL, Journal
+from segpipe.tracking.journal import DAMAGED_JOURNAL, JOURNAL, Journal
 
 PICTURE = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
 
@@ -153,7 +153,7 @@ def test_a_journal_of_which_nothing_can_be_read_is_set_aside_and_the_attempt_sta
     again.begin()
     assert (again.attempt, again.entries()) == (attempt, [])
     assert str(journal.folder / JOURNAL) in caplog.text
-    assert (journal.folder / DAMAGED).read_bytes() == content
+    assert (journal.folder / DAMAGED_JOURNAL).read_bytes() == content
 
 
 def test_epochs_that_damage_has_taken_are_told_again(journal: Journal) -> None:

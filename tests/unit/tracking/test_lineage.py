@@ -244,7 +244,7 @@ def test_a_patch_that_is_too_long_is_told_and_not_kept(repository: Path, monkeyp
     files = lineage_files(repository)
     assert "uncommitted.patch" not in files
     assert files["uncommitted.txt"].decode().splitlines() == [
-        "The changes that were not committed are not kept: the patch has more than 1,000 bytes. They are in",
+        "The changes that were not committed are not kept: git diff prints more than 1,000 bytes. They are in",
         "src/code.py",
         "src/new.py",
     ]

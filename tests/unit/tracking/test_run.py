@@ -10,7 +10,8 @@ from mlflow.tracking import MlflowClient
 from PIL import Image
 
 from segpipe.tracking.journal import Entry
-from segpipe.tracking.run import ATTEMPT, CREATED, find_run, flatten, remove_ghosts, ship
+from segpipe.tracking.run import find_run, flatten, remove_ghosts, ship
+from segpipe.tracking.tags import ATTEMPT, CREATED_MS
 
 
 def test_flatten_gives_dotted_names_and_text() -> None:
@@ -45,10 +46,10 @@ def test_a_picture_of_any_size_is_taken(client: MlflowClient, tmp_path: Path, si
 def test_a_run_whose_creation_was_answered_to_nobody_is_removed_by_the_next_publish(client: MlflowClient) -> None:
     old, now = "1000", str(time.time_ns() // 1_000_000)
     tags = {ATTEMPT: "mine", "segpipe.signature": "s"}
-    used = client.create_run("0", start_time=5, tags={**tags, CREATED: old}).info.run_id
-    ghost = client.create_run("0", start_time=6, tags={**tags, CREATED: old}).info.run_id
-    of_another_process = client.create_run("0", start_time=6, tags={**tags, CREATED: now}).info.run_id
-    other = client.create_run("0", tags={ATTEMPT: "other", CREATED: old}).info.run_id
+    used = client.create_run("0", start_time=5, tags={**tags, CREATED_MS: old}).info.run_id
+    ghost = client.create_run("0", start_time=6, tags={**tags, CREATED_MS: old}).info.run_id
+    of_another_process = client.create_run("0", start_time=6, tags={**tags, CREATED_MS: now}).info.run_id
+    other = client.create_run("0", tags={ATTEMPT: "other", CREATED_MS: old}).info.run_id
     ship(client, used, [Entry(1, 0, {"train_loss": 1.0})])
     assert find_run(client, "Default", {ATTEMPT: "mine"}) == used
     remove_ghosts(client, used)

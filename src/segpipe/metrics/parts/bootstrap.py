@@ -38,6 +38,7 @@ Flags = npt.NDArray[np.bool_]
 NUM_RESAMPLES = 2_000
 SEED = 0
 UPPER_QUANTILE = 0.975  # of a two-sided 95% interval
+FEW_UNITS = 5  # fewer are little evidence, and it is said
 MAX_BLOCKS_OF_A_VIDEO = 10
 MAX_DRAWS_AT_ONCE = 1_000_000
 

@@ -9,7 +9,6 @@ registry's own Python is imported, unless a person says so.
 import io
 import json
 import re
-import subprocess
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,10 @@ from pathlib import Path
 from mlflow.entities.model_registry import ModelVersion
 
 from segpipe.code import PACKAGE
-from segpipe.errors import IncomparableError
-from segpipe.project import is_commit, is_published, tell_places
-from segpipe.tracking.lineage import COMMIT
+from segpipe.errors import CommandError, IncomparableError
+from segpipe.places import MODEL_FILE, WEIGHTS_FILE
+from segpipe.project import git_bytes, is_commit, is_published, tell_places
+from segpipe.tracking.tags import GIT_COMMIT
 
 # In a model's folder, as `publish` writes it.
 FILES, COPIED_PACKAGE = Path("artifacts/model"), Path("code/segpipe")
@@ -74,7 +74,7 @@ def find_code(version: ModelVersion, model: Path, place: Path, root: Path, is_tr
         today = by_this_package(files)
         if today.sources is not None and _is_same(model / COPIED_PACKAGE, today.sources / "segpipe", name):
             return today
-        commit = version.tags.get(COMMIT, "")
+        commit = version.tags.get(GIT_COMMIT, "")
         if is_commit(commit) and is_published(root, commit) and _unpack_commit(root, commit, place):
             for package in place.rglob("segpipe"):
                 if _is_same(model / COPIED_PACKAGE, package, name):
@@ -87,11 +87,11 @@ def find_code(version: ModelVersion, model: Path, place: Path, root: Path, is_tr
 def _read_model_name(files: Path) -> str | None:
     """Gives the name of the network in `model.json`; None where this is no model of our own format."""
     try:
-        name = json.loads((files / "model.json").read_text(encoding="utf-8"))["model"]["name"]
+        name = json.loads((files / MODEL_FILE).read_text(encoding="utf-8"))["model"]["name"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     is_name = isinstance(name, str) and re.fullmatch(r"\w+", name) is not None
-    return name if is_name and (files / "weights.safetensors").is_file() else None
+    return name if is_name and (files / WEIGHTS_FILE).is_file() else None
 
 
 def _is_same(copy: Path, package: Path, model_name: str) -> bool:
@@ -118,11 +118,11 @@ def _all_files(package: Path, model_name: str) -> dict[str, bytes]:
 
 def _unpack_commit(root: Path, commit: str, place: Path) -> bool:
     """Brings the sources of a commit; the project may lie below the repository's top."""
-    archive = ["git", "--no-replace-objects", "archive", "--format=tar", commit, "src/segpipe"]
-    done = subprocess.run(archive, cwd=root, capture_output=True)
-    if done.returncode != 0:
+    try:
+        archive = git_bytes(root, "archive", "--format=tar", commit, "src/segpipe")
+    except CommandError:
         return False
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(place, filter="data")
     return True
 

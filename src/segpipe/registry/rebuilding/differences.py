@@ -1,15 +1,15 @@
 """What is recorded of a version, and what of it is not as it was in a project where its stages ran again."""
 
 import importlib.metadata
-import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from segpipe.addresses import redact
-from segpipe.tracking.lineage import PARAMS, SOURCE, read_yaml
+from segpipe.documents import ModelDescription, SourceDescription
+from segpipe.places import MODEL, MODEL_FILE, PARAMS_FILE, RAW, SOURCE_FILE
+from segpipe.tracking.lineage import read_yaml
 from segpipe.tracking.run import flatten
 
 # What describes the machine in model.json's environment; all else there are versions of packages.
@@ -35,7 +35,7 @@ class Record:
     version: str
     tags: Mapping[str, str]
     lineage_folder: Path
-    model: Mapping[str, Any]
+    model: ModelDescription
 
 
 @dataclass(frozen=True)
@@ -58,45 +58,48 @@ class Difference:
 
 def compare(record: Record, project: Path) -> tuple[Difference, ...]:
     """Names all that is not as it was, as far as the stages have come in `project`."""
-    there, here = record.model, read_json(project / "build/model/model.json")
+    there, here = record.model, read_model(project)
     differences = _compare_data(record, project, here)
-    params_there = flatten(read_yaml(record.lineage_folder / PARAMS))
-    params_here = flatten(read_yaml(project / PARAMS)) if params_there else {}
+    params_there = flatten(read_yaml(record.lineage_folder / PARAMS_FILE))
+    params_here = flatten(read_yaml(project / PARAMS_FILE)) if params_there else {}
     params_here = {name: redact(value) for name, value in params_here.items()}  # as they are kept
-    if here:
-        if here.get("code") != there.get("code"):
+    if here is not None:
+        if here.code != there.code:
             what = "the training loaded other sources than those of the commit that the version names"
             differences.append(Difference("code", what))
-        params_there |= flatten({"train": there["params"]["train"]})
-        params_here |= flatten({"train": here["params"]["train"]})
-        if "initial_weights" in there and "initial_weights" in here:
-            began = (flatten(model["initial_weights"]) for model in (there, here))
+        params_there |= flatten({"train": there.params.train})
+        params_here |= flatten({"train": here.params.train})
+        if there.initial_weights is not None and here.initial_weights is not None:
+            began = (flatten(asdict(weights)) for weights in (there.initial_weights, here.initial_weights))
             differences += [Difference("initial weights", what) for what in _changes(*began).values()]
-        weights = (flatten(model["params"]["class_weights"]) for model in (there, here))
+        weights = (flatten(model.params.class_weights) for model in (there, here))
         differences += [Difference("class weights", what) for what in _changes(*weights).values()]
     differences += [Difference("params", what) for what in _changes(params_there, params_here).values()]
-    environment = here["environment"] if here else _installed(there["environment"])
-    for name, what in _changes(there["environment"], environment).items():
+    environment = here.environment if here is not None else _installed(there.environment)
+    for name, what in _changes(there.environment, environment).items():
         differences.append(Difference(MACHINE_PARTS.get(name, "wheels"), what))
     return tuple(differences)
 
 
-def _compare_data(record: Record, project: Path, model: Mapping[str, Any]) -> list[Difference]:
+def _compare_data(record: Record, project: Path, model: ModelDescription | None) -> list[Difference]:
     """Compares the source file by file, and the data set that was made from it as a whole."""
-    there, here = read_json(record.lineage_folder / SOURCE), read_json(project / "build/raw" / SOURCE)
+    there, here = _read_source(record.lineage_folder / SOURCE_FILE), _read_source(project / RAW / SOURCE_FILE)
     found = []
-    if there and here:
-        before, now = there["sha256"], here["sha256"]
+    if there is not None and here is not None:
+        before, now = there.sha256, here.sha256
         found += [f"{name}: missing" for name in before.keys() - now.keys()]
         found += [f"{name}: new" for name in now.keys() - before.keys()]
         for name in before.keys() & now.keys():
             if before[name] != now[name]:
                 found.append(f"{name}: another content (sha256 {before[name]}, here {now[name]})")
         found.sort()
-        found += [f"{key}: {there[key]}, here {here[key]}" for key in ("format", "classes") if there[key] != here[key]]
-    if model and not found and model["dataset"] != record.model["dataset"]:
-        known = "the source's files are the same" if there else "the source's files were not recorded"
-        digests = f"digest {record.model['dataset']['digest']}, here {model['dataset']['digest']}"
+        if there.format != here.format:
+            found.append(f"format: {there.format}, here {here.format}")
+        if there.classes != here.classes:
+            found.append(f"classes: {there.classes.to_json()}, here {here.classes.to_json()}")
+    if model is not None and not found and model.dataset != record.model.dataset:
+        known = "the source's files were not recorded" if there is None else "the source's files are the same"
+        digests = f"digest {record.model.dataset.digest}, here {model.dataset.digest}"
         found.append(f"the data set has another content ({digests}); {known}")
     return [Difference("data", what) for what in found]
 
@@ -125,10 +128,11 @@ def _installed(environment: Mapping[str, str]) -> dict[str, str]:
     return known
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a file that a stage wrote; gives nothing where none came so far."""
-    try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    return document
+def read_model(project: Path) -> ModelDescription | None:
+    """Reads what the training wrote; None where none came so far."""
+    path = project / MODEL / MODEL_FILE
+    return ModelDescription.read(path, "run the stage train there") if path.exists() else None
+
+
+def _read_source(path: Path) -> SourceDescription | None:
+    return SourceDescription.read(path, "run the stage download there") if path.exists() else None

@@ -1,11 +1,12 @@
 """A version made again from what its lineage says, to see whether the same weights come out.
 
-The stages run again from the first to `evaluate`, in a worktree with its own cache, outs, checkpoints and MLflow store,
+The stages run again from the first to `evaluate`, in a clone with its own cache, outs, checkpoints and MLflow store,
 so nothing is taken from an earlier result. What comes out is compared with the original: the weights by their sha256,
 and all that decides about them part by part.
 """
 
 import contextlib
+import json
 import math
 import os
 import re
@@ -14,29 +15,33 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from segpipe.config.train import REGISTERED
-from segpipe.errors import MAX_PROBLEMS_SHOWN, TrackingError
+from segpipe.documents import InitialWeights
+from segpipe.errors import MAX_PROBLEMS_SHOWN, CommandError, TrackingError
 from segpipe.files import sha256_of_file
-from segpipe.registry.rebuilding.differences import Difference, Record, compare, read_json
-from segpipe.registry.rebuilding.worktree import (
-    SHORT_SHA,
-    bring_data,
-    bring_recipe,
-    find_commit,
-    open_worktree,
-    run_command,
+from segpipe.places import (
+    EVALUATION,
+    GRAPH_FILE,
+    METRICS_FILE,
+    MLFLOW_STORE,
+    MODEL,
+    PARAMS_FILE,
+    STAGE_MODULES,
+    WEIGHTS_FILE,
 )
-from segpipe.tracking.lineage import PARAMS, read_yaml
-from segpipe.tracking.place import STORE
+from segpipe.process import run
+from segpipe.project import SHORT_SHA
+from segpipe.registry.rebuilding.clone import bring_data, bring_recipe, find_commit, open_clone
+from segpipe.registry.rebuilding.differences import Difference, Record, compare
+from segpipe.tracking.lineage import read_yaml
 from segpipe.tracking.registered import PINNED_WEIGHTS, fetch_version
-from segpipe.tracking.tags import read_number
+from segpipe.tracking.tags import VAL_MEAN_IOU, read_number
 
-MEAN_IOU = "segpipe.val_mean_iou"
 FINAL_STAGE = "evaluate"
 
 
@@ -52,7 +57,7 @@ class Rebuilt:
         differences: all that is not as it was; not empty where the weights differ.
         mean_iou: the original's on the validation split; NaN where it is not recorded.
         rebuilt_mean_iou: of the weights made again.
-        folder: the worktree, where it was to be kept.
+        folder: the clone, where it was to be kept.
     """
 
     version: str
@@ -72,7 +77,7 @@ def rebuild(record: Record, root: Path, say: Callable[[str], None], keep: Path |
         record: what is known of the version.
         root: a clone of the project; its git knows the commit, its DVC settings lead to the data.
         say: gets each line of what DVC and the stages tell.
-        keep: a folder, not yet there, in which the worktree stays; None for a temporary one.
+        keep: a folder, not yet there, in which the clone stays; None for a temporary one.
 
     Raises:
         TrackingError: the version is not whole in git, its data cannot be had, or a stage fails.
@@ -80,7 +85,7 @@ def rebuild(record: Record, root: Path, say: Callable[[str], None], keep: Path |
     commit = find_commit(record, root)
     with (
         _ending_at_sigterm(),
-        open_worktree(root, commit, keep) as project,
+        open_clone(root, commit, keep) as project,
         tempfile.TemporaryDirectory(prefix="segpipe-weights-") as downloads,
     ):
         say(f"version {record.version} is made again from commit {commit[:SHORT_SHA]} in {project}")
@@ -90,15 +95,16 @@ def rebuild(record: Record, root: Path, say: Callable[[str], None], keep: Path |
         for stage in _read_stages(project):
             say(f"{stage}:")
             try:
-                run_command([sys.executable, "-m", f"segpipe.stages.{stage}"], project, variables, say)
-            except TrackingError as error:
+                command = [sys.executable, "-m", f"{STAGE_MODULES}{stage}"]
+                run(command, cwd=project, env=variables, on_line=say, what=f"the stage {stage}")
+            except CommandError as error:
                 found = compare(record, project)
                 raise TrackingError(
-                    f"version {record.version}: the stage {stage} cannot be run again: {error}\n{_list(found)}"
+                    f"version {record.version} cannot be made again: {error}\n{_list(found)}"
                 ) from error
-        rebuilt_sha256 = sha256_of_file(project / "build/model/weights.safetensors")
-        metrics = read_json(project / "build/evaluation/metrics.json")
-        is_identical = rebuilt_sha256 == record.model["weights_sha256"]
+        rebuilt_sha256 = sha256_of_file(project / MODEL / WEIGHTS_FILE)
+        metrics = json.loads((project / EVALUATION / METRICS_FILE).read_text(encoding="utf-8"))
+        is_identical = rebuilt_sha256 == record.model.weights_sha256
         differences = compare(record, project)
         if not is_identical and not differences:
             what = "nothing that is recorded differs: this training has a source of chance that is not recorded"
@@ -106,10 +112,10 @@ def rebuild(record: Record, root: Path, say: Callable[[str], None], keep: Path |
         return Rebuilt(
             version=record.version,
             is_identical=is_identical,
-            weights_sha256=record.model["weights_sha256"],
+            weights_sha256=record.model.weights_sha256,
             rebuilt_sha256=rebuilt_sha256,
             differences=differences,
-            mean_iou=read_number(record.tags, MEAN_IOU) or math.nan,
+            mean_iou=read_number(record.tags, VAL_MEAN_IOU) or math.nan,
             rebuilt_mean_iou=float(metrics["val"]["mean_iou"]),
             folder=keep,
         )
@@ -124,10 +130,10 @@ def _bring_weights(record: Record, root: Path, project: Path, downloads: Path) -
     Raises:
         TrackingError: it is not there any more, or has another content.
     """
-    initial = record.model.get("initial_weights") or {"sha256": None, "source": "none"}
-    if initial["source"] in {"none", "imagenet"}:
+    initial = record.model.initial_weights
+    if initial is None or initial.source in {"none", "imagenet"}:
         return {}
-    source, number = _check_source(record, initial, project), initial["version"]
+    source, number = _check_source(record, initial, project), initial.version
     if number is None:
         # The commit's own file, where git holds one; an absolute path is the same on both sides.
         file, variables = project / source, {}
@@ -136,31 +142,31 @@ def _bring_weights(record: Record, root: Path, project: Path, downloads: Path) -
     else:
         name = re.split("[@/]", source.removeprefix(REGISTERED))[0]
         folder = fetch_version(name, number, downloads)
-        file, variables = folder / "weights.safetensors", {PINNED_WEIGHTS: f"{number}:{folder}"}
-    if not file.is_file() or sha256_of_file(file) != initial["sha256"]:
+        file, variables = folder / WEIGHTS_FILE, {PINNED_WEIGHTS: f"{number}:{folder}"}
+    if not file.is_file() or sha256_of_file(file) != initial.sha256:
         raise TrackingError(
             f"version {record.version} began with the weights {source}, which are not there any more or are others: "
-            f"their file must have the sha256 {initial['sha256']}"
+            f"their file must have the sha256 {initial.sha256}"
         )
     return variables
 
 
-def _check_source(record: Record, initial: Mapping[str, Any], project: Path) -> str:
+def _check_source(record: Record, initial: InitialWeights, project: Path) -> str:
     """Gives the address or path that a version's model.json names, if its commit names it too.
 
     Raises:
         TrackingError: model.json, which whoever writes to the registry may change, names another.
     """
-    train = read_yaml(project / PARAMS).get("train")
+    train = read_yaml(project / PARAMS_FILE).get("train")
     model = train.get("model") if isinstance(train, dict) else None
     named = model.get("weights") if isinstance(model, dict) else None
-    number, source = initial.get("version"), initial["source"]
-    if source != named or not (number is None or (isinstance(number, str) and number.isdecimal())):
+    number, source = initial.version, initial.source
+    if source != named or not (number is None or number.isdecimal()):
         raise TrackingError(
             f"version {record.version}: its model.json says that it began with the weights {source!r} (version "
-            f"{number!r}), and {PARAMS} of its commit says {named!r}: one of the two was changed, and nothing is run"
+            f"{number!r}), and {PARAMS_FILE} of its commit says {named!r}: one was changed, and nothing is run"
         )
-    return str(source)
+    return source
 
 
 def _copy_inside(source: Path, target: Path, folder: Path) -> None:
@@ -188,21 +194,20 @@ def _list(differences: Sequence[Difference]) -> str:
 
 
 def _read_stages(project: Path) -> list[str]:
-    stages = list(read_yaml(project / "dvc.yaml").get("stages") or {})
+    stages = list(read_yaml(project / GRAPH_FILE).get("stages") or {})
     if FINAL_STAGE not in stages:
         raise TrackingError(f"dvc.yaml of the version's commit has no stage {FINAL_STAGE}: it cannot be run again")
     return stages[: stages.index(FINAL_STAGE) + 1]
 
 
 def _stage_variables(project: Path) -> dict[str, str]:
-    """Gives the stages' environment: the sources of the worktree, and no server that could take a run for new."""
+    """Gives the stages' environment: the sources of the clone, and no server that could take a run for new."""
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PREFECT", "GIT_"))
     }
-    store = f"sqlite:///{project / STORE}"  # by itself a worktree would take the main one's
     return {
         **inherited,
-        "MLFLOW_TRACKING_URI": store,
+        "MLFLOW_TRACKING_URI": f"sqlite:///{project / MLFLOW_STORE}",
         "PYTHONPATH": str(project / "src"),
         "PYTHONUNBUFFERED": "1",
     }
@@ -210,7 +215,7 @@ def _stage_variables(project: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _ending_at_sigterm() -> Iterator[None]:
-    """Lets SIGTERM end the work as an exception does, so that the worktree is removed."""
+    """Lets SIGTERM end the work as an exception does, so that the clone is removed."""
 
     def end(signum: int, frame: Any) -> None:
         raise SystemExit(128 + signum)

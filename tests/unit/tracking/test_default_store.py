@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from segpipe.tracking.place import artifact_location, current_experiment, default_store, find_home
+from segpipe.tracking.default_store import artifact_location, current_experiment, default_store, find_home
 
 
 def git(*arguments: str, cwd: Path) -> None:

@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-STORE, ARTIFACTS = "mlflow.db", "mlruns"
-GRAPH = "dvc.yaml"  # lies in the project's root
+from segpipe.places import GRAPH_FILE, MLFLOW_ARTIFACTS, MLFLOW_STORE
+
 # What DVC tells the stages of an experiment, and them alone: its name, and the clone that it was started in.
 EXPERIMENT_NAME, EXPERIMENT_HOME = "DVC_EXP_NAME", "DVC_ROOT"
 
@@ -23,7 +23,7 @@ def current_experiment() -> str | None:
 def default_store() -> str:
     """Gives the address of the store that is used where `MLFLOW_TRACKING_URI` names none."""
     home = os.environ.get(EXPERIMENT_HOME) if current_experiment() else None
-    return f"sqlite:///{find_home(Path(home) if home else Path.cwd()) / STORE}"
+    return f"sqlite:///{find_home(Path(home) if home else Path.cwd()) / MLFLOW_STORE}"
 
 
 def find_home(folder: Path) -> Path:
@@ -33,7 +33,7 @@ def find_home(folder: Path) -> Path:
         folder: the project's root, or a folder below it.
     """
     folder = folder.resolve()
-    project = next((place for place in (folder, *folder.parents) if (place / GRAPH).is_file()), folder)
+    project = next((place for place in (folder, *folder.parents) if (place / GRAPH_FILE).is_file()), folder)
     top = next((place for place in (project, *project.parents) if (place / ".git").exists()), None)
     if top is None or (top / ".git").is_dir():
         return project
@@ -68,4 +68,4 @@ def artifact_location(address: str, experiment: str) -> str | None:
     if scheme != "sqlite" or not file:
         return None
     path = Path(urlsplit(file).path if file.startswith("file:") else file.partition("?")[0])
-    return str(path.resolve().parent / ARTIFACTS / re.sub(r"[^\w-]", "_", experiment))
+    return str(path.resolve().parent / MLFLOW_ARTIFACTS / re.sub(r"[^\w-]", "_", experiment))

@@ -1,31 +1,39 @@
-"""A worktree of its own for a version: its commit, the recipe that a retraining used, the data that DVC keeps.
+"""A clone of its own for a version: its commit, the recipe that a retraining used, the data that DVC keeps.
 
-Of the clone that it is made from nothing changes; the worktree has its own DVC cache, and only reads from the clone's.
+Of the clone that it is made from nothing changes; the new one has its own DVC cache, and only reads from the other's.
 """
 
-import collections
-import configparser
 import contextlib
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from segpipe.addresses import redact
-from segpipe.errors import TrackingError
+from segpipe.errors import CommandError, TrackingError
 from segpipe.files import open_private
-from segpipe.project import is_commit, is_published, succeeds, tell_places
+from segpipe.places import PARAMS_FILE, RECIPES
+from segpipe.process import run
+from segpipe.project import (
+    DVC,
+    SHORT_SHA,
+    DvcConfig,
+    clone_at,
+    dvc,
+    git,
+    is_commit,
+    is_published,
+    list_git,
+    succeeds,
+    tell_places,
+)
 from segpipe.registry.rebuilding.differences import Record
-from segpipe.tracking.lineage import COMMIT, DIRTY, NO_PATCH, PARAMS, PATCH, RECIPE, read_yaml
+from segpipe.tracking.lineage import NO_PATCH, PATCH, read_yaml
 from segpipe.tracking.run import LINEAGE
+from segpipe.tracking.tags import GIT_COMMIT, GIT_DIRTY, RECIPE
 
 CLONE_REMOTE = "segpipe-clone"
-NUM_LINES_KEPT = 20
-SHORT_SHA = 12
 # The options of DVC that are paths, relative to the folder of the file that holds them.
 DVC_PATHS = {
     "url", "keyfile", "credentialpath", "configpath", "cert_path", "key_path",
@@ -39,13 +47,13 @@ def find_commit(record: Record, root: Path) -> str:
     Raises:
         TrackingError: there is none, or not in this repository.
     """
-    version, commit = record.version, record.tags.get(COMMIT, "")
+    version, commit = record.version, record.tags.get(GIT_COMMIT, "")
     if not is_commit(commit):
         raise TrackingError(
-            f"version {version} names no commit (tag {COMMIT}: {commit!r}): it was trained outside git or not by "
+            f"version {version} names no commit (tag {GIT_COMMIT}: {commit!r}): it was trained outside git or not by "
             "segpipe, and cannot be rebuilt; train it again in a git repository"
         )
-    if record.tags.get(DIRTY) == "true":
+    if record.tags.get(GIT_DIRTY) == "true":
         raise TrackingError(
             f"version {version} was trained from changes to commit {commit[:SHORT_SHA]} that were not committed, and "
             f"cannot be rebuilt; {_where_changes_are(record, commit)}"
@@ -76,28 +84,28 @@ def _where_changes_are(record: Record, commit: str) -> str:
 
 
 @contextlib.contextmanager
-def open_worktree(root: Path, commit: str, keep: Path | None) -> Iterator[Path]:
-    """Checks a commit out into a folder of its own; gives the project in it."""
+def open_clone(root: Path, commit: str, keep: Path | None) -> Iterator[Path]:
+    """Checks a commit out into a clone of its own; gives the project in it.
+
+    Raises:
+        TrackingError: the place is taken, or git refuses.
+    """
     if keep is not None and keep.exists():
         raise TrackingError(f"{keep} is already there; name another folder, or remove it")
     folder = keep.resolve() if keep else Path(tempfile.mkdtemp(prefix="segpipe-rebuild-")).resolve()
     try:
-        # Hooks are the user's for his own work: DVC's, for one, would check data out.
-        no_hooks = ["-c", f"core.hooksPath={os.devnull}"]
-        add = ["git", *no_hooks, "worktree", "add", "--quiet", "--detach", str(folder), commit]
-        done = subprocess.run(add, cwd=root, capture_output=True, text=True)
-        if done.returncode != 0:
-            raise TrackingError(f"git cannot check out {commit[:SHORT_SHA]} into {folder}: {done.stderr.strip()}")
-        show = ["git", "rev-parse", "--show-prefix"]  # the project may lie below the repository's top
-        below = subprocess.run(show, cwd=root, capture_output=True, text=True, check=True)
-        yield folder / below.stdout.strip()
+        try:
+            clone_at(root, commit, folder)
+            below = git(root, "rev-parse", "--show-prefix")  # the project may lie below the repository's top
+        except CommandError as error:
+            raise TrackingError(f"git cannot check out {commit[:SHORT_SHA]} into {folder}: {error}") from error
+        yield folder / below
     finally:
         if keep is None:
-            succeeds(root, "worktree", "remove", "--force", str(folder))
             shutil.rmtree(folder, ignore_errors=True)
 
 
-# What the worktree needs
+# What the clone needs
 
 
 def bring_recipe(record: Record, project: Path) -> None:
@@ -105,13 +113,13 @@ def bring_recipe(record: Record, project: Path) -> None:
     recipe = record.tags.get(RECIPE)
     if recipe is None:
         return
-    file = project / "recipes" / f"{recipe}.yaml"
+    file = project / RECIPES / f"{recipe}.yaml"
     if not re.fullmatch(r"[^/\\]+", recipe) or not file.is_file():
         raise TrackingError(
             f"version {record.version} was trained by a recipe that its commit does not have: recipes/{recipe}.yaml; "
             f"correct the version's tag {RECIPE}"
         )
-    shutil.copyfile(file, project / PARAMS)
+    shutil.copyfile(file, project / PARAMS_FILE)
 
 
 def bring_data(root: Path, project: Path, say: Callable[[str], None]) -> None:
@@ -119,29 +127,34 @@ def bring_data(root: Path, project: Path, say: Callable[[str], None]) -> None:
 
     The remote comes first, because it is what another machine would have. Nothing is verified on the way: a file that
     has changed there is to be found and named, not to be refused with its hash alone.
+
+    Raises:
+        TrackingError: the data are in neither.
     """
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--", "*.dvc"], cwd=project, capture_output=True, check=True, text=True
-    )
-    pointers = [name for name in listed.stdout.split("\0") if name and _is_outside_git(project / name)]
+    pointers = [name for name in list_git(project, "ls-files", "--", "*.dvc") if _is_outside_git(project / name)]
     if not pointers:
         return
-    cache = _dvc(root, project, "cache", "dir")
-    _write_dvc_settings(root, project, (root / cache).resolve())
-    pull = [sys.executable, "-m", "dvc", "pull", "--force"]
+    # What DVC remembers of the new clone goes with it.
+    variables = {"DVC_SITE_CACHE_DIR": str(project / ".dvc/tmp/site")}
+    try:
+        _write_dvc_settings(root, project, (root / dvc(root, "cache", "dir", variables=variables)).resolve())
+    except CommandError as error:
+        raise TrackingError(f"{root.resolve()}: DVC does not tell its cache; look at its settings: {error}") from error
     remotes = [["--remote", CLONE_REMOTE]]
-    if _dvc(project, project, "config", "core.remote"):
-        remotes.insert(0, [])
+    with contextlib.suppress(CommandError):  # no default remote is set
+        if dvc(project, "config", "core.remote", variables=variables):
+            remotes.insert(0, [])
     failures = []
     for remote in remotes:
+        pull = [*DVC, "pull", "--force", *remote, *pointers]
         try:
-            run_command([*pull, *remote, *pointers], project, _dvc_variables(project), say)
+            run(pull, cwd=project, env={**os.environ, **variables}, on_line=say, what="dvc pull")
             return
-        except TrackingError as error:
+        except CommandError as error:
             failures.append(str(error))
     raise TrackingError(
         f"DVC brings the data of {', '.join(pointers)} neither from its remote nor from the cache of {root.resolve()}; "
-        "`dvc push` them from a clone that has them. dvc pull: " + "\ndvc pull: ".join(failures)
+        "`dvc push` them from a clone that has them. " + "\n".join(failures)
     )
 
 
@@ -150,10 +163,8 @@ def _is_outside_git(pointer: Path) -> bool:
 
 
 def _write_dvc_settings(root: Path, project: Path, cache: Path) -> None:
-    """Gives the worktree this clone's remotes with their secrets, and a cache of its own."""
-    settings = _ConfigFile()
-    for name in ("config", "config.local"):
-        settings.read(root / ".dvc" / name, encoding="utf-8")
+    """Gives the new clone this one's remotes with their secrets, and a cache of its own."""
+    settings = DvcConfig(root)
     for section in settings.sections():
         if not section.startswith("'remote "):
             if section != "core":
@@ -171,52 +182,3 @@ def _write_dvc_settings(root: Path, project: Path, cache: Path) -> None:
     )
     with open_private(project / ".dvc/config.local") as file:
         settings.write(file)
-
-
-class _ConfigFile(configparser.RawConfigParser):
-    """As DVC writes it: names keep their case, `%` means nothing."""
-
-    def optionxform(self, optionstr: str) -> str:
-        return optionstr
-
-
-def _dvc(root: Path, project: Path, *arguments: str) -> str:
-    """Asks DVC for a setting; '' where it is not set."""
-    command = [sys.executable, "-m", "dvc", *arguments]
-    done = subprocess.run(command, cwd=root, env=_dvc_variables(project), capture_output=True, text=True)
-    return done.stdout.strip()
-
-
-def _dvc_variables(project: Path) -> dict[str, str]:
-    # What DVC remembers of this worktree goes with it.
-    return {**os.environ, "DVC_SITE_CACHE_DIR": str(project / ".dvc/tmp/site")}
-
-
-def run_command(command: Sequence[str], where: Path, variables: Mapping[str, str], say: Callable[[str], None]) -> None:
-    """Runs a command to its end; none is left however this process ends.
-
-    Raises:
-        TrackingError: it ended with an error; holds its last lines.
-    """
-    kept: collections.deque[str] = collections.deque(maxlen=NUM_LINES_KEPT)
-    with subprocess.Popen(
-        command,
-        cwd=where,
-        env=variables,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as process:
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if text := redact(line.rstrip()):
-                    kept.append(text)
-                    say(text)
-            code = process.wait()
-        finally:
-            process.kill()  # nothing of it will be used
-    if code != 0:
-        raise TrackingError("\n".join([f"exit code {code}; its last lines:", *(f"  {line}" for line in kept)]))

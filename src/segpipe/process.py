@@ -1,4 +1,4 @@
-"""Commands that a flow runs: their lines as they come, and no process left behind, however the flow ends."""
+"""Commands that are run: their lines as they come, and no process left behind, however the one that runs them ends."""
 
 import collections
 import contextlib
@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pipelines.errors import CommandError
 from segpipe.addresses import redact
-from segpipe.stages.parent import die_with_parent
+from segpipe.errors import CommandError
+from segpipe.parent_death import die_with_parent
 from segpipe.terminal import printable
 
 # Prefect kills a cancelled flow 30 s after it has asked it to end.

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelines import commands
-from pipelines.errors import CommandError
+from segpipe import process
+from segpipe.errors import CommandError
 
 LIMIT_SECONDS = 20.0
 # $! and $$ are printed, so that a test knows whom to look for.
@@ -20,7 +20,7 @@ WITH_BACKGROUND_CHILD = ["sh", "-c", "sleep 1000 & echo $!; wait"]
 DEAF_TO_SIGTERM = ["sh", "-c", "trap '' TERM; echo $$; exec sleep 1000"]
 RUN_FOR_EVER = """
 import os, pathlib
-from pipelines.commands import run
+from segpipe.process import run
 command = ["sh", "-c", "echo $$; exec sleep 1000"]
 run(command, cwd=pathlib.Path(), env=dict(os.environ), on_line=lambda line: print(line, flush=True), what="it")
 """
@@ -29,8 +29,8 @@ run(command, cwd=pathlib.Path(), env=dict(os.environ), on_line=lambda line: prin
 @pytest.fixture(autouse=True)
 def _no_test_hangs() -> Iterator[None]:
     def stop(*_: object) -> None:
-        for process in psutil.Process().children(recursive=True):
-            process.kill()
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
         raise TimeoutError(f"the command was still running after {LIMIT_SECONDS:g} s")
 
     before = signal.signal(signal.SIGALRM, stop)
@@ -59,7 +59,7 @@ def is_running(pid: int) -> bool:
 
 def run(command: list[str], cwd: Path, lines: list[str], timeout_seconds: float | None = None) -> None:
     env = dict(os.environ)
-    commands.run(command, cwd=cwd, env=env, on_line=lines.append, what="the command", timeout_seconds=timeout_seconds)
+    process.run(command, cwd=cwd, env=env, on_line=lines.append, what="the command", timeout_seconds=timeout_seconds)
 
 
 def test_lines_come_while_the_command_runs(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_lines_come_while_the_command_runs(tmp_path: Path) -> None:
         (tmp_path / "go").touch()
 
     command = ["sh", "-c", script]
-    commands.run(command, cwd=tmp_path, env=dict(os.environ), on_line=on_line, what="it", timeout_seconds=20)
+    process.run(command, cwd=tmp_path, env=dict(os.environ), on_line=on_line, what="it", timeout_seconds=20)
     assert lines == ["first", "second"]
 
 
@@ -88,7 +88,7 @@ def test_bytes_that_are_no_text_do_not_stop_the_reading(tmp_path: Path, lines: l
 
 def test_a_command_sees_the_given_environment_only(tmp_path: Path, lines: list[str]) -> None:
     command = ["/bin/sh", "-c", 'echo "$GIVEN-$HOME"']
-    commands.run(command, cwd=tmp_path, env={"GIVEN": "yes"}, on_line=lines.append, what="it")
+    process.run(command, cwd=tmp_path, env={"GIVEN": "yes"}, on_line=lines.append, what="it")
     assert lines == ["yes-"]
 
 
@@ -122,7 +122,7 @@ def test_a_late_command_is_stopped_with_all_that_it_has_started(tmp_path: Path, 
 def test_a_late_command_that_is_deaf_to_sigterm_is_killed(
     tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(process, "GRACE_SECONDS", 0.3)
     with pytest.raises(CommandError, match=r"took more than 0\.5 s and was stopped"):
         run(DEAF_TO_SIGTERM, tmp_path, lines, timeout_seconds=0.5)
     (pid,) = lines
@@ -143,14 +143,14 @@ class LeftError(Exception):
 def test_leaving_by_an_exception_leaves_no_process(
     tmp_path: Path, command: list[str], lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(process, "GRACE_SECONDS", 0.3)
 
     def leave(line: str) -> None:
         lines.append(line)
         raise LeftError
 
     with pytest.raises(LeftError):
-        commands.run(command, cwd=tmp_path, env=dict(os.environ), on_line=leave, what="it")
+        process.run(command, cwd=tmp_path, env=dict(os.environ), on_line=leave, what="it")
     (pid,) = lines
     assert not is_running(int(pid))
 

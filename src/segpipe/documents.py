@@ -1,0 +1,258 @@
+"""The JSON files that stages write and other rooms read: what they hold, checked where they are read.
+
+A file of an older release lacks keys that came later, and one of a newer release has more: both can be read. A file is
+written with its keys in the order of the attributes, so that equal contents are equal bytes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import TypeAdapter, ValidationError
+
+from segpipe.classes import ClassTable
+from segpipe.errors import StoreError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """What a JSON file holds."""
+
+    @classmethod
+    def read(cls, path: Path, fix: str) -> Self:
+        """Reads a file.
+
+        Args:
+            path: of the file.
+            fix: what to do where it cannot be read, for the message.
+
+        Raises:
+            StoreError: it is missing, or holds something else; names the file and the key.
+        """
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise StoreError(f"{path}: {error.strerror or error}; {fix}") from error
+        return cls.parse(content, str(path), fix)
+
+    @classmethod
+    def parse(cls, content: str | bytes, where: str, fix: str) -> Self:
+        """Reads what such a file holds; `where` names it in messages.
+
+        Raises:
+            StoreError: as `read`.
+        """
+        try:
+            document: Self = TypeAdapter(cls).validate_json(content, strict=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            key = ".".join(str(part) for part in first["loc"])
+            what = f"{key}: {first['msg']}" if key else first["msg"]
+            raise StoreError(f"{where}: {what}; {fix}") from error
+        return document
+
+    def to_json(self) -> dict[str, object]:
+        """The document as plain values, the keys in the order of the attributes."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """By what a network is built again.
+
+    Attributes:
+        name: of the file in `segpipe.models`.
+        options: of its builder.
+        in_channels: of the images; releases without this key knew RGB alone.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    in_channels: int = 3
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """What a training began with.
+
+    Attributes:
+        source: as `train.model.weights` says.
+        version: of a registered model.
+        sha256: of the file, or of the tensors from ImageNet; None for random ones.
+    """
+
+    source: str
+    version: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class NamedDataset:
+    """The data set of a training.
+
+    Attributes:
+        name: of its folder.
+        digest: of its content.
+    """
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class UsedParams:
+    """The parameters that decide the weights.
+
+    Attributes:
+        train: the section `train`, without what decides nothing.
+        class_weights: scheme, cap and the weights themselves.
+    """
+
+    train: Mapping[str, Any]
+    class_weights: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingDescription(Document):
+    """`training.json`: all that decides the weights, known before the training.
+
+    Attributes:
+        signature: sha256 of the rest.
+        experiment: of MLflow.
+        model: the network.
+        initial_weights: None in files of releases that had no choice.
+        classes: what the network tells apart.
+        dataset: what it learns from.
+        params: how it learns.
+        environment: versions of packages, and what describes the machine.
+        code: digest of the code that was loaded; None in files of the first release.
+    """
+
+    signature: str
+    experiment: str
+    model: BuiltModel
+    initial_weights: InitialWeights | None = None
+    classes: ClassTable
+    dataset: NamedDataset
+    params: UsedParams
+    environment: Mapping[str, str]
+    code: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription(TrainingDescription):
+    """`model.json`: what decided the weights, and which they are.
+
+    Attributes:
+        best_epoch: whose weights were kept.
+        weights_sha256: of `weights.safetensors`.
+    """
+
+    best_epoch: int
+    weights_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationDescription(Document):
+    """`evaluation.json`: what was measured on what; scores of equal digests may be compared.
+
+    Attributes:
+        weights_sha256: of the weights.
+        class_table: digest of the classes.
+        evaluation_digest: of the validation images, their labels and the metric.
+    """
+
+    weights_sha256: str
+    class_table: str
+    evaluation_digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BroughtSource:
+    """One of the sources that `download` brought.
+
+    Attributes:
+        format: its reader.
+        options: of the reader.
+        reader: digest of the reader's file; empty in files of earlier releases.
+        licence: as the source says.
+        classes: of its labels.
+    """
+
+    format: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    reader: str = ""
+    licence: str
+    classes: ClassTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceDescription(Document):
+    """`source.json`: what `download` brought. The first six keys are of the main source.
+
+    Attributes:
+        name: of the main source, and of its folder.
+        format: its reader.
+        options: of the reader; empty in files of the first releases, as `reader` and `sources`.
+        reader: digest of the reader's file.
+        licence: as the source says.
+        classes: of its labels.
+        sources: all, the main one too, by their names.
+        sha256: of each file, by its place below `raw/`.
+    """
+
+    name: str
+    format: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    reader: str = ""
+    licence: str
+    classes: ClassTable
+    sources: Mapping[str, BroughtSource] = field(default_factory=dict)
+    sha256: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registration(Document):
+    """`registration.json`: what the registry holds of a model, and why.
+
+    Attributes:
+        model_name: the registered model.
+        version: its number there; None where it is not registered.
+        decision: 'promoted', 'not promoted' or 'compared only'.
+        reasons: why.
+        champion: the version that the alias names now.
+        mean_iou: on the validation split.
+        weights_sha256: identifies the weights.
+        evaluation_digest: identifies what they were measured on.
+    """
+
+    model_name: str
+    version: str | None
+    decision: str
+    reasons: tuple[str, ...]
+    champion: str | None
+    mean_iou: float
+    weights_sha256: str
+    evaluation_digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication(Document):
+    """What `segpipe publish --json` prints: a registration, where MLflow keeps what belongs to it, and the scores.
+
+    Attributes:
+        registration: what was decided.
+        experiment_id: of the run.
+        run_id: the training's run.
+        champion_before: the version that was the champion when the decision was made.
+        metrics: as `metrics.json`: the scores of each split, by the names of the metrics.
+        labels: how pages call the metrics; a clone of an older revision prints none.
+    """
+
+    registration: Registration
+    experiment_id: str
+    run_id: str
+    champion_before: str | None
+    metrics: Mapping[str, Mapping[str, Any]]
+    labels: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,52 @@
+"""Where everything lies: folders and files of a project, relative to its root, and the names of the files in them."""
+
+from pathlib import Path
+
+# What a person writes
+GRAPH_FILE = Path("dvc.yaml")
+PARAMS_FILE = Path("params.yaml")
+RECIPES = Path("recipes")  # complete parameter files
+
+# What stages write and Git holds
+LOCK_FILE = Path("dvc.lock")
+HEADLINE = Path("metrics.json")
+RESULT_FILES = (LOCK_FILE.name, HEADLINE.name)
+
+# The outs of the stages
+BUILD = Path("build")
+RAW = BUILD / "raw"
+DATASET = BUILD / "dataset"
+CLASS_WEIGHTS = BUILD / "class_weights.json"
+MODEL = BUILD / "model"
+EVALUATION = BUILD / "evaluation"
+REGISTRATION = BUILD / "registration.json"
+
+# The files in them
+SOURCE_FILE = "source.json"  # in RAW and DATASET: what `download` brought
+REPORT_FILE = "report.json"  # in DATASET: what was found in the samples
+MODEL_FILE = "model.json"  # in MODEL: all that decided the weights, and their sha256
+WEIGHTS_FILE = "weights.safetensors"  # in MODEL
+METRICS_FILE = "metrics.json"  # in EVALUATION: the scores of each split
+EVALUATION_FILE = "evaluation.json"  # in EVALUATION: what was measured on what
+PER_IMAGE_FILE = "per_image.parquet"  # in EVALUATION: a confusion matrix for each image
+
+# What is not an out, because DVC deletes outs before a stage runs
+CHECKPOINTS = Path("checkpoints")  # a folder for each training
+TRAINING_FILE = "training.json"  # says in a folder of checkpoints which training they are of
+CACHE = Path(".cache")  # what makes the next run cheaper, and is missed by nobody
+DOWNLOADS = CACHE / "downloads"
+LAST_DATASET = CACHE / "dataset"
+LOCKS = Path(".locks")
+CLONES = Path("clones")  # of the revisions that are retrained
+
+# What a person looks at
+PAGES = Path("pages")
+PROBLEMS_PAGE = PAGES / "preprocess"  # why there is no data set
+CHECK_PAGE = PAGES / "check"
+AUGMENTATIONS_PICTURE = PAGES / "augmentations.png"
+
+# MLflow's store, where nobody names a server
+MLFLOW_STORE = Path("mlflow.db")
+MLFLOW_ARTIFACTS = Path("mlruns")
+
+STAGE_MODULES = "segpipe.stages."  # what the name of a stage's module begins with
