@@ -250,7 +250,8 @@ def _copy(names: tuple[str, ...], root: Path) -> None:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         if (REPOSITORY / name).is_dir():
-            shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+            # Compiled files too, because to compile takes longer than a stage; but none that is being written.
+            shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("*.pyc.*", "*.egg-info"))
         else:
             shutil.copyfile(REPOSITORY / name, root / name)
 
