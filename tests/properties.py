@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import SearchStrategy
 
-NUM_MANY = 3000
+NUM_MANY = 1000
 
 
 def holds_for_all(
