@@ -221,10 +221,10 @@ def test_a_pushed_label_is_noticed_and_runs_what_is_stale_where_it_belongs(servi
     services.request("PATCH", f"/deployments/{deployment['id']}", {"paused": False})
     before = services.retrainings()
     assert watch_once(services) == "nothing new"
-    services.switch("watch/every-5-minutes", True, **every(30))
+    services.switch("watch/every-5-minutes", True, **every(15))
 
     sha = push_label(project, tmp_path / "labeller", "a_099")
-    run = services.wait_for_new_retraining(before)
+    run = services.wait_for(services.wait_for_new_retraining(before))
     assert run.state == "COMPLETED", run.message
     assert watch_once(services) == "nothing new"
     assert services.retrainings() - before == {run.id}, "the same change starts no second retraining"
@@ -240,7 +240,7 @@ def test_a_pushed_label_is_noticed_and_runs_what_is_stale_where_it_belongs(servi
 
     # The same labels in this clone: a changed source, for which everything has been computed.
     project.call("git", "pull", "--quiet", "--ff-only", "origin", BRANCH)
-    restored = services.wait_for_new_retraining(before | {run.id})
+    restored = services.wait_for(services.wait_for_new_retraining(before | {run.id}))
     services.switch("watch/every-5-minutes", False)
     assert (restored.state, restored.children()) == ("COMPLETED", []), restored.message
 
