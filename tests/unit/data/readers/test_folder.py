@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from facts import facts_of, missing
 
 from segpipe.classes import ClassTable
 from segpipe.data.readers.folder import read_source
@@ -178,7 +179,7 @@ def test_no_class_table(tmp_path: Path) -> None:
 def test_a_wrong_class_table_is_named(make_folder_source: Callable[..., Path], text: str, message: str) -> None:
     with pytest.raises(SourceError) as caught:
         read_source(root=make_folder_source({}, text))
-    assert message in str(caught.value)
+    assert not missing(str(caught.value), *facts_of(message))
 
 
 def test_more_classes_than_a_mask_can_hold(make_folder_source: Callable[..., Path]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from facts import facts_of, missing
 from PIL import Image
 
 from segpipe.choices import READERS
@@ -92,7 +93,7 @@ def test_a_wrong_class_file_is_named(tmp_path: Path, classes: str, message: str)
     _write(tmp_path, classes)
     with pytest.raises(SourceError) as caught:
         read_source(root=tmp_path)
-    assert message in str(caught.value)
+    assert not missing(str(caught.value), *facts_of(message))
 
 
 def test_splits_must_have_one_table(tmp_path: Path) -> None:
