@@ -45,6 +45,15 @@ def let_nightly_fire(services: Services) -> Run:
     return services.wait_for(run_id)
 
 
+def let_watch_start(services: Services, before: set[str]) -> str:
+    """Switches the watch on, to look soon, until it has started a retraining; gives the retraining's id."""
+    services.switch("watch/every-5-minutes", True, **every(10))
+    try:
+        return services.wait_for_new_retraining(before)
+    finally:
+        services.switch("watch/every-5-minutes", False)  # each look costs seconds of this machine
+
+
 def watch_once(services: Services) -> str:
     """Starts `watch` by hand; gives what it has found."""
     run = services.wait_for(services.start("watch/every-5-minutes"))

@@ -272,8 +272,8 @@ def test_a_commit_that_only_the_origin_has_is_fetched_and_one_that_is_nowhere_is
     record = record_of(finished, tmp_path / "record")
     clone = tmp_path / "clone"
     finished.call("git", "clone", "--quiet", str(finished.root), str(clone))
-    missing = dataclasses.replace(record, tags={**record.tags, "segpipe.git_commit": "0" * 39 + "1"})
-    assert not missing(refusal(Project(clone), missing), "branch", "origin")
+    unknown_commit = dataclasses.replace(record, tags={**record.tags, "segpipe.git_commit": "0" * 39 + "1"})
+    assert not missing(refusal(Project(clone), unknown_commit), "branch", "origin")
 
     (finished.root / "dvc.yaml").write_text("stages: {}\n")
     commit(finished)

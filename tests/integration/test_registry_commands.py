@@ -163,7 +163,7 @@ def test_compare_without_the_images(mine: Project) -> None:
     assert lines[1].split()[3].startswith("-0.")
     assert [line.split()[0] for line in lines[2:5]] == ["ground", "sky", "box"]
     assert lines[5].startswith("3 images in 3 blocks; version 3 is better with probability 0.0")
-    assert "build/dataset does not hold the images that both were measured on: neither speed nor pictures." in lines
+    assert any(not missing(line, "build/dataset", "speed", "pictures") for line in lines)
     assert lines[-1] == "Page: here/index.html"
     assert {path.name for path in (mine.root / "here").iterdir()} == {"index.html", "comparison.json"}
 
@@ -256,7 +256,7 @@ def test_what_was_changed_behind_the_ledgers_back_is_shown(mine: Project) -> Non
     assert "is whole" not in done.stdout
     assert "version 2 promoted" in done.stdout
     shown = run(mine, "show", "2").stdout.splitlines()
-    assert not missing(shown, "warning", "broken", "entry 2", "changed")
+    assert any(not missing(line, "warning", "broken", "entry 2", "changed") for line in shown)
 
 
 # Refusals
@@ -265,19 +265,19 @@ def test_what_was_changed_behind_the_ledgers_back_is_shown(mine: Project) -> Non
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("show", "7"), "'boxes' has no version '7'; the newest are 3, 2, 1; or say 'champion'"),
-        (("show", "latest"), "'boxes' has no version 'latest'; "),
-        (("compare", "1", "99999999999999999999999"), "'boxes' has no version '99999999999999999999999'; "),
-        (("promote", "4", "--why", "x"), "'boxes' has no version '4'; "),
-        (("promote", "2", "--why", "x"), "version 2 is the champion already"),
+        (("show", "7"), ("'boxes'", "'7'", "3, 2, 1", "'champion'")),
+        (("show", "latest"), ("'boxes'", "'latest'")),
+        (("compare", "1", "99999999999999999999999"), ("'boxes'", "'99999999999999999999999'")),
+        (("promote", "4", "--why", "x"), ("'boxes'", "'4'")),
+        (("promote", "2", "--why", "x"), ("version 2", "champion", "already")),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+    ids=lambda value: " ".join(value[:3]),
 )
 def test_an_unknown_version_is_named_and_nothing_is_changed(
-    three: Project, arguments: tuple[str, ...], expected: str
+    three: Project, arguments: tuple[str, ...], expected: tuple[str, ...]
 ) -> None:
     before = ask(three, "history"), ask(three, "list")
-    assert refused(three, *arguments).startswith(expected)
+    assert not missing(refused(three, *arguments), *expected)
     assert (ask(three, "history"), ask(three, "list")) == before
 
 
@@ -292,8 +292,8 @@ def test_a_reason_must_be_given(three: Project, arguments: tuple[str, ...]) -> N
 
 def test_without_any_version(sources: Project) -> None:
     for arguments in (("list",), ("show", "1")):
-        assert refused(sources, *arguments) == "MLflow holds no version of 'boxes'; run `dvc repro` first\n"
-    assert refused(sources, "show", "champion") == "MLflow holds no champion of 'boxes'; run `dvc repro` first\n"
+        assert not missing(refused(sources, *arguments), "version", "'boxes'", "`dvc repro`")
+    assert not missing(refused(sources, "show", "champion"), "champion", "'boxes'", "`dvc repro`")
     assert "had no earlier champion" in refused(sources, "rollback")
     assert ask(sources, "list")["versions"] == ask(sources, "history")["entries"] == []
     assert sources.client().search_registered_models() == []
@@ -306,8 +306,7 @@ def test_without_any_version(sources: Project) -> None:
 )
 def test_a_server_that_is_down_is_named(three: Project, arguments: tuple[str, ...]) -> None:
     message = refused(Project(three.root, {"MLFLOW_TRACKING_URI": NOBODY}), *arguments)
-    assert message.startswith(f"MLflow at {NOBODY} cannot be used: ")
-    assert message.strip().endswith("start it, or unset MLFLOW_TRACKING_URI to use mlflow.db in this folder")
+    assert not missing(message, NOBODY, "MLFLOW_TRACKING_URI", "mlflow.db")
 
 
 def test_a_store_that_can_only_be_read_is_read_and_never_changed(three: Project) -> None:
