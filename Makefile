@@ -40,7 +40,7 @@ worker: $(READY) ## a worker for the server of PREFECT_API_URL (POOL=cpu or POOL
 	pipelines/worker.sh $(POOL) $(DEVICE)
 
 test: $(READY) check ## lint, format, types and the tests (test-team, chaos and zoo are apart)
-	pytest -n 2 --dist loadfile
+	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-team: $(READY) ## only what a team needs: PostgreSQL behind both servers, a DVC remote by ssh
 	pytest -m team tests/team

@@ -1,7 +1,8 @@
-"""What all tests share: the folder of test tools on the path, and one finished project to look at or to copy."""
+"""What all tests share: the folder of test tools on the path, one finished project, CamVid where it is at hand."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -16,13 +17,24 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+# Begun first, so that no worker of xdist is busy with one of them when the other has nothing left. The second needs no
+# finished project, which the first makes meanwhile.
+FIRST = ("end_to_end/test_retrain.py", "unit/models/test_contract.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the files that take longest first; all others stay in their order, the short unit tests last."""
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(FIRST)))
+
 
 @pytest.fixture(scope="session")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project in which the whole pipeline has run: to look at, never to change."""
+    """A project in which the whole pipeline has run: to look at, never to change. One for all workers of xdist."""
     from integration.project import make_finished_project  # brings MLflow, which the unit tests do not need
 
-    return make_finished_project(tmp_path_factory.getbasetemp())
+    folder = tmp_path_factory.getbasetemp()
+    return make_finished_project(folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder)
 
 
 @pytest.fixture
@@ -31,3 +43,14 @@ def finished(original: Project, tmp_path: Path) -> Iterator[Project]:
     project = original.copy_to(tmp_path / "project")
     yield project
     shutil.rmtree(project.root)
+
+
+@pytest.fixture(scope="session")
+def camvid_archive() -> Path:
+    """The archive of CamVid, which lies where SEGPIPE_CAMVID says."""
+    given = os.environ.get("SEGPIPE_CAMVID")
+    if not given:
+        pytest.skip("SEGPIPE_CAMVID, the path of camvid.zip, is not set")
+    path = Path(given).resolve()
+    assert path.is_file(), f"SEGPIPE_CAMVID={given}: no such file"
+    return path

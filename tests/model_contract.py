@@ -1,6 +1,7 @@
 """What every model of the zoo keeps, as checks that take a name; the tests of the zoo and of a new model run all."""
 
 import copy
+import functools
 import tempfile
 from pathlib import Path
 
@@ -15,7 +16,12 @@ NUM_CLASSES = 5
 
 
 def build(name: str, *, num_classes: int = NUM_CLASSES, in_channels: int = 3, seed: int = 0) -> nn.Module:
-    """Builds a model by its small options, in evaluation mode, without pretrained weights."""
+    """Gives a model by its small options, in evaluation mode, without pretrained weights; for the caller alone."""
+    return copy.deepcopy(_built(name, num_classes, in_channels, seed))
+
+
+@functools.lru_cache(maxsize=2)  # to draw the weights of a large one takes longer than a check
+def _built(name: str, num_classes: int, in_channels: int, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     context = {"pretrained": False} if has_pretrained(name) else {}
     options = read_card(name).small

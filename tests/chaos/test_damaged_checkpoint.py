@@ -10,6 +10,7 @@ import pytest
 from chaos import stale
 from chaos import test_interrupted_training as training
 from chaos.stale import Undisturbed
+from facts import missing
 from integration.project import Project
 
 NUM_FLIPS = 20
@@ -77,6 +78,6 @@ def test_where_both_checkpoints_are_damaged_the_training_begins_again(
         checkpoint.write_bytes(_flip(7)(checkpoint.read_bytes()))
     done = project.run(*stale.repro("train"))
     assert done.returncode == 0, done.stderr
-    assert "the training starts from the beginning" in done.stderr
+    assert not missing(done.stderr, "training", "beginning")
     assert stale.find_differences(project, undisturbed.result("train")) == []
     assert stale.find_faults_in_mlflow(project, "train") == []

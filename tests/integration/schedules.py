@@ -37,11 +37,21 @@ def push_label(project: Project, clone: Path, sample_id: str) -> str:
 def let_nightly_fire(services: Services) -> Run:
     """Switches the nightly retraining on, to fire soon; gives the run that the schedule has started, at its end."""
     before = services.retrainings("nightly")
-    services.switch("retrain/nightly", True, **every(30))
+    services.switch("retrain/nightly", True, **every(10))
     try:
-        return services.wait_for_new_retraining(before, "nightly")
+        run_id = services.wait_for_new_retraining(before, "nightly")
     finally:
-        services.switch("retrain/nightly", False)
+        services.switch("retrain/nightly", False)  # before it fires again
+    return services.wait_for(run_id)
+
+
+def let_watch_start(services: Services, before: set[str]) -> str:
+    """Switches the watch on, to look soon, until it has started a retraining; gives the retraining's id."""
+    services.switch("watch/every-5-minutes", True, **every(10))
+    try:
+        return services.wait_for_new_retraining(before)
+    finally:
+        services.switch("watch/every-5-minutes", False)  # each look costs seconds of this machine
 
 
 def watch_once(services: Services) -> str:

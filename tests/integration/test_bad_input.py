@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from facts import missing
 from filelock import FileLock
 from integration.project import Project, add_sample, message_of_refusal, paint, read_picture
 from PIL import Image
@@ -183,7 +184,7 @@ def test_a_damaged_archive(sources: Project) -> None:
 def test_something_that_is_no_archive(sources: Project) -> None:
     (sources.root / "labels.txt").write_text("no archive", encoding="utf-8")
     sources.change_params("download.source", "labels.txt")
-    assert "is neither a folder nor an archive" in sources.refused("download")
+    assert not missing(sources.refused("download"), "folder", "archive")
     assert sources.files() == {}
 
 
@@ -222,15 +223,15 @@ def test_wrong_options_of_a_model_are_told_together_and_the_older_model_stays(fi
     finished.change_params("train.model.options", {"widht": 4, "depth": 9})
     before = finished.files()
     message = finished.refused("train")
-    assert "model 'unet': option widht: unknown; did you mean 'width'" in message
-    assert "model 'unet': option depth: must be less than or equal to 6 (got 9)" in message
+    assert not missing(message, "'unet'", "widht", "unknown", "'width'")
+    assert not missing(message, "'unet'", "option", "depth", "to 6", "got 9")
     assert finished.files() == before
 
 
 def test_wrong_options_of_a_weighting(finished: Project) -> None:
     finished.change_params("class_weights.options", {"pover": 0.5})
     before = finished.files()
-    assert "option pover: unknown; did you mean 'power'" in finished.refused("class_weights")
+    assert not missing(finished.refused("class_weights"), "pover", "unknown", "'power'")
     assert finished.files() == before
 
 
@@ -238,7 +239,7 @@ def test_a_split_that_names_no_sequence(finished: Project) -> None:
     finished.change_params("preprocess.split.val", ["z"])
     before = finished.files()
     message = finished.refused("preprocess")
-    assert "preprocess.split.val: no free group 'z'" in message
+    assert not missing(message, "preprocess.split.val", "group", "'z'")
     assert finished.files() == before
 
 

@@ -1,12 +1,12 @@
 """The first two stages on the real CamVid, where the archive is at hand."""
 
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from integration.project import REPOSITORY, Project
 
-ARCHIVE = REPOSITORY.parent / "shared/camvid/camvid.zip"
 RECIPE = REPOSITORY / "recipes/camvid.yaml"
 
 # Shares of all pixels of the official test split, as published with the archive.
@@ -27,12 +27,10 @@ VOID_SHARE = 0.0383
 
 
 @pytest.fixture
-def camvid(sources: Project) -> Project:
+def camvid(sources: Project, camvid_archive: Path) -> Project:
     """A project with CamVid's recipe as its parameters."""
-    if not ARCHIVE.is_file() or not RECIPE.is_file():
-        pytest.skip("needs ../shared/camvid/camvid.zip and recipes/camvid.yaml")
     shutil.copyfile(RECIPE, sources.root / "params.yaml")
-    sources.change_params("download.source", str(ARCHIVE))
+    sources.change_params("download.source", str(camvid_archive))
     return sources
 
 

@@ -87,5 +87,5 @@ def test_a_cluster_without_workers_is_an_error(
     cluster.scale(0)
     monkeypatch.setattr("segpipe.data.building.workers.MAX_WAIT_SECONDS", 0.5)
     monkeypatch.setenv(VARIABLE, f"dask:{cluster.scheduler_address}")
-    with pytest.raises(ConfigError, match="the cluster does not answer: "):
+    with pytest.raises(ConfigError, match=r"cluster.*answer"):
         build(source, tmp_path / "source", tmp_path / "out")

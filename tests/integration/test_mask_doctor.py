@@ -1,6 +1,5 @@
 """The mask doctor on a corpus of planted faults: each is named with its cause, and clean data has none."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,6 @@ from segpipe.data.masks.labels import ColorMask, IndexMask, Label, plain_indices
 from segpipe.data.sources.source import RawSample
 
 ROOT = Path(__file__).parents[2]
-CAMVID = Path(os.environ.get("CAMVID", ROOT.parent / "shared/camvid/camvid.zip"))
 HEIGHT, WIDTH, NUM_CLASSES = 96, 128, 6
 COLORS = ((128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (0, 0, 192), (64, 64, 0))
 COLOR_MAP = {**{color: index for index, color in enumerate(COLORS)}, (0, 0, 0): IGNORE_INDEX}
@@ -685,10 +683,9 @@ def test_the_starter_is_clean() -> None:
     assert_clean("folder", ROOT / "data", 240)
 
 
-@pytest.mark.skipif(not CAMVID.exists(), reason="CamVid is not here")
-def test_camvid_is_clean(tmp_path: Path) -> None:
+def test_camvid_is_clean(tmp_path: Path, camvid_archive: Path) -> None:
     import zipfile
 
-    with zipfile.ZipFile(CAMVID) as archive:
+    with zipfile.ZipFile(camvid_archive) as archive:
         archive.extractall(tmp_path)
     assert_clean("camvid", tmp_path, 701)

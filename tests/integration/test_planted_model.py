@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from facts import missing
 from integration.challenger import fabricate_challenger
 from integration.project import MODEL_NAME, Project, add_sample, message_of_refusal
 from PIL import Image
@@ -36,7 +37,7 @@ def planted(finished: Project, note: Path) -> Project:
 
 def test_neither_a_comparison_nor_a_prediction_runs_planted_code(planted: Project, note: Path, tmp_path: Path) -> None:
     message = message_of_refusal(planted.run("segpipe", "registry", "compare", "1", "2"))
-    assert "version 1 cannot be compared: it would be run by the Python code that" in message
+    assert not missing(message, "version 1", "compared", "Python")
     assert "--trust" in message
     Image.new("RGB", (64, 48)).save(tmp_path / "image.png")
     planted.call("segpipe", "predict", str(tmp_path / "image.png"), "--output", str(tmp_path / "masks"))
@@ -50,7 +51,7 @@ def test_no_other_command_runs_planted_code_until_a_person_says_so(planted: Proj
         assert not note.exists(), command
     done = planted.run("segpipe", "registry", "compare", "1", "2", "--trust")
     assert done.returncode == 0, done.stderr
-    assert "running a model's own code" in done.stderr
+    assert not missing(done.stderr, "running", "code")
     assert note.exists()
 
 

@@ -28,11 +28,11 @@ from segpipe.registry.ledger import read_ledger
 
 POINT = Register(model_name="point", better="point")
 INTERVAL = Register(model_name="interval", better="interval")
-NUM_ROUNDS = 3
+NUM_ROUNDS = 2  # `make chaos` plays more
 FEW_IMAGES = 3
 # `make chaos` kills after each write.
-SOME_WRITES = range(2, 100, 4)
-NUM_KILLS = 6
+SOME_WRITES = range(2, 100, 8)
+NUM_KILLS = 3
 LEASE_SECONDS = 3.0
 NUM_CHANGES = 4
 

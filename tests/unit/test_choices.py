@@ -79,10 +79,10 @@ def test_all_wrong_options_are_named_together() -> None:
 
 
 def test_option_of_a_choice_without_options() -> None:
-    with pytest.raises(ConfigError, match="class-weighting scheme 'none': option power: unknown; it has none"):
+    with pytest.raises(ConfigError, match=r"'none'.*power.*unknown"):
         WEIGHTINGS.call("none", {"power": 1}, num_px=NUM_PX)
 
 
 def test_option_of_a_wrong_type() -> None:
-    with pytest.raises(ConfigError, match=r"model 'unet': option width: must be a valid integer.*got 'wide'"):
+    with pytest.raises(ConfigError, match=r"'unet'.*option.*width.*'wide'"):
         MODELS.call("unet", {"width": "wide"}, num_classes=2, in_channels=3)

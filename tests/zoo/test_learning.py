@@ -15,7 +15,6 @@ from segpipe.models import list_models
 
 pytestmark = pytest.mark.zoo
 ROOT = Path(__file__).parents[2]
-CAMVID = ROOT.parent / "shared/camvid/camvid.zip"
 
 
 @functools.cache
@@ -30,14 +29,13 @@ def learning() -> ModuleType:
 
 
 @functools.cache
-def crops_of(data: str) -> Any:
-    return learning().starter_crops() if data == "starter" else learning().camvid_crops(CAMVID)
+def crops_of(archive: Path | None) -> Any:
+    return learning().starter_crops() if archive is None else learning().camvid_crops(archive)
 
 
 @pytest.mark.parametrize("data", ["starter", "camvid"])
 @pytest.mark.parametrize("name", list_models())
-def test_a_model_learns_four_crops_by_heart(name: str, data: str) -> None:
-    if data == "camvid" and not CAMVID.is_file():
-        pytest.skip("needs ../shared/camvid/camvid.zip")
-    outcome = learning().overfit(name, crops_of(data))
+def test_a_model_learns_four_crops_by_heart(request: pytest.FixtureRequest, name: str, data: str) -> None:
+    archive = request.getfixturevalue("camvid_archive") if data == "camvid" else None
+    outcome = learning().overfit(name, crops_of(archive))
     assert outcome.mean_iou >= learning().GOOD_ENOUGH, f"{outcome.mean_iou:.3f} after {outcome.num_steps} steps"

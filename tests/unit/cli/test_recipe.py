@@ -107,7 +107,7 @@ def test_uncommitted_parameters_are_kept_unless_forced(project: Path) -> None:
     path = project / "params.yaml"
     mine = path.read_text().replace("epochs: 62", "epochs: 63")
     path.write_text(mine)
-    with pytest.raises(ConfigError, match=r"params\.yaml: holds what is in no commit and in no recipe.* use --force"):
+    with pytest.raises(ConfigError, match=r"params\.yaml.*commit.*--force"):
         _run("use", "smoke")
     assert path.read_text() == mine
     # What is staged is in no commit either.
@@ -156,7 +156,7 @@ def test_a_write_that_fails_leaves_the_parameters(project: Path, monkeypatch: py
 
 @pytest.mark.parametrize("command", ["show", "use"])
 def test_an_unknown_name_gets_the_nearest(project: Path, command: str) -> None:
-    with pytest.raises(ConfigError, match=r"^unknown recipe 'fcn8_voc'; did you mean 'fcn8s_voc'\? known: fcn8s_voc, "):
+    with pytest.raises(ConfigError, match=r"unknown.*'fcn8_voc'.*'fcn8s_voc'.*known.*fcn8s_voc"):
         _run(command, "fcn8_voc")
     with pytest.raises(ConfigError, match=r"^unknown recipe '\.\./params'"):
         _run(command, "../params")
@@ -164,7 +164,7 @@ def test_an_unknown_name_gets_the_nearest(project: Path, command: str) -> None:
 
 def test_another_folder_has_no_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"^recipes: holds no recipe; run in the repository's root folder$"):
+    with pytest.raises(ConfigError, match=r"recipes.*no recipe"):
         _run("list")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from facts import missing
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -134,7 +135,7 @@ def test_a_false_claim_of_size_costs_no_memory(tmp_path: Path) -> None:
     path.write_bytes(content[:8] + chunk(b"IHDR", struct.pack(">II", 20000, 19000) + content[24:29]) + content[33:])
     fault = fault_of(path)
     assert fault.kind == "image-too-large"
-    assert "claims 20000x19000 px, which its" in fault.what
+    assert not missing(fault.what, "claims", "20000x19000")
 
 
 def test_a_chunk_that_unpacks_to_a_hundred_times_its_size_is_refused(tmp_path: Path) -> None:
@@ -253,8 +254,8 @@ def test_a_great_claim_in_few_bytes_is_not_called_impossible(tmp_path: Path) -> 
     Image.new("1", (12000, 12000)).save(tmp_path / "a.tif", compression="group4")
     fault = fault_of(tmp_path / "a.tif")
     assert fault.kind == "image-too-large"
-    assert "as a damaged header does" in fault.what
-    assert "if it is intact, save it as PNG" in fault.mend
+    assert not missing(fault.what, "damaged", "header")
+    assert not missing(fault.mend, "intact", "PNG")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])

@@ -60,7 +60,7 @@ def test_an_error_in_a_worker_is_an_error_here(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize("setting", ["-1", "2.5", "two", "dask", "dask:", "spark:tcp://127.0.0.1:1", " "])
 def test_a_setting_that_means_nothing_says_what_it_may_be(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
     monkeypatch.setenv(VARIABLE, setting)
-    with pytest.raises(ConfigError, match=f"^{VARIABLE}={setting}: must be a number, dask:ADDRESS, ray or ray:ADDRESS"):
+    with pytest.raises(ConfigError, match=f"^{VARIABLE}={setting}: .*number.*dask:ADDRESS.*ray:ADDRESS"):
         list(map_in_workers(pow, CALLS))
 
 
@@ -68,7 +68,7 @@ def test_a_setting_that_means_nothing_says_what_it_may_be(monkeypatch: pytest.Mo
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, setting: str, library: str) -> None:
     monkeypatch.setenv(VARIABLE, setting)
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(ConfigError, match=f"^{VARIABLE}={setting}: .*{library}.*; install it beside segpipe"):
+    with pytest.raises(ConfigError, match=f"^{VARIABLE}={setting}: .*{library}.*install"):
         list(map_in_workers(pow, CALLS))
 
 
@@ -76,7 +76,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, setting: st
 def test_a_cluster_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setattr(workers, "MAX_WAIT_SECONDS", 0.2)
     monkeypatch.setenv(VARIABLE, f"dask:{address}")
-    with pytest.raises(ConfigError, match=f"^{VARIABLE}=dask:{address}: the cluster does not answer: .*; start"):
+    with pytest.raises(ConfigError, match=f"^{VARIABLE}=dask:{address}: .*answer"):
         list(map_in_workers(pow, CALLS))
     gc.collect()  # a failed client that is collected while another one starts makes that wait for it
 
@@ -84,7 +84,7 @@ def test_a_cluster_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPa
 def test_a_worker_that_is_killed_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the system does where memory is short; a traceback of the pool would tell nobody."""
     monkeypatch.setenv(VARIABLE, "2")
-    with pytest.raises(ConfigError, match=f"one of 2 worker processes was killed .* take fewer: {VARIABLE}=1"):
+    with pytest.raises(ConfigError, match=f"2 worker processes.*killed.*{VARIABLE}=1"):
         list(map_in_workers(os._exit, [(9,)] * 4))
     assert list(map_in_workers(pow, CALLS[:3])) == [1, 2, 4]
 

@@ -113,7 +113,7 @@ def test_a_negative_size_does_not_lead_in_a_circle(tmp_path: Path, name: str, is
     headers = ([] if is_first else [before]) + [wrong]
     content = b"".join(header.tobuf(tarfile.GNU_FORMAT) for header in headers) + bytes(1024)
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
-    with pytest.raises(SourceError, match=r"a\.tar.*: is damaged: .*-512 bytes"):
+    with pytest.raises(SourceError, match=r"a\.tar.*damaged.*-512 bytes"):
         unpack(tmp_path / name, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -164,7 +164,7 @@ def test_an_entry_that_leaves_the_folder_is_refused_before_anything_is_written(
     tmp_path: Path, name: str, entry: str
 ) -> None:
     path = WRITERS[name](tmp_path / name, {"first.txt": b"x", entry: b"x"})
-    with pytest.raises(SourceError, match=r"will not be unpacked: .* leaves the folder"):
+    with pytest.raises(SourceError, match=r"unpacked.*leaves"):
         unpack(path, tmp_path / "out")
     assert [p.name for p in tmp_path.rglob("*")] == [name]
 
@@ -180,7 +180,7 @@ def test_a_name_with_a_nul_is_refused(tmp_path: Path) -> None:
 @zip_and_tar
 @pytest.mark.parametrize("entry", ["n" * 256, "é" * 128, "/".join(["name"] * 300)], ids=["name", "bytes", "path"])
 def test_too_long_a_name_is_refused(tmp_path: Path, name: str, entry: str) -> None:
-    with pytest.raises(SourceError, match="has too long a name"):
+    with pytest.raises(SourceError, match=r"long.*name"):
         unpack(WRITERS[name](tmp_path / name, {entry: b"x"}), tmp_path / "out")
 
 
@@ -206,7 +206,7 @@ def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
     ids=["zip symlink", "symlink", "inner symlink", "hard link", "pipe", "device", "disk", "sparse"],
 )
 def test_what_is_no_plain_file_is_refused(tmp_path: Path, write: Callable[[Path], Path]) -> None:
-    with pytest.raises(SourceError, match="is a link or a device"):
+    with pytest.raises(SourceError, match=r"link.*device"):
         unpack(write(tmp_path / "a"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -241,14 +241,14 @@ def test_folders_may_be_there_twice(tmp_path: Path) -> None:
 
 def test_of_many_wrong_entries_ten_are_named(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", {f"../{i}": b"" for i in range(13)})
-    with pytest.raises(SourceError, match=r"'\.\./9' leaves the folder; and 3 more\. Make the archive anew"):
+    with pytest.raises(SourceError, match=r"'\.\./9'.*3 more"):
         unpack(path, tmp_path / "out")
 
 
 def test_a_file_gets_no_more_bytes_than_it_declares(tmp_path: Path) -> None:
     """A header may say less than there is; the libraries of today notice, which is no promise."""
     entry = archive_module._Entry("a", False, 1000, None, lambda: io.BytesIO(bytes(5000)))
-    with pytest.raises(SourceError, match="'a' holds more than it declares"):
+    with pytest.raises(SourceError, match=r"'a'.*declares"):
         archive_module._write_entry(entry, tmp_path, "a.tar")
     assert (tmp_path / "a").stat().st_size == 0
 
@@ -265,7 +265,7 @@ def test_a_tar_whose_header_claims_gigabytes_is_not_read_into_memory(tmp_path: P
     header.type, header.size = tarfile.XHDTYPE, 1 << 34
     path = tmp_path / "a.tar.gz"
     path.write_bytes(gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 20)))
-    with pytest.raises(SourceError, match="a header says that it has 17,179,869,184 bytes"):
+    with pytest.raises(SourceError, match=r"header.*17,179,869,184 bytes"):
         unpack(path, tmp_path / "out")
 
 
@@ -277,7 +277,7 @@ def test_an_archive_for_which_there_is_no_room_is_refused_before_it_is_read_to_i
         free = 11
 
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage)
-    with pytest.raises(SourceError, match=r"12 bytes.* has 11 free; make room"):
+    with pytest.raises(SourceError, match=r"12 bytes.*11 free"):
         unpack(WRITERS[name](tmp_path / name, FILES), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

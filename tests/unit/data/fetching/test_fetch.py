@@ -14,6 +14,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from facts import missing
 from fsspec.implementations.memory import MemoryFileSystem
 from web_server import Served, breaks_after, says, serve
 
@@ -94,14 +95,14 @@ def test_a_folder_is_copied(tmp_path: Path, bring: Callable[..., dict[str, bytes
 
 def test_a_folder_has_no_sha256(tmp_path: Path, bring: Callable[..., dict[str, bytes]]) -> None:
     (tmp_path / "in").mkdir()
-    with pytest.raises(SourceError, match=r"`sha256:` is of an archive, and .*in is a folder"):
+    with pytest.raises(SourceError, match=r"`sha256:`.*archive.*folder"):
         bring(str(tmp_path / "in"), "0" * 64)
 
 
 def test_a_link_to_nothing_is_named(tmp_path: Path, bring: Callable[..., dict[str, bytes]]) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in/link").symlink_to("nothing")
-    with pytest.raises(SourceError, match=r"in/link: is a link to nothing"):
+    with pytest.raises(SourceError, match=r"in/link.*nothing"):
         bring(str(tmp_path / "in"))
     assert list((tmp_path / "raw").iterdir()) == []
 
@@ -119,7 +120,7 @@ def test_a_folder_that_cannot_be_listed_is_named(
         return list_well(path)
 
     monkeypatch.setattr(os, "scandir", list_badly)
-    with pytest.raises(SourceError, match=r"in/images: cannot be listed: Permission denied; check its permissions"):
+    with pytest.raises(SourceError, match=r"in/images.*Permission denied"):
         bring(str(tmp_path / "in"))
     assert list((tmp_path / "raw").iterdir()) == []
 
@@ -153,7 +154,7 @@ def test_two_links_to_one_folder_are_no_circle(tmp_path: Path, bring: Callable[.
 def test_a_pipe_is_named(tmp_path: Path, bring: Callable[..., dict[str, bytes]]) -> None:
     (tmp_path / "in").mkdir()
     os.mkfifo(tmp_path / "in/pipe")
-    with pytest.raises(SourceError, match=r"in/pipe: is a pipe, a socket or a device, not a file; remove it"):
+    with pytest.raises(SourceError, match=r"in/pipe.*socket"):
         bring(str(tmp_path / "in"))
     assert list((tmp_path / "raw").iterdir()) == []
 
@@ -167,7 +168,7 @@ def test_an_archive_is_unpacked(tmp_path: Path, bring: Callable[..., dict[str, b
 
 def test_another_content_than_the_sha256_is_refused(tmp_path: Path, bring: Callable[..., dict[str, bytes]]) -> None:
     (tmp_path / "a.zip").write_bytes(ARCHIVE)
-    with pytest.raises(SourceError, match=r"a\.zip: has another content .*; get the file again, .* mend `sha256:`"):
+    with pytest.raises(SourceError, match=r"a\.zip.*content.*`sha256:`"):
         bring(str(tmp_path / "a.zip"), "0" * 64)
     assert list((tmp_path / "raw").iterdir()) == []
 
@@ -181,9 +182,9 @@ def test_nothing_is_left_of_what_could_not_be_unpacked(tmp_path: Path, bring: Ca
 
 def test_neither_folder_nor_archive(tmp_path: Path, bring: Callable[..., dict[str, bytes]]) -> None:
     (tmp_path / "a.txt").write_text("text")
-    with pytest.raises(SourceError, match="is neither a folder nor an archive"):
+    with pytest.raises(SourceError, match=r"folder.*archive"):
         bring(str(tmp_path / "a.txt"))
-    with pytest.raises(SourceError, match=r"no such folder or archive; see download\.source in params\.yaml"):
+    with pytest.raises(SourceError, match=r"no such.*download\.source.*params\.yaml"):
         bring(str(tmp_path / "nothing"))
 
 
@@ -197,7 +198,7 @@ def test_an_address_is_fetched_once(tmp_path: Path, bring: Callable[..., dict[st
 
 
 def test_an_address_needs_a_sha256(bring: Callable[..., dict[str, bytes]], server: Served) -> None:
-    with pytest.raises(SourceError, match=r"an archive's address needs `sha256:` beside `source:`"):
+    with pytest.raises(SourceError, match=r"address.*`sha256:`.*`source:`"):
         bring(f"{server.address}/streets.zip")
     assert server.requests == []
 
@@ -215,9 +216,9 @@ def test_plain_ftp_is_refused_unless_allowed(
         raise FileNotFoundError
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", connect)
-    with pytest.raises(SourceError, match=r"a\.zip: is not encrypted, .* or set `allow_http: true` beside `source:`"):
+    with pytest.raises(SourceError, match=r"a\.zip.*encrypted.*`allow_http: true`.*`source:`"):
         bring("ftp://127.0.0.1/a.zip", sha256, allow_http=False)
-    with pytest.raises(SourceError, match=r"a\.zip: no such file or folder"):
+    with pytest.raises(SourceError, match=r"a\.zip.*no such"):
         bring("ftp://127.0.0.1/a.zip", sha256)
 
 
@@ -225,7 +226,7 @@ def test_an_address_that_fails_leaves_nothing(
     tmp_path: Path, bring: Callable[..., dict[str, bytes]], server: Served
 ) -> None:
     server.script = [says(404)]
-    with pytest.raises(SourceError, match=r"streets\.zip\?\.\.\.: cannot be downloaded: the server says 404"):
+    with pytest.raises(SourceError, match=r"streets\.zip\?\.\.\.:.*downloaded.*server.*says 404"):
         bring(f"{server.address}/streets.zip?token=secret", "0" * 64)
     assert list((tmp_path / "raw").iterdir()) == []
 
@@ -276,7 +277,7 @@ def test_a_public_set_is_brought_into_one_folder(
         )
         with caplog.at_level("INFO"):
             assert bring("public:pictures", allow_http=False) == expected
-    assert "pictures: licence: free; to be cited: Somebody, 2026" in caplog.text
+    assert not missing(caplog.text, "pictures", "licence", "free", "cited", "2026")
     assert "pictures: Some are dark." in caplog.text
     assert bring("public:pictures") == expected, "from the cache"
 
@@ -285,7 +286,7 @@ def test_a_public_set_of_another_size_is_refused(
     bring: Callable[..., dict[str, bytes]], publish: Callable[..., None], server: Served
 ) -> None:
     publish(PublicArchive(f"{server.address}/a.zip", 7, _sha256(ARCHIVE)))
-    with pytest.raises(SourceError, match="bytes, and 7 are expected"):
+    with pytest.raises(SourceError, match="7 are expected"):
         bring("public:pictures")
 
 
@@ -293,7 +294,7 @@ def test_an_archive_whose_sha256_nobody_knows_needs_the_users(
     bring: Callable[..., dict[str, bytes]], publish: Callable[..., None], server: Served
 ) -> None:
     publish(PublicArchive(f"{server.address}/a.zip", None, None))
-    with pytest.raises(SourceError, match=r"the sha256 of http.*/a\.zip is not known to segpipe; give it as `sha256:`"):
+    with pytest.raises(SourceError, match=r"sha256.*http.*/a\.zip.*segpipe.*`sha256:`"):
         bring("public:pictures")
     assert server.requests == []
     assert bring("public:pictures", _sha256(ARCHIVE)) == FILES
@@ -303,9 +304,7 @@ def test_a_public_set_has_its_own_sha256(
     bring: Callable[..., dict[str, bytes]], publish: Callable[..., None], server: Served
 ) -> None:
     publish(PublicArchive(f"{server.address}/a.zip", None, _sha256(ARCHIVE)))
-    with pytest.raises(
-        SourceError, match=r"segpipe knows the sha256 of its archives; remove `sha256:` beside `source:`"
-    ):
+    with pytest.raises(SourceError, match=r"sha256.*archives.*`sha256:`.*`source:`"):
         bring("public:pictures", "0" * 64)
 
 
@@ -315,9 +314,7 @@ def test_archives_behind_a_log_in_are_taken_from_the_cache(
     images = PublicArchive(None, len(IMAGES), None, folder="images", file_name="images.zip")
     labels = PublicArchive(None, None, None, file_name="labels.zip")
     publish(images, labels)
-    with pytest.raises(
-        SourceError, match=r"get images\.zip and labels\.zip from https://example\.org/get and put them"
-    ):
+    with pytest.raises(SourceError, match=r"images\.zip.*labels\.zip.*https://example\.org/get"):
         bring("public:pictures")
 
     (tmp_path / "cache").mkdir()
@@ -343,7 +340,7 @@ def test_cityscapes_says_what_to_get_and_where(bring: Callable[..., dict[str, by
 
 
 def test_a_set_that_there_is_not(bring: Callable[..., dict[str, bytes]]) -> None:
-    with pytest.raises(SourceError, match=r"public:voc2021: no such public set; did you mean 'voc2012'"):
+    with pytest.raises(SourceError, match=r"public:voc2021.*'voc2012'"):
         bring("public:voc2021")
 
 

@@ -161,24 +161,24 @@ def test_names_of_a_bucket_that_collide_are_refused(
 
 def test_a_folder_and_a_file_are_told_apart(memory: MemoryFileSystem, tmp_path: Path, patience: Patience) -> None:
     memory.pipe_file("/sets/a.zip", CONTENT)
-    with pytest.raises(SourceError, match=r"sets/a\.zip: an archive's address needs `sha256:` beside `source:`"):
+    with pytest.raises(SourceError, match=r"sets/a\.zip.*address.*`sha256:`.*`source:`"):
         copy_remote_folder("memory://sets/a.zip", tmp_path / "out", patience)
-    with pytest.raises(SourceError, match=r"`sha256:` is of an archive, and memory://sets is a folder"):
+    with pytest.raises(SourceError, match=r"`sha256:`.*archive.*memory://sets"):
         download(open_remote_file("memory://sets"), "a", SHA256, tmp_path, patience)
 
 
 def test_what_is_not_there(memory: MemoryFileSystem, tmp_path: Path, patience: Patience) -> None:
-    with pytest.raises(SourceError, match=r"memory://sets/a\.zip: no such file or folder"):
+    with pytest.raises(SourceError, match=r"memory://sets/a\.zip.*no such"):
         download(open_remote_file("memory://sets/a.zip"), "a", SHA256, tmp_path, patience)
-    with pytest.raises(SourceError, match="memory://sets: no such file or folder"):
+    with pytest.raises(SourceError, match=r"memory://sets.*no such"):
         copy_remote_folder("memory://sets", tmp_path / "out", patience)
     memory.mkdir("/empty")
-    with pytest.raises(SourceError, match="memory://empty: is an empty folder"):
+    with pytest.raises(SourceError, match=r"memory://empty.*empty"):
         copy_remote_folder("memory://empty", tmp_path / "out", patience)
 
 
 def test_a_scheme_that_nothing_reads(tmp_path: Path, patience: Patience) -> None:
-    with pytest.raises(SourceError, match="nothing here reads gopher:// addresses"):
+    with pytest.raises(SourceError, match=r"gopher://.*addresses"):
         copy_remote_folder("gopher://server/a", tmp_path / "out", patience)
 
 
@@ -186,13 +186,13 @@ def test_a_package_that_is_missing_is_named(
     tmp_path: Path, patience: Patience, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    with pytest.raises(SourceError, match=r"gs:// needs a package that is not installed .*; pip install gcsfs"):
+    with pytest.raises(SourceError, match=r"gs://.*gcsfs"):
         copy_remote_folder("gs://bucket/a", tmp_path / "out", patience)
 
 
 def test_a_chain_of_addresses_is_refused(tmp_path: Path, patience: Patience) -> None:
     """It would lead around the checks of web addresses."""
-    with pytest.raises(SourceError, match="is a chain of addresses"):
+    with pytest.raises(SourceError, match=r"chain.*addresses"):
         copy_remote_folder("simplecache::http://10.0.0.1/a", tmp_path / "out", patience)
 
 

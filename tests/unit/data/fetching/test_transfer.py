@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from facts import missing
 from web_server import Served, breaks_after, says, serve
 
 from segpipe.data.fetching.transfer import BLOCK_BYTES, Patience, Remote, TryAgainError, download, persist
@@ -81,7 +82,7 @@ def test_a_broken_connection_is_taken_up_where_it_broke(
 
 def test_a_later_run_goes_on(get: Callable[..., bytes], server: Served) -> None:
     server.script = [breaks_after(HALF)] + [says(503)] * 3
-    with pytest.raises(SourceError, match=r"says 503.*; what has come is kept, and the next run goes on from there"):
+    with pytest.raises(SourceError, match=r"503.*kept"):
         get()
     assert get() == CONTENT
     assert server.ranges()[-1] == f"bytes={HALF}-"
@@ -144,7 +145,7 @@ def test_a_range_that_cannot_be_had_begins_anew(get: Callable[..., bytes], serve
 
 def test_a_length_that_is_too_great(get: Callable[..., bytes], server: Served, tmp_path: Path) -> None:
     server.script = [says(200, CONTENT, Content_Length=str(len(CONTENT) + 7))] * 10
-    with pytest.raises(SourceError, match=r"set\.zip: cannot be downloaded: peer closed connection"):
+    with pytest.raises(SourceError, match=r"set\.zip.*peer closed connection"):
         get()
     server.script = []
     assert get() == CONTENT
@@ -152,7 +153,7 @@ def test_a_length_that_is_too_great(get: Callable[..., bytes], server: Served, t
 
 def test_a_length_that_is_too_small_is_another_content(get: Callable[..., bytes], server: Served) -> None:
     server.script = [says(200, CONTENT, Content_Length=str(HALF))]
-    with pytest.raises(SourceError, match="has another content than expected"):
+    with pytest.raises(SourceError, match="content"):
         get()
 
 
@@ -162,7 +163,7 @@ def test_without_a_length(get: Callable[..., bytes], server: Served) -> None:
 
 
 def test_another_size_than_declared_is_refused_before_it_comes(get: Callable[..., bytes], server: Served) -> None:
-    with pytest.raises(SourceError, match=r"has 300,000 bytes, and 19,000,000 are expected"):
+    with pytest.raises(SourceError, match=r"300,000 bytes.*19,000,000"):
         get(size_bytes=19_000_000)
     assert get(size_bytes=len(CONTENT)) == CONTENT
 
@@ -178,7 +179,7 @@ def test_another_content_is_removed(get: Callable[..., bytes], server: Served, t
 
 def test_a_web_page_instead_of_an_archive_is_recognised(get: Callable[..., bytes], server: Served) -> None:
     server.content = b"\n<!DOCTYPE html><p>please log in"
-    with pytest.raises(SourceError, match="it is a web page, perhaps one that asks for a log-in"):
+    with pytest.raises(SourceError, match="web page"):
         get()
 
 
@@ -216,7 +217,7 @@ def test_what_does_not_pass_is_not_tried_again(
 
 def test_patience_ends(get: Callable[..., bytes], server: Served, waits: list[float]) -> None:
     server.script = [says(503)] * 100
-    with pytest.raises(SourceError, match="the server says 503 Service Unavailable; try again later"):
+    with pytest.raises(SourceError, match=r"says 503.*Unavailable"):
         get()
     assert len(server.requests) == 4
     assert len(waits) == 3
@@ -236,7 +237,7 @@ def test_patience_begins_anew_with_each_megabyte_but_not_with_each_byte() -> Non
         return calls
 
     assert act(BLOCK_BYTES) == 50
-    with pytest.raises(SourceError, match="x: cannot be downloaded: broke"):
+    with pytest.raises(SourceError, match=r"downloaded.*broke"):
         act(1)
 
 
@@ -247,7 +248,7 @@ def test_a_damaged_copy_in_the_cache_is_fetched_anew(
     path = tmp_path / "cache" / _sha256(CONTENT)
     path.write_bytes(CONTENT[:-1] + b"?")
     assert get() == CONTENT
-    assert "its copy in the cache is damaged and is removed" in caplog.text
+    assert not missing(caplog.text, "damaged", "removed")
 
 
 def test_damaged_bytes_of_an_earlier_run_are_fetched_anew(
@@ -260,7 +261,7 @@ def test_damaged_bytes_of_an_earlier_run_are_fetched_anew(
     (tmp_path / "cache" / f"{_sha256(CONTENT)}.part").write_bytes(bytes(HALF))
     assert get() == CONTENT
     assert server.ranges()[-2:] == [f"bytes={HALF}-", None]
-    assert "the pieces of an interrupted download do not fit" in caplog.text
+    assert not missing(caplog.text, "interrupted", "download")
 
 
 def test_a_state_that_cannot_be_read_begins_anew(get: Callable[..., bytes], server: Served, tmp_path: Path) -> None:
@@ -291,7 +292,7 @@ def test_more_than_announced_is_refused(tmp_path: Path) -> None:
     def open_at(start: int, version: str | None) -> Iterator[Remote]:
         yield Remote(0, 10, "one", iter([bytes(8), bytes(8)]))
 
-    with pytest.raises(SourceError, match="sends more than the 10 bytes that it announced"):
+    with pytest.raises(SourceError, match=r"10 bytes.*announced"):
         download(open_at, "x", "0" * 64, tmp_path, Patience())
 
 
@@ -308,7 +309,7 @@ def test_an_answer_without_a_length_ends_at_the_declared_size(tmp_path: Path) ->
     def open_at(start: int, version: str | None) -> Iterator[Remote]:
         yield Remote(0, None, "one", send())
 
-    with pytest.raises(SourceError, match="x: sends more than the 10 bytes that are expected"):
+    with pytest.raises(SourceError, match=r"sends.*10 bytes"):
         download(open_at, "x", "0" * 64, tmp_path, Patience(), size_bytes=10)
     assert taken == 11
     assert [path.suffix for path in tmp_path.iterdir()] in ([], [".lock"])
@@ -338,7 +339,7 @@ def test_a_file_for_which_there_is_no_room_is_refused(tmp_path: Path) -> None:
     def open_at(start: int, version: str | None) -> Iterator[Remote]:
         yield Remote(0, 10**18, "one", iter([bytes(8)]))
 
-    with pytest.raises(SourceError, match=r"1,000,000,000,000,000,000 bytes are to come, and .* free; make room"):
+    with pytest.raises(SourceError, match=r"1,000,000,000,000,000,000 bytes.*free"):
         download(open_at, "x", "0" * 64, tmp_path, Patience())
 
 

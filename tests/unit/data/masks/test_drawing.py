@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from facts import facts_of, missing
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
@@ -297,7 +298,9 @@ ONES = np.ones((2, 3), np.bool_)
 )
 def test_a_mask_that_does_not_fit_is_named(points: tuple[float, ...], patch: bytes, message: str) -> None:
     label = ShapeMask(JSON, (Shape(4, "mask", _bytes(*points), "shape 1", patch),), 0)
-    assert _fault_of(label) == ("annotation", message, False)
+    kind, what, is_mended = _fault_of(label)
+    assert (kind, is_mended) == ("annotation", False)
+    assert not missing(what, *facts_of(message))
 
 
 def test_a_truncated_mask_is_named() -> None:

@@ -75,7 +75,7 @@ def test_the_copy_with_indices_is_read_by_its_codes(tmp_path: Path) -> None:
 def test_wrong_or_missing_codes_are_refused(tmp_path: Path) -> None:
     _write_fastai(tmp_path)
     write_lines(tmp_path / "camvid/codes.txt", "Animal", "Archways")
-    with pytest.raises(SourceError, match=r"camvid/codes\.txt:2: 'Archways' is no class of CamVid"):
+    with pytest.raises(SourceError, match=r"camvid/codes\.txt:2.*'Archways'.*CamVid"):
         read_source(root=tmp_path)
     (tmp_path / "camvid/codes.txt").unlink()
     with pytest.raises(SourceError, match=r"and no codes\.txt"):
@@ -96,5 +96,5 @@ def test_what_has_no_partner_is_a_problem(root: Path) -> None:
 
 def test_no_mask_at_all(tmp_path: Path) -> None:
     write_image(tmp_path / "701_StillsRaw_full/0001TP_006690.png")
-    with pytest.raises(SourceError, match=r"no mask \*_L\.png in it"):
+    with pytest.raises(SourceError, match=r"mask.*\*_L\.png"):
         read_source(root=tmp_path)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from facts import facts_of, missing
 
 from segpipe.choices import READERS
 from segpipe.classes import IGNORE_INDEX
@@ -243,7 +244,11 @@ def test_boxes_are_drawn_where_asked_for(tmp_path: Path) -> None:
 def test_a_wrong_annotation_is_named(tmp_path: Path, annotation: Any, message: str) -> None:
     source = read_source(root=_one_image(tmp_path, annotation))
     (problem,) = source.problems
-    assert problem.kind == "annotation" and problem.where == "result.json" and message in problem.what
+    assert (
+        problem.kind == "annotation"
+        and problem.where == "result.json"
+        and not missing(problem.what, *facts_of(message))
+    )
     # An image whose labels are not all understood must not be trained on.
     is_of_image = isinstance(annotation, dict) and annotation.get("image_id") == 0
     assert len(source.samples) == (0 if is_of_image else 1)
@@ -289,13 +294,13 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, document: Any, messag
     _write(tmp_path, "result.json", document)
     with pytest.raises(SourceError) as caught:
         read_source(root=tmp_path)
-    assert message in str(caught.value)
+    assert not missing(str(caught.value), *facts_of(message))
 
 
 def test_files_must_have_one_table(tmp_path: Path) -> None:
     _write(tmp_path, "train/_annotations.coco.json", _document([], []))
     _write(tmp_path, "valid/_annotations.coco.json", _document([], [], CATEGORIES[:1]))
-    with pytest.raises(SourceError, match=r"valid/_annotations\.coco\.json: has other categories than"):
+    with pytest.raises(SourceError, match=r"valid/_annotations\.coco\.json.*categories"):
         read_source(root=tmp_path)
 
 
@@ -305,16 +310,16 @@ def test_files_and_images_may_be_named(tmp_path: Path) -> None:
     source = read_source(root=tmp_path, annotations=["labels/*.json"], images="photos")
     (sample,) = source.samples
     assert (sample.image, sample.official_split) == (tmp_path / "photos/a.jpg", "train")
-    with pytest.raises(SourceError, match=r"no JSON file fits the option annotations: x\.json"):
+    with pytest.raises(SourceError, match=r"JSON.*option.*annotations.*x\.json"):
         read_source(root=tmp_path, annotations=["x.json"])
 
 
 def test_options_stay_within_the_source(tmp_path: Path) -> None:
     root = _one_image(tmp_path)
     for options in ({"annotations": ["../*.json"]}, {"annotations": ["/x.json"]}, {"images": "../photos"}):
-        with pytest.raises(ConfigError, match="must be paths within the source"):
+        with pytest.raises(ConfigError, match="within the source"):
             READERS.call("coco", options, root=root)
-    with pytest.raises(SourceError, match="has no folder photos, which the option images names"):
+    with pytest.raises(SourceError, match=r"folder.*photos"):
         read_source(root=root, images="photos")
 
 
@@ -335,7 +340,7 @@ def test_without_annotations_the_layouts_are_named(tmp_path: Path) -> None:
 
 
 def test_a_wrong_option_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="data format 'coco': option background"):
+    with pytest.raises(ConfigError, match=r"'coco'.*background"):
         READERS.call("coco", {"background": "none"}, root=_one_image(tmp_path))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from facts import facts_of, missing
 from PIL import Image
 
 from segpipe.classes import IGNORE_INDEX
@@ -139,7 +140,7 @@ def test_a_wrong_annotation_is_named(tmp_path: Path, annotation: Any, kind: str,
     source = read_source(root=tmp_path)
     problem = source.problems[0]
     assert (problem.kind, problem.where) == (kind, "annotations/panoptic_val2017.json")
-    assert message in problem.what
+    assert not missing(problem.what, *facts_of(message))
     assert source.samples == ()
 
 
@@ -170,13 +171,13 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, changes: dict[str, An
     _write(tmp_path, **changes)
     with pytest.raises(SourceError) as caught:
         read_source(root=tmp_path)
-    assert message in str(caught.value)
+    assert not missing(str(caught.value), *facts_of(message))
 
 
 def test_both_files_must_have_one_table(tmp_path: Path) -> None:
     _write(tmp_path, "train2017")
     _write(tmp_path, "val2017", categories=CATEGORIES[:2])
-    with pytest.raises(SourceError, match=r"val2017\.json: has other categories than panoptic_train2017\.json"):
+    with pytest.raises(SourceError, match=r"val2017\.json.*categories.*panoptic_train2017\.json"):
         read_source(root=tmp_path)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from facts import facts_of, missing
 from PIL import Image
 
 from segpipe.choices import READERS
@@ -74,7 +75,7 @@ def test_background_may_be_void(tmp_path: Path) -> None:
     source = READERS.call("cvat", {"void": ["background", "handle"]}, root=tmp_path)
     assert source.classes.names == ("human",)
     assert source.samples[0].label.read((1, 3)).pixels.tolist() == [[IGNORE_INDEX, IGNORE_INDEX, 0]]
-    with pytest.raises(ConfigError, match="option void: no label 'backgroud'; did you mean 'background'"):
+    with pytest.raises(ConfigError, match=r"option.*void.*'backgroud'.*'background'"):
         read_source(root=tmp_path, void=["backgroud"])
 
 
@@ -95,7 +96,7 @@ def test_hidden_lists_are_not_read(tmp_path: Path) -> None:
 
 def test_images_must_lie_within_the_source(tmp_path: Path) -> None:
     _write(tmp_path, {})
-    with pytest.raises(ConfigError, match=r"option images: must be paths within the source \(got \.\./photos\)"):
+    with pytest.raises(ConfigError, match=r"images.*within.*\.\./photos"):
         read_source(root=tmp_path, images="../photos")
 
 
@@ -128,7 +129,7 @@ def test_a_wrong_label_map_is_named(tmp_path: Path, label_map: str, message: str
     _write(tmp_path, {}, label_map=label_map)
     with pytest.raises(SourceError) as caught:
         read_source(root=tmp_path)
-    assert message in str(caught.value)
+    assert not missing(str(caught.value), *facts_of(message))
 
 
 def test_a_missing_label_map_is_named(tmp_path: Path) -> None:
@@ -139,5 +140,5 @@ def test_a_missing_label_map_is_named(tmp_path: Path) -> None:
 
 
 def test_another_layout_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"no SegmentationClass in it .* export as Segmentation mask 1\.1"):
+    with pytest.raises(SourceError, match=r"SegmentationClass.*mask 1\.1"):
         read_source(root=tmp_path)

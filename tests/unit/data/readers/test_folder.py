@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from facts import facts_of, missing
 
 from segpipe.classes import ClassTable
 from segpipe.data.readers.folder import read_source
@@ -107,14 +108,14 @@ def test_all_wrong_lines_of_the_table_are_named(make_folder_source: Callable[...
 def test_a_table_without_the_column_of_samples_is_refused(make_folder_source: Callable[..., Path], text: str) -> None:
     root = make_folder_source({"a": (PIXELS, PIXELS)})
     (root / "samples.csv").write_text(text, encoding="utf-8")
-    with pytest.raises(SourceError, match=r"samples\.csv: the head line must name each column once, sample_id among"):
+    with pytest.raises(SourceError, match=r"samples\.csv.*column.*sample_id"):
         read_source(root=root)
 
 
 def test_a_table_in_another_encoding_is_refused(make_folder_source: Callable[..., Path]) -> None:
     root = make_folder_source({"a": (PIXELS, PIXELS)})
     (root / "samples.csv").write_bytes(b"sample_id\n\xff\n")
-    with pytest.raises(SourceError, match=r"samples\.csv: is not a table in UTF-8"):
+    with pytest.raises(SourceError, match=r"samples\.csv.*table.*UTF-8"):
         read_source(root=root)
 
 
@@ -145,7 +146,7 @@ def test_no_images_is_a_problem(make_folder_source: Callable[..., Path]) -> None
 
 
 def test_no_class_table(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"dataset\.yaml: no such file; it must hold the class table"):
+    with pytest.raises(SourceError, match=r"dataset\.yaml.*class"):
         read_source(root=tmp_path)
 
 
@@ -178,7 +179,7 @@ def test_no_class_table(tmp_path: Path) -> None:
 def test_a_wrong_class_table_is_named(make_folder_source: Callable[..., Path], text: str, message: str) -> None:
     with pytest.raises(SourceError) as caught:
         read_source(root=make_folder_source({}, text))
-    assert message in str(caught.value)
+    assert not missing(str(caught.value), *facts_of(message))
 
 
 def test_more_classes_than_a_mask_can_hold(make_folder_source: Callable[..., Path]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from facts import facts_of, missing
 from PIL import Image
 
 from segpipe.choices import READERS
@@ -157,7 +158,7 @@ def test_a_wrong_shape_is_named(tmp_path: Path, shape: dict[str, Any], message: 
     source = read_source(root=_one(tmp_path, shape), classes=["cat"])
     (problem,) = source.problems
     assert (problem.kind, problem.where) == ("annotation", "a.json")
-    assert message in problem.what
+    assert not missing(problem.what, *facts_of(message))
     assert source.samples == ()
 
 
@@ -188,17 +189,17 @@ def test_points_outside_are_named_when_drawn(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ['{"shapes": {}}', "[]", '{"shapes": ["x"]}'])
 def test_nothing_of_labelme_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(SourceError, match=r"holds nothing of LabelMe: a\.json: is not LabelMe's: has no list 'shapes'"):
+    with pytest.raises(SourceError, match=r"holds.*LabelMe.*a\.json.*'shapes'"):
         read_source(root=tmp_path)
 
 
 def test_no_json_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="holds nothing of LabelMe: there is no JSON file"):
+    with pytest.raises(SourceError, match=r"holds.*LabelMe.*JSON"):
         read_source(root=tmp_path)
 
 
 def test_a_label_named_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="option classes: named twice: cat"):
+    with pytest.raises(ConfigError, match=r"option.*classes.*twice"):
         read_source(root=_one(tmp_path), classes=["cat", "cat"])
     (tmp_path / "labels.txt").write_text("cat\ndog\ncat\n")
     with pytest.raises(SourceError, match=r"labels\.txt: named twice: cat"):
@@ -206,7 +207,7 @@ def test_a_label_named_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_without_any_label_and_background_there_is_no_class(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="0 classes; there may be"):
+    with pytest.raises(SourceError, match="0 classes"):
         read_source(root=_one(tmp_path), background="void")
 
 

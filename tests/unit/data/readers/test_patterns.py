@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from facts import facts_of, missing
 from unit.data.readers.layouts import HEIGHT, WIDTH, fill, write_colors, write_image, write_indices, write_lines
 
 from segpipe.choices import READERS
@@ -143,7 +144,7 @@ def test_where_nothing_fits_some_files_are_named(tmp_path: Path) -> None:
     write_image(tmp_path / "frames/1.JPG")
     (problem,) = _read(tmp_path, images="frames/{id}.jpg", masks="gt/{id}.png").problems
     assert problem.kind == "empty"
-    assert "no file fits 'frames/{id}.jpg' or 'gt/{id}.png'; there are: frames/1.JPG" in problem.what
+    assert not missing(problem.what, "'frames/{id}.jpg'", "'gt/{id}.png'", "frames/1.JPG")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, Any], mess
     (tmp_path / "c.txt").write_text("1 2 3 a\n4 5 6 b\n")
     with pytest.raises(ConfigError) as caught:
         _read(tmp_path / "source", **options)
-    assert f"data format 'patterns': {message}" in str(caught.value)
+    assert not missing(str(caught.value), "'patterns'", *facts_of(message))
 
 
 def test_all_wrong_options_are_named_at_once(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from facts import facts_of, missing
 from PIL import Image
 
 from segpipe.choices import READERS
@@ -52,7 +53,7 @@ def test_classes_may_be_void(tmp_path: Path) -> None:
     source = READERS.call("roboflow", {"void": ["background"]}, root=tmp_path)
     assert source.classes.names == ("crack", "spalled concrete")
     assert source.samples[0].label.read((1, 3)).pixels.tolist() == [[IGNORE_INDEX, 0, 1]]
-    with pytest.raises(ConfigError, match="option void: no class 'crac'; did you mean 'crack'"):
+    with pytest.raises(ConfigError, match=r"option.*void.*'crac'.*'crack'"):
         read_source(root=tmp_path, void=["crac"])
 
 
@@ -92,13 +93,13 @@ def test_a_wrong_class_file_is_named(tmp_path: Path, classes: str, message: str)
     _write(tmp_path, classes)
     with pytest.raises(SourceError) as caught:
         read_source(root=tmp_path)
-    assert message in str(caught.value)
+    assert not missing(str(caught.value), *facts_of(message))
 
 
 def test_splits_must_have_one_table(tmp_path: Path) -> None:
     _write(tmp_path)
     (tmp_path / "valid/_classes.csv").write_text(CLASSES.replace("crack", "hole"))
-    with pytest.raises(SourceError, match=r"valid/_classes\.csv: has other classes than that of train"):
+    with pytest.raises(SourceError, match=r"valid/_classes\.csv.*classes"):
         read_source(root=tmp_path)
 
 

@@ -37,7 +37,7 @@ def test_what_the_lists_name_is_read(root: Path) -> None:
 def test_the_folder_is_found_below_others(tmp_path: Path, below: str) -> None:
     write_voc(tmp_path / below)
     if below == "a/b":
-        with pytest.raises(SourceError, match="no VOC2012/ImageSets/Segmentation in it or in the two folders below"):
+        with pytest.raises(SourceError, match=r"VOC2012/ImageSets/Segmentation.*folders"):
             read_source(root=tmp_path)
     else:
         assert len(read_source(root=tmp_path).samples) == 3
@@ -84,7 +84,7 @@ def test_sbd_adds_to_training_what_voc_does_not_list(root: Path) -> None:
 
 
 def test_sbd_is_left_out_on_request_and_missed_where_asked_for(root: Path) -> None:
-    with pytest.raises(SourceError, match="holds no SBD: no benchmark_RELEASE/dataset/cls"):
+    with pytest.raises(SourceError, match=r"SBD.*benchmark_RELEASE/dataset/cls"):
         read_source(root=root, sbd=True)
     write_sbd(root)
     assert len(read_source(root=root, sbd=False).samples) == 3

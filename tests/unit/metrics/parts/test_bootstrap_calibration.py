@@ -53,7 +53,10 @@ def test_frames_as_units_would_call_chance_a_gain(gate_calibration: ModuleType) 
     assert rate > 0.10
 
 
-@pytest.mark.parametrize(("num_groups", "at_least"), [(4, 0.08), (8, 0.2), (16, 0.4), (32, 0.6)])
+@pytest.mark.parametrize(
+    ("num_groups", "at_least"),
+    [(8, 0.2), *(pytest.param(n, least, marks=pytest.mark.slow) for n, least in ((4, 0.08), (16, 0.4), (32, 0.6)))],
+)
 def test_a_gain_of_three_points_is_seen(gate_calibration: ModuleType, num_groups: int, at_least: float) -> None:
     setting = replace(gate_calibration.EVEN, num_groups=num_groups, gain=gate_calibration.THREE_POINTS)
     rate = gate_calibration.rate_of_better(setting, gate_calibration.low_of_segpipe, 200)
