@@ -2,8 +2,8 @@
 
 LRASPP on MobileNetV3-Large from scratch; random resize of the short side between 0.5 and 2 of the base size, flip,
 random crop, on PIL images in worker processes; SGD 0.01, momentum 0.9, weight decay 1e-4, batch 8, poly 0.9.
-Two kindnesses: base size and crop are the data's own, and the batch-norm statistics are estimated anew at the end (with
-torchvision's momentum of 0.01 they are unfinished after so few steps). It reads decoded images of the store that
+Two kindnesses: base size and crop are the data's own, and the batch-norm statistics are estimated again at the end
+(with torchvision's momentum of 0.01 they are unfinished after so few steps). It reads decoded images of the store that
 `preprocess` wrote for `recipes/camvid.yaml`, and trains on the same frames.
 
     python benchmarks/camvid_reference.py --minutes 20 --dataset build/dataset
@@ -99,7 +99,7 @@ def report(title: str, module: nn.Module, store: Store) -> None:
 
 
 def main() -> None:
-    """Trains and prints the scores before and after the statistics are estimated anew."""
+    """Trains and prints the scores before and after the statistics are estimated again."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--dataset", type=Path, default=Path("build/dataset"))
@@ -119,8 +119,8 @@ def main() -> None:
     print(f"{num_steps} steps of {BATCH}")
     report("as it stands, test", module, store.of_split("test"))
     torch.optim.swa_utils.update_bn(loader, module.train())
-    report("statistics estimated anew, val", module, store.of_split("val"))
-    report("statistics estimated anew, test", module, store.of_split("test"))
+    report("statistics estimated again, val", module, store.of_split("val"))
+    report("statistics estimated again, test", module, store.of_split("test"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Colour alone must not solve the starter data: the best classifier of single pixels by colour, beside the network.
+"""Colour alone must not solve the starter data: the best classifier of single pixels by colour, next to the network.
 
 The classifier is the best that a pixel's colour allows at 32 levels a channel: for each of the 32^3 cells the class
 that is most frequent there among the training pixels; and scikit-learn's gradient boosting on RGB and HSV, in case a

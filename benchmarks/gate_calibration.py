@@ -5,8 +5,8 @@ amount that both models share and by one of each model's own, and each frame add
 the logistic scale; what is missed goes to the other classes by their frequency. Eleven classes from 28% to 0.3% of the
 pixels. All amounts of the two models come from the same distributions, so neither is better, unless a gain is added.
 
-"Better" is a lower bound above zero; its rate for equal models should be at most 2.5%. Beside segpipe's `compare` stand
-the percentiles of the paired bootstrap over the same units, and both over single frames.
+"Better" is a lower bound above zero; its rate for equal models should be at most 2.5%. Next to segpipe's `compare`
+stand the percentiles of the paired bootstrap over the same units, and both over single frames.
 
     OMP_NUM_THREADS=1 python benchmarks/gate_calibration.py --pairs 1000
 """

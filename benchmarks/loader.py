@@ -155,7 +155,7 @@ def our_batches(store: Store, transforms: list[dict[str, Any]], num_threads: int
     loader = TrainLoader(store, Augment.model_validate({**GEOMETRY, "transforms": transforms}), BATCH, 0)
     epoch = 0
     while True:
-        # Read anew by each epoch: contenders take turns.
+        # Read again by each epoch: contenders take turns.
         loader_module.NUM_LOADING_THREADS = num_threads
         yield from loader.batches(epoch)
         epoch += 1

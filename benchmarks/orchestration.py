@@ -1,4 +1,4 @@
-"""What Prefect costs: a retraining in which nothing is stale, and each stage that is run, beside plain `dvc repro`.
+"""What Prefect costs: a retraining in which nothing is stale, and each stage that is run, next to plain `dvc repro`.
 
 Needs the services of this clone (`make up`, then `. pipelines/login.sh` in this shell) and a clean commit. The
 retrainings are of `recipes/smoke.yaml`, in its own clone; the peer is `dvc repro --force` in that same clone, in turn
@@ -53,7 +53,7 @@ def main() -> None:
     flow, plain = (statistics.median(values) for values in zip(*pairs, strict=True))
     each = statistics.median((ours - peer - statistics.median(idle)) / 6 for ours, peer in pairs)
     print(f"six stages: {flow:.1f} s as a retraining, {plain:.1f} s by `dvc repro --force`, ratio {flow / plain:.2f}")
-    print(f"on top of a stage: {each:.1f} s, besides the {statistics.median(idle):.1f} s of the retraining itself")
+    print(f"on top of a stage: {each:.1f} s; and {statistics.median(idle):.1f} s of the retraining itself")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What `preprocess` costs beside decoding the files, and how it grows.
+"""What `preprocess` costs next to decoding the files, and how it grows.
 
-    python benchmarks/preprocess.py decode  SOURCE   class counts and all else, beside decoding alone, in one process
-    python benchmarks/preprocess.py camvid  SOURCE   a cold build in two processes, and ten images more, beside decoding
+    python benchmarks/preprocess.py decode  SOURCE   class counts and all else, next to decoding alone, in one process
+    python benchmarks/preprocess.py camvid  SOURCE   a cold build in two processes, then ten images more, and decoding
     python benchmarks/preprocess.py growth           2,000 and 20,000 samples: time and peak memory
 
 SOURCE is a folder in CamVid's layout (the archive unpacked). `--png` first writes its images as PNG, which is how the
@@ -74,7 +74,7 @@ def hash_files(root: Path) -> dict[Path, str]:
 
 
 def compare_decode(root: Path, rounds: int) -> None:
-    """Class counts beside the decoding of the masks they are counted in."""
+    """Class counts next to the decoding of the masks they are counted in."""
     cv2.setNumThreads(0)  # as in a worker
     source: Source = READERS.call("camvid", root=root)
     masks = files_of(source)[1]
@@ -94,7 +94,7 @@ def compare_decode(root: Path, rounds: int) -> None:
 
 
 def compare_camvid(root: Path, rounds: int) -> None:
-    """Cold and incremental builds beside decoding all files in as many processes."""
+    """Cold and incremental builds next to decoding all files in as many processes."""
     source: Source = READERS.call("camvid", root=root)
     hashes = hash_files(root)
     images, masks = files_of(source)

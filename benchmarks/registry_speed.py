@@ -1,4 +1,4 @@
-"""`segpipe registry list`, `show` and `history` at 1,000 versions, each beside the least that MLflow itself takes.
+"""`segpipe registry list`, `show` and `history` at 1,000 versions, each next to the least that MLflow itself takes.
 
 Fills a SQLite store in a temporary folder with 1,000 versions and as many entries of the ledger, then runs each command
 as its user does. The peer is a Python process that imports MLflow, opens the same store and fetches one version.

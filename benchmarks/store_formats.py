@@ -2,7 +2,7 @@
 
 Each format holds the same labelled frames as raw uint8, so that nothing but the format is measured; PNG files are the
 classic way. Crops are what training reads, whole samples what evaluation reads. The order is random, files are in the
-page cache. `new bytes` is what a content-addressed cache (DVC's) must take in anew when one sequence of ten frames is
+page cache. `new bytes` is what a content-addressed cache (DVC's) must take in again when one sequence of ten frames is
 added: the files whose content changed.
 
     python benchmarks/store_formats.py [--frames 400] [--rounds 5]

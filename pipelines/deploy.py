@@ -99,7 +99,7 @@ def _deploy(
     )
     deployment = cast(RunnerDeployment, made)  # a coroutine only in asynchronous code
     if not is_new:
-        deployment.model_fields_set.difference_update({"schedules", "paused"})  # or they would be set anew
+        deployment.model_fields_set.difference_update({"schedules", "paused"})  # or they would be set again
     return deployment.apply()
 
 

@@ -45,8 +45,8 @@ def check_server() -> None:
         with get_client(sync_client=True) as client:
             version = client.request("GET", "/admin/version").json()
     except httpx.HTTPStatusError as error:
-        mend = "set PREFECT_API_AUTH_STRING" if error.response.status_code == UNAUTHORIZED else "see its log"
-        raise PipelineError(f"the Prefect server at {address} refuses: {error.response.status_code}; {mend}") from None
+        fix = "set PREFECT_API_AUTH_STRING" if error.response.status_code == UNAUTHORIZED else "see its log"
+        raise PipelineError(f"the Prefect server at {address} refuses: {error.response.status_code}; {fix}") from None
     except httpx.TransportError as error:
         raise PipelineError(
             f"the Prefect server at {address} does not answer: {error}; start it (`make up`)"

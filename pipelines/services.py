@@ -183,7 +183,7 @@ def _prepare_store() -> None:
 
 
 def _environment(addresses: dict[str, str]) -> dict[str, str]:
-    """Gives what servers and workers find in their environment; besides the addresses, what the user has set wins."""
+    """Gives the environment of servers and workers; except for the addresses, what the user has set wins."""
     login, port = find_login(LOGIN), addresses["prefect"].rpartition(":")[2]
     defaults = {
         "PREFECT_HOME": str(STATE / "prefect"),

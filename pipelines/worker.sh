@@ -10,7 +10,7 @@ fi
 if [ "$pool" = control ]; then
     limit=8 # retrainings only wait for their stages
 fi
-# `make deploy` makes the pools; a worker that did so itself, beside others, would find SQLite locked.
+# `make deploy` makes the pools; a worker that did so itself, next to others, would find SQLite locked.
 until . pipelines/login.sh && answer=$(prefect work-pool inspect "$pool" 2>&1); do
     echo "waiting for pool $pool at ${PREFECT_API_URL:-(PREFECT_API_URL is not set)}: $(echo "$answer" | grep . | tail -n 1)"
     sleep 1

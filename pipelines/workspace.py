@@ -181,7 +181,7 @@ def open_workspace(revision: Revision, on_line: Callable[[str], None]) -> Worksp
             _make_clone(part, revision, on_line)
             part.rename(root)
         os.utime(root)  # the clones that were used last stay
-    # What counts as published there is what counts here: the branches of this clone's origin, besides its own.
+    # What counts as published there is what counts here: the branches of this clone's origin, in addition to its own.
     with contextlib.suppress(CommandError):
         git(root, "fetch", "--quiet", str(HOME), "+refs/remotes/origin/*:refs/remotes/origin/*")
     programs = HOME / ".venv/bin"

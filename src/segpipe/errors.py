@@ -1,11 +1,11 @@
 """The tree of errors that users see.
 
-A `SegpipeError` is bad input or a bad state of the outside world: its message says what, where and how to mend it, and
+A `SegpipeError` is bad input or a bad state of the outside world: its message says what, where and how to fix it, and
 every entry point prints that message and exits with 1. Anything else is a defect and keeps its traceback.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from segpipe.addresses import redact
@@ -73,17 +73,23 @@ class Problem:
         kind: short name of the sort of problem, the same for all its occurrences (`mask-missing`).
         where: the file, sample or class concerned.
         what: what is wrong, with the values seen.
-        mend: what to do about it.
+        fix: what to do about it.
     """
 
     kind: str
     where: str
     what: str
-    mend: str
+    fix: str
+
+    @staticmethod
+    def from_json(document: Mapping[str, str]) -> "Problem":
+        """Reads an entry of a data set's `report.json`; until version 0.1.0 its `fix` was called `mend`."""
+        fix = document["fix"] if "fix" in document else document["mend"]
+        return Problem(document["kind"], document["where"], document["what"], fix)
 
     def __str__(self) -> str:
-        """One line: where, what, how to mend."""
-        return f"{self.where}: {self.what}. {self.mend}"
+        """One line: where, what, how to fix it."""
+        return f"{self.where}: {self.what}. {self.fix}"
 
 
 class DataError(SegpipeError):

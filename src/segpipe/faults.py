@@ -21,20 +21,20 @@ class Fault:
     Args:
         kind: a key of `KINDS`.
         what: what is wrong, with the values seen; continues a sentence that begins with the file's name.
-        mend: what to do about it.
+        fix: what to do about it.
         pixels: (height, width) bool, True where the fault is seen; None where it has no place.
-        is_mended: the pixels given beside this fault are what a safe mend makes of the file.
+        is_fixed: the pixels given next to this fault are what a safe fix makes of the file.
     """
 
     kind: str
     what: str
-    mend: str
+    fix: str
     pixels: npt.NDArray[np.bool_] | None = None
-    is_mended: bool = False
+    is_fixed: bool = False
 
     def __post_init__(self) -> None:
         assert self.kind in KINDS, self.kind
-        assert not self.is_mended or KINDS[self.kind].safe_mend, self.kind
+        assert not self.is_fixed or KINDS[self.kind].safe_fix, self.kind
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,17 @@ class Kind:
         meaning: what it is, for a person.
         action: what is done by default.
         allowed: what `preprocess.policy.actions` may ask for: a sample without usable pixels cannot be kept.
-        safe_mend: what `preprocess.policy.fix` does about the cases that have only one meaning; empty for none.
+        safe_fix: what `preprocess.policy.fix` does about the cases that have only one meaning; empty for none.
     """
 
     meaning: str
     action: Action
     allowed: tuple[Action, ...]
-    safe_mend: str = ""
+    safe_fix: str = ""
 
 
-def _unusable(meaning: str, safe_mend: str = "") -> Kind:
-    return Kind(meaning, "fail", ("fail", "skip"), safe_mend)
+def _unusable(meaning: str, safe_fix: str = "") -> Kind:
+    return Kind(meaning, "fail", ("fail", "skip"), safe_fix)
 
 
 def _doubtful(meaning: str, action: Action = "fail") -> Kind:

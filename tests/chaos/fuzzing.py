@@ -191,7 +191,7 @@ SPOILERS = (
 
 
 def read_spoilt(number: int, folder: Path) -> tuple[str, str]:
-    """Reads one spoilt file beside a sound one.
+    """Reads one spoilt file next to a sound one.
 
     Returns:
         What was spoilt, and what became of it.

@@ -17,7 +17,7 @@ def fabricate_challenger(project: Project, share_right: float) -> None:
     """Puts a challenger into build/: weights that differ in their last bits, and scores of its own.
 
     Args:
-        project: has run, or its data set has been made anew since.
+        project: has run, or its data set has been made again since.
         share_right: of the labelled pixels of each class in each image; the rest is taken for the next class. Where a
             model is measured as served, it does what the project's own does.
     """

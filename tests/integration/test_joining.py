@@ -14,7 +14,7 @@ SHA256 = re.compile(r"is ([0-9a-f]{64});")
 
 @pytest.fixture
 def joined(sources: Project, tmp_path: Path) -> Project:
-    """A project with a second folder of frames beside its own."""
+    """A project with a second folder of frames next to its own."""
     other = sources.root / "more"
     shutil.copytree(sources.root / "data", other)
     for path in [*other.glob("images/*"), *other.glob("masks/*")]:

@@ -638,11 +638,11 @@ def test_fixing_mends_what_has_one_meaning_and_nothing_else(tmp_path: Path, name
     mask, findings = case.findings(Policy(fix=True))
     if name in MENDED:
         assert [found for found, _ in findings] == [kind]
-        assert "mended in the store" in findings[0][1]
+        assert "fixed in the store" in findings[0][1]
         assert mask is not None
         np.testing.assert_array_equal(mask, MENDED[name](draw_mask()))
     else:
-        assert not any("mended" in text for _, text in findings)
+        assert not any("fixed" in text for _, text in findings)
     assert all(path.read_bytes() == content for path, content in before.items())
 
 

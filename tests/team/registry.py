@@ -1,4 +1,4 @@
-"""An MLflow server over PostgreSQL for those who register at once; no passwords, no Prefect beside it."""
+"""An MLflow server over PostgreSQL for those who register at once; no passwords, no Prefect next to it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -120,7 +120,7 @@ def test_a_key_that_is_not_let_in_is_a_message(
     fresh = clone(author, tmp_path / "fresh")
     set_credentials(fresh, storage.key.with_name("strangers_key"))
 
-    # Taking must fail too, not go on as if the remote were empty: a retraining would compute everything anew.
+    # Taking must fail too, not go on as if the remote were empty: a retraining would compute everything again.
     pushed = author.run("dvc", "push", "--run-cache")
     taken = Project(fresh.root, {**home, **TAKE_ONLY}).run("dvc", "repro", "--pull")
     for done in (pushed, taken):

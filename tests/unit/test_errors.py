@@ -19,9 +19,15 @@ def test_one_problem_reads_as_a_sentence() -> None:
 
 @pytest.mark.parametrize("num_more", [0, 3])
 def test_many_problems_are_shown_up_to_a_limit_and_counted_beyond(num_more: int) -> None:
-    problems = [Problem("x", f"file{i}", "what", "mend") for i in range(MAX_PROBLEMS_SHOWN)]
-    problems += [Problem("late", "file", "what", "mend")] * num_more
+    problems = [Problem("x", f"file{i}", "what", "fix") for i in range(MAX_PROBLEMS_SHOWN)]
+    problems += [Problem("late", "file", "what", "fix")] * num_more
     lines = str(DataError(problems)).splitlines()
     assert lines[0] == f"{MAX_PROBLEMS_SHOWN + num_more} problems in the data:"
     assert lines[1 + MAX_PROBLEMS_SHOWN :] == (["  and more: 3 x late"] if num_more else [])
     assert len(DataError(problems).problems) == MAX_PROBLEMS_SHOWN + num_more
+
+
+@pytest.mark.parametrize("key", ["fix", "mend"])
+def test_a_problem_of_an_older_report_is_read(key: str) -> None:
+    document = {"kind": "leak-near", "where": "a, b", "what": "look alike", key: "Keep one"}
+    assert Problem.from_json(document) == Problem("leak-near", "a, b", "look alike", "Keep one")

@@ -27,11 +27,11 @@ def test_a_kind_can_be_kept_as_it_is_by_default(name: str) -> None:
 
 
 def test_a_fault_that_is_mended_is_of_a_kind_that_can_be() -> None:
-    assert Fault("mask-depth", "is deep", "Save 8 bits", is_mended=True).is_mended
+    assert Fault("mask-depth", "is deep", "Save 8 bits", is_fixed=True).is_fixed
     with pytest.raises(AssertionError):
-        Fault("mask-void", "is void", "Label it", is_mended=True)
+        Fault("mask-void", "is void", "Label it", is_fixed=True)
     with pytest.raises(AssertionError):
-        Fault("no-such-kind", "is odd", "Mend it")
+        Fault("no-such-kind", "is odd", "Fix it")
 
 
 def test_of_many_values_the_first_are_shown() -> None:

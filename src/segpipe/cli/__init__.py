@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs a command line.
 
     Returns:
-        The exit code: 0, or 1 for what the user can mend.
+        The exit code: 0, or 1 for what the user can fix.
     """
     options = _parser().parse_args(arguments)
     configure_logging()

@@ -38,10 +38,10 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--option", action="append", default=[], type=_option, help="KEY=VALUE of the format; repeatable"
     )
     check.add_argument("--output", type=Path, default=CHECK_PAGE, help=f"folder of the page (default {CHECK_PAGE})")
-    check.add_argument("--fix", action="store_true", help="as with preprocess.policy.fix: mend what is safe to mend")
+    check.add_argument("--fix", action="store_true", help="as with preprocess.policy.fix: fix what is safe to fix")
     check.add_argument("--params", type=Path, default=PARAMS_FILE, help=f"a parameter file (default {PARAMS_FILE})")
     check.set_defaults(run=_check)
-    kinds = commands.add_parser("kinds", help="list the kinds of faults: meaning, what is done, whether it is mended")
+    kinds = commands.add_parser("kinds", help="list the kinds of faults: meaning, what is done, whether it is fixed")
     kinds.set_defaults(run=_list_kinds)
 
 
@@ -142,14 +142,12 @@ def _tell(groups: "Sequence[ProblemGroup]", source: "Source", built: "Built", op
         f"\n{len(built.manifest)} of {len(source.samples)} samples can be used. Page: {options.output / 'report.html'}"
     )
     if options.fix:
-        print(
-            "To mend in the store what is said to be mended, put into params.yaml:  preprocess: {policy: {fix: true}}"
-        )
+        print("To fix in the store what is said to be fixed, put into params.yaml:  preprocess: {policy: {fix: true}}")
 
 
 def _list_kinds(options: argparse.Namespace) -> None:
     rows = [("kind", "meaning", "by default", "or", "with policy.fix")]
     for name, kind in KINDS.items():
         others = ", ".join(action for action in kind.allowed if action != kind.action)
-        rows.append((name, kind.meaning, kind.action, others, kind.safe_mend or "-"))
+        rows.append((name, kind.meaning, kind.action, others, kind.safe_fix or "-"))
     print("\n".join(table(rows)))

@@ -69,8 +69,8 @@ class Download(SourceChoice):
     @model_validator(mode="after")
     def _can_be_watched(self) -> "Download":
         if self.is_remote:
-            mend = "write {source: ADDRESS, sha256: ...} into a .yaml file and name that file"
-            raise ValueError(f"source: must be a path, which DVC can watch; {mend}")
+            fix = "write {source: ADDRESS, sha256: ...} into a .yaml file and name that file"
+            raise ValueError(f"source: must be a path, which DVC can watch; {fix}")
         return self
 
 

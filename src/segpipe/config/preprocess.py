@@ -45,7 +45,7 @@ class Policy(Section):
     """What is done about faults of single files and of the whole set.
 
     Attributes:
-        fix: mend in the store what is safe to mend; the source stays as it is.
+        fix: fix in the store what is safe to fix; the source stays as it is.
         actions: for a kind of fault (`segpipe data kinds` lists them) `fail`, `skip` the sample, or `warn` and use it.
         max_skipped: greatest share of the samples that may be left out.
         max_megapixels: a larger image or mask is not read. Reading takes 7 bytes a pixel, and large ones are read one
@@ -104,5 +104,5 @@ class Preprocess(Section):
         if self.group_pattern is not None and self.group_column is not None:
             raise ValueError("group_column: give either a pattern or a column")
         if self.ignore and self.classes is None:
-            raise ValueError("ignore: has a meaning only beside classes")
+            raise ValueError("ignore: has a meaning only next to classes")
         return self

@@ -12,7 +12,7 @@ class Budget(Section):
 
     Attributes:
         latency_ms: median milliseconds for one validation image, as served, on the machine that registers.
-        slowdown: how many times the champion's latency, measured beside it on the same machine.
+        slowdown: how many times the champion's latency, measured next to it on the same machine.
         size_mb: of the weights' file, megabytes of 10^6 bytes.
     """
 

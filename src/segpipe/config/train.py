@@ -22,7 +22,7 @@ class ModelChoice(Choice):
         weights: `none`: random. `imagenet`: the encoder as torchvision, timm or smp publish it. `models:/NAME@ALIAS`
             or `models:/NAME/VERSION`: a registered model, to be trained further; DVC does not see that an alias moved.
             Else the path of a file (.safetensors, or .pth with tensors alone). A first layer for images of other
-            channels is adapted; the head begins anew where the classes are others.
+            channels is adapted; the head begins again where the classes are others.
         sha256: of the file; must be given for a path, so that another content is noticed.
     """
 
@@ -41,7 +41,7 @@ class ModelChoice(Choice):
         lines = []
         if self.is_from_file and self.sha256 is None:
             others = f"none, imagenet, {REGISTERED}NAME@ALIAS, {REGISTERED}NAME/VERSION"
-            lines.append(f"sha256: must be given for weights from a file ({self.weights}); known besides: {others}")
+            lines.append(f"sha256: must be given for weights from a file ({self.weights}); otherwise: {others}")
         if not self.is_from_file and self.sha256 is not None:
             lines.append("sha256: has a meaning only where weights is a path")
         if self.weights.startswith(REGISTERED) and not re.fullmatch(r"models:/[^/@]+(@[^/@]+|/\d+)", self.weights):

@@ -19,7 +19,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from segpipe.errors import SegpipeError
 from segpipe.faults import Fault, Reading
 
-# What Pillow knows besides would run programs (EPS), or hold several pictures (ICO, PSD).
+# What else Pillow knows would run programs (EPS), or hold several pictures (ICO, PSD).
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 PHOTO_WITH_EXTRAS = "MPO"  # a JPEG of a phone: further frames are previews or depth
 BEGINNINGS = {
@@ -63,7 +63,7 @@ class ImageFileError(SegpipeError):
     """
 
     def __init__(self, fault: Fault) -> None:
-        super().__init__(f"{fault.what}. {fault.mend}")
+        super().__init__(f"{fault.what}. {fault.fix}")
         self.fault = fault
 
 
@@ -126,8 +126,8 @@ def _name_non_image(path: Path) -> Fault:
         beginning = file.read(32).lower()
     if not beginning:
         return Fault("not-an-image", "is empty", "Replace or remove it")
-    what, mend = next(told for start, told in BEGINNINGS.items() if beginning.startswith(start))
-    return Fault("not-an-image", what, mend)
+    what, fix = next(told for start, told in BEGINNINGS.items() if beginning.startswith(start))
+    return Fault("not-an-image", what, fix)
 
 
 def _refuse_too_large(image: ImageFile.ImageFile, num_bytes: int) -> None:
@@ -205,8 +205,8 @@ def read_image(path: Path, mask_size_hw: tuple[int, int] | None = None) -> Readi
     if stored_hw == upright_hw or mask_size_hw not in {stored_hw, upright_hw}:
         return Reading(None, (Fault("image-turned", what, "Save it upright, as its mask is"),))
     is_upright = mask_size_hw == upright_hw
-    mend = f"Save it as its mask is, {'upright' if is_upright else 'with the entry removed'}"
-    return Reading(_rgb(upright if is_upright else image), (Fault("image-turned", what, mend, is_mended=True),))
+    fix = f"Save it as its mask is, {'upright' if is_upright else 'with the entry removed'}"
+    return Reading(_rgb(upright if is_upright else image), (Fault("image-turned", what, fix, is_fixed=True),))
 
 
 def orientation_of(image: Image.Image) -> int:

@@ -90,8 +90,8 @@ def _read_description(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 def _refuse_changed(folder: Path, wrong: Sequence[str]) -> None:
     if wrong:
-        mend = f"delete {folder} and its entry in the cache, then run `dvc repro --force preprocess`"
-        raise StoreError(f"{folder}: {', '.join(wrong)} changed since preprocess wrote it; {mend}")
+        fix = f"delete {folder} and its entry in the cache, then run `dvc repro --force preprocess`"
+        raise StoreError(f"{folder}: {', '.join(wrong)} changed since preprocess wrote it; {fix}")
 
 
 def changed_shards(folder: Path, manifest: pd.DataFrame) -> list[str]:

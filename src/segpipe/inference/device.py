@@ -14,8 +14,8 @@ from torch import nn
 
 from segpipe.errors import ConfigError
 
-# The packages besides torch that decode, vary or compute what becomes a weight, or write it: another version of one may
-# give other bits. simsimd and stringzilla do albucore's arithmetic, scipy some of albumentations'.
+# The packages, next to torch, that decode, vary or compute what becomes a weight, or write it: another version of
+# one may give other bits. simsimd and stringzilla do albucore's arithmetic, scipy some of albumentations'.
 PACKAGES = (
     "albucore", "albumentations", "numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow", "safetensors",
     "scipy", "segmentation-models-pytorch", "simsimd", "stringzilla", "timm", "torchvision",
@@ -77,7 +77,7 @@ def keep_freed_memory() -> None:
 
 
 def describe_environment(device: torch.device) -> dict[str, str]:
-    """Names what the weights' bits depend on besides seed, data, code and parameters."""
+    """Names what the weights' bits depend on, next to seed, data, code and parameters."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -91,7 +91,7 @@ def find_outside_change(client: MlflowClient, ledger: Ledger) -> str | None:
     if last and not last.is_applied and held == last.entry.champion_before:
         return (
             "the alias has not followed the last entry: its process is about to move it or has ended; the next "
-            "change, or `segpipe publish`, mends it"
+            "change, or `segpipe publish`, fixes it"
         )
     if held is None:
         return f"the alias {CHAMPION} was deleted outside segpipe"
@@ -244,8 +244,8 @@ def pin(client: MlflowClient, version: ModelVersion, why: str) -> Ledger:
     def propose(ledger: Ledger) -> Change | None:
         if ledger.champion != held:
             champion = ledger.champion.version if ledger.champion else "none"
-            mend = f"`segpipe registry promote {held.version} --why ...` first"
-            raise TrackingError(f"version {held.version} is not the champion (that is {champion}); {mend}")
+            fix = f"`segpipe registry promote {held.version} --why ...` first"
+            raise TrackingError(f"version {held.version} is not the champion (that is {champion}); {fix}")
         return None if ledger.is_pinned else Change(PINNED, held, (why,), held, True, {})
 
     return change_champion(client, version.name, propose)[1]

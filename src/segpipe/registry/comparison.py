@@ -1,4 +1,4 @@
-"""Two versions beside each other, on the same images: classes, cost, what differs in data, code and parameters."""
+"""Two versions next to each other, on the same images: classes, cost, what differs in data, code and parameters."""
 
 import math
 import tempfile

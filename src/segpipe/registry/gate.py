@@ -107,17 +107,17 @@ def _judge(
     if policy.better == "interval":
         is_better = bool(delta.low > policy.min_delta)  # False for NaN
         how, asked = " beyond chance", f"the whole interval above {policy.min_delta:g} is asked"
-        mend = ", or set register.better: point and trust the number alone"
+        fix = ", or set register.better: point and trust the number alone"
     else:
         is_better = delta.value > policy.min_delta
-        how, asked, mend = "", f"a difference above {policy.min_delta:g} is asked", ""
+        how, asked, fix = "", f"a difference above {policy.min_delta:g} is asked", ""
         if delta.value == 0 == policy.min_delta:  # whatever the order in which equals are decided about
             is_better = int(challenger.version) < int(champion.version)
             asked = "of equals the one that was registered first is champion"
     verdict = [f"{'Better' if is_better else 'Not better'}{how}: {figures}; {asked}."]
     if comparison.num_units < FEW_UNITS:
         verdict.append(
-            f"That is little evidence: {units} of validation images. Label more sequences for validation{mend}."
+            f"That is little evidence: {units} of validation images. Label more sequences for validation{fix}."
         )
     if comparison.kind == "block" and policy.better == "interval":
         verdict.append("Blocks count as independent, which they are only if far longer than frames stay alike.")
@@ -203,7 +203,7 @@ def _unresolved(problems: Sequence[Problem], policy: Register) -> list[str]:
         if problem.kind not in policy.accepted_problems:
             kinds.setdefault(problem.kind, []).append(problem)
     return [
-        f"The data set's report warns of {kind} ({len(found)} times; the first: {found[0].where}). Mend it, or add "
+        f"The data set's report warns of {kind} ({len(found)} times; the first: {found[0].where}). Fix it, or add "
         f"{kind} to register.accepted_problems."
         for kind, found in kinds.items()
     ]

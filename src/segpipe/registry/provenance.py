@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from segpipe.documents import ModelDescription, SourceDescription
-from segpipe.errors import StoreError, TrackingError
+from segpipe.errors import Problem, StoreError, TrackingError
 from segpipe.metrics.parts.scores import CHIEF, list_labels
 from segpipe.places import METRICS_FILE, REPORT_FILE, SOURCE_FILE
 from segpipe.registry.champion import find_champion, identify
@@ -62,7 +63,7 @@ def trace_version(client: MlflowClient, version: ModelVersion) -> dict[str, Any]
         "source": source,
         "data": tags_below(tags, DVC_PREFIX),
         "dataset_digest": tags.get(DATASET_DIGEST),
-        "problems": report and report["warnings"],
+        "problems": report and [asdict(Problem.from_json(problem)) for problem in report["warnings"]],
         "splits": report and report["splits"],
         "class_weights": model.params.class_weights.get("weights", {}) if model else {},
         "params": model.params.train if model else {},
@@ -212,6 +213,6 @@ def open_record(version: ModelVersion) -> Iterator[Record]:
         if not (folder / LINEAGE).is_dir():
             raise TrackingError(
                 f"version {version.version}: its run {version.run_id} keeps no lineage (it was deleted, or is older "
-                "than lineage); restore the run, or register the model anew by `dvc repro`"
+                "than lineage); restore the run, or register the model again by `dvc repro`"
             )
         yield Record(str(version.version), version.tags, folder / LINEAGE, model)

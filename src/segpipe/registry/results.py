@@ -53,7 +53,7 @@ class Results:
             raise StoreError(
                 f"{model_folder} and {evaluation_folder} are of two trainings (sha256 of the weights); run `dvc repro`"
             )
-        problems = tuple(Problem(**problem) for problem in report["warnings"])
+        problems = tuple(Problem.from_json(problem) for problem in report["warnings"])
         return Results(dataset_folder, model_folder, evaluation_folder, model, metrics, evaluation, problems)
 
     @property

@@ -125,7 +125,7 @@ def _is_settled(past: Entry, held: Held, ledger: Ledger, grounds: Mapping[str, A
 
 
 def _grounds(ledger: Ledger, results: Results, policy: Register) -> dict[str, Any]:
-    """What a refusal rests on besides the challenger: on other grounds it is decided about anew."""
+    """What a refusal rests on in addition to the challenger: on other grounds it is decided about again."""
     return {
         "champion": ledger.champion.version if ledger.champion else None,
         "is_pinned": ledger.is_pinned,

@@ -12,7 +12,7 @@ UNITS = {"group": ("group", "groups"), "block": ("block of consecutive images", 
 
 
 def write_comparison_page(folder: Path, document: Mapping[str, Any]) -> Path:
-    """Writes `index.html` beside the pictures.
+    """Writes `index.html` next to the pictures.
 
     Args:
         folder: where the document's pictures lie.

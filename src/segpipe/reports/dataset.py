@@ -23,7 +23,7 @@ def write_dataset_report(
     findings: Sequence[Finding],
     num_skipped: int,
 ) -> None:
-    """Writes `report.json` and `report.html`, and the pictures beside it.
+    """Writes `report.json` and `report.html`, and the pictures next to it.
 
     Args:
         folder: the store's.

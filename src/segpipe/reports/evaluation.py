@@ -92,7 +92,7 @@ def write_evaluation_report(
     num_samples: Mapping[str, int],
     pictures: Sequence[Picture],
 ) -> None:
-    """Writes `report.html` beside `curves.png`, `confusion_matrix.png` and the pictures.
+    """Writes `report.html` next to `curves.png`, `confusion_matrix.png` and the pictures.
 
     Args:
         folder: the evaluation's.

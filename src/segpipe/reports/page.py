@@ -8,7 +8,7 @@ from segpipe.files import whole_file
 
 
 def write_page(path: Path, template: str, **values: object) -> None:
-    """Writes an HTML page that needs no network: its style is in it, its pictures lie beside it.
+    """Writes an HTML page that needs no network: its style is in it, its pictures lie next to it.
 
     Args:
         path: the page.

@@ -22,8 +22,8 @@ class ShownProblem:
     """A problem on a page.
 
     Args:
-        problem: what is wrong, where, and how to mend it.
-        picture: path of a picture beside the page; None for none.
+        problem: what is wrong, where, and how to fix it.
+        picture: path of a picture next to the page; None for none.
     """
 
     problem: Problem
@@ -86,11 +86,11 @@ def write_check_report(
     """Writes `report.html` and `report.json` about a source, whether it can be used or not.
 
     Args:
-        folder: existing; pictures lie beside the page.
+        folder: existing; pictures lie next to the page.
         source: its name.
         findings: all that were found.
         num_samples: that the source holds.
-        num_used: of them, with what is mended.
+        num_used: of them, with what is fixed.
 
     Returns:
         The problems as the page groups them.

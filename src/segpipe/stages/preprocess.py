@@ -60,7 +60,7 @@ def _refuse_problems(built: Built, source: Source, name: str) -> None:
 
 def _tell(built: Built) -> None:
     counts = ", ".join(f"{count} {split}" for split, count in built.manifest["split"].value_counts().items())
-    log.info("%d samples: %s; %d of them decoded anew", len(built.manifest), counts, built.num_decoded)
+    log.info("%d samples: %s; %d of them decoded again", len(built.manifest), counts, built.num_decoded)
     for action, title in (("skip", "left out"), ("warn", "warning")):
         problems = built.of_action(action)
         for problem in problems[:MAX_PROBLEMS_SHOWN]:

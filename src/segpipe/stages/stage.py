@@ -57,7 +57,7 @@ def _exit_on_signal(signum: int, frame: FrameType | None) -> None:
 
 
 def report_errors(work: Callable[[], None]) -> int:
-    """Runs and turns what a user can mend into a message on standard error.
+    """Runs and turns what a user can fix into a message on standard error.
 
     Returns:
         The exit code: 0, 1 for bad input or a refusal of the system, 130 for Ctrl-C. Defects keep their traceback.

@@ -46,7 +46,7 @@ def connect() -> MlflowClient:
     """
     for name in ("alembic", "mlflow.system_metrics", "mlflow.pyfunc"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # It logs each error of the database with its traceback, and then raises it: `refusals` tells what is not mended.
+    # It logs each error of the database with its traceback, and then raises it: `refusals` tells what is not fixed.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     address = _take_login_out(os.environ.get("MLFLOW_TRACKING_URI") or default_store())
     mlflow.set_tracking_uri(address)
@@ -64,10 +64,10 @@ def connect() -> MlflowClient:
     except (MlflowException, SQLAlchemyError, urllib.error.URLError, OSError) as error:
         reason = str(error).splitlines()[0]
         if "error code 401" in reason:
-            mend = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a user of that server"
+            fix = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a user of that server"
         else:
-            mend = "start it, or unset MLFLOW_TRACKING_URI to use mlflow.db in this folder"
-        raise TrackingError(f"MLflow at {address} cannot be used: {reason}; {mend}") from error
+            fix = "start it, or unset MLFLOW_TRACKING_URI to use mlflow.db in this folder"
+        raise TrackingError(f"MLflow at {address} cannot be used: {reason}; {fix}") from error
     return client
 
 

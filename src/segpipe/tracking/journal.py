@@ -1,6 +1,6 @@
 """What a training reports, first written to a local file: no server that is down can lose it or hold the training up.
 
-The journal lies beside the checkpoint, outside DVC's outs: its times and speeds are different in each training, and
+The journal lies next to the checkpoint, outside DVC's outs: its times and speeds are different in each training, and
 outs must not be.
 
 Each line names the attempt and carries a check sum, so a damaged line, the first one too, is passed over and costs no

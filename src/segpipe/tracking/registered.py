@@ -34,8 +34,8 @@ def fetch_version(model_name: str, version: str, output: Path) -> Path:
         raise TrackingError(f"version {version} of {model_name!r} cannot be downloaded: {error}") from error
     description = next(folder.rglob(MODEL_FILE), None)
     if description is None:
-        mend = "take another version (`segpipe registry list`)"
-        raise TrackingError(f"version {version} of {model_name!r} was not registered by segpipe; {mend}")
+        fix = "take another version (`segpipe registry list`)"
+        raise TrackingError(f"version {version} of {model_name!r} was not registered by segpipe; {fix}")
     return description.parent
 
 
@@ -62,5 +62,5 @@ def _resolve_alias(client: MlflowClient, model_name: str, alias: str) -> tuple[s
     try:
         return model_name, str(client.get_model_version_by_alias(model_name, alias).version)
     except MlflowException as error:
-        mend = "register a model first (`dvc repro`), or name another (`segpipe registry list`)"
-        raise TrackingError(f"MLflow holds no {alias} of {model_name!r}: {error.message}; {mend}") from error
+        fix = "register a model first (`dvc repro`), or name another (`segpipe registry list`)"
+        raise TrackingError(f"MLflow holds no {alias} of {model_name!r}: {error.message}; {fix}") from error

@@ -47,7 +47,7 @@ MARKER_METRIC = "train_loss"
 
 @dataclass(frozen=True)
 class Description:
-    """What a run says of itself besides its metrics.
+    """What a run says of itself in addition to its metrics.
 
     Attributes:
         experiment: the MLflow experiment.

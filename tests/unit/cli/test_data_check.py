@@ -138,7 +138,7 @@ def test_an_archive_is_checked_as_a_folder_is(labels: Path) -> None:
 def test_fix_mends_what_is_safe_and_says_how_to_keep_it(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_mask(labels, 1, np.repeat(read_mask(labels, 1)[..., None], 3, axis=2))
     assert main(["data", "check", "labels"]) == 1
-    assert "; mended in the store" not in capsys.readouterr().out
+    assert "; fixed in the store" not in capsys.readouterr().out
     assert main(["data", "check", "labels", "--fix"]) == 0
     told = capsys.readouterr().out
     assert not missing(told, "masks/1.png", "repeats", "3 channels", "RGB")

@@ -1,4 +1,4 @@
-"""`params.yaml`: the files of the repository are right, and each mistake is named with its place and its mending."""
+"""`params.yaml`: the files of the repository are right, and each mistake is named with its place and its fixing."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_the_repositorys_files_are_valid(path: Path) -> None:
         (
             "train.model.weights",
             "ImageNet",
-            "train.model: sha256: must be given for weights from a file (ImageNet); known besides: none, imagenet, ",
+            "train.model: sha256: must be given for weights from a file (ImageNet); otherwise: none, imagenet, ",
         ),
         ("train.model.sha256", "0" * 64, "train.model: sha256: has a meaning only where weights is a path"),
         (
@@ -186,7 +186,7 @@ def test_the_repositorys_files_are_valid(path: Path) -> None:
             "download.join.city: sha256: must be given for an address",
         ),
         ("download.join", {"a b": {"source": "a", "format": "folder"}}, "download.join.a b"),
-        ("preprocess.ignore", ["sky"], "preprocess: ignore: has a meaning only beside classes"),
+        ("preprocess.ignore", ["sky"], "preprocess: ignore: has a meaning only next to classes"),
         ("preprocess.group_column", "city", "preprocess: group_column: give either a pattern or a column"),
         ("preprocess.classes", {"road": []}, "preprocess.classes.road: "),
         (

@@ -107,7 +107,7 @@ def test_a_flipped_bit_anywhere_in_a_png_changes_no_pixel_unnoticed(tmp_path: Pa
 def test_another_kind_of_file_is_named(tmp_path: Path, beginning: bytes) -> None:
     (tmp_path / "a.png").write_bytes(beginning.upper() + b" and more")
     fault = fault_of(tmp_path / "a.png")
-    assert (fault.kind, fault.what, fault.mend) == ("not-an-image", *BEGINNINGS[beginning])
+    assert (fault.kind, fault.what, fault.fix) == ("not-an-image", *BEGINNINGS[beginning])
     assert size_of_image(tmp_path / "a.png") is None
 
 
@@ -194,7 +194,7 @@ def test_the_masks_size_says_whether_a_turned_image_is_turned(
     save_turned(tmp_path / "a.png", 6)
     reading = read_image(tmp_path / "a.png", mask_size_hw)
     np.testing.assert_array_equal(reading.pixels, expected)
-    assert [(fault.kind, fault.is_mended) for fault in reading.faults] == [("image-turned", True)]
+    assert [(fault.kind, fault.is_fixed) for fault in reading.faults] == [("image-turned", True)]
 
 
 @pytest.mark.parametrize(("orientation", "mask_size_hw"), [(6, None), (6, (10, 10)), (3, (64, 48)), (2, (64, 48))])
@@ -204,7 +204,7 @@ def test_a_turn_that_nothing_decides_is_refused(
     save_turned(tmp_path / "a.png", orientation)
     reading = read_image(tmp_path / "a.png", mask_size_hw)
     assert reading.pixels is None
-    assert [(fault.kind, fault.is_mended) for fault in reading.faults] == [("image-turned", False)]
+    assert [(fault.kind, fault.is_fixed) for fault in reading.faults] == [("image-turned", False)]
 
 
 def test_an_orientation_that_does_not_exist_turns_nothing(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_turned_tiff_is_refused(tmp_path: Path, compression: str, mask_size_hw
     Image.fromarray(PIXELS).save(tmp_path / "a.tif", exif=exif, compression=compression)
     reading = read_image(tmp_path / "a.tif", mask_size_hw)
     assert reading.pixels is None
-    assert [(fault.kind, fault.is_mended) for fault in reading.faults] == [("image-turned", False)]
+    assert [(fault.kind, fault.is_fixed) for fault in reading.faults] == [("image-turned", False)]
     assert "(orientation 6)" in reading.faults[0].what
 
 
@@ -255,7 +255,7 @@ def test_a_great_claim_in_few_bytes_is_not_called_impossible(tmp_path: Path) -> 
     fault = fault_of(tmp_path / "a.tif")
     assert fault.kind == "image-too-large"
     assert not missing(fault.what, "damaged", "header")
-    assert not missing(fault.mend, "intact", "PNG")
+    assert not missing(fault.fix, "intact", "PNG")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])

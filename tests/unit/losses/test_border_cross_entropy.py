@@ -1,4 +1,4 @@
-"""U-Net's loss by hand, beside plain cross-entropy, and its options."""
+"""U-Net's loss by hand, next to plain cross-entropy, and its options."""
 
 from __future__ import annotations
 

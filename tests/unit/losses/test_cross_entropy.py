@@ -1,4 +1,4 @@
-"""Cross-entropy beside torch's own and a slow loop."""
+"""Cross-entropy next to torch's own and a slow loop."""
 
 from __future__ import annotations
 

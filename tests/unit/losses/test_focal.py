@@ -1,4 +1,4 @@
-"""Focal loss by hand, against a slow loop and beside cross-entropy."""
+"""Focal loss by hand, against a slow loop and next to cross-entropy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hard pixels by hand, against a slow loop and beside cross-entropy."""
+"""Hard pixels by hand, against a slow loop and next to cross-entropy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tversky loss by hand, against a slow loop and beside Dice."""
+"""Tversky loss by hand, against a slow loop and next to Dice."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def test_a_branch_and_a_tag_that_only_the_origin_has_are_fetched(
     sha = commit(colleague, {"data.dvc": "new labels"})
     git(colleague, "push", "--quiet", "origin", "main:labels")
     assert workspace.find_revision("labels", None).sha == sha
-    # A tag beside all branches.
+    # A tag next to all branches.
     sha = commit(colleague, {"data.dvc": "newer labels"})
     git(colleague, "tag", "v3")
     git(colleague, "push", "--quiet", "origin", "v3")

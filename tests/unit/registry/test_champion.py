@@ -119,7 +119,7 @@ def test_roll_back_goes_back_step_by_step_and_pins(client: MlflowClient, version
         roll_back(client, NAME, "Even more.")
     assert champion_of(client) == "1"
 
-    promote(client, versions[4], "Trained anew.")
+    promote(client, versions[4], "Trained again.")
     assert last_entry(client) == ("promoted", "1", "4", True)  # a person's word; the pin now holds this one
     roll_back(client, NAME, "Not that either.")
     assert champion_of(client) == "1"

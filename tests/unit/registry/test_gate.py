@@ -47,7 +47,7 @@ def ask(
 
 
 def problem(kind: str, where: str = "somewhere") -> Problem:
-    return Problem(kind, where, "is wrong", "Mend it")
+    return Problem(kind, where, "is wrong", "Fix it")
 
 
 # The first
@@ -267,9 +267,9 @@ def test_unresolved_problems_of_the_data_stop_a_promotion_and_accepted_ones_do_n
     decision = ask(BETTER, problems=problems)
     assert not decision.promoted
     assert decision.reasons[1:] == (
-        "The data set's report warns of leak-near (2 times; the first: a_001). Mend it, or add leak-near to "
+        "The data set's report warns of leak-near (2 times; the first: a_001). Fix it, or add leak-near to "
         "register.accepted_problems.",
-        "The data set's report warns of class-absent (1 times; the first: bus). Mend it, or add class-absent to "
+        "The data set's report warns of class-absent (1 times; the first: bus). Fix it, or add class-absent to "
         "register.accepted_problems.",
     )
     assert len(ask(BETTER, problems=problems, accepted_problems=["leak-near"]).reasons) == 2

@@ -1,4 +1,4 @@
-"""Verdicts entered in a real MLflow store: what is decided anew and what is not, and what MLflow's pages then say.
+"""Verdicts entered in a real MLflow store: what is decided again and what is not, and what MLflow's pages then say.
 
 The versions are scores without a model: what a champion does on the validation images is stored with its run.
 """

@@ -17,7 +17,7 @@ SECTIONS += ("evaluation", "decision", "ledger", "predecessors", "dataset_digest
 
 @pytest.fixture
 def document() -> dict[str, Any]:
-    problem = {"kind": "leak-near", "where": "a_3, a_4", "what": "nearly the same", "mend": "Keep one"}
+    problem = {"kind": "leak-near", "where": "a_3, a_4", "what": "nearly the same", "fix": "Keep one"}
     val = {
         "mean_iou": 0.6423,
         "low": 0.6,

@@ -1,4 +1,4 @@
-"""The page of problems: grouped by kind, the gravest first, with pictures beside it."""
+"""The page of problems: grouped by kind, the gravest first, with pictures next to it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from segpipe.reports.problems import write_check_report, write_pictures
 
 VOID = Finding(Problem("mask-void", "masks/a.png", "is <void>", "Label it"), "warn", "a")
 VALUES = [
-    Finding(Problem("mask-values", f"masks/{i}.png", "holds 7", "Mend it"), "fail", str(i), b"jpeg" if i else None)
+    Finding(Problem("mask-values", f"masks/{i}.png", "holds 7", "Fix it"), "fail", str(i), b"jpeg" if i else None)
     for i in range(3)
 ]
 SKIPPED = Finding(Problem("size-mismatch", "masks/b.png", "is small", "Export it"), "skip", "b")

@@ -13,7 +13,7 @@ from segpipe.config.train import Schedule, Train
 from segpipe.training.optim import make_optimizer, make_plateau, make_schedule
 from segpipe.training.parameters import freeze
 
-# What each schedule needs besides its name.
+# What each schedule needs in addition to its name.
 SCHEDULES: dict[str, dict[str, object]] = {
     "constant": {},
     "cosine": {},

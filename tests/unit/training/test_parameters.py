@@ -103,10 +103,10 @@ def test_something_must_be_left_to_train(network: nn.Module, make_train_settings
 def test_a_factor_of_what_is_frozen_is_refused(network: nn.Module, make_train_settings: Callable[..., Train]) -> None:
     factors = {"encoder": 0.5, "encoder.layer1": 0.1, "decoder.1": 2.0}
     settings = make_train_settings(freeze=["encoder.layer1", "decoder.1"], learning_rate_factors=factors)
-    mend = "is frozen and has no learning rate; leave the factor out, or do not freeze the part"
+    fix = "is frozen and has no learning rate; leave the factor out, or do not freeze the part"
     assert _refusal(network, settings) == [
-        f"train.learning_rate_factors: 'encoder.layer1' {mend}",
-        f"train.learning_rate_factors: 'decoder.1' {mend}",
+        f"train.learning_rate_factors: 'encoder.layer1' {fix}",
+        f"train.learning_rate_factors: 'decoder.1' {fix}",
     ]
 
 

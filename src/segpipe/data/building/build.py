@@ -1,6 +1,6 @@
 """Builds the store from a source: what is unchanged is taken over, what is new is decoded, checked and counted.
 
-The folder that DVC tracks is emptied before each run, so what was built last stands beside it too, in a cache of hard
+The folder that DVC tracks is emptied before each run, so what was built last stands next to it too, in a cache of hard
 links: a sample whose files, label and reading code are what they were is not decoded again, and a shard whose samples
 are all so is not even copied.
 """
@@ -103,7 +103,7 @@ def build_store(
             find(_find_absent_classes(manifest, source.classes))
         findings += _find_leaks(Store(source.classes, "", manifest, output), policy)
     else:
-        find([Problem("empty", "all samples", "not one of them can be used", "Mend what is said of them")])
+        find([Problem("empty", "all samples", "not one of them can be used", "Fix what is said of them")])
     return Built(manifest, tuple(findings), num_skipped, num_decoded)
 
 
@@ -190,15 +190,15 @@ def _find_too_many_skipped(num_samples: int, num_skipped: int, policy: Policy) -
     if num_skipped <= policy.max_skipped * num_samples:
         return []
     what = f"{num_skipped} of {num_samples} samples are left out, more than {policy.max_skipped:.1%}"
-    mend = "Mend them, or raise preprocess.policy.max_skipped"
-    return [Problem("too-many-skipped", "all samples", what, mend)]
+    fix = "Fix them, or raise preprocess.policy.max_skipped"
+    return [Problem("too-many-skipped", "all samples", what, fix)]
 
 
 def _find_emptied_splits(splits: Sequence[str], manifest: pd.DataFrame) -> list[Problem]:
     """Splits that had samples until all of them were left out."""
-    mend = "Mend them, or choose other groups"
+    fix = "Fix them, or choose other groups"
     return [
-        Problem("split-empty", f"split {name}", "all of its samples are left out", mend)
+        Problem("split-empty", f"split {name}", "all of its samples are left out", fix)
         for name in sorted(set(splits) - set(manifest["split"]))
     ]
 
@@ -208,13 +208,13 @@ def _find_absent_classes(manifest: pd.DataFrame, classes: ClassTable) -> list[Pr
     for split, rows in manifest.groupby("split"):
         num_px = num_px_of_classes(rows, classes).sum(axis=0)
         if split != TRAIN and not num_px.any():
-            mend = "Label some, or choose other groups"
-            problems.append(Problem("split-void", f"split {split}", "has not one labelled pixel", mend))
+            fix = "Label some, or choose other groups"
+            problems.append(Problem("split-void", f"split {split}", "has not one labelled pixel", fix))
         for name, count in zip(classes.names, num_px, strict=True):
             if count == 0 and split == TRAIN:
-                mend = "Label some, move a sequence that has it into train, or take it out of the class table"
+                fix = "Label some, move a sequence that has it into train, or take it out of the class table"
                 what = "has not one pixel in the training split"
-                problems.append(Problem("class-untrained", f"class {name}", what, mend))
+                problems.append(Problem("class-untrained", f"class {name}", what, fix))
             elif count == 0:
                 what = "does not occur and is not measured there"
                 problems.append(Problem("class-absent", f"split {split}, class {name}", what, "Label some"))

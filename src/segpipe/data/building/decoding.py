@@ -26,7 +26,7 @@ from segpipe.faults import Action, Fault
 NUM_PICTURES_OF_KIND = 3
 MEGA = 1_000_000
 LARGE_PX = 16 * MEGA  # whose reading takes more than a tenth of a gigabyte
-FIX = "Or let it be mended in the store: preprocess.policy.fix: true"
+FIX = "Or let it be fixed in the store: preprocess.policy.fix: true"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Finding:
     """A problem and what follows from it.
 
     Args:
-        problem: what is wrong, where, and how to mend it.
+        problem: what is wrong, where, and how to fix it.
         action: by the policy: the data cannot be used, the sample is left out, or it is a warning.
         sample_id: of the sample concerned; '' for one of the whole set.
         picture: JPEG that shows it.
@@ -186,14 +186,14 @@ def decode_sample(
 
 
 def action_on(fault: Fault, policy: Policy) -> Action:
-    """What is done about a fault: one that is mended in the store is a warning."""
-    return "warn" if fault.is_mended and policy.fix else policy.action_of(fault.kind)
+    """What is done about a fault: one that is fixed in the store is a warning."""
+    return "warn" if fault.is_fixed and policy.fix else policy.action_of(fault.kind)
 
 
 def name_of(file: Path, root: Path) -> str:
     """Names a file by its path within its source.
 
-    The name of a file of a joined source begins with the source's folder, which in `build/raw` stands beside `root`;
+    The name of a file of a joined source begins with the source's folder, which in `build/raw` stands next to `root`;
     elsewhere it is the whole path.
     """
     for folder in (root, root.parent):
@@ -203,8 +203,8 @@ def name_of(file: Path, root: Path) -> str:
 
 
 def _problem_of(fault: Fault, where: str, policy: Policy) -> Problem:
-    if not fault.is_mended:
-        return Problem(fault.kind, where, fault.what, fault.mend)
+    if not fault.is_fixed:
+        return Problem(fault.kind, where, fault.what, fault.fix)
     if policy.fix:
-        return Problem(fault.kind, where, f"{fault.what}; mended in the store", fault.mend)
-    return Problem(fault.kind, where, fault.what, f"{fault.mend}. {FIX}")
+        return Problem(fault.kind, where, f"{fault.what}; fixed in the store", fault.fix)
+    return Problem(fault.kind, where, fault.what, f"{fault.fix}. {FIX}")

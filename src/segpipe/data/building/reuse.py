@@ -1,4 +1,4 @@
-"""What was built last, kept beside the folder that DVC empties before each run.
+"""What was built last, kept next to the folder that DVC empties before each run.
 
 It is a store of its own whose shards are hard links, with a column more: the key of each sample, which says what its
 pixels were made from. What has the same key again is taken over.
@@ -81,7 +81,7 @@ class LastStore:
             return  # none, or one that was being written when its process ended
         if KEY not in manifest:
             return  # a store, but not one that `keep_store` made
-        # Besides a key, a sample can have None: one with findings, which is looked at again.
+        # A sample can have None instead of a key: one with findings, which is looked at again.
         wanted = set(manifest.loc[manifest[KEY].isin(set(keys)), "shard"])
         manifest = manifest[manifest["shard"].isin(wanted)]
         damaged = changed_shards(folder / SHARDS, manifest)
@@ -104,7 +104,7 @@ class LastStore:
         return None if row is None else Place(self._folder, row)
 
     def take_over(self, sample_ids: Sequence[str], keys: Sequence[str | None], output: Path) -> list[Row] | None:
-        """Links the shards of a run into a new store, if they are the ones that writing the run anew would give.
+        """Links the shards of a run into a new store, if they are the ones that writing the run again would give.
 
         Args:
             sample_ids: of the run.
@@ -145,7 +145,7 @@ def keep_store(folder: Path, output: Path, manifest: pd.DataFrame, classes: Clas
         _link(output / SHARDS / name, folder / SHARDS / name)
     with whole_folder(folder / "new") as new:
         write_manifest(new, manifest, classes, licence)
-    # Between these two the cache is not intact, which its next reader notices: all is decoded anew.
+    # Between these two the cache is not intact, which its next reader notices: all is decoded again.
     for name in (MANIFEST, DATASET_FILE):
         (folder / "new" / name).replace(folder / name)
     (folder / "new").rmdir()

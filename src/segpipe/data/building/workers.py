@@ -69,8 +69,8 @@ def _map_in_processes(num_processes: int, function: Callable[..., T], calls: Seq
     try:
         yield from processes(delayed(function)(*call) for call in calls)
     except BrokenProcessPool as error:
-        mend = f"where memory is short, take fewer: {VARIABLE}={max(1, num_processes // 2)}"
-        raise ConfigError(f"one of {num_processes} worker processes was killed by the system; {mend}") from error
+        fix = f"where memory is short, take fewer: {VARIABLE}={max(1, num_processes // 2)}"
+        raise ConfigError(f"one of {num_processes} worker processes was killed by the system; {fix}") from error
 
 
 def _end_with(parent: int) -> None:
@@ -103,9 +103,9 @@ def _enter_cluster(setting: str, stack: contextlib.ExitStack) -> None:
         else:
             raise ConfigError(f"{VARIABLE}={setting}: must be a number, dask:ADDRESS, ray or ray:ADDRESS")
     except ImportError as error:
-        mend = "install it beside segpipe, here and on the workers"
-        raise ConfigError(f"{VARIABLE}={setting}: {error}; {mend}") from error
+        fix = "install it next to segpipe, here and on the workers"
+        raise ConfigError(f"{VARIABLE}={setting}: {error}; {fix}") from error
     except (OSError, ValueError) as error:
-        mend = "start it with its workers, or mend the address"
-        raise ConfigError(f"{VARIABLE}={setting}: the cluster does not answer: {error}; {mend}") from error
+        fix = "start it with its workers, or fix the address"
+        raise ConfigError(f"{VARIABLE}={setting}: the cluster does not answer: {error}; {fix}") from error
     stack.enter_context(parallel_config(backend=kind))

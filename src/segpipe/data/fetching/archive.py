@@ -128,7 +128,7 @@ def refuse_unsafe(name: str, entries: Iterable[tuple[str, bool, str | None]]) ->
     if wrong:
         more = len(wrong) - MAX_ENTRIES_NAMED
         shown = "; ".join(wrong[:MAX_ENTRIES_NAMED]) + (f"; and {more:,} more" if more > 0 else "")
-        raise SourceError(f"{name}: will not be unpacked: {shown}. Make the archive anew from plain files")
+        raise SourceError(f"{name}: will not be unpacked: {shown}. Make the archive again from plain files")
 
 
 def path_parts(path: str) -> list[str]:
@@ -298,4 +298,4 @@ def _damages_named(name: str) -> Iterator[None]:
             raise
         raise SourceError(f"{name}: is damaged: {error or type(error).__name__}; get the file again") from error
     except RuntimeError as error:
-        raise SourceError(f"{name}: cannot be unpacked: {error}; make the archive anew, not encrypted") from error
+        raise SourceError(f"{name}: cannot be unpacked: {error}; make the archive again, not encrypted") from error

@@ -159,9 +159,9 @@ def _check_public(public: PublicSet, sha256: str | None, cache: Path) -> None:
     unpinned = [archive for archive in public.archives if archive.address is not None and archive.sha256 is None]
     if unpinned and sha256 is None:
         names = ", ".join(redact(archive.address or "") for archive in unpinned)
-        problems.append(f"the sha256 of {names} is not known to segpipe; give it as `sha256:` beside `source:`")
+        problems.append(f"the sha256 of {names} is not known to segpipe; give it as `sha256:` next to `source:`")
     elif sha256 is not None and len(unpinned) != 1:
-        problems.append("segpipe knows the sha256 of its archives; remove `sha256:` beside `source:`")
+        problems.append("segpipe knows the sha256 of its archives; remove `sha256:` next to `source:`")
     by_hand = [archive for archive in public.archives if archive.address is None]
     if missing := [archive for archive in by_hand if not (cache / archive.name).is_file()]:
         names = " and ".join(archive.name for archive in missing)

@@ -64,7 +64,7 @@ def open_remote_file(address: str, *, allow_http: bool = False) -> OpenRemote:
 
 
 def copy_remote_folder(address: str, output: Path, patience: Patience, *, allow_http: bool = False) -> None:
-    """Copies a folder file by file; a file whose copy breaks is copied anew.
+    """Copies a folder file by file; a file whose copy breaks is copied again.
 
     Args:
         address: of a scheme that fsspec knows.
@@ -90,7 +90,7 @@ def copy_remote_folder(address: str, output: Path, patience: Patience, *, allow_
 
     file_system, path, files = persist(list_files, name, patience)
     if not files:
-        raise SourceError(f"{name}: is an empty folder; mend `source:`")
+        raise SourceError(f"{name}: is an empty folder; fix `source:`")
     names = [file.removeprefix(path.rstrip("/") + "/") for file in files]
     refuse_unsafe(name, ((below, False, None) for below in names))
     for file, below in zip(files, names, strict=True):
@@ -102,7 +102,7 @@ def copy_remote_folder(address: str, output: Path, patience: Patience, *, allow_
 def no_sha256(address: str) -> str:
     """The message of an archive's address without a sha256."""
     return (
-        f"{redact(address)}: an archive's address needs `sha256:` beside `source:`, so that another content is noticed"
+        f"{redact(address)}: an archive's address needs `sha256:` next to `source:`, so that another content is noticed"
     )
 
 
@@ -120,7 +120,7 @@ def _connect(address: str, allow_http: bool) -> tuple[Any, str]:
             f"{name}: {scheme}:// needs a package that is not installed ({error}); pip install {package}"
         ) from error
     except ValueError as error:
-        raise SourceError(f"{name}: nothing here reads {scheme}:// addresses; mend `source:`") from error
+        raise SourceError(f"{name}: nothing here reads {scheme}:// addresses; fix `source:`") from error
     with _errors_named(address):
         file_system, path = fsspec.core.url_to_fs(address)
         # What an earlier look saw may have changed since.
@@ -150,7 +150,7 @@ def _errors_named(address: str) -> Iterator[None]:
     except (SourceError, TryAgainError):
         raise
     except FileNotFoundError as error:
-        raise SourceError(f"{name}: no such file or folder; mend `source:`") from error
+        raise SourceError(f"{name}: no such file or folder; fix `source:`") from error
     except PermissionError as error:
         raise SourceError(f"{name}: may not be read: {_scrub(error, address)}; look at the keys in use") from error
     except OSError as error:

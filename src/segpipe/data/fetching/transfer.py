@@ -101,7 +101,7 @@ def persist(
         action: what is tried.
         name: of the source, in messages.
         patience: how long.
-        num_bytes: how much has been gained so far; a gain makes patience begin anew.
+        num_bytes: how much has been gained so far; a gain makes patience begin again.
         rest: ends the message when patience is spent.
 
     Raises:
@@ -112,7 +112,7 @@ def persist(
         try:
             return action()
         except TryAgainError as error:
-            # Only new ground counts: a server that always begins anew and breaks would be asked for ever.
+            # Only new ground counts: a server that always begins again and breaks would be asked for ever.
             gained = num_bytes() >= most_bytes + BLOCK_BYTES
             most_bytes = max(most_bytes, num_bytes())
             num_failures = 1 if gained else num_failures + 1
@@ -199,7 +199,7 @@ def download(
         was_pieced = _fill(part, open_remote, name, size_bytes, patience)
         if was_pieced and sha256_of_file(part.path) != sha256:
             # Whose fault it is cannot be known: a power failure, or a server that changed the file unseen.
-            log.warning("%s: the pieces of an interrupted download do not fit; downloading it anew", name)
+            log.warning("%s: the pieces of an interrupted download do not fit; downloading it again", name)
             part.remove()
             _fill(part, open_remote, name, size_bytes, patience)
         _move_if_right(part, whole, sha256, name)
@@ -298,6 +298,6 @@ def other_content(name: str, found: str, expected: str, hint: str = "") -> str:
     """The message of a file whose sha256 is not the expected one."""
     return (
         f"{name}: has another content than expected: sha256 {found}, and {expected} is asked for"
-        f"{f' ({hint})' if hint else ''}; get the file again, or, if the new content is meant, mend `sha256:` beside "
+        f"{f' ({hint})' if hint else ''}; get the file again, or, if the new content is meant, fix `sha256:` next to "
         "`source:`"
     )

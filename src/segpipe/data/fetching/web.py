@@ -105,11 +105,11 @@ def _refuse_plain(url: httpx.URL, address: str, allow_http: bool) -> None:
     )
 
 
-def not_encrypted(name: str, mend: str) -> str:
+def not_encrypted(name: str, fix: str) -> str:
     """The message of an address of a protocol that anyone on the way can read and change."""
     return (
-        f"{name}: is not encrypted, so that others could read and change it on the way; {mend}, "
-        "or set `allow_http: true` beside `source:`"
+        f"{name}: is not encrypted, so that others could read and change it on the way; {fix}, "
+        "or set `allow_http: true` next to `source:`"
     )
 
 
@@ -132,8 +132,8 @@ def _check_status(response: httpx.Response, start: int, name: str) -> None:
     said = f"the server says {status} {response.reason_phrase}".rstrip()
     if status in PASSING_STATUSES:
         raise TryAgainError(said, _seconds_of(response.headers.get("Retry-After")))
-    mend = {401: "it wants a log-in", 403: "it wants a log-in or has a term", 404: "mend the address"}
-    raise SourceError(f"{name}: cannot be downloaded: {said}; {mend.get(status, 'look at it in a browser')}")
+    fix = {401: "it wants a log-in", 403: "it wants a log-in or has a term", 404: "fix the address"}
+    raise SourceError(f"{name}: cannot be downloaded: {said}; {fix.get(status, 'look at it in a browser')}")
 
 
 def _seconds_of(retry_after: str | None) -> float | None:
@@ -173,5 +173,5 @@ def _judge(error: httpx.TransportError, address: str) -> Exception:
             "file in the environment variable SSL_CERT_FILE"
         )
     if any(isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME for cause in causes):
-        return SourceError(f"{name}: cannot be downloaded: no such server, or no network ({error}); mend the address")
+        return SourceError(f"{name}: cannot be downloaded: no such server, or no network ({error}); fix the address")
     return TryAgainError(str(error) or type(error).__name__)

@@ -100,15 +100,15 @@ def _find_one_class(mask: npt.NDArray[np.uint8]) -> Fault | None:
         what = f"holds nothing but class {classes[0]} and void"
         return Fault("mask-constant", what, "Look at it; in a 0/255 mask 255 would be a class, not void")
     what = f"holds nothing but class {classes[0]}"
-    mend = "Look at it; an empty export, or 16-bit values cut to 8 bits, look like this"
-    return Fault("mask-constant", what, mend)
+    fix = "Look at it; an empty export, or 16-bit values cut to 8 bits, look like this"
+    return Fault("mask-constant", what, fix)
 
 
 def _find_seams(mask: npt.NDArray[np.uint8]) -> Fault | None:
     """Finds edges that pass through the classes in between, which is what interpolation makes of class indices.
 
     A seam is a pixel strictly between its two neighbours in a row or column. Drawn masks jump from class to class;
-    interpolated ones climb. One-pixel poles are seams too, but few beside all changes of class.
+    interpolated ones climb. One-pixel poles are seams too, but few next to all changes of class.
     """
     horizontal = mask[:, 1:] > mask[:, :-1], mask[:, 1:] < mask[:, :-1]
     vertical = mask[1:] > mask[:-1], mask[1:] < mask[:-1]
@@ -127,12 +127,12 @@ def _find_seams(mask: npt.NDArray[np.uint8]) -> Fault | None:
         f"was resized with interpolation or compressed with loss: {np.count_nonzero(pixels)} px along edges have a "
         f"class between their neighbours' ({num_seams} seams, {num_changes} changes)"
     )
-    mend = "Export it again, resized with nearest neighbour; if a class is a thin outline, set its action to warn"
-    return Fault("mask-seams", what, mend, pixels)
+    fix = "Export it again, resized with nearest neighbour; if a class is a thin outline, set its action to warn"
+    return Fault("mask-seams", what, fix, pixels)
 
 
 def _compare_sizes(mask_shape: tuple[int, ...], image_shape: tuple[int, ...]) -> tuple[str, str]:
-    """Says how a mask's size differs from its image's, and how to mend it."""
+    """Says how a mask's size differs from its image's, and how to fix it."""
     (mask_height, mask_width), (height, width) = mask_shape[:2], image_shape[:2]
     sizes = f"is {mask_width}x{mask_height}, its image {width}x{height}"
     if (mask_height, mask_width) == (width, height):

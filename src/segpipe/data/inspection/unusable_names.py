@@ -32,8 +32,8 @@ def find_unusable_names(classes: ClassTable, samples: Sequence[RawSample]) -> li
             what = f"looks the same as class {seen[same]!r}, and only its bytes differ"
         seen.setdefault(same, name)
         if what is not None:
-            mend = "Rename it in the source's class table, or in preprocess.classes of params.yaml"
-            problems.append(Problem(KIND, f"class {name!r}", what, mend))
+            fix = "Rename it in the source's class table, or in preprocess.classes of params.yaml"
+            problems.append(Problem(KIND, f"class {name!r}", what, fix))
     for sample in samples:
         what = _what_is_wrong(sample.sample_id) or _why_no_path(sample.sample_id)
         if what is not None:

@@ -74,9 +74,9 @@ class Colors:
             distances[row] = np.abs(self.colors - color).max(axis=1)
         return known[distances.argmin(axis=0)], distances.min(axis=0)
 
-    def fault(self, kind: str, what: str, mend: str) -> Fault:
+    def fault(self, kind: str, what: str, fix: str) -> Fault:
         """A fault that marks the unknown colours."""
-        return Fault(kind, what, mend, self.is_wrong)
+        return Fault(kind, what, fix, self.is_wrong)
 
     def shown_unknown(self, has_nearest: bool = False) -> str:
         """The unknown colours, the most frequent first, for a message."""
@@ -108,16 +108,16 @@ def diagnose_colors(colors: Colors) -> Fault:
         if fault is not None:
             return fault
     what = f"holds colours outside the label map: {colors.shown_unknown(has_nearest=True)}"
-    return colors.fault("mask-colors", what, "Add them to the map, as classes or as void, or mend the mask")
+    return colors.fault("mask-colors", what, "Add them to the map, as classes or as void, or fix the mask")
 
 
 def _swapped_channels(colors: Colors) -> Fault | None:
     if not all(tuple(color) in colors.indices for color in colors.colors[:, ::-1].tolist()):
         return None
     what = f"holds colours that are known when red and blue are exchanged (BGR): {colors.shown_unknown()}"
-    # One mask could be mended; others of the set, whose colours are known in both orders, would stay wrong unseen.
-    mend = "Exchange red and blue in all masks of the set: those whose colours are known in both orders show no fault"
-    return colors.fault("mask-colors", what, mend)
+    # One mask could be fixed; others of the set, whose colours are known in both orders, would stay wrong unseen.
+    fix = "Exchange red and blue in all masks of the set: those whose colours are known in both orders show no fault"
+    return colors.fault("mask-colors", what, fix)
 
 
 def _indices_as_colors(colors: Colors) -> Fault | None:
@@ -171,5 +171,5 @@ def _few_units_off(colors: Colors) -> Fault | None:
     if distances.max() > FEW_LEVELS:
         return None
     what = f"holds colours a few units off known ones: {colors.shown_unknown(has_nearest=True)}"
-    mend = "A gamma or colour profile was applied, or the map is of another version: correct the map or export again"
-    return colors.fault("mask-colors", what, mend)
+    fix = "A gamma or colour profile was applied, or the map is of another version: correct the map or export again"
+    return colors.fault("mask-colors", what, fix)

@@ -40,11 +40,11 @@ class Diagnosis:
 
     Args:
         fault: the cause.
-        mended: the values as they were meant, where they can have been meant in one way only; then `fault.is_mended`.
+        fixed: the values as they were meant, where they can have been meant in one way only; then `fault.is_fixed`.
     """
 
     fault: Fault
-    mended: npt.NDArray[Any] | None = None
+    fixed: npt.NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,13 @@ class Values:
         """The unknown values, for a message."""
         return f"{shown(self.unknown)} ({int(self.num_px[self.unknown].sum())} px)"
 
-    def fault(self, kind: str, what: str, mend: str) -> Diagnosis:
+    def fault(self, kind: str, what: str, fix: str) -> Diagnosis:
         """A diagnosis that marks the unknown values."""
-        return Diagnosis(Fault(kind, what, mend, self.is_wrong))
+        return Diagnosis(Fault(kind, what, fix, self.is_wrong))
 
-    def mended_fault(self, kind: str, what: str, mend: str, values: npt.NDArray[Any]) -> Diagnosis:
+    def fixed_fault(self, kind: str, what: str, fix: str, values: npt.NDArray[Any]) -> Diagnosis:
         """A diagnosis with the values that were meant."""
-        return Diagnosis(Fault(kind, what, mend, is_mended=True), values)
+        return Diagnosis(Fault(kind, what, fix, is_fixed=True), values)
 
 
 def diagnose_values(values: Values) -> Diagnosis:
@@ -117,10 +117,10 @@ def diagnose_values(values: Values) -> Diagnosis:
         if diagnosis is not None:
             return diagnosis
     what = f"holds values outside the class table: {values.shown_unknown}"
-    mend = f"Known are {shown(sorted(values.indices), 40)}: add a class or a void value, or mend the mask"
+    fix = f"Known are {shown(sorted(values.indices), 40)}: add a class or a void value, or fix the mask"
     if max(values.present) > BYTE:
-        return values.fault("mask-depth", f"{what}; 16-bit values", f"{mend}. It may be a depth or an instance map")
-    return values.fault("mask-values", what, mend)
+        return values.fault("mask-depth", f"{what}; 16-bit values", f"{fix}. It may be a depth or an instance map")
+    return values.fault("mask-values", what, fix)
 
 
 def suspect_values(num_px: npt.NDArray[np.int64], indices: Mapping[int, int]) -> tuple[Fault, ...]:
@@ -134,8 +134,8 @@ def suspect_values(num_px: npt.NDArray[np.int64], indices: Mapping[int, int]) ->
     if not is_binary or indices[BYTE] != IGNORE_INDEX or sorted(set(indices.values())) != [0, 1, IGNORE_INDEX]:
         return ()
     what = "holds 0 and 255 alone, and 255 is void: in a 0/255 mask it would mean class 1"
-    mend = "Save class 1 as 1; if 255 does mean void here, set preprocess.policy.actions: {mask-binary-void: warn}"
-    return (Fault("mask-binary-void", what, mend),)
+    fix = "Save class 1 as 1; if 255 does mean void here, set preprocess.policy.actions: {mask-binary-void: warn}"
+    return (Fault("mask-binary-void", what, fix),)
 
 
 def _multiplied_to_16_bit(values: Values) -> Diagnosis | None:
@@ -144,8 +144,8 @@ def _multiplied_to_16_bit(values: Values) -> Diagnosis | None:
             value % factor == 0 and value // factor in values.indices for value in values.present
         ):
             what = f"holds 16-bit values that are {factor} times class indices, {cause}: {shown(values.present)}"
-            mend = f"Divide them by {factor} and save 8 bits"
-            return values.mended_fault("mask-depth", what, mend, values.pixels // factor)
+            fix = f"Divide them by {factor} and save 8 bits"
+            return values.fixed_fault("mask-depth", what, fix, values.pixels // factor)
     return None
 
 
@@ -159,7 +159,7 @@ def _instance_numbers(values: Values) -> Diagnosis | None:
     ):
         return None
     what = f"holds instance numbers (1000 times the class, and a count): {shown(large)}"
-    return values.fault("mask-depth", what, "Take the file of class indices beside it, in Cityscapes *_labelIds.png")
+    return values.fault("mask-depth", what, "Take the file of class indices next to it, in Cityscapes *_labelIds.png")
 
 
 def _binary(values: Values) -> Diagnosis | None:
@@ -168,18 +168,18 @@ def _binary(values: Values) -> Diagnosis | None:
     highest = max(values.present)
     what = f"is a 0/{highest} mask: {int(values.num_px[highest])} px hold {highest}"
     if values.of_classes == [0, 1]:
-        mended = (values.pixels != 0).astype(np.uint8)
-        return values.mended_fault("mask-binary", what, "Save 1 in its place, as the class table says", mended)
-    mend = f"The class table's values are {shown(values.of_classes, 40)}: give the one that {highest} stands for"
-    return values.fault("mask-binary", what, mend)
+        fixed = (values.pixels != 0).astype(np.uint8)
+        return values.fixed_fault("mask-binary", what, "Save 1 in its place, as the class table says", fixed)
+    fix = f"The class table's values are {shown(values.of_classes, 40)}: give the one that {highest} stands for"
+    return values.fault("mask-binary", what, fix)
 
 
 def _zero_and_one(values: Values) -> Diagnosis | None:
     if values.unknown != [1] or not {*values.present} <= {0, 1} or values.of_classes != [0, BYTE]:
         return None
     what = "is a 0/1 mask, and the class table's values are 0 and 255"
-    mended = np.where(values.pixels == 1, BYTE, 0).astype(np.uint8)
-    return values.mended_fault("mask-binary", what, "Save 255 in place of 1, or give the classes 0 and 1", mended)
+    fixed = np.where(values.pixels == 1, BYTE, 0).astype(np.uint8)
+    return values.fixed_fault("mask-binary", what, "Save 255 in place of 1, or give the classes 0 and 1", fixed)
 
 
 def _off_by_one(values: Values) -> Diagnosis | None:
@@ -189,12 +189,12 @@ def _off_by_one(values: Values) -> Diagnosis | None:
     table = f"the class table's are {low}..{high}"
     if values.unknown == [high + 1] and low not in values.present:
         what = f"holds values {low + 1}..{high + 1}, {table}: off by one"
-        mend = f"Subtract 1 from all masks, or let the table begin at {low + 1} (0 is often void then)"
-        return values.fault("mask-values", what, mend)
+        fix = f"Subtract 1 from all masks, or let the table begin at {low + 1} (0 is often void then)"
+        return values.fault("mask-values", what, fix)
     if values.unknown == [high + 1]:
         what = f"holds {high + 1}, {table}: one class more than the table has"
-        mend = f"Add the class. If {low} means void and classes begin at {low + 1}, the table is off by one"
-        return values.fault("mask-values", what, mend)
+        fix = f"Add the class. If {low} means void and classes begin at {low + 1}, the table is off by one"
+        return values.fault("mask-values", what, fix)
     if low > 0 and values.unknown == [low - 1]:
         what = f"holds values from {low - 1}, {table}: off by one, or {low - 1} is void"
         return values.fault("mask-values", what, f"Add {low - 1} to the void values, or add 1 to all masks")
@@ -238,8 +238,8 @@ def _greys_of_a_palette(values: Values) -> Diagnosis | None:
     if len(positive & near) < 3 or positive - near:
         return None
     what = f"holds the greys of a palette's colours: {shown(values.present)}"
-    mend = "The palette mask was converted to grey; export it again and keep the palette's indices"
-    return values.fault("mask-mode", what, mend)
+    fix = "The palette mask was converted to grey; export it again and keep the palette's indices"
+    return values.fault("mask-mode", what, fix)
 
 
 def _photograph_in_grey(values: Values) -> Diagnosis | None:

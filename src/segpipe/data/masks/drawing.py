@@ -410,8 +410,8 @@ def _refuse_endless(corners: Points, name: str) -> None:
 
 
 def _wrong_annotation(name: str, what: str, size_hw: tuple[int, int]) -> Fault:
-    mend = f"See whether it was made for another image: this one has {shown_size(size_hw)} px"
-    return Fault("annotation", f"{name} {what}", mend)
+    fix = f"See whether it was made for another image: this one has {shown_size(size_hw)} px"
+    return Fault("annotation", f"{name} {what}", fix)
 
 
 def shown_size(size_hw: Sequence[int]) -> str:

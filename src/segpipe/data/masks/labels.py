@@ -58,7 +58,7 @@ class Label(Protocol):
 
     @property
     def key(self) -> str:
-        """Identifies all besides the files' content that decides what `read` gives."""
+        """Identifies all that decides, next to the files' content, what `read` gives."""
 
     def read(self, size_hw: tuple[int, int]) -> Reading:
         """Reads the mask.
@@ -180,8 +180,8 @@ def _single_channel(image: Image.Image) -> tuple[npt.NDArray[np.uint8] | None, t
         num_colors = len(np.unique(parts[..., 0] << 16 | parts[..., 1] << 8 | parts[..., 2]))
         looks = "as a photograph does" if num_colors > MAX_COLORS_OF_MASK else "not class indices"
         what = f"holds colours (mode {image.mode}, {num_colors} different), {looks}"
-        mend = "Save one channel of class indices, or give the colours' meaning (a label map)"
-        return None, (Fault("mask-mode", what, mend),)
+        fix = "Save one channel of class indices, or give the colours' meaning (a label map)"
+        return None, (Fault("mask-mode", what, fix),)
     if (is_seen_through := _find_transparent(image, BITS_OF_CHANNEL)).any():
         what = f"has {np.count_nonzero(is_seen_through)} px that are not opaque"
         if (colors == colors[0, 0]).all():
@@ -190,7 +190,7 @@ def _single_channel(image: Image.Image) -> tuple[npt.NDArray[np.uint8] | None, t
     what = f"repeats its values in {colors.shape[2]} channels (mode {image.mode})"
     if colors.shape[2] == 1:
         what = f"has an alpha channel that says nothing (mode {image.mode})"
-    fault = Fault("mask-mode", what, "Save one channel", is_mended=True)
+    fault = Fault("mask-mode", what, "Save one channel", is_fixed=True)
     return np.ascontiguousarray(colors[..., 0]), (fault,)
 
 
@@ -212,10 +212,10 @@ def look_up(values: npt.NDArray[Any], indices: Mapping[int, int], is_lossy: bool
     num_px = count_values(values, num_values)
     if num_px[~is_known].any():
         diagnosis = diagnose_values(Values(values, num_px, indices, is_lossy))
-        if diagnosis.mended is None:
+        if diagnosis.fixed is None:
             return Reading(None, (diagnosis.fault,))
-        mended = look_up(diagnosis.mended, indices, is_lossy)
-        return Reading(mended.pixels, (diagnosis.fault, *mended.faults))
+        fixed = look_up(diagnosis.fixed, indices, is_lossy)
+        return Reading(fixed.pixels, (diagnosis.fault, *fixed.faults))
     faults = suspect_values(num_px, indices) + ((LOSSY,) if is_lossy else ())
     return Reading(np.asarray(cv2.LUT(values, lookup) if num_values == 256 else lookup[values], np.uint8), faults)
 
@@ -264,8 +264,8 @@ def _fault_of_mode(image: Image.Image, bits: int) -> Fault | None:
     """Says why a picture is no mask of colours, before its colours are looked at."""
     if image.mode not in COLOR_MODES or bits > BITS_OF_CHANNEL:
         what = f"holds pixels of mode {image.mode}, {bits} bits a channel, not colours"
-        mend = "Save it as 8-bit RGB or as a palette; if its values are class indices, read it as an index mask"
-        return Fault("mask-mode", what, mend)
+        fix = "Save it as 8-bit RGB or as a palette; if its values are class indices, read it as an index mask"
+        return Fault("mask-mode", what, fix)
     if (is_seen_through := _find_transparent(image, bits)).any():
         what = f"has {np.count_nonzero(is_seen_through)} px that are not opaque"
         return Fault("mask-alpha", what, "Export it without transparency", is_seen_through)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-MIN_SHARE_ALONG_EDGES = 0.6  # thin poles mix with what is beside them and leave nothing of their own
+MIN_SHARE_ALONG_EDGES = 0.6  # thin poles mix with what is next to them and leave nothing of their own
 MIN_SHARE_OF_RIPPLES = 0.6  # measured: interpolation up to 0.45, JPEG of any quality from 0.76
 EDGE_REACH_PX, JPEG_REACH_PX = 9, 33  # sizes of the windows; a JPEG block with halved colour spreads over 16
 

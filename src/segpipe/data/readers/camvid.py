@@ -50,7 +50,7 @@ def _read_list(layout: Path, split: str) -> tuple[list[RawSample], list[Problem]
     samples, problems = [], []
     for where, line in read_lines(list_file, layout):
         if len(parts := line.split()) != 2:
-            problems.append(Problem("list-line", where, f"not an image and a mask: {line!r}", "Mend the line"))
+            problems.append(Problem("list-line", where, f"not an image and a mask: {line!r}", "Fix the line"))
             continue
         image, mask = (layout / _below_layout(part) for part in parts)
         missing = find_listed(where, (image, mask), layout)

@@ -1,7 +1,7 @@
 """COCO's instance annotations, as COCO has them and as annotation tools export them.
 
     annotations/instances_{train,val}2017.json, {train,val}2017/ or images/{train,val}2017/     COCO
-    {train,valid,test}/_annotations.coco.json, the images beside it                             Roboflow
+    {train,valid,test}/_annotations.coco.json, the images next to it                             Roboflow
     result.json, images/                                                                        Label Studio
     annotations/instances_SUBSET.json, images/ or images/SUBSET/                                CVAT
 
@@ -9,7 +9,7 @@ at the root or one or two folders below it. Objects are polygons or run lengths.
 pixels is on top (`segpipe.data.masks.drawing.RegionMask`). The file's name, or else its folder's, says the split.
 An image that no file lists is not looked at; one that is listed without an annotation is background as a whole.
 
-A polygon of fewer than three corners beside others of its object encloses nothing and is left out. A category that no
+A polygon of fewer than three corners next to others of its object encloses nothing and is left out. A category that no
 annotation uses and that is only the `supercategory` of others, as Roboflow puts first, is no class.
 
 Source: Lin et al., "Microsoft COCO: common objects in context", ECCV 2014; cocodataset.org/#format-data.
@@ -33,7 +33,7 @@ from segpipe.faults import shown
 # The first that matches anything is taken: COCO's own folder holds captions and keypoints as well.
 PATTERNS = ("annotations/instances_*.json", "*/_annotations.coco.json", "_annotations.coco.json", "result.json")
 BACKGROUND = "background"
-MEND_ENTRY = "Mend or remove it, or export again"
+FIX_ENTRY = "Fix or remove it, or export again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +127,8 @@ def _find_files(root: Path, annotations: Sequence[str] | None) -> list[Path]:
         for pattern in PATTERNS:
             if files := sorted(root.glob(lead + pattern)):
                 return files
-    mend = "name them in the option annotations"
-    raise SourceError(f"{root}: no annotations: neither {', '.join(PATTERNS)} in it or in two folders below; {mend}")
+    fix = "name them in the option annotations"
+    raise SourceError(f"{root}: no annotations: neither {', '.join(PATTERNS)} in it or in two folders below; {fix}")
 
 
 def _read_document(path: Path, boxes: str) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def _group_annotations(
     for position, entry in enumerate(document["annotations"]):
         if not isinstance(entry, _Annotation):
             what = f"annotations[{position}] has no image_id and category_id"
-            problems[None].append(Problem("annotation", where, what, MEND_ENTRY))
+            problems[None].append(Problem("annotation", where, what, FIX_ENTRY))
             continue
         name = f"annotation {entry.annotation_id}"
         image_id = _hashable(entry.image_id)
@@ -209,8 +209,8 @@ def _group_annotations(
             known = shown(sorted(index_of_category), 12)
             what = f"is of category {entry.category_id}, which is not listed; known: {known}"
         if what:
-            mend = "Draw its outline, or set the option boxes: draw" if what == "has no polygon" else MEND_ENTRY
-            problems[image_id].append(Problem("annotation", where, f"{name} {what}", mend))
+            fix = "Draw its outline, or set the option boxes: draw" if what == "has no polygon" else FIX_ENTRY
+            problems[image_id].append(Problem("annotation", where, f"{name} {what}", fix))
             continue
         is_void = entry.is_crowd and crowd == "void"
         index = IGNORE_INDEX if is_void else index_of_category[entry.category_id]
@@ -253,19 +253,19 @@ def _find_images(
     for position, entry in enumerate(document["images"]):
         if not isinstance(entry, dict) or not isinstance(entry.get("file_name"), str) or "id" not in entry:
             what = f"images[{position}] has no id and file_name"
-            found.problems.append(Problem("annotation", where, what, MEND_ENTRY))
+            found.problems.append(Problem("annotation", where, what, FIX_ENTRY))
             continue
         image_id = _hashable(entry["id"])
         image = tree.find(entry["file_name"], folders, within)
         if image_id in listed:
             what = f"lists the image id {image_id} twice"
-            found.problems.append(Problem("name-twice", where, what, MEND_ENTRY))
+            found.problems.append(Problem("name-twice", where, what, FIX_ENTRY))
         elif isinstance(image, str):
-            mend = "Put it there, or say where the images lie in the option images"
-            found.problems.append(Problem("listed-missing", where, image, mend))
+            fix = "Put it there, or say where the images lie in the option images"
+            found.problems.append(Problem("listed-missing", where, image, fix))
         elif image in found.where_of_image:
             what = f"lists {_within(image, tree.root)}, which {found.where_of_image[image]} has listed already"
-            found.problems.append(Problem("name-twice", where, what, MEND_ENTRY))
+            found.problems.append(Problem("name-twice", where, what, FIX_ENTRY))
             images_of_id.pop(image_id, None)
         else:
             found.where_of_image[image] = where
@@ -290,7 +290,7 @@ def _collect(
     listed = {_hashable(entry["id"]) for entry in document["images"] if isinstance(entry, dict) and "id" in entry}
     for image_id in regions.keys() - listed:
         what = f"lists no image {image_id!r}, of which it has annotations: {len(regions[image_id])}"
-        problems[image_id].append(Problem("annotation", where, what, MEND_ENTRY))
+        problems[image_id].append(Problem("annotation", where, what, FIX_ENTRY))
     for of_image in problems.values():
         found.problems += of_image
     split = split_of(path.stem, path.parent.name)

@@ -31,7 +31,7 @@ LICENCE = "annotations: CC BY 4.0; images: terms of Flickr"
 FOLDER = "annotations"
 PREFIX = "panoptic_"
 UNLABELLED = 0
-MEND_ENTRY = "Take the complete archive, or mend the entry"
+FIX_ENTRY = "Take the complete archive, or fix the entry"
 
 Segments = tuple[tuple[int, int], ...]
 
@@ -148,19 +148,19 @@ def _collect(
         name = annotation.get("file_name") if isinstance(annotation, dict) else None
         if not isinstance(name, str) or not _is_of_image(annotation, entries):
             what = f"annotations[{position}] has no file_name, or an image_id that is not listed"
-            problems.append(Problem("annotation", where, what, MEND_ENTRY))
+            problems.append(Problem("annotation", where, what, FIX_ENTRY))
             continue
         image = tree.find(str(entries[annotation["image_id"]].get("file_name")), folders, f"{base}{subset}")
         segments, wrong = _parse_segments(annotation.get("segments_info"), index_of_category)
         if wrong:
-            problems.append(Problem("annotation", where, f"annotation of {name} {wrong}", MEND_ENTRY))
+            problems.append(Problem("annotation", where, f"annotation of {name} {wrong}", FIX_ENTRY))
         if isinstance(image, str):
-            problems.append(Problem("listed-missing", where, image, f"Unpack {subset}.zip beside {FOLDER}"))
+            problems.append(Problem("listed-missing", where, image, f"Unpack {subset}.zip next to {FOLDER}"))
         if name not in masks:
-            mend = f"Unpack {path.stem}.zip, which lies inside the archive, in {FOLDER}"
-            problems.append(Problem("mask-missing", where, f"names {path.stem}/{name}, no such file", mend))
+            fix = f"Unpack {path.stem}.zip, which lies inside the archive, in {FOLDER}"
+            problems.append(Problem("mask-missing", where, f"names {path.stem}/{name}, no such file", fix))
         if image in seen:
-            problems.append(Problem("name-twice", where, f"has two annotations of {name}", MEND_ENTRY))
+            problems.append(Problem("name-twice", where, f"has two annotations of {name}", FIX_ENTRY))
         elif isinstance(image, Path) and name in masks and not wrong:
             seen.add(image)
             label = PanopticMask(path.with_suffix("") / name, segments)
@@ -168,7 +168,7 @@ def _collect(
     annotated = {entry.get("image_id") for entry in document["annotations"] if _is_of_image(entry, entries)}
     for image_id in sorted(entries.keys() - annotated):
         what = f"has no annotation of {entries[image_id].get('file_name')}"
-        problems.append(Problem("mask-missing", where, what, MEND_ENTRY))
+        problems.append(Problem("mask-missing", where, what, FIX_ENTRY))
     return samples, problems
 
 
@@ -192,7 +192,7 @@ def read_source(*, root: Path) -> Source:
     if base is None:
         raise SourceError(f"{root}: is not COCO's panoptic set: no {' or '.join(wanted)} in it or in two folders below")
     files = sorted((base / FOLDER).glob(f"{PREFIX}*.json"))
-    # A list of the categories alone, panoptic_coco_categories.json, may lie beside the annotations.
+    # A list of the categories alone, panoptic_coco_categories.json, may lie next to the annotations.
     documents = {path: _read_document(path) for path in files if split_of(path.stem)}
     tables = {path: _read_categories(path, document) for path, document in documents.items()}
     first, *others = tables

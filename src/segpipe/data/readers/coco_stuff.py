@@ -1,12 +1,12 @@
 """COCO-Stuff 164k: a class for every pixel of COCO's images.
 
-    images/{train2017,val2017}/NAME.jpg, and beside images/ the masks of stuffthingmaps_trainval2017.zip:
+    images/{train2017,val2017}/NAME.jpg, and next to images/ the masks of stuffthingmaps_trainval2017.zip:
     stuffthingmaps/{train2017,val2017}/NAME.png, or annotations/{train2017,val2017}/NAME.png
 
 at the root or one or two folders below it; the images may also lie in {train2017,val2017}/ itself. A mask holds a
 label's id minus one: 0..181, and 255 = not labelled. Eleven of the ids are of labels that were given up and have no
 pixel; so 171 classes are left. A mask that holds one of the eleven is not of this set. `*_labelTrainIds.png`, which
-mmsegmentation's converter writes beside the masks, are left alone.
+mmsegmentation's converter writes next to the masks, are left alone.
 
 Source: Caesar, Uijlings, Ferrari, "COCO-Stuff: thing and stuff classes in context", CVPR 2018; the labels:
 github.com/nightrome/cocostuff, labels.txt.

@@ -89,8 +89,8 @@ def _read_samples(
     image_folder = base / IMAGES if images is None else root / images
     if not image_folder.is_dir():
         where = image_folder.relative_to(root).as_posix()
-        mend = "Export with 'Save images', or say where they lie in the option images"
-        return [], [Problem("folder-missing", where, "no such folder: the export holds no images", mend)]
+        fix = "Export with 'Save images', or say where they lie in the option images"
+        return [], [Problem("folder-missing", where, "no such folder: the export holds no images", fix)]
     found_images, image_problems = files_by_stem(image_folder, root)
     masks, mask_problems = files_by_stem(base / MASKS, root)
     images_in = image_folder.relative_to(root).as_posix()

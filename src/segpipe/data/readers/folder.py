@@ -51,8 +51,8 @@ def _read_document(path: Path) -> tuple[MaskCoding, str]:
         lines = describe_validation_error(error, _keys_at)
         raise SourceError("\n".join(f"{path}: {line}" for line in lines)) from error
     except ValueError as error:  # what looks like a date or a number and is none, as 2024-13-45
-        mend = "put a text that looks like a date or a number in quotes"
-        raise SourceError(f"{path}: holds a value that cannot be read: {error}; {mend}") from error
+        fix = "put a text that looks like a date or a number in quotes"
+        raise SourceError(f"{path}: holds a value that cannot be read: {error}; {fix}") from error
     coding = MaskCoding(document.classes, document.masks, document.void, document.void_colors)
     if wrong := coding.find_contradictions():
         raise SourceError("\n".join(f"{path}: {line}" for line in wrong))
@@ -110,7 +110,7 @@ def _read_row(where: str, cells: dict[str, str], num_lacking: int) -> tuple[str,
     elif word and word not in SPLIT_WORDS:
         what = f"unknown split {word!r}; {nearest(word, list(SPLIT_WORDS))}"
     if what:
-        return name, Problem("list-line", where, what, "Mend the line")
+        return name, Problem("list-line", where, what, "Fix the line")
     known = {"sample_id", "split", "group"}
     attributes = tuple((column, value) for column, value in cells.items() if column not in known and value)
     return name, _Row(where, SPLIT_WORDS.get(word), cells.get("group") or None, attributes)
@@ -119,7 +119,7 @@ def _read_row(where: str, cells: dict[str, str], num_lacking: int) -> tuple[str,
 def _find_unknown(rows: dict[str, _Row], names: set[str]) -> list[Problem]:
     """Finds lines about samples that are not there."""
     return [
-        Problem("listed-missing", row.where, f"names {name}, of which there is no image", "Mend or cut the line")
+        Problem("listed-missing", row.where, f"names {name}, of which there is no image", "Fix or cut the line")
         for name, row in rows.items()
         if name not in names
     ]

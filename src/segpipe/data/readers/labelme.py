@@ -1,6 +1,6 @@
-"""LabelMe's JSON files, one beside each image.
+"""LabelMe's JSON files, one next to each image.
 
-    NAME.json, and the image that its `imagePath` names: most often NAME.jpg beside it
+    NAME.json, and the image that its `imagePath` names: most often NAME.jpg next to it
     labels.txt   optional, at the root: one label a line, as LabelMe itself takes it by --labels
 
 in any folders below the root. Shapes are drawn as LabelMe's own converter labelme2voc draws them, a later one over an
@@ -28,7 +28,7 @@ from segpipe.errors import ConfigError, Problem, SourceError
 LABEL_FILE = "labels.txt"
 BACKGROUND = "_background_"
 IGNORED = "__ignore__"
-MEND_SHAPE = "Mend it in LabelMe"
+FIX_SHAPE = "Fix it in LabelMe"
 NUM_BYTES_OF_POINT = 16  # two float64
 EXTRACT = (
     'The image lies in the JSON as imageData; write it out: python -c "import base64, json, sys; d = '
@@ -87,7 +87,7 @@ def _read_files(root: Path) -> tuple[list[_Annotated], list[Problem]]:
             annotated.append(_read_file(root / name))
         except AnnotationFileError as error:
             where = name if error.line is None else f"{name}:{error.line}"
-            problems.append(Problem("annotation", where, error.what, "Mend it, or move it out of the source"))
+            problems.append(Problem("annotation", where, error.what, "Fix it, or move it out of the source"))
     if not annotated:
         what = "\n".join(str(problem) for problem in problems[:8]) or "there is no JSON file"
         raise SourceError(f"{root}: holds nothing of LabelMe: {what}")
@@ -164,12 +164,12 @@ def _find_image(file: _Annotated, tree: ImageTree) -> Path | Problem:
     if isinstance(found, Path):
         return found
     for suffix in sorted(IMAGE_SUFFIXES):
-        if isinstance(beside := tree.find(where.stem + suffix, [folder], folder), Path):
-            return beside
+        if isinstance(found := tree.find(where.stem + suffix, [folder], folder), Path):
+            return found
     target = file.path.with_name(Path(file.listed_image.replace("\\", "/")).name or f"{where.stem}.jpg")
     as_embedded = EXTRACT.format(json=where.as_posix(), image=target.relative_to(tree.root).as_posix())
-    mend = as_embedded if file.has_data else "Put the image beside it, or remove the file"
-    return Problem("image-missing", where.as_posix(), found, mend)
+    fix = as_embedded if file.has_data else "Put the image next to it, or remove the file"
+    return Problem("image-missing", where.as_posix(), found, fix)
 
 
 def _read_samples(
@@ -186,7 +186,7 @@ def _read_samples(
             name = f"shape {number} ({entry.get('label')})"
             shape = _parse_shape(entry, index_of_label, name)
             if isinstance(shape, str):
-                wrong.append(Problem("annotation", where, f"{name} {shape}", MEND_SHAPE))
+                wrong.append(Problem("annotation", where, f"{name} {shape}", FIX_SHAPE))
             else:
                 shapes.append(shape)
         image = _find_image(file, tree)

@@ -88,7 +88,7 @@ def _read_list(
         breed = name.rpartition("_")[0]
         if len(numbers) != NUM_COLUMNS - 1 or breed not in indices or not is_plain_name(name):
             what = f"not `NAME CLASS-ID SPECIES BREED-ID` with a known breed: {line!r}"
-            problems.append(Problem("list-line", where, what, "Mend the line"))
+            problems.append(Problem("list-line", where, what, "Fix the line"))
             continue
         image, mask = images / f"{name}.jpg", list_file.parent / "trimaps" / f"{name}.png"
         missing = find_listed(where, (image, mask), root)

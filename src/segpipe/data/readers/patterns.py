@@ -116,8 +116,8 @@ def _by_key(matches: list[_Match], shared: tuple[str, ...], root: Path) -> tuple
         key = "/".join(match.texts[name] for name in shared)
         if key in found:
             what = f"is {key} as {found[key].path.relative_to(root).as_posix()} is: one name, two files"
-            mend = "Remove one, or tell them apart in both patterns"
-            problems.append(Problem("name-twice", match.path.relative_to(root).as_posix(), what, mend))
+            fix = "Remove one, or tell them apart in both patterns"
+            problems.append(Problem("name-twice", match.path.relative_to(root).as_posix(), what, fix))
         found[key] = match
     return found, problems
 

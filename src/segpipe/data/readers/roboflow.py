@@ -36,10 +36,10 @@ def _find_layout(root: Path) -> Path:
     base = find_folder(root, *(f"{folder}/{CLASS_FILE}" for folder in FOLDERS))
     if base is not None:
         return base
-    mend = "export the project as Semantic Segmentation Masks"
+    fix = "export the project as Semantic Segmentation Masks"
     if find_folder(root, *(f"{folder}/{COCO_FILE}" for folder in FOLDERS)):
-        mend = "it holds COCO's annotations: set format: coco"
-    raise SourceError(f"{root}: no {CLASS_FILE} in train/, valid/ or test/ of it or of two folders below; {mend}")
+        fix = "it holds COCO's annotations: set format: coco"
+    raise SourceError(f"{root}: no {CLASS_FILE} in train/, valid/ or test/ of it or of two folders below; {fix}")
 
 
 def _read_classes(path: Path) -> dict[int, str]:

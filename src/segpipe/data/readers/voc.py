@@ -66,8 +66,8 @@ def _find_voc(root: Path, year: int) -> Path:
     lists = f"VOC{year}/ImageSets/Segmentation"
     if folder := find_folder(root, lists):
         return folder / f"VOC{year}"
-    mend = "give the folder that holds VOCdevkit, or the option year"
-    raise SourceError(f"{root}: is not Pascal VOC: no {lists} in it or in the two folders below; {mend}")
+    fix = "give the folder that holds VOCdevkit, or the option year"
+    raise SourceError(f"{root}: is not Pascal VOC: no {lists} in it or in the two folders below; {fix}")
 
 
 def _read_names(list_file: Path, root: Path) -> tuple[dict[str, str], list[Problem]]:
@@ -79,7 +79,7 @@ def _read_names(list_file: Path, root: Path) -> tuple[dict[str, str], list[Probl
     problems = []
     for where, line in read_lines(list_file, root):
         if not is_plain_name(line):
-            problems.append(Problem("list-line", where, f"not the name of an image: {line!r}", "Mend the line"))
+            problems.append(Problem("list-line", where, f"not the name of an image: {line!r}", "Fix the line"))
         elif line in names:
             problems.append(Problem("name-twice", where, f"{line} stands in {names[line]} too", "Cut one line"))
         else:

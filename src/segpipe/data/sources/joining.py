@@ -196,8 +196,8 @@ def _check_map(
             where = " and ".join(place.removeprefix(f"{CLASSES_KEY}: ") for place in named_in)
             wrong.append(f"{CLASSES_KEY}: {member!r} is named {len(named_in)} times: in {where}")
     if forgotten := [name for name in known if name not in places]:
-        mend = f"put each into a class, or into {IGNORE_KEY}"
-        wrong.append(f"{CLASSES_KEY}: not named: {shown(forgotten, NUM_CLASSES_SHOWN)}; {mend}")
+        fix = f"put each into a class, or into {IGNORE_KEY}"
+        wrong.append(f"{CLASSES_KEY}: not named: {shown(forgotten, NUM_CLASSES_SHOWN)}; {fix}")
     if wrong:
         raise ConfigError("\n".join(wrong))
 

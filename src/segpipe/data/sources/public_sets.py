@@ -165,7 +165,7 @@ _SETS = (
         citation=f"{COCO_CITATION}; Caesar et al., COCO-Stuff: Thing and Stuff Classes in Context, CVPR 2018",
         homepage="https://github.com/nightrome/cocostuff",
         note="No record gives the size and sha256 of stuffthingmaps_trainval2017.zip, and its address is http only: "
-        "its sha256 must be given as `sha256:` beside `source:`.",
+        "its sha256 must be given as `sha256:` next to `source:`.",
     ),
     PublicSet(
         name="oxford_pet",
@@ -201,7 +201,7 @@ _SETS = (
         citation="Brostow et al., Semantic object classes in video, Pattern Recognition Letters 2009; Badrinarayanan "
         "et al., SegNet, TPAMI 2017",
         homepage="http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
-        note="GitHub makes the archive anew for each download and does not promise the same bytes for ever.",
+        note="GitHub makes the archive again for each download and does not promise the same bytes for ever.",
     ),
     PublicSet(
         name="cityscapes",

@@ -144,7 +144,7 @@ def files_by_stem(folder: Path, root: Path) -> tuple[dict[str, Path], list[Probl
             continue
         path, stem = folder / name, name.rpartition(".")[0]
         if stem in files:
-            what = f"stands beside {files[stem].name}: one name, two files"
+            what = f"stands next to {files[stem].name}: one name, two files"
             problems.append(Problem("name-twice", path.relative_to(root).as_posix(), what, "Remove one of them"))
         files[stem] = path
     return files, problems
@@ -210,9 +210,9 @@ def find_listed(where: str, paths: Sequence[Path], root: Path) -> list[Problem]:
         paths: the files.
         root: of the source.
     """
-    mend = "Add it or cut the line"
+    fix = "Add it or cut the line"
     return [
-        Problem("listed-missing", where, f"names {path.relative_to(root).as_posix()}, no such file", mend)
+        Problem("listed-missing", where, f"names {path.relative_to(root).as_posix()}, no such file", fix)
         for path in paths
         if not path.is_file()
     ]

@@ -49,7 +49,7 @@ class Leak:
         second: row of the other one; of a larger set, the two to look at.
         where: the samples or the group, with their splits.
         what: what is wrong with them.
-        mend: what to do about it.
+        fix: what to do about it.
         similarity: of the two, up to 1; None where the images were not compared.
     """
 
@@ -58,13 +58,13 @@ class Leak:
     second: int
     where: str
     what: str
-    mend: str
+    fix: str
     similarity: float | None = None
 
     @property
     def problem(self) -> Problem:
         """The leak as a line for people."""
-        return Problem(self.kind, self.where, self.what, self.mend)
+        return Problem(self.kind, self.where, self.what, self.fix)
 
 
 def find_leaks(manifest: pd.DataFrame, read_image: ReadImage) -> list[Leak]:
@@ -118,8 +118,8 @@ def _find_same(samples: _Samples) -> Iterator[Leak]:
         names = shown([samples.name(i) for i in indices])
         masks = "with the same mask" if members["mask_sha256"].nunique() == 1 else "with different masks"
         if samples.splits[first] == samples.splits[second]:
-            mend = "Keep one" if "same" in masks else "Keep the one with the right mask"
-            yield Leak("duplicate", first, second, names, f"are one image, {masks}", mend, 1.0)
+            fix = "Keep one" if "same" in masks else "Keep the one with the right mask"
+            yield Leak("duplicate", first, second, names, f"are one image, {masks}", fix, 1.0)
         elif not samples.is_telling[first]:
             what = f"are one image of nearly one colour, {masks}, in different splits"
             yield Leak("duplicate", first, second, names, what, "Keep one, if it is of no use", 1.0)
@@ -139,8 +139,8 @@ def _find_sequences(samples: _Samples) -> Iterator[Leak]:
         sides = " and ".join(f"{split} ({counts[split]})" for split in SPLITS_IN_ORDER if counts[split])
         closest = f"{samples.name(first)} and {samples.name(second)}"
         what = f"stands in {sides}; next to each other are {closest}"
-        mend = "Split by whole groups; `segpipe data split` proposes how"
-        yield Leak("leak-sequence", first, second, f"group {group}", what, mend)
+        fix = "Split by whole groups; `segpipe data split` proposes how"
+        yield Leak("leak-sequence", first, second, f"group {group}", what, fix)
 
 
 def _find_unknown_sequences(samples: _Samples) -> Iterator[Leak]:
@@ -162,8 +162,8 @@ def _find_unknown_sequences(samples: _Samples) -> Iterator[Leak]:
             f"seem to be sequences: of {len(parted)} neighbours by name in different splits, {share:.0%} look as alike "
             f"as {CHANCE:.0%} of other pairs do, such as {samples.name(first)} and {samples.name(second)}"
         )
-        mend = "Name the sequences (preprocess.group_pattern); `segpipe data split --by` proposes a split by them"
-        yield Leak("leak-sequence", int(first), int(second), f"{len(order)} samples of no known group", what, mend)
+        fix = "Name the sequences (preprocess.group_pattern); `segpipe data split --by` proposes a split by them"
+        yield Leak("leak-sequence", int(first), int(second), f"{len(order)} samples of no known group", what, fix)
 
 
 def _find_near(samples: _Samples, read_image: ReadImage) -> Iterator[Leak]:
@@ -181,9 +181,9 @@ def _find_near(samples: _Samples, read_image: ReadImage) -> Iterator[Leak]:
         if similarity >= MIN_SIMILARITY:
             mirrored = "mirrored, " if is_mirrored else ""
             what = f"look alike ({mirrored}similarity {similarity:.2f}) and stand in different splits"
-            mend = "Look at both; keep one, or bring both into one group (`segpipe data split --tie` does)"
+            fix = "Look at both; keep one, or bring both into one group (`segpipe data split --tie` does)"
             where = f"{samples.name(held_out)} and {samples.name(other)}"
-            found[held_out] = Leak("leak-near", held_out, other, where, what, mend, similarity)
+            found[held_out] = Leak("leak-near", held_out, other, where, what, fix, similarity)
     yield from sorted(found.values(), key=lambda leak: -(leak.similarity or 0))
 
 

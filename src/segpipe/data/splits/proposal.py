@@ -18,7 +18,7 @@ from segpipe.data.splits.leaks import MIN_CONTRAST, find_alike
 from segpipe.data.splits.split import order_by_chance, order_naturally
 from segpipe.data.store import TEST, TRAIN, VAL
 
-# What a state costs beside its distance from the shares.
+# What a state costs on top of its distance from the shares.
 EMPTY_COST = {TRAIN: 4e6, VAL: 2e6, TEST: 1e6}
 UNTRAINED_COST, UNMEASURED_COST = 1e5, 1.0
 MIN_GAIN = 1e-6

@@ -45,7 +45,7 @@ def find_groups_by_pattern(sample_ids: Sequence[str], group_pattern: str) -> tup
         name = match.group(1) if match is not None else None
         if name is None:
             what = f"the group's pattern {group_pattern!r} does not occur in the sample's id"
-            problems.append(Problem("group-missing", sample_id, what, "Mend the pattern or rename the file"))
+            problems.append(Problem("group-missing", sample_id, what, "Fix the pattern or rename the file"))
         groups.append(name or "")
     return groups, problems
 
@@ -53,12 +53,12 @@ def find_groups_by_pattern(sample_ids: Sequence[str], group_pattern: str) -> tup
 def _find_groups_in_column(samples: Sequence[RawSample], column: str) -> tuple[list[str], list[Problem]]:
     known = sorted({name for sample in samples for name in sample.attributes})
     if column not in known:
-        mend = f"There are: {', '.join(known)}" if known else "The source has no table: give group_pattern instead"
+        fix = f"There are: {', '.join(known)}" if known else "The source has no table: give group_pattern instead"
         what = f"no sample of the source has a column {column!r}"
-        return [""] * len(samples), [Problem("group-missing", "preprocess.group_column", what, mend)]
-    mend = f"Fill in the column {column!r} of the source's table"
+        return [""] * len(samples), [Problem("group-missing", "preprocess.group_column", what, fix)]
+    fix = f"Fill in the column {column!r} of the source's table"
     problems = [
-        Problem("group-missing", sample.sample_id, f"has nothing in column {column!r}, which names the group", mend)
+        Problem("group-missing", sample.sample_id, f"has nothing in column {column!r}, which names the group", fix)
         for sample in samples
         if not sample.attributes.get(column)
     ]
@@ -108,8 +108,8 @@ def assign_splits(
     for name in [*(name for name, _ in rules), TRAIN]:
         if name not in splits:
             what = f"no sample is left for it ({len(set(groups))} groups in all)"
-            mend = "Mend preprocess.split; `segpipe data split` proposes one"
-            problems.append(Problem("split-empty", f"split {name}", what, mend))
+            fix = "Fix preprocess.split; `segpipe data split` proposes one"
+            problems.append(Problem("split-empty", f"split {name}", what, fix))
     return splits, problems
 
 

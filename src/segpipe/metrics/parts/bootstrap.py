@@ -1,6 +1,6 @@
 """How far a score, or the difference of two models' scores, can be trusted: the bootstrap over whole sequences.
 
-Frames of one video are alike: a model that is lucky on one is lucky on its neighbours. So what is drawn anew is never
+Frames of one video are alike: a model that is lucky on one is lucky on its neighbours. So what is drawn again is never
 the frame but the unit that is independent of the others: a group (sequence), or a long block of it where groups are
 few. Both models are scored on the same draws, which takes out of their difference whatever is hard or easy for both.
 

@@ -1,4 +1,4 @@
-"""What a model's file says of its model, besides how to build it."""
+"""What a model's file says of its model, in addition to how to build it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -32,12 +32,12 @@ log = logging.getLogger(__name__)
 
 # -E: no PYTHONPATH, which may lead to today's package, and no PYTHONWARNINGS, which may turn a warning into an error.
 # -P: not the script's folder either, whose modules would hide others of their names.
-# -B: nothing is written beside the package's code, which may lie in MLflow's own store.
+# -B: nothing is written next to the package's code, which may lie in MLflow's own store.
 INTERPRETER = (sys.executable, "-E", "-P", "-B")
 NUM_LATENCY_IMAGES = 8
 NUM_LATENCY_ROUNDS = 5
 NUM_LINES_SHOWN = 12
-MEND = "promote by hand (`segpipe registry promote`), or train and register anew (`dvc repro`)"
+ADVICE = "promote by hand (`segpipe registry promote`), or train and register again (`dvc repro`)"
 
 
 def classes_of_served(model: Path) -> tuple[str, ...]:
@@ -50,13 +50,13 @@ def classes_of_served(model: Path) -> tuple[str, ...]:
         IncomparableError: the model was not registered by segpipe.
     """
     if not (model / "MLmodel").is_file():
-        raise IncomparableError(f"it is no MLflow model (no file MLmodel); {MEND}")
+        raise IncomparableError(f"it is no MLflow model (no file MLmodel); {ADVICE}")
     try:
         names = (MlflowModel.load(str(model)).metadata or {}).get("classes")
     except Exception as error:  # of whatever MLflow's reader of YAML meets
-        raise IncomparableError(f"its MLmodel cannot be read: {type(error).__name__}; {MEND}") from error
+        raise IncomparableError(f"its MLmodel cannot be read: {type(error).__name__}; {ADVICE}") from error
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise IncomparableError(f"it was not registered by segpipe (its MLmodel names no classes); {MEND}")
+        raise IncomparableError(f"it was not registered by segpipe (its MLmodel names no classes); {ADVICE}")
     return tuple(names)
 
 
@@ -103,13 +103,13 @@ def confusions_of_served(model: Runnable, model_classes: Sequence[str], store: S
     names = store.classes.names
     if unknown := [name for name in model_classes if name not in names]:
         raise IncomparableError(
-            f"it predicts {', '.join(unknown)}, which the data set does not have (it has {', '.join(names)}); {MEND}"
+            f"it predicts {', '.join(unknown)}, which the data set does not have (it has {', '.join(names)}); {ADVICE}"
         )
     to_store = np.array([names.index(name) for name in model_classes], np.uint8)
     confusions = np.empty((len(store), len(names), len(names)), np.int64)
     for index, mask in enumerate(predict_served(model, store, range(len(store)))):
         if mask.max() >= len(to_store):
-            raise IncomparableError(f"it predicts class index {mask.max()} but names {len(to_store)} classes; {MEND}")
+            raise IncomparableError(f"it predicts class index {mask.max()} but names {len(to_store)} classes; {ADVICE}")
         prediction_HW = torch.from_numpy(to_store[mask])
         target_HW = torch.from_numpy(store.read(index)[1].copy())  # the store's own memory is read-only
         confusions[index] = confusion_matrices(prediction_HW[None], target_HW[None], len(names))[0].numpy()
@@ -175,8 +175,8 @@ class _Served:
         lines = self.complaints.read().decode(errors="replace").splitlines()[-NUM_LINES_SHOWN:]
         end = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
         folder = self.model.model
-        mend = f"install what {folder / 'requirements.txt'} names, or {MEND}"
-        what = f"{folder}: does not predict as it was registered ({end}); {mend}"
+        fix = f"install what {folder / 'requirements.txt'} names, or {ADVICE}"
+        what = f"{folder}: does not predict as it was registered ({end}); {fix}"
         return TrackingError("\n  ".join([what, *lines]))
 
 

@@ -23,7 +23,7 @@ from segpipe.tracking.tags import GIT_COMMIT
 
 # In a model's folder, as `publish` writes it.
 FILES, COPIED_PACKAGE = Path("artifacts/model"), Path("code/segpipe")
-# In the package: what turns an image into a mask, besides the file of the model; and what of it MLflow runs.
+# In the package: what turns an image into a mask, in addition to the file of the model; and what of it MLflow runs.
 PREDICTING = (
     "choices.py",
     "classes.py",

@@ -125,7 +125,7 @@ def _bring_weights(record: Record, root: Path, project: Path, downloads: Path) -
     """Brings what the training began with: a file that git does not hold, or the version that an alias named then.
 
     Returns:
-        What the stages' environment needs besides.
+        What the stages' environment needs on top.
 
     Raises:
         TrackingError: it is not there any more, or has another content.

@@ -54,7 +54,7 @@ class Bench:
         return self.folder / "cache"
 
     def source(self) -> Source:
-        """Writes the samples anew."""
+        """Writes the samples again."""
         shutil.rmtree(self.root, ignore_errors=True)
         return write_source(self.root, self.classes, list(self.samples.values()))
 

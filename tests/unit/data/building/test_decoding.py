@@ -101,19 +101,19 @@ def test_a_mended_sample_is_mended_in_the_store_and_not_in_the_source(
     decoded, (finding,) = decode_sample(run.samples[0], run.root, run.policy, {})
     assert decoded is not None
     np.testing.assert_array_equal(decoded.mask, sample.mask)
-    assert finding.problem.what.endswith("; mended in the store")
-    assert FIX_HINT not in finding.problem.mend
+    assert finding.problem.what.endswith("; fixed in the store")
+    assert FIX_HINT not in finding.problem.fix
     assert run.samples[0].label.files[0].read_bytes() == before
 
 
 def test_what_could_be_mended_says_how(make_sample: MakeSample, make_run: MakeRun) -> None:
     _, (mendable,) = build_run(make_run([_three_channels(make_sample("a_0"))]))
-    assert FIX_HINT in mendable.problem.mend
+    assert FIX_HINT in mendable.problem.fix
 
 
 def test_what_cannot_be_mended_does_not_say_so(make_sample: MakeSample, make_run: MakeRun) -> None:
     _, (finding,) = build_run(make_run([_outside(make_sample("a_0"))]))
-    assert FIX_HINT not in finding.problem.mend
+    assert FIX_HINT not in finding.problem.fix
 
 
 def test_the_faults_of_image_and_mask_are_all_found_and_each_names_its_file(
@@ -201,7 +201,7 @@ def test_what_is_larger_than_the_policy_says_is_not_read(make_sample: MakeSample
     assert rows == []
     assert {finding.problem.kind for finding in findings} == {"image-too-large"}
     assert {finding.problem.where for finding in findings} == {"images/a_0.png", "masks/a_0.png"}
-    assert "max_megapixels: 1 in params.yaml" in findings[0].problem.mend
+    assert "max_megapixels: 1 in params.yaml" in findings[0].problem.fix
 
 
 def test_large_images_are_read_one_after_another(

@@ -27,7 +27,7 @@ def is_loud(picture: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
 def fault_at(shape: tuple[int, int], rows: slice, columns: slice) -> Fault:
     pixels = np.zeros(shape, np.bool_)
     pixels[rows, columns] = True
-    return Fault("mask-values", "is wrong", "Mend it", pixels)
+    return Fault("mask-values", "is wrong", "Fix it", pixels)
 
 
 def test_a_small_place_is_cut_out_and_enlarged() -> None:

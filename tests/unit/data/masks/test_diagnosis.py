@@ -44,7 +44,7 @@ def test_bytes(present: list[int], indices: dict[int, int], kind: str, words: st
 
 
 @pytest.mark.parametrize(
-    ("present", "words", "mended"),
+    ("present", "words", "fixed"),
     [
         ([0, 257, 514], "257 times", [0, 1, 2]),
         ([0, 256, 512], "256 times", [0, 1, 2]),
@@ -55,13 +55,13 @@ def test_bytes(present: list[int], indices: dict[int, int], kind: str, words: st
         ([77, 1001, 2017], "16-bit values", None),
     ],
 )
-def test_two_bytes(present: list[int], words: str, mended: list[int] | None) -> None:
+def test_two_bytes(present: list[int], words: str, fixed: list[int] | None) -> None:
     diagnosis = diagnose(present, plain_indices(3), np.uint16)
     assert diagnosis.fault.kind == "mask-depth"
     assert words in diagnosis.fault.what
-    assert diagnosis.fault.is_mended == (mended is not None)
-    found = None if diagnosis.mended is None else np.unique(diagnosis.mended).tolist()
-    assert found == mended
+    assert diagnosis.fault.is_fixed == (fixed is not None)
+    found = None if diagnosis.fixed is None else np.unique(diagnosis.fixed).tolist()
+    assert found == fixed
 
 
 def test_the_unknown_pixels_are_marked_and_counted() -> None:

@@ -200,7 +200,7 @@ def test_the_key_is_what_is_drawn_and_not_its_name() -> None:
     ) -> str:
         return RegionMask(IMAGE, (Polygons(index, (_box(0, 0, 1, 1),), name),), background, size).key
 
-    assert key() == key(name="annotation 2")  # a new export counts anew
+    assert key() == key(name="annotation 2")  # a new export counts again
     assert len({key(), key(index=2), key(background=1), key(size=None)}) == 4
     first, second = (RegionMask(IMAGE, (_unpacked(1, [n, 48 - n]),), 0).key for n in (1, 2))
     assert first != second
@@ -298,8 +298,8 @@ ONES = np.ones((2, 3), np.bool_)
 )
 def test_a_mask_that_does_not_fit_is_named(points: tuple[float, ...], patch: bytes, message: str) -> None:
     label = ShapeMask(JSON, (Shape(4, "mask", _bytes(*points), "shape 1", patch),), 0)
-    kind, what, is_mended = _fault_of(label)
-    assert (kind, is_mended) == ("annotation", False)
+    kind, what, is_fixed = _fault_of(label)
+    assert (kind, is_fixed) == ("annotation", False)
     assert not missing(what, *facts_of(message))
 
 

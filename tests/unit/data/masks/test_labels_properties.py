@@ -74,8 +74,8 @@ def test_an_unknown_value_is_reported(
     drawn[place // 2][place % 2] = unknown
     reading = read(np.array(drawn, np.uint8), IndexMask, table)
     assert reading.faults
-    # What is read in spite of it is a mend with one meaning, and is said to be one.
-    assert reading.pixels is None or reading.faults[0].is_mended
+    # What is read in spite of it is a fix with one meaning, and is said to be one.
+    assert reading.pixels is None or reading.faults[0].is_fixed
 
 
 @holds_for_all(60, table=st.dictionaries(COLORS, CLASSES, min_size=1, max_size=12), size_hw=SIZES, seed=SEEDS)

@@ -91,7 +91,7 @@ def test_a_missing_image_is_named_by_a_known_kind(name: str, tmp_path: Path) -> 
     assert len(source.problems) == 1
     (problem,) = source.problems
     assert problem.kind in KINDS
-    assert problem.mend
+    assert problem.fix
     assert gone.stem in f"{problem.where} {problem.what}"
     assert gone not in [sample.image for sample in source.samples]
 

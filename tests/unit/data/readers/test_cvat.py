@@ -84,7 +84,7 @@ def test_images_may_lie_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "export/JPEGImages").rename(tmp_path / "photos")
     (problem,) = read_source(root=tmp_path).problems
     assert (problem.kind, problem.where) == ("folder-missing", "export/JPEGImages")
-    assert "option images" in problem.mend
+    assert "option images" in problem.fix
     source = read_source(root=tmp_path, images="photos")
     assert source.samples[0].image == tmp_path / "photos/frame_000000.jpg"
 

@@ -135,7 +135,7 @@ def test_an_image_inside_the_json_can_be_written_out(tmp_path: Path) -> None:
     _write(tmp_path, "a.json", _shape("cat"), data=base64.b64encode(data.getvalue()).decode())
     (problem,) = read_source(root=tmp_path).problems
     assert (problem.kind, problem.where, problem.what) == ("image-missing", "a.json", "names a.jpg, no such image")
-    _, command = problem.mend.split("write it out: ")
+    _, command = problem.fix.split("write it out: ")
     subprocess.run([sys.executable, *shlex.split(command)[1:]], cwd=tmp_path, check=True)
     assert (tmp_path / "a.jpg").read_bytes() == data.getvalue()
     assert read_source(root=tmp_path).problems == ()

@@ -103,9 +103,9 @@ def test_splits_must_have_one_table(tmp_path: Path) -> None:
         read_source(root=tmp_path)
 
 
-@pytest.mark.parametrize(("file", "mend"), [("_annotations.coco.json", "set format: coco"), ("a.jpg", "export")])
-def test_another_layout_is_refused(tmp_path: Path, file: str, mend: Any) -> None:
+@pytest.mark.parametrize(("file", "fix"), [("_annotations.coco.json", "set format: coco"), ("a.jpg", "export")])
+def test_another_layout_is_refused(tmp_path: Path, file: str, fix: Any) -> None:
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / file).touch()
-    with pytest.raises(SourceError, match=mend):
+    with pytest.raises(SourceError, match=fix):
         read_source(root=tmp_path)

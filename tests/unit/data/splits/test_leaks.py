@@ -163,7 +163,7 @@ def test_the_same_image_twice(
     assert leak.where == f"a ({splits[0]}), b ({splits[1]})"
     assert (leak.first, leak.second) == (0, 2)
     assert samples.read == [], "the hashes say it"
-    assert ("right mask" in leak.mend) == (kind == "duplicate" and masks == "mn")
+    assert ("right mask" in leak.fix) == (kind == "duplicate" and masks == "mn")
 
 
 def test_the_same_bytes_in_another_shape_are_another_image(samples: Samples) -> None:
@@ -232,7 +232,7 @@ def test_a_video_of_which_nobody_says_that_it_is_one(
     if not is_shuffled:
         assert leaks[0].where == "240 samples of no known group"
         assert not missing(leaks[0].what, "neighbours", "different")
-        assert "group_pattern" in leaks[0].mend
+        assert "group_pattern" in leaks[0].fix
 
 
 def test_few_samples_without_groups_say_nothing_of_sequences(samples: Samples, streets: dict[str, np.ndarray]) -> None:

@@ -1,4 +1,4 @@
-"""Proposed splits: their shares, what nothing can mend, and that they are found again."""
+"""Proposed splits: their shares, what nothing can fix, and that they are found again."""
 
 from __future__ import annotations
 

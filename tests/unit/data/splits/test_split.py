@@ -54,20 +54,20 @@ def test_an_empty_cell_is_a_problem() -> None:
     samples = [RawSample("a", FILE, LABEL, attributes={"patient": "x"}), RawSample("b", FILE, LABEL)]
     _, (problem,) = find_groups(samples, None, "patient")
     assert (problem.kind, problem.where) == ("group-missing", "b")
-    assert problem.mend == "Fill in the column 'patient' of the source's table"
+    assert problem.fix == "Fill in the column 'patient' of the source's table"
 
 
 @pytest.mark.parametrize(
-    ("attributes", "mend"),
+    ("attributes", "fix"),
     [
         ({"patient": "x", "age": "3"}, "There are: age, patient"),
         ({}, "The source has no table: give group_pattern instead"),
     ],
 )
-def test_an_unknown_column_is_one_problem(attributes: dict[str, str], mend: str) -> None:
+def test_an_unknown_column_is_one_problem(attributes: dict[str, str], fix: str) -> None:
     samples = [RawSample(f"s{i}", FILE, LABEL, attributes=attributes) for i in range(3)]
     _, (problem,) = find_groups(samples, None, "pateint")
-    assert (problem.kind, problem.where, problem.mend) == ("group-missing", "preprocess.group_column", mend)
+    assert (problem.kind, problem.where, problem.fix) == ("group-missing", "preprocess.group_column", fix)
 
 
 def test_without_pattern_and_column_the_source_knows_or_each_sample_is_alone() -> None:

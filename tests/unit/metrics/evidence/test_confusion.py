@@ -1,4 +1,4 @@
-"""Confusion matrices: by hand, by a slow count, and with their scores beside torchmetrics."""
+"""Confusion matrices: by hand, by a slow count, and with their scores next to torchmetrics."""
 
 from __future__ import annotations
 

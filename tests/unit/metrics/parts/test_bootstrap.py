@@ -1,4 +1,4 @@
-"""Units and intervals: by hand, and beside a slow bootstrap and jackknife that sum matrices and score them."""
+"""Units and intervals: by hand, and next to a slow bootstrap and jackknife that sum matrices and score them."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def build_transform(*, transform: str | None = None, options: Mapping[str, Any] 
     """Applies one of the library's transforms, for what has no file here: `RandomGamma`, `ToGray`, `ElasticTransform`.
 
     One that moves pixels fills with void what it does not know, and keeps the crop's size. The library has state, which
-    is set anew for each sample; and as two threads must not share it, each has a transform of its own.
+    is set again for each sample; and as two threads must not share it, each has a transform of its own.
 
     Args:
         transform: name of a class of albumentations 2.0.8; must be given.

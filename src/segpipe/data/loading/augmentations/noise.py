@@ -17,8 +17,8 @@ BANK_SIGMA = 32
 def build_transform(*, sigma: Bounds = (0.0, 12.0)) -> Transform:
     """Adds independent Gaussian noise to each value; its standard deviation is uniform in `sigma`.
 
-    The noise is cut from a bank of four million normal numbers at a random place: to draw it anew for each sample takes
-    ten times as long. Within a sample no number occurs twice (unless it has more values than the bank); two samples
+    The noise is cut from a bank of four million normal numbers at a random place: drawing it for each sample takes ten
+    times as long. Within a sample no number occurs twice (unless it has more values than the bank); two samples
     may share a stretch of noise, at different places.
 
     Args:
