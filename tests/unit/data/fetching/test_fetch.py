@@ -159,7 +159,7 @@ def test_a_pipe_is_named(tmp_path: Path, bring: Callable[..., dict[str, bytes]])
     assert list((tmp_path / "raw").iterdir()) == []
 
 
-@pytest.mark.parametrize("sha256", [None, _sha256(ARCHIVE)])
+@pytest.mark.parametrize("sha256", [None, _sha256(ARCHIVE)], ids=["folder", "archive"])
 def test_an_archive_is_unpacked(tmp_path: Path, bring: Callable[..., dict[str, bytes]], sha256: str | None) -> None:
     (tmp_path / "a.zip").write_bytes(ARCHIVE)
     assert bring(str(tmp_path / "a.zip"), sha256) == FILES
@@ -208,7 +208,7 @@ def test_plain_http_is_refused_unless_allowed(bring: Callable[..., dict[str, byt
         bring(f"{server.address}/streets.zip", _sha256(ARCHIVE), allow_http=False)
 
 
-@pytest.mark.parametrize("sha256", [None, _sha256(ARCHIVE)])
+@pytest.mark.parametrize("sha256", [None, _sha256(ARCHIVE)], ids=["folder", "archive"])
 def test_plain_ftp_is_refused_unless_allowed(
     bring: Callable[..., dict[str, bytes]], monkeypatch: pytest.MonkeyPatch, sha256: str | None
 ) -> None:
