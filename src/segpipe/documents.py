@@ -154,6 +154,21 @@ class ModelDescription(TrainingDescription):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NetworkDescription(Document):
+    """The part of `model.json` by which a network is built and loaded.
+
+    Attributes:
+        model: the network.
+        classes: what it tells apart.
+        weights_sha256: of `weights.safetensors`.
+    """
+
+    model: BuiltModel
+    classes: ClassTable
+    weights_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluationDescription(Document):
     """`evaluation.json`: what was measured on what; scores of equal digests may be compared.
 

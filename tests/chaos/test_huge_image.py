@@ -30,7 +30,8 @@ from samples import Sample, write_store
 from segpipe.classes import ClassTable
 from starter_data.rendered_set import write_rendered_set
 from starter_data import CLASS_COLORS, CLASS_NAMES
-from segpipe.inference.network import MODEL_DESCRIPTION, MODEL_WEIGHTS, build_network
+from segpipe.places import MODEL_FILE, WEIGHTS_FILE
+from segpipe.inference.network import build_network
 from segpipe.files import sha256_of_file
 
 side_px = int(sys.argv[1])
@@ -52,13 +53,13 @@ model = pathlib.Path("model")
 model.mkdir()
 torch.manual_seed(0)
 network = build_network("compact_fpn", {}, classes.num_classes)
-save_file({key: value.contiguous() for key, value in network.state_dict().items()}, model / MODEL_WEIGHTS)
+save_file({key: value.contiguous() for key, value in network.state_dict().items()}, model / WEIGHTS_FILE)
 document = {
     "model": {"name": "compact_fpn", "options": {}},
     "classes": classes.to_json(),
-    "weights_sha256": sha256_of_file(model / MODEL_WEIGHTS),
+    "weights_sha256": sha256_of_file(model / WEIGHTS_FILE),
 }
-(model / MODEL_DESCRIPTION).write_text(json.dumps(document))
+(model / MODEL_FILE).write_text(json.dumps(document))
 """
 
 # As the stage trains: the starter's settings, four steps of which each sees the huge image, a validation on it, and

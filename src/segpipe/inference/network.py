@@ -4,7 +4,6 @@
 pickled.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +18,14 @@ from torch import nn
 
 from segpipe.choices import MODELS
 from segpipe.classes import ClassTable
+from segpipe.documents import NetworkDescription
 from segpipe.errors import MAX_PROBLEMS_SHOWN, ConfigError, StoreError
 from segpipe.files import sha256_of_file
 from segpipe.inference.logits import predict_masks
 from segpipe.models import has_pretrained
+from segpipe.places import MODEL_FILE, WEIGHTS_FILE
 
 State = Mapping[str, torch.Tensor]
-
-MODEL_WEIGHTS, MODEL_DESCRIPTION = "weights.safetensors", "model.json"
 
 
 def build_network(
@@ -105,21 +104,21 @@ class Network:
             StoreError: a file is missing, damaged, or does not fit the other.
         """
         try:
-            description = json.loads((folder / MODEL_DESCRIPTION).read_text(encoding="utf-8"))
-            found = sha256_of_file(folder / MODEL_WEIGHTS)
-            if found != description["weights_sha256"]:
+            description = NetworkDescription.read(folder / MODEL_FILE, "run `dvc repro train`")
+        except StoreError as error:
+            raise StoreError(f"{folder}: holds no usable model: {error}") from error
+        classes, model = description.classes, description.model
+        try:
+            found = sha256_of_file(folder / WEIGHTS_FILE)
+            if found != description.weights_sha256:
                 fix = "take both files from one training (`dvc checkout`, or `dvc repro --force train`)"
-                raise StoreError(f"{folder / MODEL_WEIGHTS}: is not what {MODEL_DESCRIPTION} describes (sha256); {fix}")
-            classes = ClassTable.from_json(description["classes"])
-            model = description["model"]
-            # Versions of before there was a choice have no number of channels.
-            in_channels = model.get("in_channels", 3)
-            module = build_network(model["name"], model["options"], classes.num_classes, in_channels)
-            weights = load_file(folder / MODEL_WEIGHTS)
+                raise StoreError(f"{folder / WEIGHTS_FILE}: is not what {MODEL_FILE} describes (sha256); {fix}")
+            module = build_network(model.name, dict(model.options), classes.num_classes, model.in_channels)
+            weights = load_file(folder / WEIGHTS_FILE)
             if differences := list_differences(module.state_dict(), weights):
                 raise StoreError(
-                    f"{folder / MODEL_WEIGHTS}: is not of the model that {MODEL_DESCRIPTION} describes "
-                    f"({model['name']!r} for {classes.num_classes} classes), or the model was changed since:\n"
+                    f"{folder / WEIGHTS_FILE}: is not of the model that {MODEL_FILE} describes "
+                    f"({model.name!r} for {classes.num_classes} classes), or the model was changed since:\n"
                     f"{differences}\n"
                     "Run `dvc repro train`, or predict with the sources that trained it"
                 )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from segpipe.classes import ClassTable
+from segpipe.documents import ModelDescription
 from segpipe.metrics.parts.scores import list_labels
 from segpipe.reports.page import write_page
 
@@ -87,7 +88,7 @@ def draw_curves(history: Path, best_epoch: int, path: Path) -> None:
 
 def write_evaluation_report(
     folder: Path,
-    model: Mapping[str, Any],
+    model: ModelDescription,
     metrics: Mapping[str, Any],
     num_samples: Mapping[str, int],
     pictures: Sequence[Picture],
@@ -101,14 +102,14 @@ def write_evaluation_report(
         num_samples: in each split.
         pictures: the samples drawn.
     """
-    classes = ClassTable.from_json(model["classes"])
+    classes = model.classes
     write_page(
         folder / "report.html",
         "evaluation.html.j2",
         title="Evaluation",
-        model=model["model"]["name"],
-        weights_sha256=model["weights_sha256"],
-        best_epoch=model["best_epoch"],
+        model=model.model.name,
+        weights_sha256=model.weights_sha256,
+        best_epoch=model.best_epoch,
         splits=list(metrics),
         metrics=metrics,
         headings=list(list_labels().items()),

@@ -1,6 +1,5 @@
 """Measures the network on the splits that it was not trained on."""
 
-import json
 import math
 from pathlib import Path
 
@@ -10,16 +9,17 @@ from PIL import Image
 
 from segpipe.config.evaluate import Evaluate
 from segpipe.data.store import Store, evenly_spread
+from segpipe.documents import EvaluationDescription, ModelDescription
 from segpipe.errors import StoreError
 from segpipe.files import whole_folder, write_json
 from segpipe.inference.device import choose_device, keep_freed_memory, make_repeatable
 from segpipe.inference.evaluate import Evaluation, evaluate
-from segpipe.inference.network import MODEL_DESCRIPTION, Network
+from segpipe.inference.network import Network
 from segpipe.losses.cross_entropy import build_loss
 from segpipe.metrics import mean_iou
 from segpipe.metrics.parts.bootstrap import bundle, estimate_mean_iou
 from segpipe.metrics.parts.scores import evaluation_digest, list_evidence, score
-from segpipe.places import DATASET, EVALUATION, MODEL
+from segpipe.places import DATASET, EVALUATION, EVALUATION_FILE, METRICS_FILE, MODEL, MODEL_FILE, PER_IMAGE_FILE
 from segpipe.reports.evaluation import Picture, draw_confusion_matrix, draw_curves, write_evaluation_report
 from segpipe.reports.headline import write_headline
 from segpipe.reports.overlay import side_by_side
@@ -33,7 +33,7 @@ def main(settings: Evaluate) -> None:
     keep_freed_memory()
     make_repeatable(seed=0, num_threads=settings.num_threads)
     network = Network.load(MODEL, choose_device(settings.device))
-    model = json.loads((MODEL / MODEL_DESCRIPTION).read_text(encoding="utf-8"))
+    model = ModelDescription.read(MODEL / MODEL_FILE, "run `dvc repro train`")
     store = Store.open(DATASET)
     if store.classes.names != network.classes.names:
         raise StoreError(f"{MODEL} knows other classes than {DATASET}; run `dvc repro train`")
@@ -43,10 +43,10 @@ def main(settings: Evaluate) -> None:
     evaluations = {split: evaluate(network.module, part, unweighted, kinds) for split, part in stores.items()}
     metrics = {split: _score(stores[split], evaluation) for split, evaluation in evaluations.items()}
     with whole_folder(EVALUATION) as output:
-        write_json(output / "metrics.json", metrics)
-        write_json(output / "evaluation.json", _identify(network, stores))
+        write_json(output / METRICS_FILE, metrics)
+        write_json(output / EVALUATION_FILE, _identify(network, stores).to_json())
         rows = pd.concat([_per_image(stores[split], evaluation) for split, evaluation in evaluations.items()])
-        rows.to_parquet(output / "per_image.parquet", index=False)
+        rows.to_parquet(output / PER_IMAGE_FILE, index=False)
         val_confusion = evaluations["val"].confusions.sum(axis=0)
         draw_confusion_matrix(val_confusion, store.classes, output / "confusion_matrix.png")
         by_class = pd.DataFrame({split: scores["iou"] for split, scores in metrics.items()})
@@ -57,18 +57,18 @@ def main(settings: Evaluate) -> None:
             for picture in _draw_samples(network, stores[split], evaluation, settings.num_overlays, output)
         ]
         num_samples = {split: len(part) for split, part in stores.items()}
-        draw_curves(MODEL / "history", model["best_epoch"], output / "curves.png")
+        draw_curves(MODEL / "history", model.best_epoch, output / "curves.png")
         write_evaluation_report(output, model, metrics, num_samples, pictures)
     write_headline(metrics)
 
 
-def _identify(network: Network, stores: dict[str, Store]) -> dict[str, str]:
+def _identify(network: Network, stores: dict[str, Store]) -> EvaluationDescription:
     """Says what was measured on what: scores of equal digests may be compared."""
-    return {
-        "weights_sha256": network.weights_sha256,
-        "class_table": network.classes.digest,
-        "evaluation_digest": evaluation_digest(stores["val"].digest),
-    }
+    return EvaluationDescription(
+        weights_sha256=network.weights_sha256,
+        class_table=network.classes.digest,
+        evaluation_digest=evaluation_digest(stores["val"].digest),
+    )
 
 
 def _score(store: Store, evaluation: Evaluation) -> dict[str, object]:

@@ -8,23 +8,30 @@ import shutil
 import signal
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 
-from segpipe.classes import ClassTable
 from segpipe.code import digest_of_loaded
 from segpipe.config.train import Train
 from segpipe.data.loading.loader import TrainLoader
 from segpipe.data.store import Store
+from segpipe.documents import (
+    BuiltModel,
+    InitialWeights,
+    ModelDescription,
+    NamedDataset,
+    NetworkDescription,
+    TrainingDescription,
+    UsedParams,
+)
 from segpipe.errors import StoreError
 from segpipe.files import sha256_of_file, whole_folder, write_json
 from segpipe.inference.device import choose_device, describe_environment, keep_freed_memory, make_repeatable
-from segpipe.inference.network import MODEL_DESCRIPTION, MODEL_WEIGHTS
-from segpipe.places import CHECKPOINTS, CLASS_WEIGHTS, DATASET, MODEL, TRAINING_FILE
+from segpipe.places import CHECKPOINTS, CLASS_WEIGHTS, DATASET, MODEL, MODEL_FILE, TRAINING_FILE, WEIGHTS_FILE
 from segpipe.stages.stage import run_stage
 from segpipe.tracking.history import write_history
 from segpipe.tracking.journal import Journal
@@ -37,7 +44,7 @@ from segpipe.training.loop import BEST_WEIGHTS, Fit, Interrupted, MetricSink, fi
 from segpipe.training.objective import make_objective
 from segpipe.training.rehearsal import rehearse
 from segpipe.training.state import Progress
-from segpipe.training.weights import Given, InitialWeights, make_network
+from segpipe.training.weights import Given, make_network
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +68,9 @@ def main(settings: Train) -> None:
     train_store, val_store = store.of_split("train"), store.of_split("val")
     loader = TrainLoader(train_store, settings.augment, settings.batch_size, settings.seed)
     description = _describe(settings, store, weighting, initial, describe_environment(device))
-    folder = CHECKPOINTS / description["signature"]
+    folder = CHECKPOINTS / description.signature
     journal = _begin_journal(folder)
-    write_json(folder / TRAINING_FILE, description)
+    write_json(folder / TRAINING_FILE, description.to_json())
 
     def work(sink: MetricSink) -> Progress:
         job = Fit(module, objective, loader, val_store, settings, folder, sink, lambda: bool(signals))
@@ -129,57 +136,58 @@ def _fetch(address: str, output: Path) -> Given:
     else:
         version, folder = fetch_address(address, output)
     try:
-        description = json.loads((folder / MODEL_DESCRIPTION).read_text(encoding="utf-8"))
-        classes = ClassTable.from_json(description["classes"])
-        is_whole = sha256_of_file(folder / MODEL_WEIGHTS) == description["weights_sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        description = NetworkDescription.read(folder / MODEL_FILE, "name another")
+        is_whole = sha256_of_file(folder / WEIGHTS_FILE) == description.weights_sha256
+    except (OSError, StoreError) as error:
         raise StoreError(f"{address}: version {version} holds no usable model: {error}; name another") from error
     if not is_whole:
         raise StoreError(f"{address}: the weights of version {version} are damaged (sha256); name another")
     log.info("begins with the weights of %s, version %s", address, version)
-    return Given(folder / MODEL_WEIGHTS, classes.names, version)
+    return Given(folder / WEIGHTS_FILE, description.classes.names, version)
 
 
 def _describe(
     settings: Train, store: Store, weighting: dict[str, Any], initial: InitialWeights, environment: dict[str, str]
-) -> dict[str, Any]:
-    """Gives what `model.json` holds before the training: all that decides the weights."""
-    # The classes' shares are the data's, which have a digest of their own.
-    class_weights = {name: value for name, value in weighting.items() if name != "share"}
-    decisive = {
-        "experiment": settings.experiment,
-        "model": settings.model.model_dump(include={"name", "options", "in_channels"}),
-        "initial_weights": asdict(initial),
-        "classes": store.classes.to_json(),
-        "dataset": {"name": f"{DATASET.name}", "digest": store.digest},
-        "params": {"train": settings.decisive(), "class_weights": class_weights},
-        "environment": environment,
-        "code": digest_of_loaded(),
-    }
+) -> TrainingDescription:
+    """Gives all that decides the weights."""
+    description = TrainingDescription(
+        signature="",
+        experiment=settings.experiment,
+        model=BuiltModel(**settings.model.model_dump(include={"name", "options", "in_channels"})),
+        initial_weights=initial,
+        classes=store.classes,
+        dataset=NamedDataset(DATASET.name, store.digest),
+        # The classes' shares are the data's, which have a digest of their own.
+        params=UsedParams(settings.decisive(), {name: value for name, value in weighting.items() if name != "share"}),
+        environment=environment,
+        code=digest_of_loaded(),
+    )
+    decisive = {name: value for name, value in description.to_json().items() if name != "signature"}
     signature = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-    return {"signature": signature, **decisive}
+    return replace(description, signature=signature)
 
 
-def _run_description(description: dict[str, Any]) -> Description:
+def _run_description(description: TrainingDescription) -> Description:
     return Description(
-        experiment=description["experiment"],
-        signature=description["signature"],
-        params=description["params"],
-        tags={**lineage_tags(), **environment_tags(description["environment"])},
-        dataset_name=description["dataset"]["name"],
-        dataset_digest=description["dataset"]["digest"],
+        experiment=description.experiment,
+        signature=description.signature,
+        params=asdict(description.params),
+        tags={**lineage_tags(), **environment_tags(description.environment)},
+        dataset_name=description.dataset.name,
+        dataset_digest=description.dataset.digest,
         files=lineage_files(),
     )
 
 
-def _write_model(folder: Path, description: dict[str, Any], progress: Progress) -> None:
+def _write_model(folder: Path, description: TrainingDescription, progress: Progress) -> None:
     with whole_folder(MODEL) as output:
-        shutil.copyfile(folder / BEST_WEIGHTS, output / MODEL_WEIGHTS)
+        shutil.copyfile(folder / BEST_WEIGHTS, output / WEIGHTS_FILE)
         shutil.copyfile(CLASS_WEIGHTS, output / CLASS_WEIGHTS.name)
         # Neither times nor ids of runs: the same training gives the same bytes, here and elsewhere.
         write_history(output, progress.history)
-        results = {"best_epoch": progress.best_epoch, "weights_sha256": sha256_of_file(output / MODEL_WEIGHTS)}
-        write_json(output / MODEL_DESCRIPTION, {**description, **results})
+        sha256 = sha256_of_file(output / WEIGHTS_FILE)
+        model = ModelDescription(**vars(description), best_epoch=progress.best_epoch, weights_sha256=sha256)
+        write_json(output / MODEL_FILE, model.to_json())
 
 
 if __name__ == "__main__":

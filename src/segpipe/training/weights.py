@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from segpipe.config.train import ModelChoice
+from segpipe.documents import InitialWeights as InitialWeights
 from segpipe.errors import ConfigError
 from segpipe.files import sha256_of_file
 from segpipe.inference.cost import without_content
@@ -40,21 +41,6 @@ CACHES = (
     "or where HF_HOME leads"
 )
 NUM_CLASSES_TRIED, CHANNELS_TRIED = (2, 3), (3, 4)
-
-
-@dataclass(frozen=True)
-class InitialWeights:
-    """Where the first weights came from; kept with the model.
-
-    Args:
-        source: as `train.model.weights` says.
-        version: of a registered model.
-        sha256: of the file, or of the tensors from ImageNet; None for random ones.
-    """
-
-    source: str
-    version: str | None = None
-    sha256: str | None = None
 
 
 @dataclass(frozen=True)

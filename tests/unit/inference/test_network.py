@@ -18,8 +18,9 @@ from segpipe.cli import main
 from segpipe.errors import ConfigError, StoreError
 from segpipe.files import sha256_of_file
 from segpipe.inference.logits import predict_masks, to_input
-from segpipe.inference.network import MODEL_DESCRIPTION, MODEL_WEIGHTS, Network, build_network, list_differences
+from segpipe.inference.network import Network, build_network, list_differences
 from segpipe.models import list_models, read_card
+from segpipe.places import MODEL_FILE, WEIGHTS_FILE
 
 CPU = torch.device("cpu")
 OPTIONS = {"unet": {"width": 2, "depth": 2}, "compact_fpn": {"width": 8, "pyramid_width": 8}}
@@ -40,13 +41,13 @@ def write_network(tmp_path: Path, classes: ClassTable) -> Callable[..., Path]:
         options = _options_of(name)
         torch.manual_seed(0)
         module = build_network(name, options, classes.num_classes, in_channels)
-        save_file({key: value.contiguous() for key, value in module.state_dict().items()}, tmp_path / MODEL_WEIGHTS)
+        save_file({key: value.contiguous() for key, value in module.state_dict().items()}, tmp_path / WEIGHTS_FILE)
         document = {
             "model": {"name": name, "options": options, "in_channels": in_channels},
             "classes": classes.to_json(),
-            "weights_sha256": sha256_of_file(tmp_path / MODEL_WEIGHTS),
+            "weights_sha256": sha256_of_file(tmp_path / WEIGHTS_FILE),
         }
-        (tmp_path / MODEL_DESCRIPTION).write_text(json.dumps(document | changes))
+        (tmp_path / MODEL_FILE).write_text(json.dumps(document | changes))
         return tmp_path
 
     return write
@@ -113,7 +114,7 @@ def test_load_brings_back_what_was_saved(write_network: Callable[..., Path], cla
     folder = write_network()
     network = Network.load(folder, CPU)
     assert network.classes == classes
-    assert network.weights_sha256 == sha256_of_file(folder / MODEL_WEIGHTS)
+    assert network.weights_sha256 == sha256_of_file(folder / WEIGHTS_FILE)
     assert not network.module.training
     torch.manual_seed(0)
     module = build_network("unet", OPTIONS["unet"], 3).eval()
@@ -144,14 +145,14 @@ def test_every_model_of_the_zoo_predicts_small_images(name: str) -> None:
 
 def test_load_refuses_changed_weights(write_network: Callable[..., Path]) -> None:
     folder = write_network()
-    content = bytearray((folder / MODEL_WEIGHTS).read_bytes())
+    content = bytearray((folder / WEIGHTS_FILE).read_bytes())
     content[-1] ^= 1
-    (folder / MODEL_WEIGHTS).write_bytes(content)
+    (folder / WEIGHTS_FILE).write_bytes(content)
     with pytest.raises(StoreError, match=r"weights.safetensors: is not what model.json describes \(sha256\)"):
         Network.load(folder, CPU)
 
 
-@pytest.mark.parametrize("name", [MODEL_WEIGHTS, MODEL_DESCRIPTION])
+@pytest.mark.parametrize("name", [WEIGHTS_FILE, MODEL_FILE])
 def test_load_names_a_missing_file(write_network: Callable[..., Path], name: str) -> None:
     folder = write_network()
     (folder / name).unlink()
@@ -203,7 +204,7 @@ def test_predict_says_what_weights_of_another_model_have_else(
     arguments = [str(tmp_path / "images"), "--output", str(tmp_path / "out"), "--model", str(folder)]
     assert main(["predict", *arguments, "--device", "cpu"]) == 1
     message = capsys.readouterr().err
-    assert f"segpipe: {folder / MODEL_WEIGHTS}: is not of the model that model.json describes (" in message
+    assert f"segpipe: {folder / WEIGHTS_FILE}: is not of the model that model.json describes (" in message
     assert any(told.startswith(f"  {line}") for told in message.splitlines())
     assert message.splitlines()[-1] == "Run `dvc repro train`, or predict with the sources that trained it"
 
@@ -211,16 +212,16 @@ def test_predict_says_what_weights_of_another_model_have_else(
 @pytest.mark.parametrize("content", ["", "{}", "[]"])
 def test_load_refuses_what_is_no_description(write_network: Callable[..., Path], content: str) -> None:
     folder = write_network()
-    (folder / MODEL_DESCRIPTION).write_text(content)
+    (folder / MODEL_FILE).write_text(content)
     with pytest.raises(StoreError, match="holds no usable model"):
         Network.load(folder, CPU)
 
 
 def test_load_refuses_what_are_no_weights(write_network: Callable[..., Path]) -> None:
     folder = write_network()
-    (folder / MODEL_WEIGHTS).write_bytes(b"pickle")
-    document = json.loads((folder / MODEL_DESCRIPTION).read_text())
-    document["weights_sha256"] = sha256_of_file(folder / MODEL_WEIGHTS)
-    (folder / MODEL_DESCRIPTION).write_text(json.dumps(document))
+    (folder / WEIGHTS_FILE).write_bytes(b"pickle")
+    document = json.loads((folder / MODEL_FILE).read_text())
+    document["weights_sha256"] = sha256_of_file(folder / WEIGHTS_FILE)
+    (folder / MODEL_FILE).write_text(json.dumps(document))
     with pytest.raises(StoreError, match="holds no usable model"):
         Network.load(folder, CPU)

@@ -27,6 +27,7 @@ FILES, COPIED_PACKAGE = Path("artifacts/model"), Path("code/segpipe")
 PREDICTING = (
     "choices.py",
     "classes.py",
+    "documents.py",
     "inference/device.py",
     "inference/logits.py",
     "inference/network.py",
