@@ -164,8 +164,8 @@ def _find_image(file: _Annotated, tree: ImageTree) -> Path | Problem:
     if isinstance(found, Path):
         return found
     for suffix in sorted(IMAGE_SUFFIXES):
-        if isinstance(found := tree.find(where.stem + suffix, [folder], folder), Path):
-            return found
+        if isinstance(neighbour := tree.find(where.stem + suffix, [folder], folder), Path):
+            return neighbour
     target = file.path.with_name(Path(file.listed_image.replace("\\", "/")).name or f"{where.stem}.jpg")
     as_embedded = EXTRACT.format(json=where.as_posix(), image=target.relative_to(tree.root).as_posix())
     fix = as_embedded if file.has_data else "Put the image next to it, or remove the file"
