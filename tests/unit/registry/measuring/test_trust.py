@@ -19,8 +19,9 @@ from segpipe.registry.measuring.confine import few_variables
 from segpipe.registry.measuring.trust import PREDICTING, PREDICTING_FOLDER, by_this_package, find_code
 
 PACKAGE = Path(segpipe.__path__[0])
-# What decides no mask: messages, files, and packages whose __init__ is empty but for its docstring.
+# What decides no mask: messages, names of files, and packages whose __init__ is empty but for its docstring.
 WITHOUT_EFFECT = {
+    "places.py",
     "__init__.py",
     "addresses.py",
     "inference/__init__.py",
