@@ -89,8 +89,9 @@ def test_a_perfect_prediction_costs_next_to_nothing_and_its_reverse_much(name: s
     loss = LOSSES.call(name, class_weights=WEIGHTS)
     _, target = _batch()
     one_hot = torch.nn.functional.one_hot(target.where(target != IGNORE_INDEX, 0), 3).permute(0, 3, 1, 2).float()
-    assert loss(50 * one_hot, target).mean() < 1e-3
-    assert loss(-50 * one_hot, target).mean() > 0.5
+    right, wrong = (loss(sign * one_hot, target).mean() for sign in (50, -50))
+    assert right < 1e-3
+    assert wrong > 0.1  # a bounded loss may end early: log-cosh of Dice at 0.43
 
 
 def test_class_weights_count(name: str) -> None:
