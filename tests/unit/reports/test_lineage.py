@@ -198,7 +198,7 @@ def test_a_version_can_be_rebuilt_unless_files_were_not_committed(tmp_path: Path
 
 def test_a_recipe_is_named(tmp_path: Path, document: dict[str, Any]) -> None:
     document["code"]["recipe"] = "camvid"
-    assert "params.yaml that of recipes/camvid.yaml" in _words(_write(tmp_path, document))
+    assert "params.yaml the same as recipes/camvid.yaml" in _words(_write(tmp_path, document))
 
 
 def test_everything_is_escaped_and_nothing_is_fetched(tmp_path: Path, document: dict[str, Any]) -> None:
