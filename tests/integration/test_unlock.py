@@ -62,7 +62,7 @@ def test_a_damaged_record_stops_dvc_until_it_is_unlocked(project: Project) -> No
     project.call("dvc", "repro", "copy")
     assert record.read_text(encoding="utf-8") == whole
     assert project.call("segpipe", "unlock", "--quiet") == ""
-    assert "nothing is wrong" in project.call("segpipe", "unlock")
+    assert "is not damaged" in project.call("segpipe", "unlock")
     (project.root / ".dvc/tmp/exps").mkdir(exist_ok=True)
     (project.root / ".dvc/tmp/exps/rwlock").write_text("", encoding="utf-8")
     assert ".dvc/tmp/exps/rwlock is empty: removed" in project.call("segpipe", "unlock")
@@ -109,7 +109,7 @@ def test_a_whole_record_stays_while_its_process_lives(project: Project) -> None:
     with running(project, "sleep", "60") as process:
         document = json.loads(json.dumps(ENTRY).replace('"pid": 0', f'"pid": {process.pid}'))
         record = spoil(project, json.dumps(document))
-        assert "nothing is wrong" in project.call("segpipe", "unlock")
+        assert "is not damaged" in project.call("segpipe", "unlock")
         assert json.loads(record.read_text(encoding="utf-8")) == document
         os.utime(record, (1, 1))  # written before that process began: the number was another's then
         assert not missing(project.call("segpipe", "unlock"), "processes", "ended")

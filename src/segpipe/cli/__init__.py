@@ -1,4 +1,4 @@
-"""The command `segpipe`. A subcommand imports what it needs when it runs, so that each starts quickly."""
+"""The command `segpipe`. A subcommand imports its modules only when it runs, so that each starts quickly."""
 
 import argparse
 import contextlib
@@ -32,13 +32,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs a command line.
 
     Returns:
-        The exit code: 0, or 1 for what the user can fix.
+        The exit code: 0, or 1 after an error that the user can fix.
     """
     options = _parser().parse_args(arguments)
     configure_logging()
 
     def run() -> None:
-        # What a registry or a folder holds is shown by all commands.
+        # All commands print text from registries and folders, which may hold control characters.
         with contextlib.redirect_stdout(cast(TextIO, PrintableStream(sys.stdout))):
             options.run(options)
             sys.stdout.flush()
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _is_output_closed() -> bool:
-    """Whether whoever read our output has seen enough, as `head` does."""
+    """Whether the reader of our output has closed it, as `head` does."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), select.POLLOUT)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="segpipe", description="From labelled images to a registered champion.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    check = commands.add_parser("check", help="check a parameter file, and that what it names can be built")
+    check = commands.add_parser("check", help="check a parameter file; try to build all that it names")
     check.add_argument("file", nargs="?", type=Path, default=PARAMS_FILE, help="default: params.yaml")
     check.set_defaults(run=_check)
 
@@ -81,17 +81,18 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     predict.set_defaults(run=_predict)
 
-    publish = commands.add_parser("publish", help="bring MLflow to what build/ holds, and show the result")
-    publish.add_argument("--json", action="store_true", help="for programs: scores, decision and ids on one line")
+    publish = commands.add_parser("publish", help="send the results in build/ to MLflow if it lacks them; print them")
+    publish.add_argument("--json", action="store_true", help="print scores, decision and ids as one line of JSON")
     publish.set_defaults(run=_publish)
 
     unlock = commands.add_parser(
         "unlock",
         help="make DVC work again after a kill or a full disk",
-        description="For when DVC says 'JSON structure is corrupted'. Removes its record of running commands "
-        "(.dvc/tmp/rwlock) where that is damaged and nobody works here; results, cache and checkpoints stay.",
+        description="Use it when DVC says 'JSON structure is corrupted'. It deletes DVC's record of running commands "
+        "(.dvc/tmp/rwlock) if the record is damaged and no command is running here. "
+        "It deletes no results, no cache and no checkpoints.",
     )
-    unlock.add_argument("--quiet", action="store_true", help="say nothing where nothing is wrong")
+    unlock.add_argument("--quiet", action="store_true", help="print nothing if nothing is wrong")
     unlock.set_defaults(run=_unlock)
 
     add_registry_commands(commands)
@@ -123,7 +124,9 @@ def _predict(options: argparse.Namespace) -> None:
 
     num_images = len(find_images(options.images))
     if options.images.is_dir() and options.output.resolve().is_relative_to(options.images.resolve()):
-        raise PredictionError(f"{options.output} lies in {options.images}: its masks would be predicted next time")
+        raise PredictionError(
+            f"{options.output} lies in {options.images}: the next call would predict its masks; choose another --output"
+        )
     device = choose_device(options.device)
     if options.model is not None:
         network, name = Network.load(options.model, device), str(options.model)
@@ -144,7 +147,7 @@ def _unlock(options: argparse.Namespace) -> None:
 
     done = repair_locks()
     if done or not options.quiet:
-        print("\n".join(done) or "nothing is wrong with DVC's record of running commands")
+        print("\n".join(done) or "DVC's record of running commands (.dvc/tmp/rwlock) is not damaged")
 
 
 def _publish(options: argparse.Namespace) -> None:
@@ -154,10 +157,10 @@ def _publish(options: argparse.Namespace) -> None:
 
     settings = load_config().register_
     results = Results.read(DATASET, MODEL, EVALUATION)
-    # MLflow prints addresses of runs; ours is the only output.
+    # MLflow prints addresses of runs; standard output is for our lines only.
     with writing_alone(REGISTRATION), contextlib.redirect_stdout(sys.stderr):
         publication = publish(results, CHECKPOINTS, settings)
-    write_headline(results.metrics)  # where DVC has restored `evaluate`, nothing else has
+    write_headline(results.metrics)  # if DVC has restored `evaluate` from its cache, the stage has not written it
     registration, metrics, labels = publication.registration, publication.metrics, publication.labels
     if options.json:
         print(json.dumps(publication.to_json()))
@@ -175,7 +178,7 @@ def _publish(options: argparse.Namespace) -> None:
     champion = f"version {registration.champion}" if registration.champion else "no version yet"
     print(f"The champion is {champion}.")
     if _noted_decision() == COMPARED_ONLY:
-        print(f"{REGISTRATION} says {COMPARED_ONLY!r}, because a DVC experiment wrote it; the registry decided now.")
+        print(f"{REGISTRATION} says {COMPARED_ONLY!r}, because a DVC experiment wrote it. The registry decided now.")
     server = os.environ.get("MLFLOW_TRACKING_URI", "")
     address = redact(server) if server.startswith("http") else ".venv/bin/mlflow ui  (then open http://127.0.0.1:5000)"
     print(f"\nRuns and versions:  {address}")
@@ -183,7 +186,7 @@ def _publish(options: argparse.Namespace) -> None:
 
 
 def _noted_decision() -> str | None:
-    """Gives what `register` wrote down when it ran, here or where the cache took it from."""
+    """Gives the decision in `registration.json`, which `register` wrote here or DVC took from its cache."""
     try:
         return Registration.read(REGISTRATION, "run `dvc repro register`").decision
     except StoreError:

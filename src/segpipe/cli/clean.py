@@ -1,4 +1,7 @@
-"""`segpipe clean`: what killed stages, given-up and recorded trainings have left. It lists before it deletes."""
+"""`segpipe clean`: lists, then deletes, the files that no stage will read again.
+
+They are left by killed stages, by trainings that were given up, and by trainings that DVC has recorded.
+"""
 
 import argparse
 import json
@@ -27,8 +30,8 @@ class LeftOver:
 
     Attributes:
         path: a file or a folder.
-        why: nobody needs it.
-        output: of the stage that wrote it, which holds this output's lock while it runs.
+        why: the reason why no stage needs it.
+        output: the output of the stage that wrote it; the stage holds this output's lock while it runs.
     """
 
     path: Path
@@ -42,7 +45,7 @@ class LeftOver:
 
     @property
     def num_bytes(self) -> int:
-        """What deleting it frees."""
+        """The bytes that its deletion frees."""
         return sum(path.stat().st_size for path in self.files)
 
     def describe(self) -> tuple[str, str, str, str]:
@@ -61,8 +64,8 @@ class LeftOver:
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `clean` to the command."""
-    clean = commands.add_parser("clean", help="list what killed, given-up and recorded trainings have left; delete it")
-    clean.add_argument("--yes", action="store_true", help="delete what is listed, without a question")
+    clean = commands.add_parser("clean", help="list the files that no stage will read again, and delete them")
+    clean.add_argument("--yes", action="store_true", help="delete the listed files without a question")
     clean.set_defaults(run=_run)
 
 
@@ -75,17 +78,17 @@ def _run(options: argparse.Namespace) -> None:
         else:
             found.append(left_over)
     for output in sorted(busy):
-        print(f"{output} is being written: what belongs to it is left alone")
+        print(f"{output} is being written by a stage; its files are not listed. Run `segpipe clean` again later")
     if not found:
         print("there is nothing to delete")
         return
-    print("\n".join(table([("MB", "changed", "what", "why nobody needs it"), *(one.describe() for one in found)])))
+    print("\n".join(table([("MB", "changed", "path", "why it is not needed"), *(one.describe() for one in found)])))
     total = sum(one.num_bytes for one in found) / BYTES_PER_MB
     if not options.yes and not _is_confirmed(f"delete {len(found)}, {total:.1f} MB?"):
-        print("nothing is deleted; `segpipe clean --yes` deletes what is listed")
+        print("nothing is deleted; `segpipe clean --yes` deletes the listed files")
         return
     for output in sorted({one.output for one in found}):
-        # A stage may have run since: what it needs now is not what nobody needed then.
+        # A stage may have run since the list was made, and may need some of the files now.
         with writing_alone(output):
             for one in {*_find(settings)} & {one for one in found if one.output == output}:
                 one.delete()
@@ -105,12 +108,12 @@ def _is_held(output: Path) -> bool:
 
 
 def _find(settings: dict[str, Any]) -> Iterator[LeftOver]:
-    """Gives what nobody needs.
+    """Gives the files and folders that no stage needs.
 
     Args:
-        settings: `train` of `params.yaml`, what decides the weights.
+        settings: those keys of `train` in `params.yaml` that decide the weights.
     """
-    half = "half of a file or folder, of a stage that was killed"
+    half = "unfinished, from a stage that was killed"
     for path in sorted(BUILD.glob(".*.part")):
         if name := re.fullmatch(r"\.(.+)\.[a-z0-9_]+\.part", path.name):
             yield LeftOver(path, half, BUILD / name[1])
@@ -121,23 +124,23 @@ def _find(settings: dict[str, Any]) -> Iterator[LeftOver]:
     for folder in sorted(folders, key=_last_change, reverse=True):
         is_asked = _settings_of(folder) == settings
         if folder.name != model and not is_asked:
-            yield LeftOver(folder, "a training that is not the one of params.yaml", MODEL)
+            yield LeftOver(folder, "a training with other settings than params.yaml", MODEL)
         elif folder.name != model and is_continued:
-            yield LeftOver(folder, "a training of params.yaml with older code or data", MODEL)
+            yield LeftOver(folder, "a training with the settings of params.yaml, but older code or data", MODEL)
         else:
             yield from _find_in(folder, half)
-        is_continued |= is_asked  # by the next `dvc repro`
+        is_continued |= is_asked  # the next `dvc repro` continues it
 
 
 def _find_in(folder: Path, half: str) -> Iterator[LeftOver]:
-    """Gives what nobody needs of a training that is kept."""
+    """Gives the files that no stage needs in the folder of a training that is kept."""
     from segpipe.tracking.recorded import is_recorded
 
     for path in sorted(folder.rglob(".*.part")):
         yield LeftOver(path, half, MODEL)
     if is_recorded(folder):
         for path in sorted(folder.glob("checkpoint*")):
-            yield LeftOver(path, "of a training that DVC has recorded", MODEL)
+            yield LeftOver(path, "from a training that DVC has recorded", MODEL)
 
 
 def _last_change(path: Path) -> float:

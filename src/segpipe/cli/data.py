@@ -1,4 +1,4 @@
-"""`segpipe data`: labelled images, from rendering some to what is wrong with them."""
+"""`segpipe data`: draws, checks, splits and shows labelled images."""
 
 import argparse
 import sys
@@ -18,14 +18,14 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add_split(data)
     add_show(data)
 
-    sources = data.add_parser("sources", help="list the formats that are read, and the sets that others publish")
+    sources = data.add_parser("sources", help="list the formats that can be read, and the public data sets")
     sources.set_defaults(run=_list_sources)
 
     render = data.add_parser("render", help="draw street scenes with their masks")
     render.add_argument("--output", type=Path, required=True, help="folder for images/, masks/ and dataset.yaml")
     render.add_argument("--sequences", type=positive, default=10, help="number of streets (default 10)")
-    render.add_argument("--frames", type=positive, default=10, help="frames of each (default 10)")
-    render.add_argument("--every", type=positive, default=6, help="metres between two frames, about (default 6)")
+    render.add_argument("--frames", type=positive, default=10, help="frames of each street (default 10)")
+    render.add_argument("--every", type=positive, default=6, help="approximate metres between two frames (default 6)")
     render.add_argument("--height", type=positive, default=192, help="pixels (default 192)")
     render.add_argument("--width", type=positive, default=256, help="pixels (default 256)")
     render.add_argument("--seed", type=natural, default=0, help="another seed draws other streets (default 0)")
@@ -40,7 +40,7 @@ def _list_sources(options: argparse.Namespace) -> None:
     for name in READERS.names():
         about = (READERS.function_of(name).__globals__["__doc__"] or "").partition("\n")[0]
         print(f"  {name:16}{about}")
-    print("\nSets that others publish (source: public:NAME in a .yaml file that download.source names):\n")
+    print("\nPublic sets (write source: public:NAME into a .yaml file, and the file's path into download.source):\n")
     rows = [("name", "format", "size", "licence")]
     for name in public_set_names():
         public = find_public_set(name)
@@ -49,7 +49,7 @@ def _list_sources(options: argparse.Namespace) -> None:
         size = f"{sum(s or 0 for s in sizes) / 1e9:.1f} GB" if all(sizes) else ""
         rows.append((name, public.format, size, public.licence))
     print("\n".join(f"  {line}" for line in table(rows)))
-    print("\nTo know:\n")
+    print("\nNotes:\n")
     for name in public_set_names():
         public = find_public_set(name)
         if public is not None and public.note:

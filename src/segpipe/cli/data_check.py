@@ -1,4 +1,4 @@
-"""`segpipe data check` and `segpipe data kinds`: what is wrong with labelled images, before anything is trained."""
+"""`segpipe data check` and `segpipe data kinds`: find faults in labelled images before a training."""
 
 import argparse
 import json
@@ -30,18 +30,22 @@ WITHOUT_SPLITS = frozenset({"split-empty"})
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `check` and `kinds` to the commands of `segpipe data`."""
-    about = "look for wrong labels and images in a source; exit code 1 if something would stop a training"
+    about = "look for faulty images and labels in a source; exit code 1 if one would stop a training"
     check = commands.add_parser("check", help=about, description=about.capitalize() + ".")
-    check.add_argument("source", nargs="?", metavar="SOURCE", help="folder or archive (default: those of params.yaml)")
-    check.add_argument("--format", help=f"a file of segpipe/data/readers (default {DEFAULT_FORMAT}); with SOURCE")
+    check.add_argument("source", nargs="?", metavar="SOURCE", help="folder or archive (default: those in params.yaml)")
+    check.add_argument("--format", help=f"format of SOURCE, see `segpipe data sources` (default {DEFAULT_FORMAT})")
     check.add_argument(
-        "--option", action="append", default=[], type=_option, help="KEY=VALUE of the format; repeatable"
+        "--option", action="append", default=[], type=_option, help="an option of the format, as KEY=VALUE; repeatable"
     )
     check.add_argument("--output", type=Path, default=CHECK_PAGE, help=f"folder of the page (default {CHECK_PAGE})")
-    check.add_argument("--fix", action="store_true", help="as with preprocess.policy.fix: fix what is safe to fix")
+    check.add_argument(
+        "--fix",
+        action="store_true",
+        help="count safe fixes as done, as with preprocess.policy.fix; SOURCE stays as it is",
+    )
     check.add_argument("--params", type=Path, default=PARAMS_FILE, help=f"a parameter file (default {PARAMS_FILE})")
     check.set_defaults(run=_check)
-    kinds = commands.add_parser("kinds", help="list the kinds of faults: meaning, what is done, whether it is fixed")
+    kinds = commands.add_parser("kinds", help="list the kinds of faults: what each means, its consequence, its fix")
     kinds.set_defaults(run=_list_kinds)
 
 
@@ -81,7 +85,7 @@ def _check(options: argparse.Namespace) -> None:
     _tell(groups, source, built, options)
     if problems := built.of_action("fail"):
         noun = "problem" if len(problems) == 1 else "problems"
-        raise SourceError(f"{choice.source}: {len(problems)} {noun} would stop a training; see above, or the page")
+        raise SourceError(f"{choice.source}: {len(problems)} {noun} would stop a training; see the lines above")
 
 
 def _choose(options: argparse.Namespace) -> tuple[SourceChoice, Preprocess]:
@@ -90,13 +94,15 @@ def _choose(options: argparse.Namespace) -> tuple[SourceChoice, Preprocess]:
     config: Config | None = load_config(options.params) if has_params else None
     if options.source is None:
         if options.format is not None or options.option:
-            raise SourceError("--format and --option are of SOURCE; without one, params.yaml says them")
+            raise SourceError("--format and --option need SOURCE; without SOURCE, params.yaml gives format and options")
         assert config is not None
         choice: SourceChoice = config.download
         settings = config.preprocess
     else:
         if not Path(options.source).exists():
-            raise SourceError(f"{options.source}: no such folder or archive; addresses are fetched by `download` only")
+            raise SourceError(
+                f"{options.source}: no such folder or archive; an address goes into download.source of params.yaml"
+            )
         name = READERS.check(options.format or DEFAULT_FORMAT)
         choice = SourceChoice(source=options.source, format=name, options=dict(options.option))
         policy = Policy() if config is None else config.preprocess.policy
@@ -125,7 +131,7 @@ def _read_sources(choice: SourceChoice, scratch: Path) -> "dict[str, tuple[Path,
 
 
 def _without_splits(built: "Built") -> "Built":
-    """Forgets which splits the source does not have: which samples are put aside is said in params.yaml."""
+    """Drops the findings about empty splits: params.yaml decides the splits, and SOURCE is checked without it."""
     from dataclasses import replace
 
     return replace(built, findings=tuple(f for f in built.findings if f.problem.kind not in WITHOUT_SPLITS))
@@ -137,16 +143,16 @@ def _tell(groups: "Sequence[ProblemGroup]", source: "Source", built: "Built", op
         for one in group.shown[:MAX_PROBLEMS_SHOWN]:
             print(f"  {one.problem}")
         if len(group.shown) > MAX_PROBLEMS_SHOWN:
-            print(f"  and {len(group.shown) - MAX_PROBLEMS_SHOWN} more in the page")
+            print(f"  and {len(group.shown) - MAX_PROBLEMS_SHOWN} more on the page")
     print(
         f"\n{len(built.manifest)} of {len(source.samples)} samples can be used. Page: {options.output / 'report.html'}"
     )
     if options.fix:
-        print("To fix in the store what is said to be fixed, put into params.yaml:  preprocess: {policy: {fix: true}}")
+        print("To have `preprocess` make these fixes, write into params.yaml:  preprocess: {policy: {fix: true}}")
 
 
 def _list_kinds(options: argparse.Namespace) -> None:
-    rows = [("kind", "meaning", "by default", "or", "with policy.fix")]
+    rows = [("kind", "meaning", "default action", "other actions", "with policy.fix")]
     for name, kind in KINDS.items():
         others = ", ".join(action for action in kind.allowed if action != kind.action)
         rows.append((name, kind.meaning, kind.action, others, kind.safe_fix or "-"))

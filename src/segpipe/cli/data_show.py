@@ -1,4 +1,4 @@
-"""`segpipe data show`: a picture of what training sees."""
+"""`segpipe data show`: draws training samples with their augmentations."""
 
 import argparse
 from pathlib import Path
@@ -14,16 +14,22 @@ NUM_SAMPLES, NUM_EPOCHS = 4, 4
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `show` to the commands of `segpipe data`."""
-    show = commands.add_parser("show", help="draw training samples as they are varied, with their masks")
+    show = commands.add_parser("show", help="draw training samples with their augmentations and masks")
     show.add_argument(
         "--output",
         type=png_file,
         default=AUGMENTATIONS_PICTURE,
         help=f"the picture, .png (default {AUGMENTATIONS_PICTURE})",
     )
-    show.add_argument("--count", type=positive, default=NUM_SAMPLES, help=f"samples (default {NUM_SAMPLES})")
-    show.add_argument("--epochs", type=positive, default=NUM_EPOCHS, help=f"epochs of each (default {NUM_EPOCHS})")
-    show.add_argument("--seed", type=natural, help="of the variations (default train.seed: what training will see)")
+    show.add_argument("--count", type=positive, default=NUM_SAMPLES, help=f"number of samples (default {NUM_SAMPLES})")
+    show.add_argument(
+        "--epochs", type=positive, default=NUM_EPOCHS, help=f"number of epochs of each sample (default {NUM_EPOCHS})"
+    )
+    show.add_argument(
+        "--seed",
+        type=natural,
+        help="seed of the augmentations (default: train.seed, which gives the samples of the training)",
+    )
     show.add_argument("--params", type=Path, default=PARAMS_FILE, help=f"a parameter file (default {PARAMS_FILE})")
     show.set_defaults(run=run)
 
@@ -57,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
             loader.make_sample(index, epoch, image, mask)
             samples.append((image, mask))
         rows.append(GridRow(str(store.manifest["sample_id"].iat[index]), samples))
-    titles = ["as it is", *(f"epoch {epoch + 1}" for epoch in range(options.epochs))]
+    titles = ["original", *(f"epoch {epoch + 1}" for epoch in range(options.epochs))]
     picture = draw_grid(titles, rows, store.classes)
     with whole_file(options.output) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")

@@ -22,10 +22,10 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser = commands.add_parser("split", help=about, description=about.capitalize() + ".")
     parser.add_argument("--val", type=_share, default=0.15, help="share of the samples (default 0.15)")
     parser.add_argument("--test", type=_share, default=0.15, help="share of the samples; 0 for none (default 0.15)")
-    parser.add_argument("--by", type=_grouping, help="pattern:REGEX or column:NAME (default: as preprocess did)")
-    parser.add_argument("--tie", action="store_true", help="keep groups together that hold images that look alike")
-    parser.add_argument("--seed", type=int, default=0, help="another one may propose another split (default 0)")
-    parser.add_argument("--manifest", type=Path, help="default: of the last preprocess, even where it failed")
+    parser.add_argument("--by", type=_grouping, help="pattern:REGEX or column:NAME (default: the groups of preprocess)")
+    parser.add_argument("--tie", action="store_true", help="keep groups with look-alike images in one split")
+    parser.add_argument("--seed", type=int, default=0, help="another seed may propose another split (default 0)")
+    parser.add_argument("--manifest", type=Path, help="default: that of the last preprocess, even if it failed")
     parser.add_argument("--write", action="store_true", help="write the proposal into params.yaml")
     parser.set_defaults(run=_split)
 
@@ -50,7 +50,9 @@ def _grouping(text: str) -> Grouping:
         except re.error as error:
             raise argparse.ArgumentTypeError(f"must hold a regular expression: {error} (got {value!r})") from error
         if num_groups != 1:
-            raise argparse.ArgumentTypeError(f"must have exactly one (group) that names the sequence (got {value!r})")
+            raise argparse.ArgumentTypeError(
+                f"must have exactly one (group), around the sequence's name (got {value!r})"
+            )
     return Grouping(f"group_{kind}", value)
 
 
@@ -63,7 +65,7 @@ def _split(options: argparse.Namespace) -> None:
     shares = {name: getattr(options, name) for name in KEPT_OUT if getattr(options, name) > 0}
     if "val" not in shares or sum(shares.values()) >= 1:
         raise ConfigError(f"--val {options.val} --test {options.test}: val must be above 0, and both together below 1")
-    # The first holds what preprocess counted even where it refused the split.
+    # The first is there even where preprocess refused the split.
     default = [LAST_DATASET / MANIFEST, DATASET / MANIFEST]
     manifest = read_counted([options.manifest] if options.manifest else default)
     groups = group_rows(manifest, options.by)
@@ -104,7 +106,7 @@ def _describe(proposal: "Proposal", class_names: Sequence[str]) -> list[str]:
     for index, name in enumerate(class_names):
         share = f"{100 * total[index] / max(1, total.sum()):.2f}"
         rows.append([name, share, *(_percent(value) for value in deviations[:, index])])
-    about = "How far each class's share of a split is from its share of the whole, in % of the latter:"
+    about = "Each class's share of a split, minus its share of the whole, in % of its share of the whole:"
     return [*table(counts), "", about, "", *table(rows)]
 
 

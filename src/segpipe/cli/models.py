@@ -1,4 +1,4 @@
-"""`segpipe models`: what is in the zoo."""
+"""`segpipe models`: lists and describes the models."""
 
 import argparse
 import inspect
@@ -16,9 +16,9 @@ DEFAULT_NUM_CLASSES = 11
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `models` to the command."""
     models = commands.add_parser("models", help="list the models, or describe one")
-    models.add_argument("name", nargs="?", help="of a model: its options, parts and paper")
+    models.add_argument("name", nargs="?", help="a model; prints its options, parts and paper")
     models.add_argument("--classes", type=positive, default=DEFAULT_NUM_CLASSES, help="number of classes (default 11)")
-    models.add_argument("--json", action="store_true", help="for programs")
+    models.add_argument("--json", action="store_true", help="print JSON")
     models.set_defaults(run=_run)
 
 
@@ -83,9 +83,9 @@ def _show(options: argparse.Namespace) -> None:
         "size": f"{size} at {SIZE[0]}x{SIZE[1]}, {options.classes} classes",
         "imagenet": "weights: imagenet" if model["imagenet"] else "no weights published",
         "options": ", ".join(f"{key}: {json.dumps(value)}" for key, value in defaults.items()) or "none",
-        "parts": f"{', '.join(parts)} (for train.freeze and learning_rate_factors; theirs too, by dotted names)",
+        "parts": f"{', '.join(parts)} (for train.freeze and learning_rate_factors; parts of parts by dotted names)",
     }
-    # A size of an architecture has a file of its own, and its function comes from the architecture's.
+    # A size of an architecture has its own file, but its function comes from the architecture's file.
     for module in dict.fromkeys([MODELS.module_of(options.name), sys.modules[function.__module__]]):
         print(inspect.cleandoc(module.__doc__ or ""), end="\n\n")
     print("\n".join(f"{key:12}{text}" for key, text in lines.items()), end="\n\n")

@@ -1,4 +1,4 @@
-"""Folders of pages that a command writes, and that take the place of an earlier one."""
+"""The folder of a page that a command writes: it replaces an earlier page and nothing else."""
 
 from fnmatch import fnmatch
 from pathlib import Path
@@ -7,12 +7,12 @@ from segpipe.errors import SegpipeError
 
 
 def refuse_foreign(output: Path, marker: str, *others: str) -> None:
-    """Refuses to write a page where anything but an earlier page of the same kind would be replaced.
+    """Refuses to write a page that would replace anything other than an earlier page of the same kind.
 
     Args:
         output: the folder to write.
-        marker: the file that tells a page of this kind.
-        others: patterns of what else such a page consists of, at the folder's top.
+        marker: the file that every page of this kind has.
+        others: patterns of its other files, at the folder's top.
 
     Raises:
         SegpipeError: it is a file, the working directory, or a folder that holds something else.
@@ -21,4 +21,4 @@ def refuse_foreign(output: Path, marker: str, *others: str) -> None:
     is_ours = marker in names and all(any(fnmatch(name, pattern) for pattern in (marker, *others)) for name in names)
     is_foreign = output.exists() and (not output.is_dir() or (bool(names) and not is_ours))
     if is_foreign or output.resolve() == Path.cwd():
-        raise SegpipeError(f"{output} exists and holds no page of ours; name another folder by --output")
+        raise SegpipeError(f"{output} exists and holds files of your own; name another folder by --output")

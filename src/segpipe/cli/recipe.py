@@ -1,4 +1,4 @@
-"""`segpipe recipe`: complete parameter files for well-known trainings, to look at and to begin with."""
+"""`segpipe recipe`: lists, prints and copies complete parameter files of well-known trainings."""
 
 import argparse
 import json
@@ -25,21 +25,21 @@ MAX_VALUE_CHARS = 50
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds `recipe` and what is below it."""
-    parser = commands.add_parser("recipe", help="complete parameter files for well-known trainings")
+    """Adds `recipe` and its subcommands."""
+    parser = commands.add_parser("recipe", help="complete parameter files of well-known trainings")
     below = parser.add_subparsers(required=True, metavar="COMMAND")
 
     listing = below.add_parser("list", help="list the recipes")
-    listing.add_argument("--json", action="store_true", help="for programs")
+    listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(run=_list)
 
     show = below.add_parser("show", help="print a recipe")
     show.add_argument("name", help="of a file in recipes/, without .yaml")
     show.set_defaults(run=_show)
 
-    use = below.add_parser("use", help=f"make a recipe the {PARAMS_FILE}")
+    use = below.add_parser("use", help=f"copy a recipe to {PARAMS_FILE}")
     use.add_argument("name", help="of a file in recipes/, without .yaml")
-    use.add_argument("--force", action="store_true", help=f"even where changes of {PARAMS_FILE} are lost")
+    use.add_argument("--force", action="store_true", help=f"copy even if changes of {PARAMS_FILE} are lost")
     use.set_defaults(run=_use)
 
 
@@ -51,7 +51,7 @@ def find_recipes() -> dict[str, Path]:
     """
     recipes = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
     if not recipes:
-        raise ConfigError(f"{RECIPES}: holds no recipe; run in the repository's root folder")
+        raise ConfigError(f"{RECIPES}: holds no recipe; run the command in the repository's root folder")
     return recipes
 
 
@@ -71,7 +71,7 @@ def read_comment(recipe: Path) -> str:
     """Gives the comment that a recipe begins with, as one line: what it is, source, expectation, deviations, use."""
     text = recipe.read_text(encoding="utf-8")
     head = re.match(r"(?:#.*\n?)*", text)
-    assert head is not None, "it matches nothing too"
+    assert head is not None, "it matches the empty string too"
     return " ".join(line.lstrip("#").strip() for line in head.group().splitlines())
 
 
@@ -111,16 +111,16 @@ def _use(options: argparse.Namespace) -> None:
     load_config(recipe)
     before, after = _read(PARAMS_FILE), recipe.read_bytes()
     if before == after:
-        print(f"{PARAMS_FILE} is {recipe} already")
+        print(f"{PARAMS_FILE} already has the content of {recipe}")
         return
     if before is not None and not options.force and not _is_kept(before):
         raise ConfigError(
-            f"{PARAMS_FILE}: holds what is in no commit and in no recipe, and would be lost; commit it, keep a copy in "
+            f"{PARAMS_FILE}: its content is in no commit and in no recipe, and would be lost; commit it, copy it to "
             f"{RECIPES}/, or use --force"
         )
     with whole_file(PARAMS_FILE) as temporary:
         temporary.write_bytes(after)
-    print(f"{PARAMS_FILE} is now {recipe}.")
+    print(f"{PARAMS_FILE} now has the content of {recipe}.")
     changes = list_changes(_parse(before or b""), _parse(after))
     print("\n".join(f"  {change}" for change in changes[:MAX_CHANGES_SHOWN]))
     if len(changes) > MAX_CHANGES_SHOWN:
@@ -145,7 +145,7 @@ def _is_kept(content: bytes) -> bool:
 
 
 def _parse(content: bytes) -> dict[str, Any]:
-    """Reads parameters; what was no YAML has nothing to be compared with."""
+    """Reads parameters; gives an empty dictionary for content that is not YAML."""
     try:
         document = YAML(typ="safe", pure=True).load(content)
     except (YAMLError, UnicodeDecodeError):
@@ -161,7 +161,7 @@ def list_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[st
         for key, value in new.items()
         if key not in old or old[key] != value
     ]
-    return changed + [f"{key}: is gone" for key in old if key not in new]
+    return changed + [f"{key}: removed" for key in old if key not in new]
 
 
 def _flatten(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

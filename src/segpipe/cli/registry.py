@@ -1,4 +1,4 @@
-"""`segpipe registry`: which versions there are, which one is champion and why, and how to change that."""
+"""`segpipe registry`: lists versions, says why one is the champion, and changes the champion."""
 
 import argparse
 import contextlib
@@ -22,54 +22,54 @@ Document = Mapping[str, Any]
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds `registry` and what is below it."""
+    """Adds `registry` and its subcommands."""
     parser = commands.add_parser("registry", help="versions, champion, ledger")
     below = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, run: Any, about: str) -> argparse.ArgumentParser:
         command = below.add_parser(name, help=about, description=about.capitalize() + ".")
-        command.add_argument("--json", action="store_true", help="for programs: one JSON document")
+        command.add_argument("--json", action="store_true", help="print one JSON document")
         command.set_defaults(run=run, change=name)
         return command
 
     version = "its number, or 'champion'"
     listing = add("list", _list, "list the newest versions and the champion")
-    listing.add_argument("--all", action="store_true", help=f"not only the newest {NUM_LISTED}")
-    add("show", _show, "tell all that the registry says of a version").add_argument("version", help=version)
+    listing.add_argument("--all", action="store_true", help=f"list all versions, not only the newest {NUM_LISTED}")
+    add("show", _show, "print everything that the registry holds about a version").add_argument("version", help=version)
     compare = add("compare", _compare, "compare two versions on the same validation images; writes a page")
     compare.add_argument("first", help=version)
     compare.add_argument("second", help=version)
     compare.add_argument("--output", type=Path, help="folder of the page (default pages/compare-FIRST-SECOND)")
-    trust = "run the code that the registry keeps with a model, where no published commit has the same"
+    trust = "run the code stored with a model even where no published commit has the same code"
     compare.add_argument("--trust", action="store_true", help=trust)
     promote = add("promote", _change, "make a version the champion by hand")
     promote.add_argument("version", help=version)
     promote.add_argument("--why", required=True, type=_reason, help="the reason, for the ledger")
-    rollback = add("rollback", _change, "go back to the champion before this one, and pin it")
+    rollback = add("rollback", _change, "make the previous champion the champion again, and pin it")
     rollback.add_argument("--why", type=_reason, default="Rolled back by hand.", help="the reason, for the ledger")
-    pin = add("pin", _change, "keep the champion, whatever the gate says, until unpin")
+    pin = add("pin", _change, "keep a version as champion, whatever the gate decides, until unpin")
     pin.add_argument("version", help=version)
     pin.add_argument("--why", type=_reason, default="Pinned by hand.", help="the reason, for the ledger")
     unpin = add("unpin", _change, "let the gate promote again")
     unpin.add_argument("--why", type=_reason, default="Unpinned by hand.", help="the reason, for the ledger")
-    add("history", _history, "print the ledger and verify it; exit code 1 if it was changed")
-    rebuild = add("rebuild", _rebuild, "train a version again from its lineage alone, and compare the weights")
+    add("history", _history, "print the ledger and verify it; exit code 1 if an entry was changed")
+    rebuild = add("rebuild", _rebuild, "train a version again from its lineage alone; compare the weights")
     rebuild.add_argument("version", help=version)
-    rebuild.add_argument("--keep", type=Path, help="a new folder that keeps what was made")
-    lineage = add("lineage", _lineage, "write the page of a version, from images to alias")
+    rebuild.add_argument("--keep", type=Path, help="a new folder for the rebuilt files")
+    lineage = add("lineage", _lineage, "write a page about a version: data, training, scores, decisions")
     lineage.add_argument("version", help=version)
     lineage.add_argument("--output", type=Path, help="folder of the page (default pages/version-V)")
 
 
 def _reason(text: str) -> str:
     if not text.strip():
-        raise argparse.ArgumentTypeError("must say something")
+        raise argparse.ArgumentTypeError("must not be empty")
     return text.strip()
 
 
 @contextlib.contextmanager
 def _registry() -> Iterator[tuple[Any, Register]]:
-    """Opens the store; nothing that MLflow prints gets between our own output."""
+    """Connects to MLflow; what MLflow prints goes to standard error, because standard output is for our lines."""
     from segpipe.tracking.client import connect, refusals
 
     settings = load_config().register_
@@ -121,7 +121,7 @@ def _show(options: argparse.Namespace) -> None:
 
     with _registry() as (client, settings):
         document = describe_version(client, find_version(client, settings.model_name, options.version))
-    tags = {name: value for name, value in document["tags"].items() if not _is_told(name)}
+    tags = {name: value for name, value in document["tags"].items() if not _is_printed_elsewhere(name)}
     width = max(map(len, tags), default=0)
     place = ", the champion" if document["is_champion"] else ""
     place += ", pinned" if document["is_pinned"] else ""
@@ -146,8 +146,8 @@ def _show(options: argparse.Namespace) -> None:
     _print(options, document, lines)
 
 
-def _is_told(tag: str) -> bool:
-    """Whether a tag's content stands elsewhere in what `show` prints."""
+def _is_printed_elsewhere(tag: str) -> bool:
+    """Whether `show` prints the tag's content in another part."""
     return tag.startswith((VAL_MEAN_IOU, VAL_IOU_PREFIX, REASONS, DECISION, LEDGER_ENTRY))
 
 
@@ -212,7 +212,7 @@ def _change(options: argparse.Namespace) -> None:
             change_any = {"rollback": roll_back, "unpin": unpin}[options.change]
             ledger = change_any(client, settings.model_name, options.why)
     entry = tell_entry(ledger.entries[-1])
-    pinned = ", pinned: the gate promotes nothing until `segpipe registry unpin`" if entry["is_pinned"] else ""
+    pinned = ", pinned: the gate promotes no version until `segpipe registry unpin`" if entry["is_pinned"] else ""
     _print(options, entry, [f"The champion of {ledger.model_name} is version {entry['champion_after']}{pinned}."])
 
 
@@ -235,7 +235,7 @@ def _history(options: argparse.Namespace) -> None:
     lines = [line for entry in entries for line in _tell(entry)]
     if not ledger.problems:
         noun = "entry" if len(entries) == 1 else "entries"
-        lines.append(f"The chain of {len(entries)} {noun} is whole; its last digest is {ledger.head}.")
+        lines.append(f"The chain of {len(entries)} {noun} is intact; its last digest is {ledger.head}.")
     _print(options, document, lines + ([f"warning: {outside}"] if outside else []))
     if ledger.problems:
         found = "; ".join(ledger.problems)

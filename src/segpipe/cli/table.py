@@ -6,7 +6,7 @@ from segpipe.terminal import printable
 
 
 def table(rows: Sequence[Sequence[object]]) -> list[str]:
-    """Gives rows as lines of equally wide columns; numbers stand to the right."""
+    """Gives rows as lines with aligned columns; numbers are aligned to the right."""
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     return ["  ".join(_align(c, w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]

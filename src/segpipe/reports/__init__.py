@@ -1,1 +1,1 @@
-"""Pages and pictures for people: what is in the data, and what the network makes of it."""
+"""HTML pages and pictures: the data, the network's predictions and scores, the registered versions."""

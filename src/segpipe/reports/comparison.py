@@ -15,8 +15,8 @@ def write_comparison_page(folder: Path, document: Mapping[str, Any]) -> Path:
     """Writes `index.html` next to the pictures.
 
     Args:
-        folder: where the document's pictures lie.
-        document: what `segpipe registry compare --json` prints.
+        folder: the folder of the document's pictures.
+        document: the output of `segpipe registry compare --json`.
 
     Returns:
         The page.
@@ -48,7 +48,7 @@ def write_comparison_page(folder: Path, document: Mapping[str, Any]) -> Path:
 
 
 def _direction(row: Mapping[str, Any]) -> str:
-    """Tells where a difference's interval lies: `better` or `worse` than zero, or empty where it holds zero."""
+    """Gives `better` where a difference's interval is above zero, `worse` where below, "" where it contains zero."""
     if row["low"] is None or row["high"] is None:
         return ""
     return "better" if row["low"] > 0 else "worse" if row["high"] < 0 else ""
@@ -63,13 +63,13 @@ def _say_verdict(document: Mapping[str, Any]) -> str:
     higher = "higher" if row["difference"] > 0 else "lower"
     if row["low"] is None or row["high"] is None:
         start = f"V{second[1:]} scores {higher} than {first}: {figures}."
-        return f"{start} Whether that is more than chance cannot be told: there is no interval."
+        return f"{start} There is no interval, so this may be chance."
     interval = f"95% interval {row['low']:+.4f} to {row['high']:+.4f}"
     if direction := _direction(row):
         verdict = f"V{second[1:]} is {direction} than {first}, beyond chance: {figures} ({interval} excludes zero)."
     else:
         start = f"V{second[1:]} scores {higher} than {first}, but that may be chance"
-        verdict = f"{start}: {figures} ({interval} holds zero)."
+        verdict = f"{start}: {figures} ({interval} contains zero)."
     return f"{verdict} The probability that {second} is better is {_percent(row['probability'])}."
 
 
@@ -94,15 +94,15 @@ def _warn_of_few_units(evaluation_set: Mapping[str, Any]) -> str:
     if evaluation_set["num_units"] >= FEW_UNITS:
         return ""
     return (
-        f"All rests on {_count_units(evaluation_set)}: on other scenes the difference may be another. "
-        f"Label validation images of more sequences, {FEW_UNITS} or more, to be surer."
+        f"The validation split has only {_count_units(evaluation_set)}: the difference may not hold on other scenes. "
+        f"Label validation images of {FEW_UNITS} or more sequences."
     )
 
 
 def _axis_limit(rows: Sequence[Mapping[str, Any]]) -> float:
-    """Gives the smallest round number that no difference and no interval's end exceeds: the axis reaches it both ways.
+    """Gives the end of the axis on both sides: the smallest round number above every difference and interval.
 
-    An interval's end may lie beyond 1, where its method knows no bounds: then the axis ends there.
+    Some interval methods have no bounds. If an interval ends beyond 1, the axis ends there too.
     """
     extents = [abs(row[key]) for row in rows for key in ("difference", "low", "high") if row[key] is not None]
     largest = max(extents, default=0.0)

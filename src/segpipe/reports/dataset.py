@@ -1,4 +1,4 @@
-"""The report of `preprocess`: splits, shares of the classes, and what a person should know."""
+"""The report of `preprocess`: splits, shares of the classes, warnings."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,13 +26,13 @@ def write_dataset_report(
     """Writes `report.json` and `report.html`, and the pictures next to it.
 
     Args:
-        folder: the store's.
+        folder: the folder of the store.
         manifest: one row a sample.
         classes: the class table.
-        digest: of the data set.
-        licence: of the source.
-        findings: what was found and stops nothing: warnings, and the samples that were left out with the reasons.
-        num_skipped: how many were left out.
+        digest: the data set's digest.
+        licence: the source's licence.
+        findings: the warnings, and the reasons why samples were left out.
+        num_skipped: number of samples that were left out.
     """
     splits = []
     for split, rows in manifest.groupby("split", sort=False):
@@ -41,7 +41,7 @@ def write_dataset_report(
         groups = sorted(rows["group"].unique())
         splits.append({"split": split, "num_samples": len(rows), "groups": groups, "shares": shares})
     splits.sort(key=lambda row: ("train", "val", "test").index(row["split"]))
-    # What was left out is a warning to those who decide on a promotion.
+    # The gate must see samples that were left out, so they are warnings too.
     warnings = problems_of(findings, "warn", "skip")
     write_json(folder / REPORT_FILE, {"splits": splits, "num_skipped": num_skipped, "warnings": warnings})
     write_page(

@@ -27,9 +27,9 @@ class Picture:
 
     Attributes:
         file: path within the report's folder.
-        sample_id: of the sample.
-        split: of the sample.
-        mean_iou: of the sample alone.
+        sample_id: the sample's name.
+        split: the sample's split.
+        mean_iou: mIoU of this sample alone.
     """
 
     file: str
@@ -39,7 +39,7 @@ class Picture:
 
 
 def draw_confusion_matrix(confusion: npt.NDArray[np.int64], classes: ClassTable, path: Path) -> None:
-    """Draws the matrix with each row as shares of its class's pixels.
+    """Draws the matrix; each row is divided by the number of its class's pixels.
 
     Args:
         confusion: (num_classes, num_classes) pixel counts; rows are truth.
@@ -60,7 +60,7 @@ def draw_confusion_matrix(confusion: npt.NDArray[np.int64], classes: ClassTable,
         text = f"{100 * share[row, column]:.0f}"
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
     with warnings.catch_warnings():
-        # Of a script that no font here has it draws boxes; the report has the names.
+        # Matplotlib draws boxes for letters that no font here has. The report shows the names.
         warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(path, dpi=110, metadata={"Software": None})
 
@@ -69,8 +69,8 @@ def draw_curves(history: Path, best_epoch: int, path: Path) -> None:
     """Draws loss and mIoU over the epochs.
 
     Args:
-        history: the folder with `train.csv` and `val.csv`, a row for each epoch that was measured.
-        best_epoch: whose weights were kept.
+        history: the folder with `train.csv` and `val.csv`, one row for each measured epoch.
+        best_epoch: the epoch of the weights that were kept.
         path: the PNG to write.
     """
     figure = Figure(figsize=(10, 3.6), layout="constrained")
@@ -96,10 +96,10 @@ def write_evaluation_report(
     """Writes `report.html` next to `curves.png`, `confusion_matrix.png` and the pictures.
 
     Args:
-        folder: the evaluation's.
+        folder: the folder of the evaluation.
         model: model.json.
         metrics: scores of each split.
-        num_samples: in each split.
+        num_samples: number of samples of each split.
         pictures: the samples drawn.
     """
     classes = model.classes

@@ -1,8 +1,8 @@
-"""The few scores that a commit states: `metrics.json` in the project's root, which Git holds.
+"""The few scores that Git holds with each commit: `metrics.json` in the project's root.
 
-DVC keeps the full scores in its cache, which a fresh clone does not have; from Git it can always say how the scores of
-two commits differ. The file is no out of a stage (an out that is not cached cannot be restored by the run-cache), so
-`evaluate` and `register` write it when they run, and `segpipe publish` where DVC has restored them.
+DVC keeps the full scores in its cache, which a fresh clone does not have. With this file `dvc metrics diff` can compare
+two commits in every clone. The file is not an out of a stage, because DVC's run-cache cannot restore an out that is not
+cached. So `evaluate` and `register` write it when they run, and `segpipe publish` where DVC has restored their outs.
 """
 
 from collections.abc import Mapping
@@ -20,9 +20,8 @@ def write_headline(metrics: Mapping[str, Mapping[str, Any]], path: Path = HEADLI
     """Writes the file.
 
     Args:
-        metrics: all scores of each split; what is None there (the interval of too few images) is left out, and so are
-            the values per class.
-        path: of the file.
+        metrics: all scores of each split. Values per class and None (the interval of too few images) are left out.
+        path: the file to write.
     """
     names = [CHIEF, *(f"{CHIEF}_{bound}" for bound in ("low", "high")), *list(list_labels())[1:]]
     document = {

@@ -1,4 +1,4 @@
-"""The page of a version's lineage: everything that it came from, from images to the champion's alias."""
+"""The page of a version's lineage: source, data, splits, training, weights, evaluation, decision, alias."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,10 +16,10 @@ class Step:
     """One box of the chain at the top of the page.
 
     Attributes:
-        section: id of the section that tells more.
-        name: what the step is.
+        section: id of the section with the details.
+        name: the name of the step.
         mark: a name or short hash that identifies its result; empty where none is recorded.
-        detail: a few words more.
+        detail: a few more words.
     """
 
     section: str
@@ -32,8 +32,8 @@ def write_lineage_page(folder: Path, document: Mapping[str, Any]) -> Path:
     """Writes `index.html`.
 
     Args:
-        folder: of the page; made where it is missing.
-        document: the version's lineage; a section is null or empty where nothing was recorded.
+        folder: the folder of the page; created if it is missing.
+        document: the version's lineage; a section without a record is null or empty.
 
     Returns:
         The page.

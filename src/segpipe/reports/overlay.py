@@ -1,4 +1,4 @@
-"""Pictures of what a network sees: image, truth and prediction side by side."""
+"""Pictures of masks: over their image, or next to it."""
 
 import math
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from segpipe.classes import IGNORE_INDEX, ClassTable
 
 OPACITY = 0.6
 
-# Of a larger image, a report shows a reduced one.
+# Larger images are reduced for reports.
 MAX_PANEL_PX = 2048 * 2048
 
-# Mixing colours takes 48 bytes a pixel: rows of a huge image are mixed in bands of about so many pixels.
+# Mixing colours takes 48 bytes a pixel, so a huge image is mixed in bands of about this many pixels.
 BLENDED_AT_ONCE_PX = 1 << 20
 
 
@@ -29,7 +29,7 @@ def overlay(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], classes: 
     Args:
         image: (height, width, 3) uint8 RGB.
         mask: (height, width) uint8.
-        classes: gives the colours.
+        classes: the classes with their colours.
     """
     result = np.empty(image.shape, np.uint8)
     num_rows = max(1, BLENDED_AT_ONCE_PX // image.shape[1])
@@ -43,23 +43,23 @@ def overlay(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], classes: 
 def side_by_side(
     image: npt.NDArray[np.uint8], masks: Sequence[npt.NDArray[np.uint8]], classes: ClassTable
 ) -> npt.NDArray[np.uint8]:
-    """Gives the image and each mask in colours in one row.
+    """Puts the image and each mask, in colours, in one row.
 
     Args:
         image: (height, width, 3) uint8 RGB.
-        masks: (height, width) uint8 each.
-        classes: gives the colours.
+        masks: each (height, width) uint8.
+        classes: the classes with their colours.
 
     Returns:
-        (height, (1 + num_masks) * width, 3) uint8; where the image has more than `MAX_PANEL_PX`, height and width are
-        divided by the smallest whole number that brings it below: a panel's pixel is the mean of the image's, and the
-        middle one of the mask's.
+        (height, (1 + num_masks) * width, 3) uint8. If the image has more than `MAX_PANEL_PX`, height and width are
+        divided by the smallest integer that brings it below. A reduced pixel is then the mean of the image's pixels,
+        and the middle one of the mask's pixels.
     """
     step = math.ceil(math.sqrt(image.shape[0] * image.shape[1] / MAX_PANEL_PX))
     if step > 1:
         size_wh = -(-image.shape[1] // step), -(-image.shape[0] // step)
         image = np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
-        # Classes have no mean; this takes the middle pixel, and the plain nearest one the corner's.
+        # Class indices have no mean. INTER_NEAREST_EXACT takes the middle pixel; INTER_NEAREST takes a corner.
         nearest = cv2.INTER_NEAREST_EXACT
         masks = [np.asarray(cv2.resize(mask, size_wh, interpolation=nearest), np.uint8) for mask in masks]
     return np.concatenate([image, *(colorize(mask, classes) for mask in masks)], axis=1)

@@ -11,9 +11,9 @@ def write_page(path: Path, template: str, **values: object) -> None:
     """Writes an HTML page that needs no network: its style is in it, its pictures lie next to it.
 
     Args:
-        path: the page.
+        path: the page to write.
         template: file name in `templates/`.
-        values: what the template asks for; every value is escaped.
+        values: the template's variables; every value is escaped.
     """
     environment = Environment(
         loader=PackageLoader("segpipe.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True

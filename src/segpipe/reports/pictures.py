@@ -1,4 +1,4 @@
-"""Grids of samples for people to look at."""
+"""Draws samples, with and without augmentation, as a grid."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ PAPER, INK = (255, 255, 255), (0, 0, 0)
 
 @dataclass(frozen=True)
 class GridRow:
-    """A sample and what was made of it.
+    """The versions of one sample, from left to right.
 
     Args:
-        title: stands above.
-        samples: (height, width, 3) images with their (height, width) masks, uint8; the first may be of another size.
+        title: the text above the row.
+        samples: (height, width, 3) images with their (height, width) masks, uint8; the first may have another size.
     """
 
     title: str
@@ -33,12 +33,12 @@ class GridRow:
 
 
 def draw_grid(columns: Sequence[str], rows: Sequence[GridRow], classes: ClassTable) -> npt.NDArray[np.uint8]:
-    """Draws each sample as it is, below it with its mask laid over it, and at the bottom the classes' colours.
+    """Draws each sample, below it the sample with its mask laid over it, and at the bottom the classes' colours.
 
     Args:
         columns: titles, one for each sample of a row.
-        rows: each with as many samples as there are columns, at least one; the last samples are all of one size.
-        classes: gives names and colours.
+        rows: at least one; each has one sample for each column; the last samples of all rows have the same size.
+        classes: the classes with names and colours.
 
     Returns:
         (height, width, 3) uint8 RGB; a sample is at most `MAX_CELL_PX` high and wide.
@@ -54,7 +54,7 @@ def draw_grid(columns: Sequence[str], rows: Sequence[GridRow], classes: ClassTab
 
 
 def _fit(shape: tuple[int, ...], limit_hw: tuple[int, int]) -> tuple[int, int]:
-    """Gives the size of a picture that is shrunk, where it must be, into a limit."""
+    """Gives the size of a picture after it is shrunk to fit into a limit; a smaller picture stays as it is."""
     shrink = min(1.0, limit_hw[0] / shape[0], limit_hw[1] / shape[1])
     return max(1, round(shape[0] * shrink)), max(1, round(shape[1] * shrink))
 

@@ -1,4 +1,4 @@
-"""The part of a report that shows what is wrong with a data set, and the page of `segpipe data check`."""
+"""The part of a report that shows the problems of a data set, and the page of `segpipe data check`."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class ShownProblem:
 
     Args:
         problem: what is wrong, where, and how to fix it.
-        picture: path of a picture next to the page; None for none.
+        picture: path of a picture next to the page, or None.
     """
 
     problem: Problem
@@ -32,13 +32,13 @@ class ShownProblem:
 
 @dataclass(frozen=True)
 class ProblemGroup:
-    """All problems of one kind that have one consequence.
+    """All problems of the same kind with the same consequence.
 
     Args:
-        name: of the kind.
-        kind: its meaning.
-        action: what follows.
-        shown: the problems, those with a picture first.
+        name: the kind's name.
+        kind: the kind, with its meaning.
+        action: the consequence.
+        shown: the problems; those with a picture come first.
     """
 
     name: str
@@ -48,16 +48,16 @@ class ProblemGroup:
 
     @property
     def consequence(self) -> str:
-        """What follows, in words."""
+        """The consequence in words."""
         return CONSEQUENCES[self.action]
 
 
 def write_pictures(folder: Path, findings: Sequence[Finding]) -> list[ProblemGroup]:
-    """Groups findings for `problems.html.j2`, the gravest first, and writes their pictures to `pictures/`.
+    """Groups findings for `problems.html.j2`, the most severe first, and writes their pictures to `pictures/`.
 
     Args:
-        folder: of the page.
-        findings: all that were found.
+        folder: the folder of the page.
+        findings: all findings.
     """
     groups: defaultdict[tuple[int, str], list[ShownProblem]] = defaultdict(list)
     num_pictures: defaultdict[str, int] = defaultdict(int)
@@ -76,24 +76,24 @@ def write_pictures(folder: Path, findings: Sequence[Finding]) -> list[ProblemGro
 
 
 def problems_of(findings: Sequence[Finding], *actions: Action) -> list[dict[str, Any]]:
-    """Gives the problems with these consequences as plain values, for a report in JSON."""
+    """Gives the problems with these consequences as plain values, for a JSON report."""
     return [asdict(finding.problem) for finding in findings if finding.action in actions]
 
 
 def write_check_report(
     folder: Path, source: str, findings: Sequence[Finding], num_samples: int, num_used: int
 ) -> list[ProblemGroup]:
-    """Writes `report.html` and `report.json` about a source, whether it can be used or not.
+    """Writes `report.html` and `report.json` about a source, even if the source cannot be used.
 
     Args:
-        folder: existing; pictures lie next to the page.
-        source: its name.
-        findings: all that were found.
-        num_samples: that the source holds.
-        num_used: of them, with what is fixed.
+        folder: an existing folder for the page and its pictures.
+        source: the source's name.
+        findings: all findings.
+        num_samples: number of samples in the source.
+        num_used: number of samples that can be used, fixed ones included.
 
     Returns:
-        The problems as the page groups them.
+        The problems, grouped as on the page.
     """
     counts = {"source": source, "num_samples": num_samples, "num_used": num_used}
     by_action = {action: problems_of(findings, action) for action in ACTIONS}

@@ -83,11 +83,11 @@ def test_use_takes_the_recipe_and_says_what_changed(project: Path, capsys: pytes
     _run("use", "smoke")
     assert (project / "params.yaml").read_bytes() == (project / "recipes/smoke.yaml").read_bytes()
     printed = capsys.readouterr().out
-    assert printed.startswith("params.yaml is now recipes/smoke.yaml.\n")
+    assert printed.startswith("params.yaml now has the content of recipes/smoke.yaml.\n")
     assert '  train.experiment: "streets" -> "smoke"\n' in printed
     assert "  train.epochs: 62 -> 1\n" in printed
     _run("use", "smoke")
-    assert capsys.readouterr().out == "params.yaml is recipes/smoke.yaml already\n"
+    assert capsys.readouterr().out == "params.yaml already has the content of recipes/smoke.yaml\n"
 
 
 def test_many_changes_are_counted(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,4 +171,4 @@ def test_another_folder_has_no_recipes(tmp_path: Path, monkeypatch: pytest.Monke
 def test_changes_are_named_by_dotted_keys() -> None:
     before = {"a": {"b": 1, "c": [1, 2], "old": {}}, "same": None}
     after = {"a": {"b": 2.5, "c": [1, 2]}, "same": None, "new": {"x": "y" * 99}}
-    assert list_changes(before, after) == ["a.b: 1 -> 2.5", f'new.x: "{"y" * 46}...', "a.old: is gone"]
+    assert list_changes(before, after) == ["a.b: 1 -> 2.5", f'new.x: "{"y" * 46}...', "a.old: removed"]

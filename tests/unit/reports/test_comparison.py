@@ -103,7 +103,7 @@ def test_the_lead_says_no_more_than_the_interval(
 def test_without_an_interval_chance_is_left_open(tmp_path: Path, document: dict[str, Any]) -> None:
     document["mean_iou"] = _mean(0.03, None, None)
     words = _words(_write(tmp_path, document))
-    assert "Whether that is more than chance cannot be told: there is no interval." in words
+    assert "There is no interval" in words
     assert "probability" not in words
 
 
@@ -161,8 +161,8 @@ def test_the_versions_side_by_side(tmp_path: Path, document: dict[str, Any]) -> 
 @pytest.mark.parametrize(
     ("kind", "num_units", "said"),
     [
-        ("group", 4, "All rests on 4 groups:"),
-        ("block", 1, "All rests on 1 block of consecutive images:"),
+        ("group", 4, "only 4 groups:"),
+        ("block", 1, "only 1 block of consecutive images:"),
         ("block", 5, None),
     ],
 )

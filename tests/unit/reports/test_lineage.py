@@ -177,7 +177,7 @@ def test_a_pin_and_what_is_wrong_with_the_ledger_stand_at_the_top(tmp_path: Path
 
 def test_a_first_champion_has_none_before_it(tmp_path: Path, document: dict[str, Any]) -> None:
     page = _write(tmp_path, document | {"predecessors": []})
-    assert page.partition("Champions before</h2>")[2].lstrip().startswith("<p>None.</p>")
+    assert page.partition("Earlier champions</h2>")[2].lstrip().startswith("<p>None.</p>")
 
 
 def test_no_problem_is_not_the_same_as_no_record(tmp_path: Path, document: dict[str, Any]) -> None:
@@ -191,14 +191,14 @@ def test_a_version_can_be_rebuilt_unless_files_were_not_committed(tmp_path: Path
     words = _words(_write(tmp_path, document))
     assert "segpipe registry rebuild" not in words
     assert "params.yaml see below" in words
-    assert "what differed is stored with the run: lineage/uncommitted.patch ." in words
+    assert "stored with the run: lineage/uncommitted.patch ." in words
     document["code"]["patch"] = None
-    assert "what differed is not recorded." in _words(_write(tmp_path, document))
+    assert "The difference to the commit is not recorded." in _words(_write(tmp_path, document))
 
 
 def test_a_recipe_is_named(tmp_path: Path, document: dict[str, Any]) -> None:
     document["code"]["recipe"] = "camvid"
-    assert "params.yaml that of recipes/camvid.yaml" in _words(_write(tmp_path, document))
+    assert "params.yaml the same as recipes/camvid.yaml" in _words(_write(tmp_path, document))
 
 
 def test_everything_is_escaped_and_nothing_is_fetched(tmp_path: Path, document: dict[str, Any]) -> None:

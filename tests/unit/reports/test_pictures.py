@@ -17,7 +17,7 @@ def _plain(value: int, height: int, width: int) -> Pair:
 
 def test_a_grid_shows_image_and_mask_of_every_sample(classes: ClassTable) -> None:
     rows = [GridRow(f"s_{i}", [_plain(10 * i + j, 32, 48) for j in range(3)]) for i in range(2)]
-    grid = draw_grid(["as it is", "epoch 1", "epoch 2"], rows, classes)
+    grid = draw_grid(["original", "epoch 1", "epoch 2"], rows, classes)
     row_height = LINE_PX + 2 * (32 + GAP_PX)
     assert grid.shape[1] == 3 * (48 + GAP_PX)
     for i, row in enumerate(rows):

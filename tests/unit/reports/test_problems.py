@@ -56,7 +56,7 @@ def test_the_page_of_a_check_names_every_problem_once_and_shows_the_pictures(tmp
 
 def test_the_page_of_a_sound_source_says_so(tmp_path: Path) -> None:
     write_check_report(tmp_path, "labels.zip", [], num_samples=9, num_used=9)
-    assert "Nothing was found" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "No problems" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert not (tmp_path / "pictures").exists()
 
 
