@@ -22,7 +22,9 @@ from segpipe.metrics.parts.scores import list_labels, score
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/adding-a-choice.md").read_text(encoding="utf-8")
 FILES = dict(
-    re.findall(r"^`((?:src|tests)/[\w/]+\.py)`.*?:\n\n```python\n(.*?)```", DOCUMENT, re.DOTALL | re.MULTILINE)
+    re.findall(
+        r"^`((?:src|tests)/[\w/]+\.py)`(?:(?!\n\n).)*:\n\n```python\n(.*?)```", DOCUMENT, re.DOTALL | re.MULTILINE
+    )
 )
 LAYOUT = re.findall(r"```python\n(def write_pairs.*?)```", DOCUMENT, re.DOTALL)[0]
 
