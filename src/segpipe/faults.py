@@ -1,7 +1,7 @@
 """What can be wrong with labelled images: every kind by name, and what is done about it by default.
 
-A `Fault` is found in one file or sample and may show the pixels concerned. `KINDS` is the table of all kinds: the policy
-of `params.yaml`, the reports and the documentation use its names.
+A `Fault` is found in one file or sample and may show the pixels concerned. `KINDS` is the table of all kinds; the
+policy of `params.yaml`, the reports and the documentation use its names.
 """
 
 from collections.abc import Sequence

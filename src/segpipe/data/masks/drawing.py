@@ -1,7 +1,7 @@
 """Labels that are drawn: outlines, run lengths and shapes of annotation tools, read to class indices.
 
-Two tools' rules are followed to the pixel, because they differ: COCO's (`RegionMask`: polygons by pycocotools, whose right and
-lower edges are left out) and LabelMe's (`ShapeMask`: Pillow, both edges drawn).
+Two tools' rules are followed to the pixel, because they differ: COCO's (`RegionMask`: polygons by pycocotools, whose
+right and lower edges are left out) and LabelMe's (`ShapeMask`: Pillow, both edges drawn).
 
 The shapes are part of the label and of its `key`. So after a new export of a large annotation file, only the samples
 whose annotations changed are read again.

@@ -157,7 +157,7 @@ def _spread_of(bits: int) -> int:
 
 
 def _find_transparent(image: Image.Image, bits: int) -> npt.NDArray[np.bool_]:
-    """Finds the pixels that are not opaque, by an alpha channel or by a value, colour or palette entry that means so."""
+    """Finds the pixels that are not opaque, by an alpha channel or by a value, colour or palette entry marked so."""
     transparent = image.info.get("transparency")
     if image.mode in {"RGBA", "LA"}:
         return np.asarray(np.asarray(image.getchannel("A")) != OPAQUE)
