@@ -73,7 +73,7 @@ class Registry:
     function: str
 
     def names(self) -> list[str]:
-        """All names, sorted. Imports none of the modules. Folders are not choices: they hold code that choices share."""
+        """All names, sorted. Imports none of the modules. Folders are not choices: they hold what choices share."""
         spec = find_spec(self.package)
         assert spec is not None and spec.submodule_search_locations is not None
         return sorted(m.name for m in pkgutil.iter_modules(spec.submodule_search_locations) if not m.ispkg)

@@ -68,7 +68,7 @@ class Schedule(Section):
 
     Attributes:
         name: after a linear warm-up `constant`, `cosine`, `poly`, `step` (times `factor` at each of the `milestones`),
-            `exponential` (times `factor` each epoch) or `plateau` (times `factor` when the validation mIoU has not risen
+            `exponential` (times `factor` each epoch) or `plateau` (times `factor` if the validation mIoU has not risen
             in `patience` epochs); or `one_cycle`, whose rise is its warm-up.
         warmup_share: share of all steps in which the rate rises.
         power: exponent of `poly`; the others do not use it, leave it at 0.9.
@@ -131,8 +131,8 @@ class Train(Section):
         schedule: the learning rate over the steps.
         epochs: passes over the training split.
         batch_size: samples that the network sees at once.
-        accumulate_batches: batches whose gradients make one step, as in one large batch. Batch norm, and losses over all
-            pixels of a batch (Dice, Tversky, Lovasz-softmax, hard pixels), still use each batch separately.
+        accumulate_batches: batches whose gradients make one step, as in one large batch. Batch norm, and losses over
+            all pixels of a batch (Dice, Tversky, Lovasz-softmax, hard pixels), still use each batch separately.
         augment: what is varied in a sample.
         half_resolution_share: share of the epochs, from the first, in which images and masks are halved on the device:
             four times as many steps a minute while the network learns the coarse layout.
