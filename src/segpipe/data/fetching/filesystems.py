@@ -103,7 +103,7 @@ def copy_remote_folder(address: str, output: Path, patience: Patience, *, allow_
 
 def no_sha256(address: str) -> str:
     """The message of an archive's address without a sha256."""
-    return f"{redact(address)}: an archive's address needs `sha256:` next to `source:`, so that a changed content is noticed"
+    return f"{redact(address)}: an archive's address needs `sha256:` next to `source:`, so that a change is noticed"
 
 
 def _connect(address: str, allow_http: bool) -> tuple[Any, str]:

@@ -62,8 +62,8 @@ class _Adapter:
 
 
 def _make_compose(name: str, options: dict[str, Any]) -> Any:
-    # Otherwise the import asks the network for a newer version. Here and not above: it takes seconds, and only a training
-    # that names this transform needs it.
+    # Otherwise the import asks the network for a newer version. It is imported here because it takes seconds, and only
+    # a training that names this transform needs it.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations as A
 
