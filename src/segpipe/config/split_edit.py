@@ -86,7 +86,7 @@ def edit_split(text: str, grouping: Grouping | None, lists: Mapping[str, Sequenc
     Args:
         text: of a valid parameter file.
         grouping: replaces the one that is there; None leaves it.
-        lists: the groups of val and, where there is one, test.
+        lists: the groups of val and, if there is one, test.
     """
     preprocess = _value(YAML(typ="safe", pure=True).compose(text), "preprocess")
     split = _value(preprocess, "split")

@@ -111,7 +111,7 @@ class Train(Section):
     Attributes:
         experiment: the MLflow experiment that holds the run.
         seed: of the initial weights, the order of samples and every augmentation.
-        device: `auto` takes the first GPU where there is one.
+        device: `auto` takes the first GPU, or the CPU if there is none.
         num_threads: CPU threads. Weights are reproducible bit for bit only with the same number of threads.
         model: the network, and its first weights.
         freeze: parts of the network that stay as they are, by the names that `segpipe models NAME` gives (`encoder`);
@@ -120,7 +120,7 @@ class Train(Section):
             small batches, with weights that were trained on larger ones (`[encoder]`).
         learning_rate_factors: for parts of the network, by name, the factor of their learning rate.
         loss: the terms whose weighted sum is minimised.
-        auxiliary_weight: weight of the loss at each auxiliary head, where the model has any.
+        auxiliary_weight: weight of the loss at each auxiliary head, if the model has any.
         optimizer: `sgd` and `rmsprop` (with `momentum`), `adam` or `adamw`; `adamw` decays the weights separately from
             the gradient, the others add the decay to the gradient.
         learning_rate: the highest rate of the schedule.

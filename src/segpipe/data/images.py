@@ -158,7 +158,7 @@ def _bits_of_channel(image: ImageFile.ImageFile) -> int:
 
 
 def size_of_image(path: Path) -> tuple[int, int] | None:
-    """Reads height and width in px from a file's header; None where there is no header.
+    """Reads height and width in px from a file's header; None if there is no header.
 
     They are as the pixels are stored; of a TIFF that an entry turns, as it is shown, but that is refused anyway.
     """

@@ -66,7 +66,7 @@ def build_store(
         cache: folder of the store that was built last, where this one is kept next; None for none.
 
     Returns:
-        The manifest and all findings; where one has the action `fail`, the store must not be used.
+        The manifest and all findings; if one has the action `fail`, the store must not be used.
     """
     policy = settings.policy
     findings = [Finding(problem, policy.action_of(problem.kind)) for problem in source.problems]

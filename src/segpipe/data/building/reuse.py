@@ -112,7 +112,7 @@ class LastStore:
             output: folder of the new store.
 
         Returns:
-            What the manifest says of each sample; None where something is new or would lie elsewhere.
+            What the manifest says of each sample; None if something is new or would lie elsewhere.
         """
         places = [self.place_of(key) for key in keys]
         sizes_bytes = [4 * int(place.row["height"]) * int(place.row["width"]) for place in places if place is not None]

@@ -38,7 +38,7 @@ class Remote:
     """A remote file that is open for reading.
 
     Args:
-        start: the offset of the first byte that comes: the one asked for, or 0 where the file changed or cannot be
+        start: the offset of the first byte that comes: the one asked for, or 0 if the file changed or cannot be
             read from its middle.
         size_bytes: of the whole file; None if unknown.
         version: changes when the file does; None if unknown: then a broken download must begin again.

@@ -32,8 +32,8 @@ def check_sample(image: npt.NDArray[np.uint8] | None, mask: npt.NDArray[np.uint8
     """Looks for what is wrong with a sample's pixels.
 
     Args:
-        image: (height, width, 3) uint8 RGB; None where it could not be read.
-        mask: (height, width) uint8 class indices, void = 255; None where it could not be read.
+        image: (height, width, 3) uint8 RGB; None if it could not be read.
+        mask: (height, width) uint8 class indices, void = 255; None if it could not be read.
 
     Returns:
         All faults; those of kind `image-...` are the image's, the others the mask's.

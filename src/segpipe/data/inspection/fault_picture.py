@@ -27,11 +27,11 @@ def mark_fault(image: Picture | None, mask: Picture | None, fault: Fault) -> byt
 
     Args:
         image: (height, width, 3) uint8 RGB; None, or of another size than the fault's pixels: not drawn.
-        mask: (height, width) uint8; drawn in greys where there is no image.
+        mask: (height, width) uint8; drawn in greys if there is no image.
         fault: with the pixels concerned.
 
     Returns:
-        A JPEG of at most 480x480 px, cut out and enlarged where the place is small; None where the fault has no place.
+        A JPEG of at most 480x480 px, cut out and enlarged if the place is small; None if the fault has no place.
     """
     if fault.pixels is None or not fault.pixels.any():
         return None

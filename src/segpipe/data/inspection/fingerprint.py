@@ -81,7 +81,7 @@ def read_fingerprints(texts: Sequence[str]) -> tuple[Vectors, npt.NDArray[np.uin
         texts: what `fingerprint` gave.
 
     Returns:
-        (num_images, 63) float32 rows of length 1, zero where an image is of one colour: the product of two rows is
+        (num_images, 63) float32 rows of length 1, zero if an image is of one colour: the product of two rows is
         nearly 1 for copies, and with one of the rows times `MIRROR` for mirrored copies; and each image's contrast,
         (num_images,) uint8 grey levels.
     """
@@ -114,7 +114,7 @@ def measure_similarity(first: Grey, second: Grey) -> float:
         second: the same.
 
     Returns:
-        At most 1, for equal details; 0 where one of them has no details.
+        At most 1, for equal details; 0 if one of them has no details.
     """
     fixed, moving = _smooth(first), _smooth(second)
     unaligned = _correlate_details(fixed, moving, np.ones(fixed.shape, np.bool_))
@@ -132,7 +132,7 @@ def _smooth(thumbnail: Grey) -> npt.NDArray[np.float32]:
 
 
 def _align(fixed: npt.NDArray[np.float32], moving: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
-    """Finds the affine map from `fixed` to `moving`, (2, 3); None where there is none near to the identity."""
+    """Finds the affine map from `fixed` to `moving`, (2, 3); None if there is none near to the identity."""
     identity = np.eye(2, 3, dtype=np.float32)
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, NUM_ALIGNMENTS, ALIGNMENT_STEP)
     try:

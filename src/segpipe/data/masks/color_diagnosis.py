@@ -28,7 +28,7 @@ class Colors:
     Args:
         rgb: (height, width, 3) uint8.
         indices: class index, or `IGNORE_INDEX`, of each known colour.
-        palette_indices: (height, width) uint8, where the file has a palette.
+        palette_indices: (height, width) uint8, if the file has a palette.
         is_lossy: whether its file was compressed with loss.
     """
 

@@ -174,7 +174,7 @@ class RegionMask:
         image: the file of the image.
         regions: the objects.
         background: class index, or `IGNORE_INDEX`, of the pixels of no object.
-        size_hw: of the image that was labelled, in px, where the file says it.
+        size_hw: of the image that was labelled, in px, if the file says it.
     """
 
     image: Path
@@ -324,7 +324,7 @@ class ShapeMask:
         path: of the JSON file.
         shapes: in the file's order.
         background: class index, or `IGNORE_INDEX`, of the pixels of no shape.
-        size_hw: of the image that was labelled, in px, where the file says it.
+        size_hw: of the image that was labelled, in px, if the file says it.
     """
 
     path: Path

@@ -273,7 +273,7 @@ def _fault_of_mode(image: Image.Image, bits: int) -> Fault | None:
 
 
 def _look_up_colors(rgb: npt.NDArray[np.uint8], indices: Mapping[Color, int]) -> npt.NDArray[np.uint8] | None:
-    """Maps colours to class indices; None where one is unknown.
+    """Maps colours to class indices; None if one is unknown.
 
     Sorting the pixels, as np.unique does, would take longer than decoding them. So each channel's known values get
     numbers, three numbers make a place in a small table, and all unknown values share a place without a class.

@@ -19,7 +19,7 @@ EXPORT_LOSSLESS = "Export it again as PNG from the annotation tool; the lost val
 def _known_bounds(
     pixels: npt.NDArray[Any], is_wrong: npt.NDArray[np.bool_], window_px: int
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Gives the lowest and highest known value around each pixel, in each channel; low > high where there is none."""
+    """Gives the lowest and highest known value around each pixel, in each channel; low > high if there is none."""
     kernel = np.ones((window_px, window_px), np.uint8)
     is_hidden = is_wrong if pixels.ndim == 2 else is_wrong[..., None]
     highest = np.iinfo(pixels.dtype).max

@@ -113,7 +113,7 @@ def read_source(*, root: Path, images: str | None = None, void: list[str] | None
 
     Args:
         root: the folder in which, or up to two folders below which, `labelmap.txt` lies.
-        images: the folder of the images as a path within the root, where they were exported without JPEGImages.
+        images: the folder of the images as a path within the root, if they were exported without JPEGImages.
         void: the labels whose pixels are not labelled; `background` may be one of them.
 
     Raises:

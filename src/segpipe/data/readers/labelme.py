@@ -4,9 +4,9 @@
     labels.txt   optional, at the root: one label a line, as for LabelMe's own --labels
 
 in any folders below the root. Shapes are drawn as LabelMe's own converter labelme2voc draws them, a later one over an
-earlier one (`segpipe.data.masks.drawing.ShapeMask`). The label `__ignore__` is void; `_background_`, the first class, is
-all that no shape covers. The other classes are those of the option `classes`, or of labels.txt, or all labels found, in
-alphabetical order. Give one of the first two: otherwise a new label changes the indices of the classes after it.
+earlier one (`segpipe.data.masks.drawing.ShapeMask`). The label `__ignore__` is void; `_background_`, the first class,
+is all that no shape covers. The other classes are those of the option `classes`, or of labels.txt, or all labels found,
+in alphabetical order. Give one of the first two: otherwise a new label changes the indices of the classes after it.
 
 Source: github.com/wkentaro/labelme, examples/semantic_segmentation.
 """

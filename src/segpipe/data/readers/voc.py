@@ -4,8 +4,8 @@
     benchmark_RELEASE/dataset/{img,cls}, benchmark_RELEASE/dataset/{train,val}.txt        (SBD)
 
 each at the root or one or two folders below it. Masks hold 0..20 and 255 = void as a palette's indices; SBD's are
-MATLAB files. SBD's own split differs from VOC's. SBD adds its train and val without all images that VOC itself lists, so
-that VOC's val stays out of training and VOC's finer masks are used (10,582 training images, `train_aug`).
+MATLAB files. SBD's own split differs from VOC's. SBD adds its train and val without all images that VOC itself lists,
+so that VOC's val stays out of training and VOC's finer masks are used (10,582 training images, `train_aug`).
 
 Source: Everingham et al., "The Pascal Visual Object Classes challenge: a retrospective", IJCV 111(1), 2015; SBD:
 Hariharan et al., "Semantic contours from inverse detectors", ICCV 2011.
@@ -134,7 +134,7 @@ def read_source(*, root: Path, year: Annotated[int, Field(ge=2007, le=2012)] = 2
     Args:
         root: the folder in which, or up to two folders below which, `VOC2012` lies.
         year: of the challenge; names the folder.
-        sbd: whether SBD's masks are added; null adds them where they are.
+        sbd: whether SBD's masks are added; null adds them if they are there.
 
     Raises:
         SourceError: there is no such layout, or no SBD although `sbd` is true.

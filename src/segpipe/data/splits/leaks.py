@@ -51,7 +51,7 @@ class Leak:
         where: the samples or the group, with their splits.
         what: what is wrong with them.
         fix: what to do about it.
-        similarity: of the two, up to 1; None where the images were not compared.
+        similarity: of the two, up to 1; None if the images were not compared.
     """
 
     kind: str

@@ -62,7 +62,7 @@ class Proposal:
         """How far a class's share of a split is from its share of the whole, relative to the latter.
 
         Returns:
-            (num_splits, num_classes) float64: 0 as in the whole, -1 where the class is missing; NaN where a split is
+            (num_splits, num_classes) float64: 0 as in the whole, -1 if the class is missing; NaN if a split is
             empty or a class occurs nowhere.
         """
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -80,14 +80,14 @@ def propose_split(num_px: Counts, groups: Sequence[str], shares: Mapping[str, fl
     """Deals whole groups to train, val and test.
 
     In this order: no split is empty, train has every class, and each split has its share of the samples and of each
-    class's pixels, where a class that a split lacks counts several times as much as one that it has too little of.
+    class's pixels, and a missing class counts several times as much as a scarce one.
     Every draw is a hash, sums are of whole numbers, and costs are compared to six decimals: the same input gives the
     same splits on any machine, in any order of the samples.
 
     Args:
         num_px: (num_samples, num_classes) int64 labelled pixels.
         groups: the group of each sample, at least one.
-        shares: of the samples, for `val` and, where there is one, `test`; together less than 1.
+        shares: of the samples, for `val` and, if there is one, `test`; together less than 1.
         seed: another one may find another split that is about as good.
 
     Returns:
@@ -200,7 +200,7 @@ class _Dealing:
             costs[split] = after[split]
 
     def improve(self) -> None:
-        """Moves groups, and swaps two where no move helps, until nothing helps."""
+        """Moves groups, and swaps two if no move helps, until nothing helps."""
         while self._move_best() or (len(self._content) <= MAX_SWAP_GROUPS and self._swap_first()):
             pass
 

@@ -85,7 +85,7 @@ def assign_splits(
         samples: all samples.
         groups: the group of each.
         split: the rules; see `Split`.
-        seed: of the draw where a rule is a share.
+        seed: of the draw if a rule is a share.
 
     Returns:
         'train', 'val' or 'test' for each sample, and a problem for each rule that cannot be kept.
