@@ -286,7 +286,7 @@ def test_exponents_are_numbers(tmp_path: Path) -> None:
         ("train.freeze", ["encoder.layer1"], lambda c: c.train.freeze),
     ],
 )
-def test_what_is_right_is_read(tmp_path: Path, key: str, value: object, get: Callable[[Any], object]) -> None:
+def test_a_valid_file_is_read(tmp_path: Path, key: str, value: object, get: Callable[[Any], object]) -> None:
     assert get(load_config(_edited(tmp_path, {key: value}))) == value
 
 
@@ -318,7 +318,7 @@ def test_a_file_says_where_a_source_lies(tmp_path: Path) -> None:
         ("w.pth", True),
     ],
 )
-def test_weights_from_a_file_are_known_from_others(weights: str, is_from_file: bool) -> None:
+def test_weights_from_a_file_are_distinguished_from_others(weights: str, is_from_file: bool) -> None:
     choice = ModelChoice(name="unet", weights=weights, sha256="0" * 64 if is_from_file else None)
     assert choice.is_from_file is is_from_file
 

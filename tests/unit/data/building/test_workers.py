@@ -58,7 +58,7 @@ def test_an_error_in_a_worker_is_an_error_here(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize("setting", ["-1", "2.5", "two", "dask", "dask:", "spark:tcp://127.0.0.1:1", " "])
-def test_a_setting_that_means_nothing_says_what_it_may_be(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+def test_an_unknown_setting_lists_the_valid_ones(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
     monkeypatch.setenv(VARIABLE, setting)
     with pytest.raises(ConfigError, match=f"^{VARIABLE}={setting}: .*number.*dask:ADDRESS.*ray:ADDRESS"):
         list(map_in_workers(pow, CALLS))

@@ -118,7 +118,7 @@ def test_a_negative_size_does_not_lead_in_a_circle(tmp_path: Path, name: str, is
     assert not (tmp_path / "out").exists()
 
 
-def test_the_name_of_the_file_says_nothing(tmp_path: Path) -> None:
+def test_the_name_of_the_file_does_not_matter(tmp_path: Path) -> None:
     for name in WRITERS:
         path = WRITERS[name](tmp_path / name, FILES)
         unpack(path.rename(tmp_path / "0123abcd"), tmp_path / f"out-{name}")
@@ -131,7 +131,7 @@ def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path: Path) -> None:
     assert contents(tmp_path / "out") == {"a.txt": b"a", "inner.zip": inner}
 
 
-def test_backslashes_part_folders_as_slashes_do(tmp_path: Path) -> None:
+def test_backslashes_separate_folders_as_slashes_do(tmp_path: Path) -> None:
     unpack(write_zip(tmp_path / "a.zip", {"images\\a.txt": b"a", "./b.txt": b"b"}), tmp_path / "out")
     assert contents(tmp_path / "out") == {"images/a.txt": b"a", "b.txt": b"b"}
 
@@ -205,7 +205,7 @@ def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
     ],
     ids=["zip symlink", "symlink", "inner symlink", "hard link", "pipe", "device", "disk", "sparse"],
 )
-def test_what_is_no_plain_file_is_refused(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+def test_links_and_devices_are_refused(tmp_path: Path, write: Callable[[Path], Path]) -> None:
     with pytest.raises(SourceError, match=r"link.*device"):
         unpack(write(tmp_path / "a"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -324,7 +324,7 @@ def test_a_truncated_archive_is_named(tmp_path: Path, name: str, share: float) -
 
 
 @each_archive
-def test_whatever_is_flipped_there_is_a_message_or_the_right_files(tmp_path: Path, name: str) -> None:
+def test_any_flipped_byte_gives_a_message_or_the_right_files(tmp_path: Path, name: str) -> None:
     """No crash, no hang, and where a check sum protects the content, never another content."""
     content = WRITERS[name](tmp_path / name, FILES).read_bytes()
     chance = random.Random(0)
@@ -357,7 +357,7 @@ def test_whatever_is_flipped_there_is_a_message_or_the_right_files(tmp_path: Pat
     ],
     ids=["text", "empty", "7z", "rar", "zstd", "gz", "bz2", "xz", "empty gz"],
 )
-def test_what_is_no_archive_is_named(tmp_path: Path, start: bytes, message: str) -> None:
+def test_a_file_that_is_no_archive_is_named(tmp_path: Path, start: bytes, message: str) -> None:
     (tmp_path / "a").write_bytes(start)
     with pytest.raises(SourceError, match=message):
         unpack(tmp_path / "a", tmp_path / "out")

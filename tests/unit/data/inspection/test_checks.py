@@ -113,7 +113,7 @@ def test_seams_and_changes_are_counted_as_a_slow_count_does() -> None:
     assert f"({num_seams} seams, {num_changes} changes)" in fault.what
 
 
-def test_an_edge_that_passes_through_the_classes_between_is_a_seam() -> None:
+def test_an_edge_through_the_classes_between_is_a_seam() -> None:
     mask = MASK.copy()
     mask[:, 60] = 2
     faults = check_sample(IMAGE, mask)

@@ -174,7 +174,7 @@ def test_packed_run_lengths(tmp_path: Path) -> None:
     assert np.argwhere(_pixels(read_source(root=root), "a") == 2).tolist() == [[1, 1], [2, 1]]
 
 
-def test_a_flat_polygon_and_a_line_beside_one(tmp_path: Path) -> None:
+def test_a_flat_polygon_and_a_line_next_to_one(tmp_path: Path) -> None:
     root = _one_image(tmp_path, _annotation(0, 1, BOX[0]), _annotation(0, 17, [[5.0, 5.0, 6.0, 6.0], BOX[0]]))
     source = read_source(root=root)
     assert source.problems == ()
@@ -201,7 +201,7 @@ def test_background_and_crowds(
 
 
 @pytest.mark.parametrize("licences", [5, "x", {"name": "CC0"}, None])
-def test_licences_that_are_no_list_say_nothing(tmp_path: Path, licences: Any) -> None:
+def test_licences_that_are_not_a_list_are_ignored(tmp_path: Path, licences: Any) -> None:
     _touch(tmp_path, "a.jpg")
     _write(tmp_path, "result.json", _document([_image(0, "a.jpg")], []) | {"licenses": licences})
     assert read_source(root=tmp_path).licence == "not stated"

@@ -119,7 +119,7 @@ def test_a_table_in_another_encoding_is_refused(make_folder_source: Callable[...
         read_source(root=root)
 
 
-def test_what_has_no_partner_is_a_problem(make_folder_source: Callable[..., Path]) -> None:
+def test_an_unpaired_file_is_a_problem(make_folder_source: Callable[..., Path]) -> None:
     root = make_folder_source(dict.fromkeys(("a", "b", "c"), (PIXELS, PIXELS)))
     (root / "masks" / "a.png").unlink()
     (root / "images" / "b.png").unlink()

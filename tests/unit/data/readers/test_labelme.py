@@ -58,7 +58,7 @@ def _pixels(source: Source, size_hw: tuple[int, int] = (6, 8)) -> Any:
     return reading.pixels
 
 
-def test_jsons_beside_their_images(tmp_path: Path) -> None:
+def test_jsons_next_to_their_images(tmp_path: Path) -> None:
     _touch(tmp_path, "2011_000003.jpg", "more/2011_000025.jpg")
     _write(tmp_path, "2011_000003.json", _shape("person"), _shape("bus", [[0, 0], [1, 1]], "rectangle"))
     _write(tmp_path, "more/2011_000025.json", _shape("__ignore__"))

@@ -137,7 +137,7 @@ def test_a_copy_in_the_same_split_is_no_leak(samples: Samples, streets: dict[str
     assert samples.find() == []
 
 
-def test_looking_alike_within_a_group_is_told_of_the_group(samples: Samples, streets: dict[str, np.ndarray]) -> None:
+def test_images_alike_in_one_group_are_reported_as_the_group(samples: Samples, streets: dict[str, np.ndarray]) -> None:
     samples.add("a_1", "train", streets["street00_000"], "a")
     samples.add("a_2", "val", _compress(streets["street00_000"]), "a")
     assert [leak.kind for leak in samples.find()] == ["leak-sequence"]
@@ -193,7 +193,7 @@ def test_many_skies_are_no_leak(samples: Samples) -> None:
     assert [leak for leak in samples.find() if leak.kind == "leak-near"] == []
 
 
-def test_a_sample_is_told_once(samples: Samples, streets: dict[str, np.ndarray]) -> None:
+def test_a_sample_is_reported_once(samples: Samples, streets: dict[str, np.ndarray]) -> None:
     for i in range(8):
         samples.add(f"a{i}", "train", cv2.add(streets["street00_000"], np.full((192, 256, 3), i, np.uint8)))
     samples.add("b", "val", _compress(streets["street00_000"]))
@@ -202,7 +202,7 @@ def test_a_sample_is_told_once(samples: Samples, streets: dict[str, np.ndarray])
     assert len(samples.read) == 2, "what looks alike first is enough"
 
 
-def test_a_group_in_two_splits_is_told_with_its_closest_pair(samples: Samples, streets: dict[str, np.ndarray]) -> None:
+def test_a_group_in_two_splits_is_reported_with_its_closest_pair(samples: Samples, streets: dict[str, np.ndarray]) -> None:
     # Frames 9 and 10 are neighbours although 10 sorts before 9 as text; 2 and 3 are the other border.
     frames = {1: "val", 2: "val", 3: "train", 9: "train", 10: "test"}
     for number, split in frames.items():
@@ -218,7 +218,7 @@ def test_a_group_in_two_splits_is_told_with_its_closest_pair(samples: Samples, s
 
 
 @pytest.mark.parametrize("is_shuffled", [False, True])
-def test_a_video_of_which_nobody_says_that_it_is_one(
+def test_a_video_without_groups_is_found(
     samples: Samples, streets: dict[str, np.ndarray], is_shuffled: bool
 ) -> None:
     """Every image is a group of its own, and the split is by chance."""
@@ -235,7 +235,7 @@ def test_a_video_of_which_nobody_says_that_it_is_one(
         assert "group_pattern" in leaks[0].fix
 
 
-def test_few_samples_without_groups_say_nothing_of_sequences(samples: Samples, streets: dict[str, np.ndarray]) -> None:
+def test_few_samples_without_groups_are_not_called_sequences(samples: Samples, streets: dict[str, np.ndarray]) -> None:
     for number in range(10):
         frame = cv2.add(streets[f"street{number // 5:02d}_000"], np.full((192, 256, 3), number, np.uint8))
         samples.add(f"image_{number}", ["train", "val"][number % 2], frame)

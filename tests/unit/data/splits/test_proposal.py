@@ -204,7 +204,7 @@ def test_groups_that_share_an_image_or_a_copy_are_tied() -> None:
     assert tie_groups(manifest) == ["g2", "g2", "g2", "g2", "g4", "g5", "g6", "g7"]
 
 
-def test_blank_images_alone_tie_nothing() -> None:
+def test_blank_images_tie_no_groups() -> None:
     blank = fingerprint(np.full((54, 54, 3), 9, np.uint8))
     manifest = pd.DataFrame({"group": ["a", "b"], "perceptual_hash": [blank, blank]})
     assert tie_groups(manifest) == ["a", "b"]
