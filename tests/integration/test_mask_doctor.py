@@ -274,7 +274,7 @@ def three_equal_channels(case: Case) -> None:
     case.save_mask(np.repeat(case.mask[..., None], 3, axis=2))
 
 
-@planted("mask-mode", "has an alpha channel that says nothing")
+@planted("mask-mode", "has an alpha channel without information")
 def opaque_alpha(case: Case) -> None:
     case.save_mask(Image.merge("LA", [Image.fromarray(case.mask), Image.new("L", (WIDTH, HEIGHT), 255)]))
 
@@ -290,7 +290,7 @@ def index_mask_with_transparency(case: Case) -> None:
     case.save_mask(Image.merge("LA", [Image.fromarray(case.mask), Image.fromarray(alpha)]))
 
 
-@planted("mask-alpha", "its labels are in the transparency alone")
+@planted("mask-alpha", "its labels are only in the transparency")
 def labels_in_the_alpha_channel(case: Case) -> None:
     black = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     case.save_mask(np.concatenate([black, case.mask[..., None]], axis=2))
@@ -388,7 +388,7 @@ def binary_mask_once_a_jpeg(case: Case) -> None:
     case.save_mask(cv2.imdecode(content, cv2.IMREAD_GRAYSCALE))
 
 
-@planted("mask-lossy", "compressed with loss (JPEG): its values are known")
+@planted("mask-lossy", "compressed with loss (JPEG): all its values are known")
 def jpeg_whose_values_are_all_known(case: Case) -> None:
     case.suffix = "jpg"
     case.of_indices({value: min(value // 43, 5) for value in range(256)})
@@ -555,12 +555,12 @@ def image_of_16_bits(case: Case) -> None:
 # Labels that teach nothing
 
 
-@planted("mask-void", "has not one labelled pixel")
+@planted("mask-void", "has no labelled pixel")
 def all_void(case: Case) -> None:
     case.save_mask(np.full((HEIGHT, WIDTH), IGNORE_INDEX, np.uint8))
 
 
-@planted("mask-constant", "holds nothing but class 0")
+@planted("mask-constant", "holds only class 0")
 def empty_mask(case: Case) -> None:
     case.save_mask(np.zeros((HEIGHT, WIDTH), np.uint8))
 

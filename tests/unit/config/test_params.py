@@ -159,11 +159,11 @@ def test_the_repositorys_files_are_valid(path: Path) -> None:
             "ImageNet",
             "train.model: sha256: must be given for weights from a file (ImageNet); otherwise: none, imagenet, ",
         ),
-        ("train.model.sha256", "0" * 64, "train.model: sha256: has a meaning only where weights is a path"),
+        ("train.model.sha256", "0" * 64, "train.model: sha256: has an effect only if weights is a path"),
         (
             "train.model",
             {"name": "unet", "weights": "models:/streets", "sha256": "0" * 64},
-            "train.model: sha256: has a meaning only where weights is a path; weights: must be models:/NAME@ALIAS or "
+            "train.model: sha256: has an effect only if weights is a path; weights: must be models:/NAME@ALIAS or "
             "models:/NAME/VERSION (got models:/streets)",
         ),
         ("train.model.weights", "models:/a/b", "train.model: weights: must be models:/NAME@ALIAS or models:/NAME/VER"),
@@ -186,8 +186,8 @@ def test_the_repositorys_files_are_valid(path: Path) -> None:
             "download.join.city: sha256: must be given for an address",
         ),
         ("download.join", {"a b": {"source": "a", "format": "folder"}}, "download.join.a b"),
-        ("preprocess.ignore", ["sky"], "preprocess: ignore: has a meaning only next to classes"),
-        ("preprocess.group_column", "city", "preprocess: group_column: give either a pattern or a column"),
+        ("preprocess.ignore", ["sky"], "preprocess: ignore: has an effect only if classes is given"),
+        ("preprocess.group_column", "city", "preprocess: group_column: give group_pattern or group_column, not both"),
         ("preprocess.classes", {"road": []}, "preprocess.classes.road: "),
         (
             "preprocess.policy",

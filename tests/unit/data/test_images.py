@@ -198,9 +198,7 @@ def test_the_masks_size_says_whether_a_turned_image_is_turned(
 
 
 @pytest.mark.parametrize(("orientation", "mask_size_hw"), [(6, None), (6, (10, 10)), (3, (64, 48)), (2, (64, 48))])
-def test_an_undecided_turn_is_refused(
-    tmp_path: Path, orientation: int, mask_size_hw: tuple[int, int] | None
-) -> None:
+def test_an_undecided_turn_is_refused(tmp_path: Path, orientation: int, mask_size_hw: tuple[int, int] | None) -> None:
     save_turned(tmp_path / "a.png", orientation)
     reading = read_image(tmp_path / "a.png", mask_size_hw)
     assert reading.pixels is None

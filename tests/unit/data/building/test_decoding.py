@@ -92,9 +92,7 @@ def test_the_policy_decides_what_becomes_of_a_sample(
     assert (finding.sample_id, finding.problem.where) == ("a_0", "masks/a_0.png")
 
 
-def test_a_fixed_sample_is_fixed_in_the_store_and_not_in_the_source(
-    make_sample: MakeSample, make_run: MakeRun
-) -> None:
+def test_a_fixed_sample_is_fixed_in_the_store_and_not_in_the_source(make_sample: MakeSample, make_run: MakeRun) -> None:
     sample = make_sample("a_0")
     run = make_run([_three_channels(sample)], {"fix": True})
     before = run.samples[0].label.files[0].read_bytes()

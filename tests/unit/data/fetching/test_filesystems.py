@@ -203,10 +203,10 @@ class _BackendError(Exception):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (PermissionError("keys"), "may not be read: keys; look at the keys in use"),
+        (PermissionError("keys"), "may not be read: keys; check the keys in use"),
         (TimeoutError("slow"), "cannot be downloaded: slow; try again later"),
-        (_BackendError("no credentials"), "cannot be read: _BackendError: no credentials; look at the address"),
-        (_BackendError("of me:pass-word, of pass-word"), r"_BackendError: of \*\*\*, of \*\*\*; look"),
+        (_BackendError("no credentials"), "cannot be read: _BackendError: no credentials; check the address"),
+        (_BackendError("of me:pass-word, of pass-word"), r"_BackendError: of \*\*\*, of \*\*\*; check"),
     ],
 )
 def test_errors_of_a_backend(

@@ -91,9 +91,7 @@ def test_another_street_does_not_agree(image: np.ndarray) -> None:
     assert measure_similarity(make_thumbnail(image), make_thumbnail(other)) < 0.5
 
 
-def test_a_crop_is_found_only_by_the_alignment(
-    image: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_crop_is_found_only_by_the_alignment(image: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, part = make_thumbnail(image), make_thumbnail(np.ascontiguousarray(image[16:, 20:]))
     assert measure_similarity(whole, part) > 0.95
     monkeypatch.setattr("segpipe.data.inspection.fingerprint._align", lambda fixed, moving: None)

@@ -102,7 +102,9 @@ def test_epochs_and_seeds_differ(store: Store) -> None:
         assert all((a[0] != b[0]).any() for a, b in zip(left, right, strict=True))
 
 
-def test_a_sample_is_varied_differently_in_each_epoch(make_store: Callable[..., Store], make_sample: MakeSample) -> None:
+def test_a_sample_is_varied_differently_in_each_epoch(
+    make_store: Callable[..., Store], make_sample: MakeSample
+) -> None:
     """With one sample the order cannot differ."""
     store = make_store([make_sample("a_0")])
     ((first, _),), ((second, _),) = _batches(store, epoch=0), _batches(store, epoch=1)

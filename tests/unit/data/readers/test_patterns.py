@@ -170,7 +170,7 @@ def test_without_a_match_some_files_are_named(tmp_path: Path) -> None:
             "option classes.1.colour: unknown key; did you mean 'color'? known: color, name, value",
         ),
         ({"void": [1]}, "option void: [1] are values of classes"),
-        ({"void_colors": [[0, 0, 0]]}, "option void_colors: has a meaning only where masks hold colors"),
+        ({"void_colors": [[0, 0, 0]]}, "option void_colors: is only for masks of colors"),
         ({"masks_are": "colours"}, "option masks_are: must be 'indices' or 'colors'"),
         ({"image": "x"}, "option image: unknown; did you mean 'images'"),
     ],

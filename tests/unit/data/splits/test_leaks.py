@@ -202,7 +202,9 @@ def test_a_sample_is_reported_once(samples: Samples, streets: dict[str, np.ndarr
     assert len(samples.read) == 2, "what looks alike first is enough"
 
 
-def test_a_group_in_two_splits_is_reported_with_its_closest_pair(samples: Samples, streets: dict[str, np.ndarray]) -> None:
+def test_a_group_in_two_splits_is_reported_with_its_closest_pair(
+    samples: Samples, streets: dict[str, np.ndarray]
+) -> None:
     # Frames 9 and 10 are neighbours although 10 sorts before 9 as text; 2 and 3 are the other border.
     frames = {1: "val", 2: "val", 3: "train", 9: "train", 10: "test"}
     for number, split in frames.items():
@@ -211,16 +213,14 @@ def test_a_group_in_two_splits_is_reported_with_its_closest_pair(samples: Sample
     samples.add("t_1", "train", streets["street09_000"], "t")
     leaks = [leak for leak in samples.find() if leak.kind == "leak-sequence"]
     assert [str(leak.problem) for leak in leaks] == [
-        "group s: stands in train (2) and val (2) and test (1); next to each other are s_9 (train) and s_10 (test). "
+        "group s: is in train (2) and val (2) and test (1); neighbours in different splits are s_9 (train) and s_10 (test). "
         "Split by whole groups; `segpipe data split` proposes how"
     ]
     assert (leaks[0].first, leaks[0].second) == (3, 4)
 
 
 @pytest.mark.parametrize("is_shuffled", [False, True])
-def test_a_video_without_groups_is_found(
-    samples: Samples, streets: dict[str, np.ndarray], is_shuffled: bool
-) -> None:
+def test_a_video_without_groups_is_found(samples: Samples, streets: dict[str, np.ndarray], is_shuffled: bool) -> None:
     """Every image is a group of its own, and the split is by chance."""
     rng = np.random.default_rng(0)
     order = rng.permutation(len(streets)) if is_shuffled else range(len(streets))
@@ -230,7 +230,7 @@ def test_a_video_without_groups_is_found(
     leaks = samples.find()
     assert [leak.kind for leak in leaks if leak.kind != "leak-near"] == ([] if is_shuffled else ["leak-sequence"])
     if not is_shuffled:
-        assert leaks[0].where == "240 samples of no known group"
+        assert leaks[0].where == "240 samples without a known group"
         assert not missing(leaks[0].what, "neighbours", "different")
         assert "group_pattern" in leaks[0].fix
 

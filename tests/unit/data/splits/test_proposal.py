@@ -157,7 +157,7 @@ def test_a_class_that_occurs_nowhere_is_named() -> None:
     proposal = propose_split(np.tile([[5, 0]], (10, 1)), list("abcdefghij"), SHARES)
     assert np.isnan(proposal.deviations[:, 1]).all()
     limits = find_limits(proposal, ["road", "tram"])
-    assert "Class tram occurs nowhere: label some, or take it out of the class table." in limits
+    assert "Class tram occurs nowhere: label some, or remove it from the class table." in limits
 
 
 def test_two_groups_for_three_splits() -> None:

@@ -281,7 +281,7 @@ def test_the_adapter_fills_empty_places_with_void(partners: OnePartner) -> None:
     ("options", "message"),
     [
         ({"transform": "RandomGama"}, "did you mean 'RandomGamma'"),
-        ({"transform": "Compose"}, "albumentations has none of this name"),
+        ({"transform": "Compose"}, "albumentations has no transform of this name"),
         ({"transform": "RandomGamma", "options": {"gama_limit": 3}}, "option gama_limit: did you mean 'gamma_limit'"),
         ({"transform": "RandomGamma", "options": {"p": 0.5}}, "option p: "),
         ({"transform": "RandomGamma", "options": {"gamma_limit": "x"}}, "gamma_limit"),
