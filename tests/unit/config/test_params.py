@@ -1,4 +1,4 @@
-"""`params.yaml`: the files of the repository are right, and each mistake is named with its place and its fixing."""
+"""`params.yaml`: the files of the repository are right, and each mistake is named with its place and its fix."""
 
 from __future__ import annotations
 

@@ -248,7 +248,7 @@ def test_a_well_packed_picture_is_no_false_claim(
 
 
 def test_a_great_claim_in_few_bytes_is_not_called_impossible(tmp_path: Path) -> None:
-    """Group 4 may pack so; but memory is not asked for on the word of a header."""
+    """Group 4 can compress so much; but no memory is allocated for a header alone."""
     Image.new("1", (12000, 12000)).save(tmp_path / "a.tif", compression="group4")
     fault = fault_of(tmp_path / "a.tif")
     assert fault.kind == "image-too-large"

@@ -1,4 +1,4 @@
-"""Building the store: the same bytes however it is done, nothing done twice, every problem of a source named."""
+"""Building the store: the same bytes in every way of building, no work done twice, every problem of a source named."""
 
 from __future__ import annotations
 
@@ -307,7 +307,7 @@ def test_a_flipped_byte_in_the_cache_is_noticed_and_only_its_shard_is_decoded(be
 
 
 def test_files_without_a_sha256_are_always_decoded(bench: Bench) -> None:
-    """A file that `download` has not hashed may be another than last time."""
+    """A file that `download` has not hashed may have changed since last time."""
     source = bench.source()
     bench.build(source, bench.cache)
     settings = Preprocess.model_validate({"split": {"val": "source", "test": "source"}})
@@ -617,7 +617,7 @@ print(int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of a process")
 def test_memory_does_not_grow_with_the_number_of_samples(tmp_path: Path) -> None:
-    """A sample is 1 MiB: three hundred and sixty more of them, kept, would be seen."""
+    """A sample is 1 MiB: 360 more of them in memory would be visible."""
     peaks_bytes = []
     for num_samples in (40, 400):
         folder = tmp_path / str(num_samples)

@@ -1,4 +1,4 @@
-"""What was built last: when it may be taken over, and what becomes of it when it is damaged or half written."""
+"""The store that was built last: when it may be taken over, and what happens if it is damaged or half written."""
 
 from __future__ import annotations
 

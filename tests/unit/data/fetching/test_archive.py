@@ -1,4 +1,4 @@
-"""Archives that are well, damaged, or mean harm."""
+"""Good, damaged and harmful archives."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_an_entry_that_leaves_the_folder_is_refused_before_anything_is_written(
 
 
 def test_a_name_with_a_nul_is_refused(tmp_path: Path) -> None:
-    """What follows the NUL would be cut off: the name that was checked is not the one that is written."""
+    """The name would be cut at the NUL: the checked name is not the written one."""
     path = write_zip(tmp_path / "a.zip", {"a?b": b"x"})
     path.write_bytes(path.read_bytes().replace(b"a?b", b"a\0b"))
     with pytest.raises(SourceError, match="leaves the folder"):
@@ -246,7 +246,7 @@ def test_of_many_wrong_entries_ten_are_named(tmp_path: Path) -> None:
 
 
 def test_a_file_gets_no_more_bytes_than_it_declares(tmp_path: Path) -> None:
-    """A header may say less than there is; the libraries of today notice, which is no promise."""
+    """A header may declare less than there is; today's libraries notice it, later ones may not."""
     entry = archive_module._Entry("a", False, 1000, None, lambda: io.BytesIO(bytes(5000)))
     with pytest.raises(SourceError, match=r"'a'.*declares"):
         archive_module._write_entry(entry, tmp_path, "a.tar")
@@ -303,7 +303,7 @@ def test_a_damaged_archive_is_named(tmp_path: Path, name: str, at: float) -> Non
 
 @pytest.mark.parametrize("name", ["a.tar.gz", "a.tar.bz2", "a.tar.xz"])
 def test_a_damaged_end_of_a_compressed_tar_is_noticed_before_anything_is_written(tmp_path: Path, name: str) -> None:
-    """The check sum stands behind the last entry, where nobody needs to read."""
+    """The checksum is after the last entry, in a part that unpacking need not read."""
     path = WRITERS[name](tmp_path / name, NOISE)
     _damage(path, 1 - 6 / path.stat().st_size)
     with pytest.raises(SourceError, match="is damaged"):

@@ -1,4 +1,4 @@
-"""Sources as they come in: folders, archives, addresses, public sets."""
+"""Fetching sources: folders, archives, addresses, public sets."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def server() -> Iterator[Served]:
 
 @pytest.fixture
 def bring(tmp_path: Path) -> Callable[..., dict[str, bytes]]:
-    """Fetches a source and gives the files that came; nothing is waited for."""
+    """Fetches a source and gives its files; without waiting."""
 
     def bring(source: str, sha256: str | None = None, allow_http: bool = True) -> dict[str, bytes]:
         output = tmp_path / "raw" / source_name(source)

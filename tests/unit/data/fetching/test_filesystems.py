@@ -1,4 +1,4 @@
-"""Files and folders of what fsspec reaches, here in memory and on this disk."""
+"""Files and folders that fsspec reaches, here in memory and on this disk."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_a_package_that_is_missing_is_named(
 
 
 def test_a_chain_of_addresses_is_refused(tmp_path: Path, patience: Patience) -> None:
-    """It would lead around the checks of web addresses."""
+    """It would bypass the checks of web addresses."""
     with pytest.raises(SourceError, match=r"chain.*addresses"):
         copy_remote_folder("simplecache::http://10.0.0.1/a", tmp_path / "out", patience)
 

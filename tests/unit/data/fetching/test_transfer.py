@@ -1,4 +1,4 @@
-"""From an address to a verified file in the cache, over a server that misbehaves in each way there is."""
+"""From an address to a verified file in the cache, from a server that misbehaves in many ways."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ def test_a_damaged_copy_in_the_cache_is_fetched_again(
 def test_damaged_bytes_of_an_earlier_run_are_fetched_again(
     get: Callable[..., bytes], server: Served, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A power failure can leave a file of the right length that holds zeros."""
+    """After a power failure a file of the right length may hold zeros."""
     server.script = [breaks_after(HALF)] + [says(503)] * 3
     with pytest.raises(SourceError):
         get()
@@ -325,7 +325,7 @@ def test_an_answer_without_a_length_but_of_the_declared_size(get: Callable[..., 
 
 
 def test_less_than_announced_is_asked_for_again(tmp_path: Path) -> None:
-    """httpx notices it, other file systems may end early and say nothing."""
+    """httpx notices it, other file systems may end early without an error."""
     starts = []
 
     @contextmanager
@@ -350,7 +350,7 @@ def test_a_file_for_which_there_is_no_room_is_refused(tmp_path: Path) -> None:
 def test_a_kill_while_the_file_is_moved_loses_nothing(
     get: Callable[..., bytes], server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What stands for the kill is an exception that nothing catches."""
+    """An exception that nothing catches stands for the kill."""
 
     class KilledError(BaseException):
         pass

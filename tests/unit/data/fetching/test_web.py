@@ -1,4 +1,4 @@
-"""Where an address may lead, and what of it is shown."""
+"""Which redirects are followed, and which parts of an address are shown."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ BOUNDS = {"brightness": (0.6, 1.4), "contrast": (0.7, 1.3), "saturation": (0.8, 
 
 @pytest.fixture
 def draw_all(monkeypatch: pytest.MonkeyPatch, blocks: Pair, store_of: Callable[..., Store]) -> Callable[..., Any]:
-    """Gives all draws of some generators, one row each, overheard where they are used."""
+    """Gives all draws of some generators, one row each, recorded where they are used."""
     transforms = [
         FLIP,
         {"name": "color_jitter", "options": JITTER},
@@ -226,7 +226,7 @@ def test_every_draw_is_distributed_as_it_is_documented(draw_all: Callable[..., A
 
 @pytest.mark.parametrize("varied", ["seed", "epoch", "index"])
 def test_no_draw_follows_another_nor_the_sample_before(draw_all: Callable[..., Any], varied: str) -> None:
-    """A stream that two transforms share shows as a correlation of 1, and so do crops that workers repeat."""
+    """A stream shared by two transforms has a correlation of 1; so have crops that workers repeat."""
     position = ("seed", "epoch", "index").index(varied)
     keys = ([3, 5, 7][:position] + [i] + [3, 5, 7][position + 1 :] for i in range(800))
     ranks = stats.rankdata(draw_all(keys), axis=0)

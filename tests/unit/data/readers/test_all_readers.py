@@ -1,4 +1,4 @@
-"""What every reader owes, found by the registry: a new format needs a layout in `layouts.py`, and nothing here."""
+"""What every reader must do, for all of the registry: a new format needs only a layout in `layouts.py`."""
 
 from __future__ import annotations
 

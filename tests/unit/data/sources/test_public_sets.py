@@ -1,4 +1,4 @@
-"""Declarations of public sets are complete and well-formed; whether they are true, no test without network knows."""
+"""Declarations of public sets are complete and well-formed; a test without network cannot check whether they are true."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ ARCHIVE = REPOSITORY.parent / "shared/camvid/camvid.zip"
 
 
 class Samples:
-    """Images on their way into a manifest; remembers which of them are read."""
+    """Images for a manifest; remembers which of them are read."""
 
     def __init__(self) -> None:
         self.images: list[np.ndarray] = []
@@ -213,8 +213,8 @@ def test_a_group_in_two_splits_is_reported_with_its_closest_pair(
     samples.add("t_1", "train", streets["street09_000"], "t")
     leaks = [leak for leak in samples.find() if leak.kind == "leak-sequence"]
     assert [str(leak.problem) for leak in leaks] == [
-        "group s: is in train (2) and val (2) and test (1); neighbours in different splits are s_9 (train) and s_10 (test). "
-        "Split by whole groups; `segpipe data split` proposes how"
+        "group s: is in train (2) and val (2) and test (1); "
+        "neighbours in different splits are s_9 (train) and s_10 (test). Split by whole groups; `segpipe data split` proposes how"
     ]
     assert (leaks[0].first, leaks[0].second) == (3, 4)
 
@@ -285,7 +285,7 @@ def _camvid_names() -> list[tuple[str, str, str]]:
 
 
 def test_camvids_official_split_is_flagged(samples: Samples) -> None:
-    """Its groups say it: no image of the archive has to be looked at."""
+    """The groups show it: no image of the archive is read."""
     grey = np.random.default_rng(0).integers(0, 3, (8, 8, 3), np.uint8)
     for number, (_, split, sample_id) in enumerate(_camvid_names()):
         image = grey.copy()

@@ -1,4 +1,4 @@
-"""Proposed splits: their shares, what nothing can fix, and that they are found again."""
+"""Proposed splits: their shares, goals that cannot be reached, and the same split for the same input."""
 
 from __future__ import annotations
 
