@@ -116,17 +116,17 @@ def mask_transposed(case: Case) -> None:
     case.save_mask(np.ascontiguousarray(case.mask.T))
 
 
-@planted("size-mismatch", "half of it each way")
+@planted("size-mismatch", "half of it in each direction")
 def mask_of_half_size(case: Case) -> None:
     case.save_mask(case.mask[::2, ::2])
 
 
-@planted("size-mismatch", "twice it each way")
+@planted("size-mismatch", "twice it in each direction")
 def mask_of_double_size(case: Case) -> None:
     case.save_mask(case.mask.repeat(2, 0).repeat(2, 1))
 
 
-@planted("size-mismatch", "3/4 of it each way")
+@planted("size-mismatch", "3/4 of it in each direction")
 def mask_of_three_quarters(case: Case) -> None:
     case.save_mask(cv2.resize(case.mask, (96, 72), interpolation=cv2.INTER_NEAREST))
 

@@ -1,4 +1,4 @@
-"""What may be shown of an address, in a text of whatever origin, and the login that it holds."""
+"""Which parts of an address may be shown, in any text, and the login that it holds."""
 
 import pytest
 

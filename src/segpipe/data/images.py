@@ -126,7 +126,7 @@ def _name_non_image(path: Path) -> Fault:
         beginning = file.read(32).lower()
     if not beginning:
         return Fault("not-an-image", "is empty", "Replace or remove it")
-    what, fix = next(told for start, told in BEGINNINGS.items() if beginning.startswith(start))
+    what, fix = next(texts for start, texts in BEGINNINGS.items() if beginning.startswith(start))
     return Fault("not-an-image", what, fix)
 
 

@@ -55,7 +55,7 @@ def write_manifest(folder: Path, manifest: pd.DataFrame, classes: ClassTable, li
 
 
 def digest_of(manifest: pd.DataFrame, classes: ClassTable) -> str:
-    """Identifies a set of labelled samples by its content: pixels, masks and class names, whatever the files' names.
+    """Identifies a set of labelled samples by its content: pixels, masks and class names, not file names.
 
     Returns:
         32 hexadecimal digits (MLflow takes at most 36).

@@ -142,8 +142,8 @@ def _compare_sizes(mask_shape: tuple[int, ...], image_shape: tuple[int, ...]) ->
         ratio = Fraction(scale).limit_denominator(16)
         is_exact = ratio * width == mask_width and ratio * height == mask_height
         words = {Fraction(1, 2): "half of it", Fraction(1, 4): "a quarter of it", Fraction(2): "twice it"}
-        told = words.get(ratio, f"{ratio} of it") if is_exact else f"{scale:.3g} of it"
-        return f"{sizes}: {told} each way", NEAREST_NEIGHBOUR
+        factor = words.get(ratio, f"{ratio} of it") if is_exact else f"{scale:.3g} of it"
+        return f"{sizes}: {factor} in each direction", NEAREST_NEIGHBOUR
     if abs(mask_height - height) <= MAX_FEW_PX and abs(mask_width - width) <= MAX_FEW_PX:
         what = f"{sizes}: cut or padded by {abs(mask_width - width)} and {abs(mask_height - height)} px"
         return what, "Export it without the padding or cut that one of them has, or in the image's size"

@@ -98,7 +98,7 @@ def make_thumbnail(image: npt.NDArray[np.uint8]) -> Grey:
         image: (height, width, 3) uint8 RGB.
 
     Returns:
-        (64, 64) uint8 grey, whatever the image's shape.
+        (64, 64) uint8 grey, for any shape of the image.
     """
     return _shrink(image, THUMBNAIL_PX)
 

@@ -274,8 +274,8 @@ def test_a_split_that_loses_all_its_samples_is_a_problem(bench: Bench) -> None:
 def test_what_a_table_says_of_samples_may_change(bench: Bench) -> None:
     source = bench.source()
     for value in ("sun", "rain"):
-        told = tuple(dataclasses.replace(sample, attributes={"weather": value}) for sample in source.samples[1:])
-        built = bench.rebuild(dataclasses.replace(source, samples=(source.samples[0], *told)))
+        described = tuple(dataclasses.replace(sample, attributes={"weather": value}) for sample in source.samples[1:])
+        built = bench.rebuild(dataclasses.replace(source, samples=(source.samples[0], *described)))
         assert built.manifest["attribute_weather"].tolist()[1:] == [value] * 23
     assert built.num_decoded == 0
 

@@ -105,8 +105,8 @@ def test_a_fixed_sample_is_fixed_in_the_store_and_not_in_the_source(make_sample:
 
 
 def test_a_fixable_fault_says_how(make_sample: MakeSample, make_run: MakeRun) -> None:
-    _, (mendable,) = build_run(make_run([_three_channels(make_sample("a_0"))]))
-    assert FIX_HINT in mendable.problem.fix
+    _, (fixable,) = build_run(make_run([_three_channels(make_sample("a_0"))]))
+    assert FIX_HINT in fixable.problem.fix
 
 
 def test_an_unfixable_fault_does_not_offer_a_fix(make_sample: MakeSample, make_run: MakeRun) -> None:

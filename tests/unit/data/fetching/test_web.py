@@ -146,7 +146,7 @@ def test_an_unknown_server_name_is_not_a_temporary_error(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     with pytest.raises(SourceError, match=r"server.*network"):
-        _read("https://nobody.example.org/a.zip")
+        _read("https://unknown.example.org/a.zip")
 
 
 @pytest.mark.parametrize("address", ["https://", "https://[1/a", "https://a b/c", "http://exa\nmple.org/a"])

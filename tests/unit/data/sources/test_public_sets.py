@@ -1,4 +1,4 @@
-"""Declarations of public sets are complete and well-formed; a test without network cannot check whether they are true."""
+"""Declarations of public sets are complete and well-formed; only a test with network could check the facts."""
 
 from __future__ import annotations
 

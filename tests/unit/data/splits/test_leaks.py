@@ -89,7 +89,7 @@ def _add_streets(samples: Samples, streets: dict[str, np.ndarray]) -> None:
 def test_the_starter_does_not_leak(samples: Samples, streets: dict[str, np.ndarray]) -> None:
     _add_streets(samples, streets)
     assert samples.find() == []
-    assert len(samples.read) < len(streets) / 2, "most images are told apart without reading them"
+    assert len(samples.read) < len(streets) / 2, "most images are separated without reading them"
 
 
 def _compress(image: np.ndarray) -> np.ndarray:
@@ -214,7 +214,8 @@ def test_a_group_in_two_splits_is_reported_with_its_closest_pair(
     leaks = [leak for leak in samples.find() if leak.kind == "leak-sequence"]
     assert [str(leak.problem) for leak in leaks] == [
         "group s: is in train (2) and val (2) and test (1); "
-        "neighbours in different splits are s_9 (train) and s_10 (test). Split by whole groups; `segpipe data split` proposes how"
+        "neighbours in different splits are s_9 (train) and s_10 (test). "
+        "Split by whole groups; `segpipe data split` proposes how"
     ]
     assert (leaks[0].first, leaks[0].second) == (3, 4)
 
@@ -311,5 +312,5 @@ def test_camvid_by_sequences_does_not_leak_and_its_neighbours_are_seen(samples: 
             samples.add(sample_id, splits.get(group, "train"), image, group)
             official.add(sample_id, split, image)
     assert samples.find() == []
-    # Where nobody names the sequences, their borders look alike.
+    # Without named sequences, their borders look alike.
     assert "0001TP_008550 (test) and 0001TP_008520 (train)" in [leak.where for leak in official.find()]
