@@ -1,8 +1,8 @@
 """Choices by name: models, losses, data formats and class-weighting schemes.
 
-A choice is one module, named after itself, that defines the function its registry asks for. So adding one is adding one
-file, its name in `params.yaml` is its file's name (`dvc.yaml` can depend on exactly that file), and listing or checking
-names imports nothing: a stage that needs no torch can check the name of a model.
+A choice is one module that defines the function its registry asks for. To add a choice, add one file. Its name in
+`params.yaml` is the file's name, so `dvc.yaml` can depend on exactly that file. Listing or checking names imports
+nothing: a stage without torch can check the name of a model.
 """
 
 import difflib
@@ -24,7 +24,7 @@ MAX_NAMES_SHOWN = 50
 
 
 def nearest(name: str, names: list[str]) -> str:
-    """Gives the part of a message that names the three nearest right names, and all where they are not too many."""
+    """Gives the part of a message that lists the three most similar names, and all names if there are not too many."""
     close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(repr(candidate) for candidate in close)}? " if close else ""
     known = f"known: {', '.join(names)}" if len(names) <= MAX_NAMES_SHOWN else f"there are {len(names)}"
@@ -40,13 +40,13 @@ def describe_validation_error(error: ValidationError, keys_at: Callable[[list[st
     """
     lines = []
     for item in error.errors():
-        # pydantic puts the branch of a union into the path; a user never wrote it.
+        # pydantic puts the branch of a union into the path; it is not in the user's file.
         branches = ("list[", "constrained", "literal[", "[key]")
         path = [str(part) for part in item["loc"] if not str(part).startswith(branches)]
         key = ".".join(path)
         if item["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
             known = keys_at(path[:-1])
-            lines.append(f"{key}: unknown key; {nearest(path[-1], known) if known else 'there are none here'}")
+            lines.append(f"{key}: unknown key; {nearest(path[-1], known) if known else 'no key is possible here'}")
         elif item["type"] in {"missing", "missing_keyword_only_argument"}:
             lines.append(f"{key}: is missing")
         elif item["type"] == "value_error":
@@ -73,7 +73,7 @@ class Registry:
     function: str
 
     def names(self) -> list[str]:
-        """All names, sorted. Imports none of the modules. What choices share lies in folders, which are no choices."""
+        """All names, sorted. Imports none of the modules. Folders are not choices: they hold what choices share."""
         spec = find_spec(self.package)
         assert spec is not None and spec.submodule_search_locations is not None
         return sorted(m.name for m in pkgutil.iter_modules(spec.submodule_search_locations) if not m.ispkg)
@@ -122,7 +122,7 @@ class Registry:
         where = f"{self.kind} {name!r}: option "
         options = dict(options or {})
         lines = [
-            f"{where}{key}: unknown; {nearest(key, known) if known else 'it has none'}"
+            f"{where}{key}: unknown; {nearest(key, known) if known else 'it has no options'}"
             for key in sorted(options.keys() - known)
         ]
         checked = validate_call(config=ConfigDict(arbitrary_types_allowed=True, strict=True))(function)

@@ -1,8 +1,8 @@
 """Which of our code decides a result, and a digest of what that code does.
 
-A stage depends on the rooms that decide its result; `dvc.yaml` lists them. What is listed here decides none: it reads
-parameters, which `params.yaml` states in full, or it moves, reports and explains what other rooms compute. A test holds
-each import of each stage against the two lists.
+A stage depends on the rooms that decide its result; `dvc.yaml` lists them. The files in `DECIDE_NOTHING` decide no
+result: they read parameters, which `params.yaml` states in full, or they move, report and explain what other rooms
+compute. A test checks each import of each stage against the two lists.
 """
 
 import ast
@@ -54,10 +54,10 @@ def digest_of_loaded() -> str:
 
 
 def digest_of_code(files: Iterable[Path]) -> str:
-    """Identifies Python files by what they do: comments, docstrings and layout count for nothing.
+    """Identifies Python files by what they do: comments, docstrings and layout do not count.
 
     Args:
-        files: of the package `segpipe`; where they lie within it counts.
+        files: of the package `segpipe`; their paths in it count too.
 
     Returns:
         64 hexadecimal digits.

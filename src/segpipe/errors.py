@@ -14,10 +14,10 @@ MAX_PROBLEMS_SHOWN = 40
 
 
 class SegpipeError(Exception):
-    """Root of all errors that are the input's or the environment's, not the program's.
+    """Root of all errors whose cause is the input or the environment, not the program.
 
     Args:
-        message: what, where, how to fix it; secrets in its addresses are taken out here, whoever wrote it.
+        message: what, where, how to fix it; secrets in its addresses are removed here.
     """
 
     def __init__(self, message: str) -> None:
@@ -25,19 +25,19 @@ class SegpipeError(Exception):
 
 
 class ConfigError(SegpipeError):
-    """`params.yaml` (or a recipe) holds something that cannot be run."""
+    """`params.yaml` (or a recipe) holds a value that cannot be used."""
 
 
 class SourceError(SegpipeError):
-    """A data source cannot be brought in: missing, unreachable, another content than its sha256, unsafe archive."""
+    """A data source cannot be used: it is missing or unreachable, its sha256 differs, or its archive is unsafe."""
 
 
 class StoreError(SegpipeError):
-    """A file that an earlier stage wrote is missing or has another content than that stage recorded."""
+    """A file that an earlier stage wrote is missing, or its content differs from what that stage recorded."""
 
 
 class TrainingError(SegpipeError):
-    """The training cannot go on with these parameters."""
+    """The training cannot continue with these parameters."""
 
 
 class TrackingError(SegpipeError):
@@ -49,7 +49,7 @@ class IncomparableError(TrackingError):
 
 
 class CommandError(SegpipeError):
-    """A program that was run for us (git, DVC, a stage) ended with an error.
+    """A program that segpipe ran (git, DVC, a stage) ended with an error.
 
     Args:
         message: what, where, how to fix it.
@@ -93,7 +93,7 @@ class Problem:
 
 
 class DataError(SegpipeError):
-    """The labelled images cannot be trained on; carries every problem found, not only the first.
+    """The labelled images cannot be used for training; holds every problem found, not only the first.
 
     Args:
         problems: all problems, at least one.

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Writes files in one step: a reader finds the whole file or none."""
 
 import contextlib
 import errno
@@ -34,7 +34,7 @@ def _sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Says what was being written when the space ended: the system's own error of a `write` does not."""
+    """Adds the path to the error of a full disk: the system's own error of a `write` does not name it."""
     try:
         yield
     except OSError as error:
@@ -60,9 +60,9 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def _remove_left_overs(path: Path) -> None:
-    """Removes what killed processes have left of a file: nobody who is alive lets an hour pass between two writes.
+    """Removes temporary files of killed processes: a running process never waits an hour between two writes.
 
-    Whether a process of that number is alive says nothing: the folder may be another machine's too.
+    The process id cannot tell: the process may run on another machine that shares the folder.
     """
     for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         with contextlib.suppress(FileNotFoundError):
@@ -96,11 +96,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def open_private(path: Path) -> TextIO:
-    """Opens a text file for secrets, new or emptied: nobody else on the machine may read it (mode 0600)."""
+    """Opens a text file for secrets, new or emptied: other users of the machine cannot read it (mode 0600)."""
 
     def open_it(name: str, flags: int) -> int:
         descriptor = os.open(name, flags, 0o600)
-        os.fchmod(descriptor, 0o600)  # it may have been there
+        os.fchmod(descriptor, 0o600)  # the file may have existed
         return descriptor
 
     # Path.open takes no opener.

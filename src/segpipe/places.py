@@ -1,4 +1,4 @@
-"""Where everything lies: folders and files of a project, relative to its root, and the names of the files in them."""
+"""The paths of a project's folders and files, relative to its root, and the names of the files in them."""
 
 from pathlib import Path
 
@@ -30,10 +30,10 @@ METRICS_FILE = "metrics.json"  # in EVALUATION: the scores of each split
 EVALUATION_FILE = "evaluation.json"  # in EVALUATION: what was measured on what
 PER_IMAGE_FILE = "per_image.parquet"  # in EVALUATION: a confusion matrix for each image
 
-# What is not an out, because DVC deletes outs before a stage runs
+# Not outs, because DVC deletes outs before a stage runs
 CHECKPOINTS = Path("checkpoints")  # a folder for each training
-TRAINING_FILE = "training.json"  # says in a folder of checkpoints which training they are of
-CACHE = Path(".cache")  # what makes the next run cheaper, and is missed by nobody
+TRAINING_FILE = "training.json"  # in a folder of checkpoints: the training that they belong to
+CACHE = Path(".cache")  # makes the next run faster; may be deleted
 DOWNLOADS = CACHE / "downloads"
 LAST_DATASET = CACHE / "dataset"
 LOCKS = Path(".locks")
@@ -45,7 +45,7 @@ PROBLEMS_PAGE = PAGES / "preprocess"  # why there is no data set
 CHECK_PAGE = PAGES / "check"
 AUGMENTATIONS_PICTURE = PAGES / "augmentations.png"
 
-# MLflow's store, where nobody names a server
+# MLflow's store, if no server is configured
 MLFLOW_STORE = Path("mlflow.db")
 MLFLOW_ARTIFACTS = Path("mlruns")
 

@@ -57,7 +57,7 @@ FAULTS: dict[Callable[[Path], None], str] = {
     write_unknown_value: "masks/b_000.png: holds values outside the class table: 7 (2 px)",
     truncate_image: "images/b_001.png: cannot be decoded",
     save_colours_as_mask: "masks/b_002.png: holds colours (mode RGB, ",
-    remove_boxes_from_training: "class box: has not one pixel in the training split",
+    remove_boxes_from_training: "class box: has no pixel in the training split",
 }
 
 
@@ -139,7 +139,7 @@ def test_an_archive_with_another_sha256(finished: Project) -> None:
     finished.change_params("download.sha256", "0" * 64)
     before = finished.files()
     message = finished.refused("download")
-    assert message.startswith("labels.zip: has another content than expected: sha256 ")
+    assert message.startswith("labels.zip: its content is not the expected one: its sha256 is ")
     assert "0" * 64 in message
     assert finished.files() == before
 

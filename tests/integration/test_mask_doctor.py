@@ -116,17 +116,17 @@ def mask_transposed(case: Case) -> None:
     case.save_mask(np.ascontiguousarray(case.mask.T))
 
 
-@planted("size-mismatch", "half of it each way")
+@planted("size-mismatch", "half of it in each direction")
 def mask_of_half_size(case: Case) -> None:
     case.save_mask(case.mask[::2, ::2])
 
 
-@planted("size-mismatch", "twice it each way")
+@planted("size-mismatch", "twice it in each direction")
 def mask_of_double_size(case: Case) -> None:
     case.save_mask(case.mask.repeat(2, 0).repeat(2, 1))
 
 
-@planted("size-mismatch", "3/4 of it each way")
+@planted("size-mismatch", "3/4 of it in each direction")
 def mask_of_three_quarters(case: Case) -> None:
     case.save_mask(cv2.resize(case.mask, (96, 72), interpolation=cv2.INTER_NEAREST))
 
@@ -274,7 +274,7 @@ def three_equal_channels(case: Case) -> None:
     case.save_mask(np.repeat(case.mask[..., None], 3, axis=2))
 
 
-@planted("mask-mode", "has an alpha channel that says nothing")
+@planted("mask-mode", "has an alpha channel without information")
 def opaque_alpha(case: Case) -> None:
     case.save_mask(Image.merge("LA", [Image.fromarray(case.mask), Image.new("L", (WIDTH, HEIGHT), 255)]))
 
@@ -290,7 +290,7 @@ def index_mask_with_transparency(case: Case) -> None:
     case.save_mask(Image.merge("LA", [Image.fromarray(case.mask), Image.fromarray(alpha)]))
 
 
-@planted("mask-alpha", "its labels are in the transparency alone")
+@planted("mask-alpha", "its labels are only in the transparency")
 def labels_in_the_alpha_channel(case: Case) -> None:
     black = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     case.save_mask(np.concatenate([black, case.mask[..., None]], axis=2))
@@ -388,7 +388,7 @@ def binary_mask_once_a_jpeg(case: Case) -> None:
     case.save_mask(cv2.imdecode(content, cv2.IMREAD_GRAYSCALE))
 
 
-@planted("mask-lossy", "compressed with loss (JPEG): its values are known")
+@planted("mask-lossy", "compressed with loss (JPEG): all its values are known")
 def jpeg_whose_values_are_all_known(case: Case) -> None:
     case.suffix = "jpg"
     case.of_indices({value: min(value // 43, 5) for value in range(256)})
@@ -555,12 +555,12 @@ def image_of_16_bits(case: Case) -> None:
 # Labels that teach nothing
 
 
-@planted("mask-void", "has not one labelled pixel")
+@planted("mask-void", "has no labelled pixel")
 def all_void(case: Case) -> None:
     case.save_mask(np.full((HEIGHT, WIDTH), IGNORE_INDEX, np.uint8))
 
 
-@planted("mask-constant", "holds nothing but class 0")
+@planted("mask-constant", "holds only class 0")
 def empty_mask(case: Case) -> None:
     case.save_mask(np.zeros((HEIGHT, WIDTH), np.uint8))
 

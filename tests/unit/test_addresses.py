@@ -1,4 +1,4 @@
-"""What may be shown of an address, in a text of whatever origin, and the login that it holds."""
+"""Which parts of an address may be shown, in any text, and the login that it holds."""
 
 import pytest
 
@@ -77,7 +77,7 @@ def test_the_login_of_an_address(address: str, login: Login) -> None:
 @pytest.mark.parametrize(
     "address", ["https://me:p%40ss:w/rd@host", "https://me:se/cret@host", "http://", "http://h:x/"]
 )
-def test_an_address_that_cannot_be_read_is_told_without_its_secret(address: str) -> None:
+def test_an_unreadable_address_is_shown_without_its_secret(address: str) -> None:
     with pytest.raises(ValueError, match=r"write https://USER:PASSWORD@HOST") as raised:
         split_login(address)
     assert "rd" not in str(raised.value).replace("PASSWORD", "").replace("password", "")

@@ -51,7 +51,7 @@ def test_the_three_nearest_are_named_and_long_lists_counted() -> None:
     assert nearest("x1", [f"x{number}" for number in range(60)]).endswith("? there are 60")
 
 
-def test_what_choices_share_is_no_choice() -> None:
+def test_folders_of_shared_code_are_not_choices() -> None:
     assert "parts" not in {*MODELS.names(), *LOSSES.names()}
     with pytest.raises(ConfigError, match="unknown model 'parts'"):
         MODELS.function_of("parts")

@@ -42,7 +42,7 @@ def digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         TEXT.replace("return a + b", "return (\n        a + b  # why\n    )"),
     ],
 )
-def test_words_change_nothing(digest, same: str) -> None:
+def test_comments_and_docstrings_change_nothing(digest, same: str) -> None:
     assert same != TEXT
     assert digest(same) == digest(TEXT)
 
@@ -70,7 +70,7 @@ def test_the_place_counts_and_the_order_does_not(digest) -> None:
     assert digest_of_code(pair) == digest_of_code(pair[::-1])
 
 
-def test_what_decides(tmp_path: Path) -> None:
+def test_which_files_decide(tmp_path: Path) -> None:
     deciding = ["classes.py", "data/store.py", "training/loop.py", "stages/train.py", "models/unet.py"]
     assert all(decides(PACKAGE / file) for file in deciding)
     other = ["errors.py", "config/train.py", "tracking/run.py", "reports/page.py", "stages/stage.py", "cli/data.py"]

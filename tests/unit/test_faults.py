@@ -26,7 +26,7 @@ def test_a_kind_can_be_kept_as_it_is_by_default(name: str) -> None:
     assert kind.meaning
 
 
-def test_a_fault_that_is_mended_is_of_a_kind_that_can_be() -> None:
+def test_a_fixed_fault_is_of_a_fixable_kind() -> None:
     assert Fault("mask-depth", "is deep", "Save 8 bits", is_fixed=True).is_fixed
     with pytest.raises(AssertionError):
         Fault("mask-void", "is void", "Label it", is_fixed=True)

@@ -1,4 +1,4 @@
-"""Files and folders are whole or not there."""
+"""Files and folders are complete or missing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_whole_file_replaces_in_one_step_and_makes_its_folder(tmp_path: Path) ->
     ("raised", "named"),
     [(errno.ENOSPC, "result"), (errno.EFBIG, "result"), (errno.ECONNRESET, None)],
 )
-def test_where_the_space_ends_the_file_is_named(
+def test_a_full_disk_names_the_file(
     tmp_path: Path, whole: Callable[[Path], AbstractContextManager[Path]], raised: int, named: str | None
 ) -> None:
     with pytest.raises(OSError, match=os.strerror(raised)) as caught, whole(tmp_path / "result"):
@@ -90,7 +90,7 @@ def test_whole_folder_removes_what_a_killed_process_left(tmp_path: Path) -> None
     assert _names(tmp_path) == [".another.abc123.part", "out"]
 
 
-def test_whole_folder_minds_the_left_over_of_a_file_of_like_name(tmp_path: Path) -> None:
+def test_whole_folder_keeps_the_left_over_of_a_file_with_a_similar_name(tmp_path: Path) -> None:
     """`.out.json.7.part` is what a killed `whole_file(out.json)` leaves."""
     (tmp_path / ".out.json.7.part").write_text("half")
     with whole_folder(tmp_path / "out") as temporary:

@@ -1,4 +1,4 @@
-"""Git and DVC are asked in one way, whatever a user has set, and a clone at a commit is that commit."""
+"""Git and DVC give the same answers with any user's settings, and a clone at a commit is that commit."""
 
 import os
 import subprocess

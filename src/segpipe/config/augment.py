@@ -36,7 +36,7 @@ class RareClassCrop(Section):
     Attributes:
         probability: share of the samples whose window is placed so that it holds a random pixel of a drawn class.
         power: a class is drawn from those in the sample by its inverse frequency in the training split, to this power;
-            0 draws all alike.
+            0 draws all classes equally often.
     """
 
     probability: Share
@@ -49,7 +49,7 @@ class Augment(Section):
     Attributes:
         crop: height and width in pixels of what training sees; parts outside the image are void.
         scale: lower and upper bound of the random zoom, drawn log-uniformly.
-        rare_class_crop: null places every window anywhere in the image, all places alike.
+        rare_class_crop: null places every window at random in the image.
         transforms: what is done to the crop, in this order.
     """
 

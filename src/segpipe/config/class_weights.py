@@ -13,7 +13,7 @@ class ClassWeights(Section):
 
     Attributes:
         scheme: a file of `segpipe/data/class_weights/schemes`.
-        cap: no weight exceeds so many times the weight of the most frequent class.
+        cap: the largest weight, as a multiple of the weight of the most frequent class.
         options: what the scheme's file defines.
     """
 

@@ -12,13 +12,13 @@ from segpipe.errors import ConfigError
 
 
 class Remote(Section):
-    """Where a source lies, and what it must be.
+    """Where a source lies, and which content it must have.
 
     Attributes:
         source: a folder or an archive (.zip, .tar, .tar.gz, ...); an address of one (https://, s3://, gs://, ssh://);
             or `public:NAME`, a set that others publish (`segpipe data sources` lists them).
         sha256: of the archive; must be given for an archive at an address.
-        allow_http: lets the archive come over plain http, where anyone on the way sees what is asked for.
+        allow_http: lets the archive come over plain http, where anyone in between can read the request.
     """
 
     source: Annotated[str, Field(min_length=1)]
@@ -35,7 +35,7 @@ class Remote(Section):
         if self.source.startswith("http://") and not self.allow_http:
             raise ValueError("source: an address must begin with https://, or set allow_http: true")
         if self.source.startswith(("https://", "http://")) and self.sha256 is None:
-            raise ValueError("sha256: must be given for an address, so that another content is noticed")
+            raise ValueError("sha256: must be given for an address, so that a changed content is noticed")
         return self
 
 
@@ -55,10 +55,10 @@ class Download(SourceChoice):
     """Where the labelled images come from.
 
     DVC watches `source`, so here it is a path: of a folder or an archive, or of a small .yaml file that says where the
-    source lies (`source`, `sha256` and `allow_http` as in `Remote`). What is joined to it is pinned instead.
+    source lies (`source`, `sha256` and `allow_http` as in `Remote`). Joined sources are pinned by their `sha256`.
 
     Attributes:
-        join: further sources by name, which begins the ids of their samples (`NAME/ID`). A joined folder has its
+        join: further sources by name; the ids of their samples begin with it (`NAME/ID`). A joined folder needs a
             `sha256` too; the message of `download` gives it.
     """
 
@@ -85,10 +85,10 @@ def load_remote(path: Path) -> Remote:
 
 
 def locate(choice: SourceChoice) -> SourceChoice:
-    """Gives a source with its place, where it names a file that says the place.
+    """Gives a source with its address, if it names a .yaml file that holds the address.
 
     Raises:
-        ConfigError: the file is wrong, or says another path, which DVC would not watch.
+        ConfigError: the file is wrong, or holds a path, which DVC would not watch.
     """
     path = Path(choice.source)
     if path.suffix != ".yaml":

@@ -13,7 +13,7 @@ class Evaluate(Section):
     Attributes:
         device: as in `train`.
         num_threads: as in `train`.
-        num_overlays: the samples of each split drawn in the report: evenly spread over it.
+        num_overlays: how many samples of each split the report draws, evenly spread over the split.
     """
 
     NAME: ClassVar[str] = "evaluate"

@@ -1,6 +1,6 @@
 """The whole of `params.yaml`: a section for each stage, which carries the stage's name.
 
-A key that is not described is an error, and so is a value out of its range. A stage loads its own section
+An unknown key is an error, and so is a value out of its range. A stage loads its own section
 (`segpipe.config.reading.load_section`); `segpipe check` loads all, and reports all problems together.
 """
 

@@ -28,13 +28,13 @@ class Split(Section):
     Each rule is one of:
 
     - a list of group names: these sequences, whole;
-    - a share (0..1): so many samples, in whole sequences, drawn by `preprocess.seed`; val's share is of what test
-      leaves, and new sequences may change the draw: name the groups to keep a split as it is;
+    - a share (0..1): this part of the samples, in whole sequences, drawn with `preprocess.seed`; val's share is of the
+      samples that are not in test; new sequences may change the draw: list the groups to keep a split as it is;
     - `source`: the samples that the source itself puts in that split, even within a sequence (the report warns).
 
     Attributes:
         val: chooses epochs and champions.
-        test: is reported and never chosen by; null for none.
+        test: is only reported, nothing is chosen by it; null for none.
     """
 
     val: SplitRule
@@ -49,7 +49,7 @@ class Policy(Section):
         actions: for a kind of fault (`segpipe data kinds` lists them) `fail`, `skip` the sample, or `warn` and use it.
         max_skipped: greatest share of the samples that may be left out.
         max_megapixels: a larger image or mask is not read. Reading takes 7 bytes a pixel, and large ones are read one
-            after another, however many workers there are.
+            after another, even with many workers.
     """
 
     fix: bool = False
@@ -77,15 +77,16 @@ class Preprocess(Section):
     """How raw samples become the training-ready store.
 
     Attributes:
-        classes: null takes the classes of the sources, which must then be the same; else each class of the result, in
-            order, with the sources' classes that become it (`car: [car, van]`; `NAME/car` is joined source NAME's).
+        classes: null takes the classes of the sources, which must then be the same. Otherwise each class of the result,
+            in order, with the source classes that become it (`car: [car, van]`; `NAME/car` is class car of the joined
+            source NAME).
         ignore: the sources' classes that become void, where `classes` is given.
         group_pattern: regular expression with one (group), searched in a sample's id; samples of one group (a video
-            sequence, a patient, a field) are split as a whole. null takes the groups that the source knows, and where
-            it knows none each sample for itself.
+            sequence, a patient, a field) are split as a whole. null takes the source's own groups; if it has none, each
+            sample is a group.
         group_column: instead of a pattern, a column of the source's table.
         split: what is kept out of training.
-        seed: of the draw, where a split is given as a share.
+        seed: of the draw, if a split is given as a share.
         policy: what is done about faults.
     """
 
@@ -102,7 +103,7 @@ class Preprocess(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> "Preprocess":
         if self.group_pattern is not None and self.group_column is not None:
-            raise ValueError("group_column: give either a pattern or a column")
+            raise ValueError("group_column: give group_pattern or group_column, not both")
         if self.ignore and self.classes is None:
-            raise ValueError("ignore: has a meaning only next to classes")
+            raise ValueError("ignore: has an effect only if classes is given")
         return self

@@ -17,7 +17,7 @@ S = TypeVar("S", bound=Section)
 
 
 def load_section(kind: type[S], path: Path = PARAMS_FILE) -> S:
-    """Reads and checks one section of a parameter file; the others may hold anything.
+    """Reads and checks one section of a parameter file; the other sections are not checked.
 
     Args:
         kind: the section's class; its `NAME` is the section's key.
@@ -37,7 +37,7 @@ def read_yaml(path: Path, expectation: str) -> dict[str, Any]:
 
     Args:
         path: of the file.
-        expectation: says in the message what it must hold, where it holds no mapping.
+        expectation: what the file must hold; the message says it if the file holds no mapping.
 
     Raises:
         ConfigError: it is missing, is no YAML, or holds something else.
@@ -55,15 +55,15 @@ def read_yaml(path: Path, expectation: str) -> dict[str, Any]:
 
 
 def validate(model: type[T], document: Any, where: str) -> T:
-    """Makes a model of what a file holds.
+    """Makes a pydantic model from the content of a file.
 
     Args:
-        model: of pydantic.
+        model: its class.
         document: what was read.
         where: begins each line of the message.
 
     Raises:
-        ConfigError: keys that are not described, or values that are impossible; all of them in one message.
+        ConfigError: unknown keys or impossible values; all of them in one message.
     """
     try:
         return model.model_validate(document)

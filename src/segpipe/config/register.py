@@ -12,7 +12,7 @@ class Budget(Section):
 
     Attributes:
         latency_ms: median milliseconds for one validation image, as served, on the machine that registers.
-        slowdown: how many times the champion's latency, measured next to it on the same machine.
+        slowdown: greatest ratio of its latency to the champion's, both measured on the same machine.
         size_mb: of the weights' file, megabytes of 10^6 bytes.
     """
 
@@ -27,21 +27,21 @@ class Budget(Section):
 
 
 class Register(Section):
-    """When a model becomes the champion: where all of this holds on the validation split.
+    """When a model becomes the champion: if all of this holds on the validation split.
 
     Attributes:
         model_name: the name in the MLflow model registry.
-        better: `interval` asks that the whole 95% interval of the difference in mIoU to the champion exceeds
-            `min_delta`, so that chance cannot promote; `point` asks it of the difference alone, for small sets.
+        better: `interval`: the whole 95% interval of the difference in mIoU to the champion must exceed `min_delta`,
+            so that a model is not promoted by chance. `point`: only the difference itself must, for small sets.
         min_delta: how much better a challenger must be.
-        block_length: null takes whole groups as the units that chance draws (a single group is cut into blocks); a
-            number cuts each group into blocks of at least so many consecutive images, for few and long sequences.
+        block_length: what the bootstrap of the interval draws. null: whole groups (a single group is cut into blocks).
+            A number: blocks of at least so many consecutive images of a group, for few and long sequences.
         max_class_drop: how much the IoU of any class may fall below the champion's.
         min_mean_iou: no model below this mIoU, not even the first.
         min_class_iou: the same for single classes, by name.
         budget: what a champion may cost.
-        accepted_problems: kinds of warnings in the data set's report that do not stop a promotion, because somebody has
-            looked at them.
+        accepted_problems: kinds of warnings in the data set's report that do not stop a promotion, because a person has
+            checked them.
     """
 
     NAME: ClassVar[str] = "register"

@@ -1,6 +1,6 @@
 """The JSON schema of `params.yaml`: an editor that reads it completes keys and names, and explains them.
 
-`params.schema.json` holds it, `make format` renews it, and `.vscode/settings.json` names it to VS Code.
+`params.schema.json` holds it, `make format` updates it, and `.vscode/settings.json` tells VS Code to use it.
 """
 
 import inspect

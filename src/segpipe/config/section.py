@@ -19,7 +19,7 @@ from segpipe.choices import Registry, nearest
 from segpipe.errors import ConfigError
 from segpipe.faults import KINDS
 
-CHOICE = "x-choice"  # in the schema, next to names that one more file makes one more
+CHOICE = "x-choice"  # marks in the schema a list of names that a new file extends
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -30,7 +30,7 @@ Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 
 @dataclass(frozen=True)
 class NameIn:
-    """Asks that a string is the name of a choice.
+    """Requires that a string is the name of a choice.
 
     Args:
         registry: of the choices.
@@ -63,7 +63,7 @@ KindOfFault = Annotated[str, AfterValidator(_check_kind), WithJsonSchema({"type"
 
 
 class Section(BaseModel):
-    """Keys that are described, values in their ranges, and nothing else.
+    """Base of all sections: unknown keys and values out of their ranges are errors.
 
     Attributes:
         NAME: key of a section of `params.yaml`; '' for a part of one.

@@ -34,7 +34,7 @@ class Grouping:
 
 
 def format_lines(grouping: Grouping | None, lists: Mapping[str, Sequence[str]]) -> str:
-    """Gives the lines of YAML that make a split, in the form that DVC's own writer leaves as it is."""
+    """Gives the lines of YAML that make a split, in the form that DVC's own writer does not change."""
     lines = ["preprocess:"]
     if grouping is not None:
         lines.append(f"  {grouping.key}: {_scalar(grouping.value)}")
@@ -70,7 +70,7 @@ def write_split(path: Path, grouping: Grouping | None, lists: Mapping[str, Seque
         _check_edit(text, edited, grouping, lists)
     except _TooUnusualError as error:
         raise ConfigError(
-            f"{path}: cannot be edited safely ({error}); write it yourself:\n{format_lines(grouping, lists)}"
+            f"{path}: cannot be edited safely ({error}); write these lines yourself:\n{format_lines(grouping, lists)}"
         ) from error
     with whole_file(path) as temporary:
         temporary.write_text(edited, encoding="utf-8")
@@ -86,7 +86,7 @@ def edit_split(text: str, grouping: Grouping | None, lists: Mapping[str, Sequenc
     Args:
         text: of a valid parameter file.
         grouping: replaces the one that is there; None leaves it.
-        lists: the groups of val and, where there is one, test.
+        lists: the groups of val and, if there is one, test.
     """
     preprocess = _value(YAML(typ="safe", pure=True).compose(text), "preprocess")
     split = _value(preprocess, "split")
@@ -95,7 +95,7 @@ def edit_split(text: str, grouping: Grouping | None, lists: Mapping[str, Sequenc
     edits: list[tuple[int, int, str]] = []
 
     def put(section: MappingNode, key: str, items: Sequence[str] | None, scalar: str = "") -> None:
-        """Puts a list, or a scalar, '' for null, in the place of a value; what stands behind a key stays there."""
+        """Replaces a value by a list or a scalar ('' for null); a comment after the key stays there."""
         found = next(((name, node) for name, node in section.value if name.value == key), None)
         if found is None:
             first = section.value[0][0].start_mark
@@ -111,7 +111,7 @@ def edit_split(text: str, grouping: Grouping | None, lists: Mapping[str, Sequenc
                 edits.append((name.end_mark.index + 1, name.end_mark.index + 1, f" {scalar}"))
             return
         start, end = node.start_mark.index, _end(node)
-        if start == end:  # nothing is there, which is null
+        if start == end:  # an empty value, which is null
             start = end = name.end_mark.index + 1
         edits.append((start, end, scalar if start != end else f" {scalar}".rstrip()))
         if lines:
@@ -137,7 +137,7 @@ def _value(node: Node | None, key: str) -> Any:
 
 
 def _end(node: Node) -> int:
-    """Where a value's own text ends; a list with a line for each item claims what follows it, too."""
+    """Where a value's own text ends; YAML counts what follows a list with a line for each item as part of the list."""
     if isinstance(node, SequenceNode) and not node.flow_style:
         return _end(node.value[-1])
     return int(node.end_mark.index)
@@ -152,7 +152,7 @@ def _check_edit(before: str, after: str, grouping: Grouping | None, lists: Mappi
         wanted["preprocess"] |= {"group_pattern": None, "group_column": None, grouping.key: grouping.value}
     try:
         if Config.model_validate(yaml.load(after)) != Config.model_validate(wanted):
-            raise _TooUnusualError("another meaning would result")
+            raise _TooUnusualError("the result would have another meaning")
     except (YAMLError, ValueError) as error:
         raise _TooUnusualError(str(error)) from error
     lost = [line for line in before.splitlines() if "#" in line and line[line.index("#") :] not in after]

@@ -14,16 +14,16 @@ DEFAULT_POWER = 0.9
 
 
 class ModelChoice(Choice):
-    """The network, and what it begins with.
+    """The network, and its first weights.
 
     Attributes:
         name: a file of `segpipe/models`; `segpipe models` lists them.
-        in_channels: 3 takes the images as they are; 1 their mean over the colours, for images that are grey.
+        in_channels: 3 takes the images as they are; 1 takes their mean over the colours, for images that are grey.
         weights: `none`: random. `imagenet`: the encoder as torchvision, timm or smp publish it. `models:/NAME@ALIAS`
-            or `models:/NAME/VERSION`: a registered model, to be trained further; DVC does not see that an alias moved.
-            Else the path of a file (.safetensors, or .pth with tensors alone). A first layer for images of other
-            channels is adapted; the head begins again where the classes are others.
-        sha256: of the file; must be given for a path, so that another content is noticed.
+            or `models:/NAME/VERSION`: a registered model, to be trained further; DVC does not notice a moved alias.
+            Otherwise the path of a file (.safetensors, or .pth that holds only tensors). The first layer is adapted to
+            another number of channels; the head begins with random weights if the classes differ.
+        sha256: of the file; must be given for a path, so that a changed content is noticed.
     """
 
     name: Annotated[str, NameIn(MODELS)]
@@ -43,7 +43,7 @@ class ModelChoice(Choice):
             others = f"none, imagenet, {REGISTERED}NAME@ALIAS, {REGISTERED}NAME/VERSION"
             lines.append(f"sha256: must be given for weights from a file ({self.weights}); otherwise: {others}")
         if not self.is_from_file and self.sha256 is not None:
-            lines.append("sha256: has a meaning only where weights is a path")
+            lines.append("sha256: has an effect only if weights is a path")
         if self.weights.startswith(REGISTERED) and not re.fullmatch(r"models:/[^/@]+(@[^/@]+|/\d+)", self.weights):
             lines.append(f"weights: must be {REGISTERED}NAME@ALIAS or {REGISTERED}NAME/VERSION (got {self.weights})")
         if lines:
@@ -68,10 +68,10 @@ class Schedule(Section):
 
     Attributes:
         name: after a linear warm-up `constant`, `cosine`, `poly`, `step` (times `factor` at each of the `milestones`),
-            `exponential` (times `factor` an epoch) or `plateau` (times `factor` where the validation mIoU has not risen
+            `exponential` (times `factor` each epoch) or `plateau` (times `factor` if the validation mIoU has not risen
             in `patience` epochs); or `one_cycle`, whose rise is its warm-up.
         warmup_share: share of all steps in which the rate rises.
-        power: exponent of `poly`; for the others it stays as it is.
+        power: exponent of `poly`; the others do not use it, leave it at 0.9.
         factor: of `step`, `exponential` and `plateau`.
         milestones: of `step`, as shares of all steps.
         patience: of `plateau`, in epochs.
@@ -89,7 +89,7 @@ class Schedule(Section):
         needed = {"step": {"factor", "milestones"}, "exponential": {"factor"}, "plateau": {"factor", "patience"}}
         asked = needed.get(self.name, set())
         given = {key for key in ("factor", "milestones", "patience") if getattr(self, key) is not None}
-        given |= {"power"} if self.power != DEFAULT_POWER else set()  # stated as it is it does no harm
+        given |= {"power"} if self.power != DEFAULT_POWER else set()  # files state its default
         lines = [f"{key}: is missing, {self.name} needs it" for key in sorted(asked - given)]
         without_use = given - asked - ({"power"} if self.name == "poly" else set())
         lines += [f"{key}: has no meaning with {self.name}" for key in sorted(without_use)]
@@ -111,28 +111,28 @@ class Train(Section):
     Attributes:
         experiment: the MLflow experiment that holds the run.
         seed: of the initial weights, the order of samples and every augmentation.
-        device: `auto` takes the first GPU where there is one.
-        num_threads: CPU threads. Weights are reproducible bit for bit for one number of threads only.
-        model: the network, and what it begins with.
+        device: `auto` takes the first GPU, or the CPU if there is none.
+        num_threads: CPU threads. Weights are reproducible bit for bit only with the same number of threads.
+        model: the network, and its first weights.
         freeze: parts of the network that stay as they are, by the names that `segpipe models NAME` gives (`encoder`);
-            the running statistics of their batch norms too.
+            so do the running statistics of their batch norms.
         freeze_batch_norm: parts of the network whose batch norms stay as they are, running statistics included: for
             small batches, with weights that were trained on larger ones (`[encoder]`).
         learning_rate_factors: for parts of the network, by name, the factor of their learning rate.
         loss: the terms whose weighted sum is minimised.
-        auxiliary_weight: weight of the loss at each auxiliary head, where the model has any.
-        optimizer: `sgd` and `rmsprop` (with `momentum`), `adam` or `adamw`; `adamw` decays weights apart from the
-            gradient, the others as a part of it.
+        auxiliary_weight: weight of the loss at each auxiliary head, if the model has any.
+        optimizer: `sgd` and `rmsprop` (with `momentum`), `adam` or `adamw`; `adamw` decays the weights separately from
+            the gradient, the others add the decay to the gradient.
         learning_rate: the highest rate of the schedule.
         momentum: of `sgd` and `rmsprop`; null for 0.9 and 0.
         weight_decay: not applied to biases and normalisation layers.
-        clip_gradient_norm: longer gradients are shortened to this length, that of all parameters together; null for
-            none.
+        clip_gradient_norm: greatest norm of the gradient of all parameters together; a longer one is shortened to it;
+            null for no limit.
         schedule: the learning rate over the steps.
         epochs: passes over the training split.
         batch_size: samples that the network sees at once.
-        accumulate_batches: batches that make a step together, as one large batch would. Batch norm, and losses over all
-            pixels of a batch (Dice, Tversky, Lovasz-softmax, hard pixels), still see each batch by itself.
+        accumulate_batches: batches whose gradients make one step, as in one large batch. Batch norm, and losses over
+            all pixels of a batch (Dice, Tversky, Lovasz-softmax, hard pixels), still use each batch separately.
         augment: what is varied in a sample.
         half_resolution_share: share of the epochs, from the first, in which images and masks are halved on the device:
             four times as many steps a minute while the network learns the coarse layout.
@@ -140,8 +140,9 @@ class Train(Section):
         validate_every: epochs between two validations; the last epoch is always validated.
         early_stopping: null for none.
         num_overlays: validation samples whose predictions are drawn, at about eight epochs spread over the training.
-        checkpoint_minutes: a kill loses at most the steps of so many minutes; null: those of an epoch. Changes no
-            weights, so a training may go on with another value. docs/operations.md says what a checkpoint costs.
+        checkpoint_minutes: time between two checkpoints, the most that a killed training loses; null for one checkpoint
+            each epoch. It changes no weights, so a training may continue with another value. docs/operations.md says
+            what a checkpoint costs.
     """
 
     NAME: ClassVar[str] = "train"
@@ -174,7 +175,7 @@ class Train(Section):
     checkpoint_minutes: Positive | None = 5.0
 
     def decisive(self) -> dict[str, Any]:
-        """Gives the keys that decide the weights, as plain values: what a training is known by."""
+        """Gives the keys that decide the weights, as plain values: they identify a training."""
         return self.model_dump(mode="json", exclude={"checkpoint_minutes"})
 
     @model_validator(mode="after")

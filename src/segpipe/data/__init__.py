@@ -1,1 +1,1 @@
-"""Labelled images on their way to a training: each room takes what the one before it gives."""
+"""From labelled images to training batches: each room uses the result of the room before it."""

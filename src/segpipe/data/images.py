@@ -1,8 +1,8 @@
 """Reads an image file, or says exactly what is wrong with it.
 
-Pillow reads here, not OpenCV: OpenCV gives a truncated JPEG as grey, a 16-bit mask as zeros and a palette mask as
-colours, all without an error. But Pillow does not compare the checksums of a PNG's pixels: a flipped byte makes another
-mask, without an error. So they are compared here.
+Pillow is used, not OpenCV: OpenCV reads a truncated JPEG as grey, a 16-bit mask as zeros and a palette mask as colours,
+all without an error. But Pillow does not check the checksums of a PNG's pixels, so a flipped byte would change a mask
+without an error. They are checked here.
 """
 
 import errno
@@ -19,19 +19,19 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from segpipe.errors import SegpipeError
 from segpipe.faults import Fault, Reading
 
-# What else Pillow knows would run programs (EPS), or hold several pictures (ICO, PSD).
+# Other formats that Pillow reads run programs (EPS), or hold several pictures (ICO, PSD).
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 PHOTO_WITH_EXTRAS = "MPO"  # a JPEG of a phone: further frames are previews or depth
 BEGINNINGS = {
     b"version https://git-lfs": ("is a pointer of Git LFS, not the picture", "Run `git lfs pull`"),
-    b"<!doctype html": ("is a web page", "Its download was answered by a page; fetch it again"),
-    b"<html": ("is a web page", "Its download was answered by a page; fetch it again"),
+    b"<!doctype html": ("is a web page", "The server sent a page instead of the picture; fetch it again"),
+    b"<html": ("is a web page", "The server sent a page instead of the picture; fetch it again"),
     b"%pdf": ("is a PDF", "Save the picture as PNG"),
     b"%!ps": ("is a PostScript file", "Save the picture as PNG"),
     b"8bps": ("is a Photoshop file", "Save the picture as PNG"),
     b"pk\x03\x04": ("is an archive", "Unpack it"),
     b"\x93numpy": ("is a NumPy array", "Save the picture as PNG"),
-    b"": ("is not an image, or its beginning is damaged", f"Replace or remove it; readable are {', '.join(FORMATS)}"),
+    b"": ("is not an image, or its beginning is damaged", f"Replace or remove it; formats: {', '.join(FORMATS)}"),
 }
 
 IMAGE_MODES = frozenset({"RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "YCbCr"})
@@ -41,12 +41,12 @@ EXIF_ORIENTATION, UPRIGHT = 0x0112, 1
 # Pillow's own limit stops at 0.18 Gpx and warns from 0.09. Reading takes 7 bytes a pixel, the image that is read 3.
 MAX_IMAGE_PX = 400_000_000
 BAND_PX = 4_000_000
-# Deflate packs at most 1032 : 1; other ways of packing, as Group 4 and lossless WebP, know no such limit.
+# Deflate packs at most 1032 : 1; other compressions, such as Group 4 and lossless WebP, have no such limit.
 MAX_PACKING, NUM_PX_BELOW_SUSPICION, NUM_PX_BELOW_SUSPICION_OF_PNG = 1100, 64_000_000, 16_000_000
 Image.MAX_IMAGE_PIXELS = None
 
 
-# None is Pillow's own; the others come from a place in the file that cannot exist.
+# None is Pillow's own; the others come from an impossible offset in the file.
 ERRNOS_OF_BROKEN_FILE = {None, errno.EINVAL, errno.EOVERFLOW, errno.EFBIG}
 # All that Pillow raises on files that are not what they claim.
 BROKEN_FILE = (
@@ -78,7 +78,7 @@ def decode(path: Path) -> tuple[Image.Image, int]:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Pillow finds odd in metadata is of no concern to pixels
+            warnings.simplefilter("ignore")  # Pillow's warnings about metadata do not matter for pixels
             image, bits = _load(path)
     except UnidentifiedImageError as error:
         raise ImageFileError(_name_non_image(path)) from error
@@ -126,7 +126,7 @@ def _name_non_image(path: Path) -> Fault:
         beginning = file.read(32).lower()
     if not beginning:
         return Fault("not-an-image", "is empty", "Replace or remove it")
-    what, fix = next(told for start, told in BEGINNINGS.items() if beginning.startswith(start))
+    what, fix = next(texts for start, texts in BEGINNINGS.items() if beginning.startswith(start))
     return Fault("not-an-image", what, fix)
 
 
@@ -135,7 +135,7 @@ def _refuse_too_large(image: ImageFile.ImageFile, num_bytes: int) -> None:
     if num_px > MAX_IMAGE_PX:
         what = f"has {image.width}x{image.height} px, more than {MAX_IMAGE_PX // 10**6} million"
         raise ImageFileError(Fault("image-too-large", what, "Cut it into parts"))
-    # Memory for a header's false claim must not be asked for.
+    # No memory may be allocated for a false size in a header.
     bits = 1 if image.mode == "1" else _bits_of_channel(image)
     is_png = image.format == "PNG"
     believed_px = NUM_PX_BELOW_SUSPICION_OF_PNG if is_png else NUM_PX_BELOW_SUSPICION
@@ -151,14 +151,14 @@ def _refuse_too_large(image: ImageFile.ImageFile, num_bytes: int) -> None:
 
 
 def _bits_of_channel(image: ImageFile.ImageFile) -> int:
-    """Finds the depth in what the decoder is asked for, 'RGB;16B' or 'L;4': the mode does not tell."""
+    """Finds the depth in what the decoder is asked for, 'RGB;16B' or 'L;4': the mode does not say it."""
     raw_modes = [tile.args if isinstance(tile.args, str) else str((tile.args or [""])[0]) for tile in image.tile]
     depths = [re.search(r";(\d+)", raw_mode) for raw_mode in raw_modes]
     return max((int(depth.group(1)) for depth in depths if depth), default=BITS_OF_CHANNEL)
 
 
 def size_of_image(path: Path) -> tuple[int, int] | None:
-    """Reads height and width in px from a file's header; None where there is no header.
+    """Reads height and width in px from a file's header; None if there is no header.
 
     They are as the pixels are stored; of a TIFF that an entry turns, as it is shown, but that is refused anyway.
     """
@@ -176,8 +176,9 @@ def read_image(path: Path, mask_size_hw: tuple[int, int] | None = None) -> Readi
 
     Args:
         path: of the file.
-        mask_size_hw: of its mask, in px. Where an EXIF entry turns the image by a quarter, this tells whether the mask
-            was drawn on the upright or on the stored image, and the image is given accordingly; else no one knows.
+        mask_size_hw: of its mask, in px. If an EXIF entry turns the image by a quarter, this tells whether the mask was
+            drawn on the upright or on the stored image, and the image is given in that form. Otherwise a turned image
+            is a fault.
 
     Returns:
         (height, width, 3) uint8 RGB.
@@ -189,7 +190,7 @@ def read_image(path: Path, mask_size_hw: tuple[int, int] | None = None) -> Readi
     if num_pages_of(image) > 1:
         what = f"holds {num_pages_of(image)} pages"
         return Reading(None, (Fault("image-mode", what, "Save the one that belongs to the mask as a file of its own"),))
-    # Pillow would halve the depth of a 16-bit colour image without a word.
+    # Pillow would reduce a 16-bit colour image to 8 bits without a warning.
     if image.mode not in IMAGE_MODES or bits > BITS_OF_CHANNEL:
         what = f"has pixels of mode {image.mode}, {bits} bits a channel"
         return Reading(None, (Fault("image-mode", what, "Convert it to 8 bits a channel"),))

@@ -6,8 +6,7 @@
     dataset.json        class table, licence, digest of the whole, sha256 of the manifest
 
 Shards are memory-mapped: a crop reads only its own pages, threads share them, and memory stays flat. Which samples
-share a shard follows from their names alone (`segpipe.data.building.shards`), so new samples leave most files as
-they are.
+share a shard depends only on their names (`segpipe.data.building.shards`), so new samples do not change most files.
 """
 
 import hashlib
@@ -37,7 +36,7 @@ HASHED_BYTES = 1 << 24
 
 
 def write_manifest(folder: Path, manifest: pd.DataFrame, classes: ClassTable, licence: str) -> None:
-    """Makes a folder that holds the shards a store.
+    """Makes a store of a folder that holds the shards: writes its manifest and its description.
 
     Args:
         folder: the store's.
@@ -56,7 +55,7 @@ def write_manifest(folder: Path, manifest: pd.DataFrame, classes: ClassTable, li
 
 
 def digest_of(manifest: pd.DataFrame, classes: ClassTable) -> str:
-    """Identifies a set of labelled samples by its content: pixels, masks and class names, whatever the files' names.
+    """Identifies a set of labelled samples by its content: pixels, masks and class names, not file names.
 
     Returns:
         32 hexadecimal digits (MLflow takes at most 36).
@@ -66,10 +65,10 @@ def digest_of(manifest: pd.DataFrame, classes: ClassTable) -> str:
 
 
 def read_manifest(folder: Path) -> tuple[pd.DataFrame, ClassTable]:
-    """Reads and verifies what a store says of its samples, without a look at their pixels.
+    """Reads and verifies a store's manifest and class table; does not read the pixels.
 
     Raises:
-        StoreError: a file is missing or has another content than was written.
+        StoreError: a file is missing or has changed since it was written.
     """
     manifest, description = _read_description(folder)
     return manifest, ClassTable.from_json(description["classes"])
@@ -84,7 +83,7 @@ def _read_description(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         if digest_of(manifest, ClassTable.from_json(description["classes"])) != description["digest"]:
             _refuse_changed(folder, [DATASET_FILE])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{folder}: is no data set: {error}; run `dvc repro preprocess`") from error
+        raise StoreError(f"{folder}: is not a data set: {error}; run `dvc repro preprocess`") from error
     return manifest, description
 
 
@@ -95,7 +94,7 @@ def _refuse_changed(folder: Path, wrong: Sequence[str]) -> None:
 
 
 def changed_shards(folder: Path, manifest: pd.DataFrame) -> list[str]:
-    """Finds the shards that are missing or whose pixels are not those that the manifest tells of.
+    """Finds the shards that are missing or whose pixels differ from the hashes of the manifest.
 
     Args:
         folder: holds the shards.
@@ -156,10 +155,10 @@ class Store:
 
     @staticmethod
     def open(folder: Path) -> "Store":
-        """Opens a store and verifies that each file is what was written: a damaged cache must not train a model.
+        """Opens a store and verifies each file: no model may be trained on a damaged cache.
 
         Raises:
-            StoreError: a file is missing or has another content.
+            StoreError: a file is missing or has changed since it was written.
         """
         manifest, description = _read_description(folder)
         wrong = [f"{SHARDS}/{name}.bin" for name in changed_shards(folder / SHARDS, manifest)]
@@ -198,6 +197,6 @@ def num_px_of_classes(manifest: pd.DataFrame, classes: ClassTable) -> npt.NDArra
 
 
 def evenly_spread(num_samples: int, num_chosen: int) -> list[int]:
-    """Gives the indices of so many samples, evenly spread: always the same for the same split."""
+    """Gives the indices of `num_chosen` samples, evenly spread: always the same for the same split."""
     num_chosen = min(num_samples, num_chosen)
     return [(2 * i + 1) * num_samples // (2 * num_chosen) for i in range(num_chosen)]

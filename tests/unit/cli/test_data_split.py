@@ -106,7 +106,7 @@ def test_writing_a_pattern_and_no_test(project: Path) -> None:
     preprocess = load_config(project / "params.yaml").preprocess
     assert preprocess.group_pattern == "^(....)"
     assert preprocess.split.test is None
-    assert "# is reported, and chooses nothing" in (project / "params.yaml").read_text()
+    assert "# is only reported" in (project / "params.yaml").read_text()
 
 
 def test_writing_a_column_where_there_was_a_pattern(project: Path) -> None:
@@ -156,7 +156,7 @@ def test_what_cannot_be_written_safely_is_left_as_it_is(project: Path, layout: s
     before = (project / "params.yaml").read_bytes()
     with pytest.raises(ConfigError, match=why) as caught:
         _run("--write")
-    assert "write it yourself:\npreprocess:\n  split:\n    val:\n    - " in str(caught.value)
+    assert "write these lines yourself:\npreprocess:\n  split:\n    val:\n    - " in str(caught.value)
     assert (project / "params.yaml").read_bytes() == before
 
 
@@ -210,7 +210,7 @@ def test_groups_that_look_alike_are_kept_together(project: Path, capsys: pytest.
         (["--manifest", "params.yaml"], StoreError, "params.yaml: is no manifest"),
         (["--by", "pattern:^(x)"], DataError, "40 problems in the data"),
         (["--by", "column:patient"], ConfigError, "--by column:patient: no such column; there are: camera, town"),
-        (["--by", "column:town"], ConfigError, "4 samples have nothing there, the first is 0000E5_0"),
+        (["--by", "column:town"], ConfigError, "4 samples have no value there, the first is 0000E5_0"),
     ],
 )
 def test_what_is_refused(project: Path, arguments: list[str], error: type[SegpipeError], message: str) -> None:

@@ -1,4 +1,4 @@
-"""`params.yaml`: the files of the repository are right, and each mistake is named with its place and its fixing."""
+"""`params.yaml`: the files of the repository are right, and each mistake is named with its place and its fix."""
 
 from __future__ import annotations
 
@@ -159,11 +159,11 @@ def test_the_repositorys_files_are_valid(path: Path) -> None:
             "ImageNet",
             "train.model: sha256: must be given for weights from a file (ImageNet); otherwise: none, imagenet, ",
         ),
-        ("train.model.sha256", "0" * 64, "train.model: sha256: has a meaning only where weights is a path"),
+        ("train.model.sha256", "0" * 64, "train.model: sha256: has an effect only if weights is a path"),
         (
             "train.model",
             {"name": "unet", "weights": "models:/streets", "sha256": "0" * 64},
-            "train.model: sha256: has a meaning only where weights is a path; weights: must be models:/NAME@ALIAS or "
+            "train.model: sha256: has an effect only if weights is a path; weights: must be models:/NAME@ALIAS or "
             "models:/NAME/VERSION (got models:/streets)",
         ),
         ("train.model.weights", "models:/a/b", "train.model: weights: must be models:/NAME@ALIAS or models:/NAME/VER"),
@@ -186,8 +186,8 @@ def test_the_repositorys_files_are_valid(path: Path) -> None:
             "download.join.city: sha256: must be given for an address",
         ),
         ("download.join", {"a b": {"source": "a", "format": "folder"}}, "download.join.a b"),
-        ("preprocess.ignore", ["sky"], "preprocess: ignore: has a meaning only next to classes"),
-        ("preprocess.group_column", "city", "preprocess: group_column: give either a pattern or a column"),
+        ("preprocess.ignore", ["sky"], "preprocess: ignore: has an effect only if classes is given"),
+        ("preprocess.group_column", "city", "preprocess: group_column: give group_pattern or group_column, not both"),
         ("preprocess.classes", {"road": []}, "preprocess.classes.road: "),
         (
             "preprocess.policy",
@@ -286,7 +286,7 @@ def test_exponents_are_numbers(tmp_path: Path) -> None:
         ("train.freeze", ["encoder.layer1"], lambda c: c.train.freeze),
     ],
 )
-def test_what_is_right_is_read(tmp_path: Path, key: str, value: object, get: Callable[[Any], object]) -> None:
+def test_a_valid_file_is_read(tmp_path: Path, key: str, value: object, get: Callable[[Any], object]) -> None:
     assert get(load_config(_edited(tmp_path, {key: value}))) == value
 
 
@@ -318,7 +318,7 @@ def test_a_file_says_where_a_source_lies(tmp_path: Path) -> None:
         ("w.pth", True),
     ],
 )
-def test_weights_from_a_file_are_known_from_others(weights: str, is_from_file: bool) -> None:
+def test_weights_from_a_file_are_distinguished_from_others(weights: str, is_from_file: bool) -> None:
     choice = ModelChoice(name="unet", weights=weights, sha256="0" * 64 if is_from_file else None)
     assert choice.is_from_file is is_from_file
 

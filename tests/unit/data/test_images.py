@@ -123,12 +123,12 @@ def test_formats_that_are_not_for_images_are_not_opened(tmp_path: Path, kind: st
     assert fault_of(tmp_path / "a.png").kind == "not-an-image"
 
 
-def test_a_missing_file_is_the_systems_affair(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_of_the_system(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_image(tmp_path / "a.png")
 
 
-def test_a_false_claim_of_size_costs_no_memory(tmp_path: Path) -> None:
+def test_a_false_size_in_a_header_costs_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(PIXELS).save(path)
     content = path.read_bytes()
@@ -198,9 +198,7 @@ def test_the_masks_size_says_whether_a_turned_image_is_turned(
 
 
 @pytest.mark.parametrize(("orientation", "mask_size_hw"), [(6, None), (6, (10, 10)), (3, (64, 48)), (2, (64, 48))])
-def test_a_turn_that_nothing_decides_is_refused(
-    tmp_path: Path, orientation: int, mask_size_hw: tuple[int, int] | None
-) -> None:
+def test_an_undecided_turn_is_refused(tmp_path: Path, orientation: int, mask_size_hw: tuple[int, int] | None) -> None:
     save_turned(tmp_path / "a.png", orientation)
     reading = read_image(tmp_path / "a.png", mask_size_hw)
     assert reading.pixels is None
@@ -250,7 +248,7 @@ def test_a_well_packed_picture_is_no_false_claim(
 
 
 def test_a_great_claim_in_few_bytes_is_not_called_impossible(tmp_path: Path) -> None:
-    """Group 4 may pack so; but memory is not asked for on the word of a header."""
+    """Group 4 can compress so much; but no memory is allocated for a header alone."""
     Image.new("1", (12000, 12000)).save(tmp_path / "a.tif", compression="group4")
     fault = fault_of(tmp_path / "a.tif")
     assert fault.kind == "image-too-large"

@@ -210,7 +210,7 @@ def test_a_description_that_is_none_is_noticed(
 ) -> None:
     make_store(samples)
     (tmp_path / "dataset" / DATASET_FILE).write_text(content, encoding="utf-8", errors="surrogateescape")
-    with pytest.raises(StoreError, match="is no data set"):
+    with pytest.raises(StoreError, match="is not a data set"):
         Store.open(tmp_path / "dataset")
 
 

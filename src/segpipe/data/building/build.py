@@ -1,8 +1,8 @@
-"""Builds the store from a source: what is unchanged is taken over, what is new is decoded, checked and counted.
+"""Builds the store from a source: unchanged samples are taken over, new ones are decoded, checked and counted.
 
-The folder that DVC tracks is emptied before each run, so what was built last stands next to it too, in a cache of hard
-links: a sample whose files, label and reading code are what they were is not decoded again, and a shard whose samples
-are all so is not even copied.
+DVC empties the folder that it tracks before each run, so the last store is also kept in a cache of hard links. A sample
+whose files, label and reading code are unchanged is not decoded again. A shard with only such samples is not even
+copied.
 """
 
 import sys
@@ -33,7 +33,7 @@ NUM_PAIRS_DRAWN = 12
 
 @dataclass(frozen=True)
 class Built:
-    """What became of a source.
+    """A store and what was found in its source.
 
     Attributes:
         manifest: one row a sample that is kept.
@@ -62,11 +62,11 @@ def build_store(
         root: the folder below which the source's files lie; paths in messages are relative to it.
         settings: groups, splits and what is done about faults.
         output: existing empty folder for the store.
-        sha256: of the source's files; what is not named is decoded in any case.
-        cache: the store that was built last, and will be the next time; None for none.
+        sha256: of the source's files; a sample with other files is always decoded.
+        cache: folder of the store that was built last, where this one is kept next; None for none.
 
     Returns:
-        The manifest and all findings; where one has the action `fail`, the store must not be used.
+        The manifest and all findings; if one has the action `fail`, the store must not be used.
     """
     policy = settings.policy
     findings = [Finding(problem, policy.action_of(problem.kind)) for problem in source.problems]
@@ -92,23 +92,23 @@ def build_store(
     if len(manifest):
         write_manifest(output, manifest, source.classes, source.licence)
         if cache is not None:
-            # Who has findings is looked at again each time, so that they are named each time.
+            # Samples with findings are read again each time, so that every run reports their findings.
             clean = keys.keys() - {finding.sample_id for finding in findings}
             keyed = manifest.copy()
             keyed[KEY] = [keys[name] if name in clean else None for name in manifest["sample_id"]]
             keep_store(cache, output, keyed, source.classes, source.licence)
-        # Else the split or the class may be in what could not be read.
+        # Otherwise the split or the class may be in samples that could not be read.
         if not any(finding.action == "fail" and finding.sample_id for finding in findings):
             find(_find_emptied_splits(splits, manifest))
             find(_find_absent_classes(manifest, source.classes))
         findings += _find_leaks(Store(source.classes, "", manifest, output), policy)
     else:
-        find([Problem("empty", "all samples", "not one of them can be used", "Fix what is said of them")])
+        find([Problem("empty", "all samples", "none of them can be used", "Fix the problems above")])
     return Built(manifest, tuple(findings), num_skipped, num_decoded)
 
 
 def _without_twins(samples: Sequence[RawSample]) -> tuple[list[RawSample], list[Problem]]:
-    """Sorts samples by id; of two with one id only one is looked at further, in whatever order they come."""
+    """Sorts samples by id; of two with the same id one is kept, the same one in any order of the samples."""
     by_id = {sample.sample_id: sample for sample in sorted(samples, key=lambda sample: str(sample.image))}
     count = Counter(sample.sample_id for sample in samples)
     twice = sorted(name for name in by_id if count[name] > 1)
@@ -125,7 +125,7 @@ def _write_samples(
     output: Path,
     cache: Path | None,
 ) -> tuple[list[pd.DataFrame], list[Finding], int]:
-    """Fills the shards: by links to what is unchanged, and by workers."""
+    """Fills the shards: unchanged ones by links, the others by workers."""
     (output / SHARDS).mkdir()
     ids = [sample.sample_id for sample in samples]
     last = LastStore(cache, list(keys.values())) if cache is not None else None
@@ -151,7 +151,7 @@ def _write_samples(
 
 
 def _with_few_pictures(findings: Sequence[Finding], num_pictures: Counter[str]) -> list[Finding]:
-    """Drops the pictures beyond the first of each kind, of which each run gives some, and counts the others."""
+    """Keeps only the first pictures of each kind, because each run gives some, and counts them."""
     few = []
     for finding in findings:
         kind = finding.problem.kind
@@ -180,7 +180,7 @@ def _make_manifest(
 
 
 def _count_skipped(findings: Sequence[Finding]) -> int:
-    """How many samples are left out by the policy; a file without its other half is one too."""
+    """How many samples are left out by the policy; an image or a mask without the other counts too."""
     of_files = sum(finding.action == "skip" and not finding.sample_id for finding in findings)
     failed = {finding.sample_id for finding in findings if finding.action == "fail"}
     return of_files + len({finding.sample_id for finding in findings if finding.action == "skip"} - failed - {""})
@@ -209,11 +209,11 @@ def _find_absent_classes(manifest: pd.DataFrame, classes: ClassTable) -> list[Pr
         num_px = num_px_of_classes(rows, classes).sum(axis=0)
         if split != TRAIN and not num_px.any():
             fix = "Label some, or choose other groups"
-            problems.append(Problem("split-void", f"split {split}", "has not one labelled pixel", fix))
+            problems.append(Problem("split-void", f"split {split}", "has no labelled pixel", fix))
         for name, count in zip(classes.names, num_px, strict=True):
             if count == 0 and split == TRAIN:
-                fix = "Label some, move a sequence that has it into train, or take it out of the class table"
-                what = "has not one pixel in the training split"
+                fix = "Label some, move a sequence that has it into train, or remove it from the class table"
+                what = "has no pixel in the training split"
                 problems.append(Problem("class-untrained", f"class {name}", what, fix))
             elif count == 0:
                 what = "does not occur and is not measured there"
@@ -222,7 +222,7 @@ def _find_absent_classes(manifest: pd.DataFrame, classes: ClassTable) -> list[Pr
 
 
 def _find_leaks(store: Store, policy: Policy) -> list[Finding]:
-    """Asks the leak gate, and draws the first pairs of each kind."""
+    """Runs the leak gate, and draws the first pairs of each kind."""
     findings: list[Finding] = []
     for leak in find_leaks(store.manifest, lambda index: store.read(index)[0]):
         picture = None

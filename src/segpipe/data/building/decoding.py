@@ -25,13 +25,13 @@ from segpipe.faults import Action, Fault
 
 NUM_PICTURES_OF_KIND = 3
 MEGA = 1_000_000
-LARGE_PX = 16 * MEGA  # whose reading takes more than a tenth of a gigabyte
-FIX = "Or let it be fixed in the store: preprocess.policy.fix: true"
+LARGE_PX = 16 * MEGA  # reading a larger one takes more than 0.1 GB
+FIX = "Or write preprocess.policy.fix: true, which fixes it in the store"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A problem and what follows from it.
+    """A problem and what is done about it.
 
     Args:
         problem: what is wrong, where, and how to fix it.
@@ -48,7 +48,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the pixels of an unchanged sample lie already.
+    """Where the pixels of an unchanged sample already are.
 
     Args:
         folder: a store's.
@@ -108,7 +108,7 @@ def build_run(run: Run) -> tuple[list[Row], list[Finding]]:
 
 @contextlib.contextmanager
 def _alone_where_large(raw: RawSample) -> Iterator[None]:
-    """Lets one worker of this machine at a time hold a large image: with many workers memory would not last."""
+    """Lets only one worker of this machine hold a large image at a time: many of them would fill the memory."""
     if max((height * width for _, (height, width) in _sizes_of(raw)), default=0) <= LARGE_PX:
         yield
         return
@@ -117,7 +117,7 @@ def _alone_where_large(raw: RawSample) -> Iterator[None]:
 
 
 def _sizes_of(raw: RawSample) -> list[tuple[Path, tuple[int, int]]]:
-    """Gives height and width of a sample's pictures, as their headers say; those of annotation files are not asked."""
+    """Gives height and width of a sample's pictures, as their headers say; annotation files have none."""
     sizes = {path: size_of_image(path) for path in (raw.image, *raw.label.files) if is_image_name(path.name)}
     return [(path, size) for path, size in sizes.items() if size is not None]
 
@@ -160,7 +160,7 @@ def decode_sample(
         num_pictures: how many pictures of each kind there are already; some are enough.
 
     Returns:
-        The sample, or None where its faults do not let it be used; and all findings.
+        The sample, or None if its faults forbid its use; and all findings.
     """
     if too_large := _find_too_large(raw, policy.max_megapixels * MEGA):
         problems = [_problem_of(fault, name_of(file, root), policy) for file, fault in too_large]
@@ -193,7 +193,7 @@ def action_on(fault: Fault, policy: Policy) -> Action:
 def name_of(file: Path, root: Path) -> str:
     """Names a file by its path within its source.
 
-    The name of a file of a joined source begins with the source's folder, which in `build/raw` stands next to `root`;
+    The name of a file of a joined source begins with the source's folder, which in `build/raw` lies next to `root`;
     elsewhere it is the whole path.
     """
     for folder in (root, root.parent):

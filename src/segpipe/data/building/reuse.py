@@ -1,7 +1,7 @@
-"""What was built last, kept next to the folder that DVC empties before each run.
+"""The store that was built last, kept outside the folder that DVC empties before each run.
 
-It is a store of its own whose shards are hard links, with a column more: the key of each sample, which says what its
-pixels were made from. What has the same key again is taken over.
+Its shards are hard links. Its manifest has one more column: the key of each sample, which identifies what its pixels
+were made from. A sample with the same key is taken over.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ LIBRARIES = ("numpy", "pillow", "pycocotools", "scipy")  # and OpenCV, which is 
 
 
 def find_keys(samples: Sequence[RawSample], sha256: Mapping[Path, str], classes: ClassTable) -> dict[str, str]:
-    """Gives each sample's key: of its files' content, its label's meaning, and the code that reads them.
+    """Gives each sample's key: a hash of its files' content, its label's meaning, and the code that reads them.
 
     Args:
         samples: of a source.
@@ -81,7 +81,7 @@ class LastStore:
             return  # none, or one that was being written when its process ended
         if KEY not in manifest:
             return  # a store, but not one that `keep_store` made
-        # A sample can have None instead of a key: one with findings, which is looked at again.
+        # A sample with findings has None instead of a key: it is read again.
         wanted = set(manifest.loc[manifest[KEY].isin(set(keys)), "shard"])
         manifest = manifest[manifest["shard"].isin(wanted)]
         damaged = changed_shards(folder / SHARDS, manifest)
@@ -91,7 +91,7 @@ class LastStore:
         records = manifest.drop(columns=of_the_set).to_dict("records")
         rows = [{str(name): value for name, value in record.items()} for record in records]
         self._rows = {key: row for key, row in zip(held_keys, rows, strict=True) if key is not None}
-        # Equal runs have one shard, and a row each for each of its places.
+        # Equal runs share a shard; each has rows of its own.
         is_first = ~manifest.duplicated(["shard", "offset"])
         once = [(key, row) for key, row, first in zip(held_keys, rows, is_first, strict=True) if first]
         for _, held in groupby(once, lambda pair: pair[1]["shard"]):
@@ -104,7 +104,7 @@ class LastStore:
         return None if row is None else Place(self._folder, row)
 
     def take_over(self, sample_ids: Sequence[str], keys: Sequence[str | None], output: Path) -> list[Row] | None:
-        """Links the shards of a run into a new store, if they are the ones that writing the run again would give.
+        """Links the shards of a run into a new store, if writing the run again would give the same shards.
 
         Args:
             sample_ids: of the run.
@@ -112,7 +112,7 @@ class LastStore:
             output: folder of the new store.
 
         Returns:
-            What the manifest says of each sample; None where something is new or would lie elsewhere.
+            What the manifest says of each sample; None if something is new or would lie elsewhere.
         """
         places = [self.place_of(key) for key in keys]
         sizes_bytes = [4 * int(place.row["height"]) * int(place.row["width"]) for place in places if place is not None]
@@ -130,7 +130,7 @@ class LastStore:
 
 
 def keep_store(folder: Path, output: Path, manifest: pd.DataFrame, classes: ClassTable, licence: str) -> None:
-    """Makes a new store the one that was built last; the one before is gone only when this one is whole.
+    """Replaces the kept store by a new one; the old one is removed only when the new one is complete.
 
     Args:
         folder: of the cache.
@@ -156,7 +156,7 @@ def keep_store(folder: Path, output: Path, manifest: pd.DataFrame, classes: Clas
 
 def _link(source: Path, target: Path) -> None:
     if target.exists() and target.samefile(source):
-        return  # to remove it for a moment would be a moment in which it could be lost
+        return  # removing it first could lose it if the process ends there
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)

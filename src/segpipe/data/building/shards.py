@@ -1,4 +1,4 @@
-"""Shards: the files of pixels that a store is made of, and what is counted of a sample while it is written."""
+"""Shards: the files of pixels that a store is made of, and what is counted in a sample while it is written."""
 
 import hashlib
 import uuid
@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Sample:
-    """A decoded sample on its way into a shard.
+    """A decoded sample to be written into a shard.
 
     Args:
         sample_id: its name.
@@ -39,9 +39,9 @@ class Sample:
 def split_into_runs(sample_ids: Sequence[str]) -> Iterator[range]:
     """Splits sorted samples into runs of neighbours, whose pixels share their shards.
 
-    A run ends after a sample whose name's hash says so, about every 32nd. So the runs follow from the names alone, and
-    a sample more or less changes the run that it falls into and no other: content-defined chunking (Muthitacharoen,
-    Chen, Mazieres, "A low-bandwidth network file system", SOSP 2001), with names for content.
+    The hash of a sample's name decides whether a run ends after it: about every 32nd does. So the runs depend only on
+    the names, and adding or removing a sample changes one run only: content-defined chunking (Muthitacharoen, Chen,
+    Mazieres, "A low-bandwidth network file system", SOSP 2001), with names as content.
     """
     first = 0
     for index, sample_id in enumerate(sample_ids):

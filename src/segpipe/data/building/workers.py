@@ -4,7 +4,7 @@
     SEGPIPE_WORKERS=dask:tcp://HOST:8786    the workers of a Dask scheduler
     SEGPIPE_WORKERS=ray                     the workers of a Ray cluster (ray:ADDRESS names one)
 
-It is no parameter: the result is the same wherever it is made. Workers of a cluster have segpipe installed and see the
+It is not a parameter, because it does not change the result. Workers of a cluster need segpipe installed and the
 project's folder under the same path.
 """
 
@@ -47,7 +47,7 @@ def map_in_workers(function: Callable[..., T], calls: Sequence[tuple[Any, ...]])
         return
     if setting.isdecimal():
         num_processes = min(int(setting), len(calls))
-        if num_processes <= 1:  # starting one would cost more than it gives
+        if num_processes <= 1:  # starting one would take longer than it saves
             yield from (function(*call) for call in calls)
         else:
             yield from _map_in_processes(num_processes, function, calls)
@@ -59,7 +59,7 @@ def map_in_workers(function: Callable[..., T], calls: Sequence[tuple[Any, ...]])
 
 
 def _call_in(folder: Path, function: Callable[..., T], call: tuple[Any, ...]) -> T:
-    """Calls in the folder that relative paths are meant in: a cluster's worker was started anywhere."""
+    """Calls in the folder that paths are relative to: a cluster's worker may have started in another one."""
     os.chdir(folder)
     return function(*call)
 
@@ -69,12 +69,12 @@ def _map_in_processes(num_processes: int, function: Callable[..., T], calls: Seq
     try:
         yield from processes(delayed(function)(*call) for call in calls)
     except BrokenProcessPool as error:
-        fix = f"where memory is short, take fewer: {VARIABLE}={max(1, num_processes // 2)}"
+        fix = f"if memory is short, use fewer: {VARIABLE}={max(1, num_processes // 2)}"
         raise ConfigError(f"one of {num_processes} worker processes was killed by the system; {fix}") from error
 
 
 def _end_with(parent: int) -> None:
-    """Ends this worker soon after its parent, however that ends; of itself it would wait for more work for minutes."""
+    """Ends this worker soon after its parent ends in any way; otherwise it would wait minutes for more work."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -103,7 +103,7 @@ def _enter_cluster(setting: str, stack: contextlib.ExitStack) -> None:
         else:
             raise ConfigError(f"{VARIABLE}={setting}: must be a number, dask:ADDRESS, ray or ray:ADDRESS")
     except ImportError as error:
-        fix = "install it next to segpipe, here and on the workers"
+        fix = "install it in segpipe's environment, here and on the workers"
         raise ConfigError(f"{VARIABLE}={setting}: {error}; {fix}") from error
     except (OSError, ValueError) as error:
         fix = "start it with its workers, or fix the address"

@@ -1,1 +1,1 @@
-"""Bytes from anywhere: archives, addresses and file systems, brought whole and verified."""
+"""Fetches sources, complete and verified: from folders, archives, web addresses and remote file systems."""

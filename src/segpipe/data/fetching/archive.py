@@ -1,8 +1,8 @@
-"""Unpacks zip and tar archives, and refuses what could do harm.
+"""Unpacks zip and tar archives, and refuses unsafe ones.
 
 An archive is checked before anything is written: all names and sizes that it declares, and that its compressed stream
-is whole. Then each file is written by us, under the name that was checked, and with no more bytes than were declared.
-Links, devices, owners, modes and times of an archive are never made. What is guarded against, and what is not:
+is complete. Then each file is written under the name that was checked, with no more bytes than were declared. Links and
+devices are refused; owners, modes and times are not kept. Which attacks are prevented, and which are not:
 docs/decisions/0019-what-a-source-can-do.md.
 """
 
@@ -31,11 +31,11 @@ log = logging.getLogger(__name__)
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 MAX_ENTRIES_NAMED = 10
-# What common file systems hold; below the system's limit of 4,096 so that the output's own path still fits before it.
+# The limit of common file systems, and one below the system's 4,096, so that the path of the output fits before it.
 MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 1024
 
 _BLOCK_BYTES = 1 << 20
-# A tar header is read into memory whole, and may say that it is as long as it likes.
+# A tar header is read into memory as a whole, and may declare any length.
 _MAX_HEADER_BYTES = 16 << 20
 _ENCRYPTED_FLAG = 1
 _ZIP_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
@@ -83,14 +83,14 @@ def unpack(archive: Path, output: Path, *, name: str | None = None) -> None:
     """Unpacks an archive into a folder.
 
     Args:
-        archive: a zip or tar (plain, gzip, bzip2, xz) file, whatever its name.
+        archive: a zip or tar (plain, gzip, bzip2, xz) file with any name.
         output: the folder; may exist and hold other files. If unpacking fails half-way it keeps what was written, so it
             should be a temporary one.
         name: what messages call the archive; its path if not given.
 
     Raises:
-        SourceError: no archive, damaged, encrypted, packed by an unknown method; an entry that leaves the folder, is no
-            plain file or folder, collides with another, or holds more than it declares; more than there is room for.
+        SourceError: it is no archive, damaged, encrypted, packed by an unknown method, or too large for the disk; or an
+            entry leaves the folder, is no plain file or folder, collides with another, or holds more than it declares.
         OSError: the system's: no space, no permission.
     """
     name = name or str(archive)
@@ -98,7 +98,7 @@ def unpack(archive: Path, output: Path, *, name: str | None = None) -> None:
     with _damages_named(name), _open_entries(archive, name) as (list_entries, read_to_end):
         entries, num_bytes = [], 0
         for entry in list_entries():
-            # Before the next header is looked for: a reader of tar gets there by decompressing this entry.
+            # Checked before the next header is read: to reach it, a tar reader decompresses this entry.
             num_bytes += entry.num_bytes
             _check_room(name, num_bytes, output)
             entries.append(entry)
@@ -110,11 +110,11 @@ def unpack(archive: Path, output: Path, *, name: str | None = None) -> None:
 
 
 def refuse_unsafe(name: str, entries: Iterable[tuple[str, bool, str | None]]) -> None:
-    """Refuses names that leave their folder, or of which two could be one file on some system.
+    """Refuses names that leave their folder, and names that are the same file on some systems.
 
     Args:
         name: what the message calls the archive (or folder) that holds the entries.
-        entries: each one's path, whether it is a folder, and a fault of it that is known already.
+        entries: the path of each, whether it is a folder, and its fault if one is known already.
 
     Raises:
         SourceError: with the first ten wrong entries, and how many more there are.
@@ -182,7 +182,7 @@ def _write_entry(entry: _Entry, output: Path, name: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("xb")
     except (FileExistsError, NotADirectoryError) as error:
-        raise SourceError(f"{name}: holds {entry.name!r}, which an earlier archive of the set brought too") from error
+        raise SourceError(f"{name}: holds {entry.name!r}, which an earlier archive of the set holds too") from error
     with file, entry.open() as packed:
         while block := packed.read(_BLOCK_BYTES):
             if file.tell() + len(block) > entry.num_bytes:
@@ -195,7 +195,7 @@ _Opened = tuple[Callable[[], Iterator[_Entry]], Callable[[], Iterator[bytes]]]
 
 @contextmanager
 def _open_entries(archive: Path, name: str) -> Iterator[_Opened]:
-    """Gives what lists the entries, and what reads the rest of the stream so that its check sum is seen."""
+    """Gives a function that lists the entries, and one that reads the rest of the stream, to verify its checksum."""
     with archive.open("rb") as file:
         start = file.read(16)
     decompress = next((opened for magic, opened in _DECOMPRESSORS.items() if start.startswith(magic)), None)
@@ -205,7 +205,7 @@ def _open_entries(archive: Path, name: str) -> Iterator[_Opened]:
             tarred = stack.enter_context(_open_tar(stream, name))
             yield lambda: _list_tar(tarred), lambda: _blocks_of(stream)
         elif tarfile.is_tarfile(archive):
-            # Asked before zip: a plain tar that ends with a zip looks like one.
+            # Tested before zip: a plain tar that ends with a zip looks like one.
             tarred = stack.enter_context(_open_tar(stack.enter_context(archive.open("rb")), name))
             yield lambda: _list_tar(tarred), lambda: iter(())
         elif zipfile.is_zipfile(archive):
@@ -218,7 +218,7 @@ def _open_entries(archive: Path, name: str) -> Iterator[_Opened]:
 
 
 class _Bounded(io.RawIOBase):
-    """A stream of which nobody reads more at once than a header may need."""
+    """A stream that refuses to read more bytes at once than a header may have."""
 
     def __init__(self, stream: io.BufferedIOBase) -> None:
         self._stream = stream
@@ -242,14 +242,14 @@ def _open_tar(stream: io.BufferedIOBase, name: str) -> tarfile.TarFile:
     try:
         return tarfile.open(fileobj=_Bounded(stream), mode="r:")
     except tarfile.ReadError as error:
-        what = f"what it unpacks to is no tar: {error}"
+        what = f"its unpacked content is no tar: {error}"
         raise SourceError(f"{name}: is neither a folder nor an archive: {what}") from error
 
 
 def _list_tar(tarred: tarfile.TarFile) -> Iterator[_Entry]:
     for member in tarred:
         if member.size < 0:
-            # The next header would be looked for before this one, again and again (CVE-2025-8194).
+            # The search for the next header would go back to this one without an end (CVE-2025-8194).
             raise tarfile.ReadError(f"a header says that it has {member.size:,} bytes")
         is_plain = (member.isfile() or member.isdir()) and not member.issparse()
         fault = None if is_plain else "is a link or a device"
@@ -293,7 +293,7 @@ def _damages_named(name: str) -> Iterator[None]:
     try:
         yield
     except (*_DAMAGES, OSError) as error:
-        # Errors without a number are gzip's and bz2's for damaged content; EINVAL is a seek to where no file reaches.
+        # Errors without a number are gzip's and bz2's for damaged content; EINVAL is a seek to an impossible place.
         if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
             raise
         raise SourceError(f"{name}: is damaged: {error or type(error).__name__}; get the file again") from error

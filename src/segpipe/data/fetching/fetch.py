@@ -1,4 +1,4 @@
-"""Brings a source in as it is found: a folder, an archive, an address of either, or a public set by its name."""
+"""Fetches a source of any kind: a folder, an archive, an address of either, or a public set by its name."""
 
 import errno
 import logging
@@ -26,7 +26,7 @@ PATIENCE = Patience()
 
 
 def source_name(source: str) -> str:
-    """Names a source by its folder, archive, public set or .yaml file, without the suffix; else `source`."""
+    """Names a source by its folder, archive, public set or .yaml file, without the suffix; otherwise `source`."""
     if source.startswith(PUBLIC):
         return source.removeprefix(PUBLIC)
     name = strip_suffix(PurePosixPath(urlsplit(source).path if "://" in source else source).name).removesuffix(".yaml")
@@ -42,20 +42,20 @@ def fetch(
     allow_http: bool = False,
     patience: Patience = PATIENCE,
 ) -> None:
-    """Brings a source into a new folder: the whole of it, or nothing.
+    """Copies a source into a new folder: all of it, or nothing.
 
     Args:
         source: path of a folder or an archive; https:// (or http://) address of an archive; address of a folder or an
             archive that fsspec reads (s3://, gs://, ssh://, ...); or public:NAME, a set of `public_sets`.
-        sha256: what the archive must hash to; None for a folder, optional for a local archive and for a public set,
-            whose archives mostly have theirs.
+        sha256: that the archive must have; None for a folder, optional for a local archive and for a public set, for
+            which segpipe mostly knows it.
         output: the folder to fill; must not exist.
         cache: the folder in which downloaded archives stay, so that a second run needs no network.
         allow_http: whether http:// and ftp:// are allowed.
         patience: with a bad connection.
 
     Raises:
-        SourceError: missing, unreachable, of another content than the sha256, no archive, or one that could do harm.
+        SourceError: the source is missing or unreachable, has another sha256, is no archive, or is unsafe.
     """
     with whole_folder(output) as temporary:
         if source.startswith(PUBLIC):
@@ -69,7 +69,9 @@ def fetch(
 def _fetch_local(path: Path, sha256: str | None, output: Path) -> None:
     if path.is_dir():
         if sha256 is not None:
-            raise SourceError(f"`sha256:` is of an archive, and {path} is a folder; remove one of the two")
+            raise SourceError(
+                f"`sha256:` is for an archive, and {path} is a folder; remove `sha256:` or name an archive"
+            )
         _copy_folder(path, output)
     elif path.is_file():
         if sha256 is not None and (found := sha256_of_file(path)) != sha256:
@@ -91,12 +93,12 @@ def _copy_folder(path: Path, output: Path) -> None:
 
 
 def _refuse(error: OSError) -> NoReturn:
-    # os.walk by itself leaves such a folder out and says nothing.
+    # os.walk alone skips such a folder without a message.
     raise SourceError(f"{error.filename}: cannot be listed: {error.strerror}; check its permissions") from error
 
 
 def _refuse_circle(path: Path, below: Path) -> None:
-    """Refuses a folder that holds one through which it was reached: it would be copied into itself."""
+    """Refuses a link to a folder that contains the link: the folder would be copied into itself."""
     real = (path / below).resolve()
     if any((path / parent).resolve().is_relative_to(real) for parent in below.parents):
         raise SourceError(f"{path / below}: is a link that leads in a circle; remove it")
@@ -106,7 +108,7 @@ def _refuse_special(file: Path) -> None:
     try:
         mode = file.stat().st_mode
     except FileNotFoundError as error:
-        raise SourceError(f"{file}: is a link to nothing; remove it") from error
+        raise SourceError(f"{file}: is a link to a file that does not exist; remove it") from error
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
@@ -135,7 +137,7 @@ def _fetch_public(name: str, sha256: str | None, output: Path, cache: Path, pati
     if public is None:
         raise SourceError(f"{PUBLIC}{name}: no such public set; {nearest(name, public_set_names())}")
     _check_public(public, sha256, cache)
-    log.info("%s: licence: %s; to be cited: %s", name, public.licence, public.citation)
+    log.info("%s: licence: %s; please cite: %s", name, public.licence, public.citation)
     if public.note:
         log.info("%s: %s", name, public.note)
     for archive in public.archives:
@@ -143,7 +145,7 @@ def _fetch_public(name: str, sha256: str | None, output: Path, cache: Path, pati
         if archive.address is not None:
             expected = archive.sha256 or sha256
             assert expected is not None, "checked above"
-            # Where nothing but http is offered: that it is what was published is known by its sha256.
+            # Some sets are offered by http only; the sha256 proves that the content is the published one.
             open_remote = open_web_file(archive.address, allow_http=archive.address.startswith("http://"))
             path = download(open_remote, archive.name, expected, cache, patience, size_bytes=archive.size_bytes)
         folder = output / archive.folder
@@ -154,7 +156,7 @@ def _fetch_public(name: str, sha256: str | None, output: Path, cache: Path, pati
 
 
 def _check_public(public: PublicSet, sha256: str | None, cache: Path) -> None:
-    """Finds, before a byte is fetched, all that the user has to do himself."""
+    """Finds all that the user has to do, before anything is fetched."""
     problems = []
     unpinned = [archive for archive in public.archives if archive.address is not None and archive.sha256 is None]
     if unpinned and sha256 is None:
@@ -166,7 +168,7 @@ def _check_public(public: PublicSet, sha256: str | None, cache: Path) -> None:
     if missing := [archive for archive in by_hand if not (cache / archive.name).is_file()]:
         names = " and ".join(archive.name for archive in missing)
         problems.append(
-            f"its licence wants a log-in: get {names} from {public.homepage} and put them into {cache}/; or unpack "
+            f"its licence needs a log-in: get {names} from {public.homepage} and put them into {cache}/; or unpack "
             f"them into one folder and name that folder in download.source, with download.format: {public.format}"
         )
     problems += [wrong for archive in by_hand if (wrong := _wrong_size(cache / archive.name, archive))]

@@ -1,6 +1,6 @@
-"""Opens files and copies folders of whatever fsspec reaches: s3://, gs://, ssh://, sftp://, file:// and more.
+"""Opens files and copies folders that fsspec can reach: s3://, gs://, ssh://, sftp://, file:// and more.
 
-Keys, endpoints and the like come from where each backend looks for them (AWS_* variables, ~/.ssh, FSSPEC_* variables).
+Each backend finds its keys and endpoints in its usual places (AWS_* variables, ~/.ssh, FSSPEC_* variables).
 """
 
 import errno
@@ -28,20 +28,20 @@ PACKAGE_OF_PROTOCOL = {
     "ssh": "sshfs",
     "sftp": "sshfs",
 }
-# What the backends call the mark of a version, the surest first.
+# The backends' names for the mark of a file's version, the surest first.
 _VERSION_KEYS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "updated", "created")
 
 
 def open_remote_file(address: str, *, allow_http: bool = False) -> OpenRemote:
-    """Gives what opens a file at an offset, if its size and mark are still those of the version.
+    """Gives a function that opens a file at an offset, if its size and mark are still those of the version.
 
     Args:
         address: of a scheme that fsspec knows; may hold a user and a password.
-        allow_http: whether ftp, as plain as http, is allowed.
+        allow_http: whether ftp, which is not encrypted either, is allowed.
 
     Raises:
-        SourceError: (when opened) plain ftp; nothing reads that scheme; there is no such file, or it may not be read,
-            or is a folder.
+        SourceError: (when opened) plain ftp, or no package reads that scheme; or the file does not exist, may not be
+            read, or is a folder.
     """
 
     @contextmanager
@@ -51,7 +51,9 @@ def open_remote_file(address: str, *, allow_http: bool = False) -> OpenRemote:
             info = file_system.info(path)
         if info["type"] == "directory":
             name = redact(address)
-            raise SourceError(f"`sha256:` is of an archive, and {name} is a folder; remove one of the two")
+            raise SourceError(
+                f"`sha256:` is for an archive, and {name} is a folder; remove `sha256:` or name an archive"
+            )
         with _errors_named(address):
             file = file_system.open(path, "rb")
         with file:
@@ -70,10 +72,10 @@ def copy_remote_folder(address: str, output: Path, patience: Patience, *, allow_
         address: of a scheme that fsspec knows.
         output: an existing folder.
         patience: for each file.
-        allow_http: whether ftp, as plain as http, is allowed.
+        allow_http: whether ftp, which is not encrypted either, is allowed.
 
     Raises:
-        SourceError: plain ftp, no folder, an empty one, unreachable, or with names that lead out of it or collide.
+        SourceError: plain ftp, no folder, an empty one, unreachable, or with names that leave it or collide.
     """
     name = redact(address)
 
@@ -101,9 +103,7 @@ def copy_remote_folder(address: str, output: Path, patience: Patience, *, allow_
 
 def no_sha256(address: str) -> str:
     """The message of an archive's address without a sha256."""
-    return (
-        f"{redact(address)}: an archive's address needs `sha256:` next to `source:`, so that another content is noticed"
-    )
+    return f"{redact(address)}: an archive's address needs `sha256:` next to `source:`, so that a change is noticed"
 
 
 def _connect(address: str, allow_http: bool) -> tuple[Any, str]:
@@ -120,10 +120,10 @@ def _connect(address: str, allow_http: bool) -> tuple[Any, str]:
             f"{name}: {scheme}:// needs a package that is not installed ({error}); pip install {package}"
         ) from error
     except ValueError as error:
-        raise SourceError(f"{name}: nothing here reads {scheme}:// addresses; fix `source:`") from error
+        raise SourceError(f"{name}: no package reads {scheme}:// addresses; fix `source:`") from error
     with _errors_named(address):
         file_system, path = fsspec.core.url_to_fs(address)
-        # What an earlier look saw may have changed since.
+        # The cached listing may be out of date.
         file_system.invalidate_cache()
         return file_system, path
 
@@ -152,7 +152,7 @@ def _errors_named(address: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise SourceError(f"{name}: no such file or folder; fix `source:`") from error
     except PermissionError as error:
-        raise SourceError(f"{name}: may not be read: {_scrub(error, address)}; look at the keys in use") from error
+        raise SourceError(f"{name}: may not be read: {_scrub(error, address)}; check the keys in use") from error
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}:
             raise  # of our own disk
@@ -160,11 +160,11 @@ def _errors_named(address: str) -> Iterator[None]:
     except Exception as error:
         # Each backend has errors of its own: of botocore, asyncssh, google, ...
         what = f"{type(error).__name__}: {_scrub(error, address)}"
-        raise SourceError(f"{name}: cannot be read: {what}; look at the address and at the keys in use") from error
+        raise SourceError(f"{name}: cannot be read: {what}; check the address and the keys in use") from error
 
 
 def _scrub(error: Exception, address: str) -> str:
-    """An error's text without what is secret in the address."""
+    """An error's text without the secrets of the address."""
     parts = urlsplit(address)
     text = str(error) or type(error).__name__
     for secret in (parts.netloc.rpartition("@")[0], parts.password, parts.query):

@@ -1,10 +1,10 @@
-"""From an address to a whole, verified file in the cache of downloads, however often the connection breaks.
+"""Downloads a file into the cache of downloads and verifies it, even if the connection breaks often.
 
 The cache is a folder that may be deleted at any time. Of each file, named by the sha256 that it must have, it holds
 
-    SHA256             whole, verified when it was written, and verified again before each use
-    SHA256.part        what has come so far
-    SHA256.part.json   of which version of the remote file (`version`), and how long that is (`size_bytes`)
+    SHA256             the whole file, verified when it was written, and verified again before each use
+    SHA256.part        the bytes that have arrived so far
+    SHA256.part.json   the version of the remote file that they belong to (`version`), and its size (`size_bytes`)
     SHA256.lock        held by the process that is fetching it
 """
 
@@ -38,10 +38,10 @@ class Remote:
     """A remote file that is open for reading.
 
     Args:
-        start: the offset of the first byte that comes: the one asked for, or 0 where the file changed or cannot be
+        start: the offset of the first byte that comes: the one asked for, or 0 if the file changed or cannot be
             read from its middle.
         size_bytes: of the whole file; None if unknown.
-        version: changes when the file does; None if unknown, so that reading cannot go on after a break.
+        version: changes when the file does; None if unknown: then a broken download must begin again.
         blocks: the bytes.
     """
 
@@ -51,12 +51,12 @@ class Remote:
     blocks: Iterator[bytes]
 
 
-# Opens a file at an offset, if it is still of that version. Raises TryAgainError for what may pass, SourceError else.
+# Opens a file at an offset, if its version is unchanged. Raises TryAgainError for temporary errors, else SourceError.
 OpenRemote = Callable[[int, str | None], AbstractContextManager[Remote]]
 
 
 class TryAgainError(Exception):
-    """What went wrong may be right in a moment.
+    """A temporary error: another try may succeed.
 
     Args:
         reason: for the message.
@@ -70,13 +70,13 @@ class TryAgainError(Exception):
 
 @dataclass(frozen=True)
 class Patience:
-    """How often and how long to wait for what may pass.
+    """How often and how long to wait after temporary errors.
 
     Args:
         num_tries: in a row, without a megabyte gained.
         first_wait_seconds: before the second try, with jitter of up to a half; doubled each time.
         longest_wait_seconds: bounds the waits, and what a server asks for.
-        sleep: waits so many seconds.
+        sleep: waits for a number of seconds.
     """
 
     num_tries: int = 5
@@ -101,18 +101,18 @@ def persist(
         action: what is tried.
         name: of the source, in messages.
         patience: how long.
-        num_bytes: how much has been gained so far; a gain makes patience begin again.
-        rest: ends the message when patience is spent.
+        num_bytes: how many bytes have arrived so far; a gain starts the count of tries again.
+        rest: ends the message after the last try.
 
     Raises:
-        SourceError: patience is spent, or `action` raises it.
+        SourceError: the last try failed, or `action` raises it.
     """
     num_failures, most_bytes = 0, num_bytes()
     while True:
         try:
             return action()
         except TryAgainError as error:
-            # Only new ground counts: a server that always begins again and breaks would be asked for ever.
+            # Only new bytes count: a server that always begins again and breaks would be asked for ever.
             gained = num_bytes() >= most_bytes + BLOCK_BYTES
             most_bytes = max(most_bytes, num_bytes())
             num_failures = 1 if gained else num_failures + 1
@@ -123,7 +123,7 @@ def persist(
 
 
 class _Part:
-    """The file that is coming, and what is known of it."""
+    """A partly downloaded file, and its state."""
 
     def __init__(self, path: Path) -> None:
         self.path, self._state_path = path, path.with_name(f"{path.name}.json")
@@ -144,7 +144,7 @@ class _Part:
         return self.path.exists() and self._state()[1] == self.num_bytes()
 
     def clear_left_overs(self) -> None:
-        # Of a process that was killed while it wrote; whoever holds the lock is the only one that writes.
+        # Of a process that was killed while it wrote: only the holder of the lock writes.
         for left_over in self.path.parent.glob(f".{self.path.stem}.*.part"):
             left_over.unlink()
 
@@ -173,12 +173,12 @@ def download(
     *,
     size_bytes: int | None = None,
 ) -> Path:
-    """Brings a remote file into the cache, or finds it there.
+    """Downloads a remote file into the cache, or finds it there.
 
     Args:
         open_remote: opens the remote file.
         name: of the source, in messages; holds no secrets.
-        sha256: what the file must hash to.
+        sha256: that the file must have.
         cache: the folder of the cache; made if there is none.
         patience: with a bad connection.
         size_bytes: what its size must be; None if unknown.
@@ -187,7 +187,7 @@ def download(
         The verified file, in the cache.
 
     Raises:
-        SourceError: unreachable, or of another content; a file of another content is removed.
+        SourceError: the file is unreachable, or has another sha256; then it is removed.
     """
     cache.mkdir(parents=True, exist_ok=True)
     whole, part = cache / sha256, _Part(cache / f"{sha256}.part")
@@ -198,8 +198,8 @@ def download(
         log.info("downloading %s", name)
         was_pieced = _fill(part, open_remote, name, size_bytes, patience)
         if was_pieced and sha256_of_file(part.path) != sha256:
-            # Whose fault it is cannot be known: a power failure, or a server that changed the file unseen.
-            log.warning("%s: the pieces of an interrupted download do not fit; downloading it again", name)
+            # The cause is a power failure, or a server that changed the file but not its version.
+            log.warning("%s: the pieces of an interrupted download do not fit together; downloading it again", name)
             part.remove()
             _fill(part, open_remote, name, size_bytes, patience)
         _move_if_right(part, whole, sha256, name)
@@ -234,7 +234,7 @@ def _fill(part: _Part, open_remote: OpenRemote, name: str, size_bytes: int | Non
             _check_room(part.path, remote, name)
             _append(part, remote, name, size_bytes)
 
-    persist(go_on, name, patience, part.num_bytes, "; what has come is kept, and the next run goes on from there")
+    persist(go_on, name, patience, part.num_bytes, "; the downloaded part is kept, and the next run continues it")
     return was_pieced
 
 
@@ -267,29 +267,27 @@ def _check_size(remote: Remote, size_bytes: int | None, name: str) -> None:
     if None not in (size_bytes, remote.size_bytes) and size_bytes != remote.size_bytes:
         raise SourceError(
             f"{name}: has {remote.size_bytes:,} bytes, and {size_bytes:,} are expected: the file was changed, or this "
-            "is a page that asks for something; look at the address in a browser"
+            "is a web page, such as a log-in; open the address in a browser"
         )
 
 
 def _check_room(path: Path, remote: Remote, name: str) -> None:
     missing_bytes = (remote.size_bytes or 0) - remote.start
     if missing_bytes > (free := shutil.disk_usage(path.parent).free):
-        raise SourceError(
-            f"{name}: {missing_bytes:,} bytes are to come, and {path.parent} has {free:,} free; make room"
-        )
+        raise SourceError(f"{name}: {missing_bytes:,} bytes are needed, and {path.parent} has {free:,} free; make room")
 
 
 def _move_if_right(part: _Part, whole: Path, sha256: str, name: str) -> None:
     found = sha256_of_file(part.path)
     if found == sha256:
-        # In one step: a kill between two would leave the bytes under a name that nobody looks for.
+        # In one step: after a kill between two steps, the bytes would have a name that is never looked up.
         part.sync()
         part.path.replace(whole)
         part.remove()
         return
     with part.path.open("rb") as file:
         start = file.read(512).lstrip().lower()
-    hint = "it is a web page, perhaps one that asks for a log-in" if start.startswith((b"<!doctype", b"<html")) else ""
+    hint = "it is a web page, perhaps a log-in" if start.startswith((b"<!doctype", b"<html")) else ""
     part.remove()
     raise SourceError(other_content(name, found, sha256, hint))
 
@@ -297,7 +295,7 @@ def _move_if_right(part: _Part, whole: Path, sha256: str, name: str) -> None:
 def other_content(name: str, found: str, expected: str, hint: str = "") -> str:
     """The message of a file whose sha256 is not the expected one."""
     return (
-        f"{name}: has another content than expected: sha256 {found}, and {expected} is asked for"
-        f"{f' ({hint})' if hint else ''}; get the file again, or, if the new content is meant, fix `sha256:` next to "
-        "`source:`"
+        f"{name}: its content is not the expected one: its sha256 is {found}, and `sha256:` is {expected}"
+        f"{f' ({hint})' if hint else ''}; get the file again, or, if you want the new content, write "
+        f"`sha256: {found}` next to `source:`"
     )

@@ -1,7 +1,7 @@
 """Opens a file on a web server at any offset.
 
-Redirects are followed to https alone (docs/decisions/0019-what-a-source-can-do.md). Messages and logs never hold the
-parts of an address in which secrets travel.
+Redirects are followed only to https (docs/decisions/0019-what-a-source-can-do.md). Messages and logs never hold the
+parts of an address that may be secret.
 """
 
 import email.utils
@@ -20,7 +20,7 @@ from segpipe.addresses import redact
 from segpipe.data.fetching.transfer import OpenRemote, Remote, TryAgainError
 from segpipe.errors import SourceError
 
-# Both write whole addresses, query included, which may be signed.
+# Both log whole addresses with the query, which may hold a signature.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 logging.getLogger("httpcore").setLevel(logging.WARNING)
 
@@ -31,15 +31,15 @@ _WHERE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
 def open_web_file(address: str, *, allow_http: bool = False) -> OpenRemote:
-    """Gives what opens an http(s) address.
+    """Gives a function that opens an http(s) address.
 
     Args:
         address: http:// or https://; may hold a user and a password.
-        allow_http: whether http is allowed, of the address and of what it leads to.
+        allow_http: whether http is allowed, for the address and its redirects.
 
     Raises:
-        SourceError: (when opened) plain http, a redirect that must not be followed, a file that is not there or not
-            allowed, a certificate that nobody vouches for.
+        SourceError: (when opened) plain http, a redirect that must not be followed, a file that does not exist or may
+            not be read, or an untrusted certificate.
     """
 
     @contextmanager
@@ -73,17 +73,17 @@ def open_web_file(address: str, *, allow_http: bool = False) -> OpenRemote:
     return open_at
 
 
-# identity: what the sha256 is of must not be compressed on the way.
+# identity: the server must not compress the file, because the sha256 is of the file as it is.
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "segpipe"}
 
 
-# A server may end a connection that would be used again.
+# A server may close a connection before it is used again.
 _ONE_CONNECTION_A_REQUEST = httpx.Limits(max_keepalive_connections=0)
 
 
 @functools.cache
 def _trusted_authorities() -> ssl.SSLContext:
-    """The system's, not a list of httpx's own: a company adds its authority there, or by SSL_CERT_FILE."""
+    """The system's authorities, not httpx's list: a company adds its authority there, or by SSL_CERT_FILE."""
     return ssl.create_default_context()
 
 
@@ -93,7 +93,7 @@ def _ask(client: httpx.Client, address: str, start: int, version: str | None) ->
 
 
 def _refuse_plain(url: httpx.URL, address: str, allow_http: bool) -> None:
-    """Refuses http, of the address itself and of each one that it leads to."""
+    """Refuses http, for the address itself and for each redirect."""
     if url.scheme == "https" or (url.scheme == "http" and allow_http):
         return
     here, origin = redact(str(url)), redact(address)
@@ -106,18 +106,18 @@ def _refuse_plain(url: httpx.URL, address: str, allow_http: bool) -> None:
 
 
 def not_encrypted(name: str, fix: str) -> str:
-    """The message of an address of a protocol that anyone on the way can read and change."""
+    """The message for an address whose protocol is not encrypted."""
     return (
-        f"{name}: is not encrypted, so that others could read and change it on the way; {fix}, "
+        f"{name}: is not encrypted, so that others could read and change the data; {fix}, "
         "or set `allow_http: true` next to `source:`"
     )
 
 
 def _goes_on(response: httpx.Response, start: int, version: str | None) -> bool:
-    """Whether what comes is the rest, from `start`, of the file of that version."""
+    """Whether the response is the rest of the same version of the file, from `start`."""
     where = _WHERE.fullmatch(response.headers.get("Content-Range", ""))
     if response.status_code != 206 or where is None:
-        # Statuses that say nothing about the range are judged as they are, not asked for again.
+        # Statuses that do not concern the range are reported, not asked for again.
         return response.status_code not in {200, 206, 412, 416}
     first, last, size = (int(number) for number in where.groups())
     tag = response.headers.get("ETag")
@@ -132,8 +132,8 @@ def _check_status(response: httpx.Response, start: int, name: str) -> None:
     said = f"the server says {status} {response.reason_phrase}".rstrip()
     if status in PASSING_STATUSES:
         raise TryAgainError(said, _seconds_of(response.headers.get("Retry-After")))
-    fix = {401: "it wants a log-in", 403: "it wants a log-in or has a term", 404: "fix the address"}
-    raise SourceError(f"{name}: cannot be downloaded: {said}; {fix.get(status, 'look at it in a browser')}")
+    fix = {401: "it needs a log-in", 403: "it needs a log-in or has expired", 404: "fix the address"}
+    raise SourceError(f"{name}: cannot be downloaded: {said}; {fix.get(status, 'open it in a browser')}")
 
 
 def _seconds_of(retry_after: str | None) -> float | None:
@@ -162,7 +162,7 @@ def _version_of(response: httpx.Response) -> str | None:
 
 
 def _judge(error: httpx.TransportError, address: str) -> Exception:
-    """Tells what may pass from what will not; httpx's own texts hold no address."""
+    """Separates temporary errors from others; httpx's own texts hold no address."""
     name = redact(address)
     causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:

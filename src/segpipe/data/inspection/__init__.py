@@ -1,1 +1,1 @@
-"""What is looked for in samples: faults of an image and its mask, names that cannot be used, and looks."""
+"""Checks of samples: faults of an image and its mask, names that cannot be used, and images that look alike."""

@@ -1,7 +1,7 @@
-"""Checks decoded samples: what no decoder notices, because the files as such are in order.
+"""Checks decoded samples for faults that no decoder notices, because the files themselves are intact.
 
-Every sample passes here, so each check is a few passes over the pixels; whatever takes longer begins where one of them
-has found something.
+Every sample is checked, so each check is a few passes over the pixels. Slower checks run only after one of these has
+found something.
 """
 
 from fractions import Fraction
@@ -21,8 +21,8 @@ MAX_DEVIATION_OF_CONSTANT = 2.0
 FILLINGS = {"grey": (125, 131), "black": (0, 2)}
 MIN_FLAT_ROWS, MIN_FLAT_SHARE = 8, 0.02
 
-# Of the starter and of CamVid no mask has a share above 0.03, shrunk to a quarter by nearest neighbour none above 0.08;
-# resized with interpolation by factors of 0.2 to 6 none is below 0.20.
+# Measured for the masks of the starter and of CamVid: at most 0.03; shrunk to a quarter by nearest neighbour at most
+# 0.08; resized with interpolation by factors of 0.2 to 6 at least 0.20.
 MAX_SEAM_SHARE, MIN_SEAM_PX = 0.14, 24
 MAX_FEW_PX = 16
 NEAREST_NEIGHBOUR = "Export the mask in the image's size (nearest neighbour, never interpolated)"
@@ -32,8 +32,8 @@ def check_sample(image: npt.NDArray[np.uint8] | None, mask: npt.NDArray[np.uint8
     """Looks for what is wrong with a sample's pixels.
 
     Args:
-        image: (height, width, 3) uint8 RGB; None where it could not be read.
-        mask: (height, width) uint8 class indices, void = 255; None where it could not be read.
+        image: (height, width, 3) uint8 RGB; None if it could not be read.
+        mask: (height, width) uint8 class indices, void = 255; None if it could not be read.
 
     Returns:
         All faults; those of kind `image-...` are the image's, the others the mask's.
@@ -54,17 +54,17 @@ def _find_constant(image: npt.NDArray[np.uint8]) -> Fault | None:
     _, deviation = cv2.meanStdDev(part)
     if deviation.max() >= MAX_DEVIATION_OF_CONSTANT:
         return None
-    # Something small may lie between the pixels of the sample.
+    # A small object may lie between the pixels of the subset.
     mean, deviation = cv2.meanStdDev(image)
     if deviation.max() >= MAX_DEVIATION_OF_CONSTANT:
         return None
     color = ", ".join(str(round(float(value))) for value in mean.ravel())
     what = f"is nearly of one colour: RGB {color}, standard deviation {float(deviation.max()):.1f}"
-    return Fault("image-constant", what, "Look at it; a covered lens or a failed export teaches nothing")
+    return Fault("image-constant", what, "Look at it; it may be a covered lens or a failed export")
 
 
 def _find_grey_part(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None) -> Fault | None:
-    """Finds the flat lower part that a broken copy has after a program that did not complain saved it again."""
+    """Finds the flat lower part of a broken copy that a program has read without an error and saved again."""
     filling = next((name for name, (low, high) in FILLINGS.items() if _is_flat(image[-1:], low, high)), None)
     if filling is None:
         return None
@@ -93,22 +93,22 @@ def _find_one_class(mask: npt.NDArray[np.uint8]) -> Fault | None:
     present = np.flatnonzero(count_values(mask)).tolist()
     classes = [index for index in present if index != IGNORE_INDEX]
     if not classes:
-        return Fault("mask-void", "has not one labelled pixel: all are void", "Label it, or remove the sample")
+        return Fault("mask-void", "has no labelled pixel: all are void", "Label it, or remove the sample")
     if len(classes) > 1:
         return None
     if IGNORE_INDEX in present:
-        what = f"holds nothing but class {classes[0]} and void"
+        what = f"holds only class {classes[0]} and void"
         return Fault("mask-constant", what, "Look at it; in a 0/255 mask 255 would be a class, not void")
-    what = f"holds nothing but class {classes[0]}"
+    what = f"holds only class {classes[0]}"
     fix = "Look at it; an empty export, or 16-bit values cut to 8 bits, look like this"
     return Fault("mask-constant", what, fix)
 
 
 def _find_seams(mask: npt.NDArray[np.uint8]) -> Fault | None:
-    """Finds edges that pass through the classes in between, which is what interpolation makes of class indices.
+    """Finds edges that pass through the classes in between, as interpolation of class indices makes them.
 
     A seam is a pixel strictly between its two neighbours in a row or column. Drawn masks jump from class to class;
-    interpolated ones climb. One-pixel poles are seams too, but few next to all changes of class.
+    interpolated ones climb. One-pixel poles are seams too, but few compared with all changes of class.
     """
     horizontal = mask[:, 1:] > mask[:, :-1], mask[:, 1:] < mask[:, :-1]
     vertical = mask[1:] > mask[:-1], mask[1:] < mask[:-1]
@@ -136,15 +136,15 @@ def _compare_sizes(mask_shape: tuple[int, ...], image_shape: tuple[int, ...]) ->
     (mask_height, mask_width), (height, width) = mask_shape[:2], image_shape[:2]
     sizes = f"is {mask_width}x{mask_height}, its image {width}x{height}"
     if (mask_height, mask_width) == (width, height):
-        return f"{sizes}: width and height exchanged", "Turn the one that is turned (often an EXIF entry that was lost)"
+        return f"{sizes}: width and height exchanged", "Turn the wrong one (often its EXIF entry was lost)"
     scale = mask_width / width
     if abs(mask_height - scale * height) <= 1 and abs(mask_width - width) > 2:
         ratio = Fraction(scale).limit_denominator(16)
         is_exact = ratio * width == mask_width and ratio * height == mask_height
         words = {Fraction(1, 2): "half of it", Fraction(1, 4): "a quarter of it", Fraction(2): "twice it"}
-        told = words.get(ratio, f"{ratio} of it") if is_exact else f"{scale:.3g} of it"
-        return f"{sizes}: {told} each way", NEAREST_NEIGHBOUR
+        factor = words.get(ratio, f"{ratio} of it") if is_exact else f"{scale:.3g} of it"
+        return f"{sizes}: {factor} in each direction", NEAREST_NEIGHBOUR
     if abs(mask_height - height) <= MAX_FEW_PX and abs(mask_width - width) <= MAX_FEW_PX:
         what = f"{sizes}: cut or padded by {abs(mask_width - width)} and {abs(mask_height - height)} px"
         return what, "Export it without the padding or cut that one of them has, or in the image's size"
-    return f"{sizes}: of another shape", "It may belong to another image; else export it in the image's size"
+    return f"{sizes}: of another shape", "It may belong to another image; if not, export it in the image's size"

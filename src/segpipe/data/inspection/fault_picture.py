@@ -1,4 +1,4 @@
-"""Pictures of faults: the image with the pixels concerned in a loud colour, small enough to be kept for a report."""
+"""Pictures of faults: the image with the pixels concerned in magenta, small enough to be kept for a report."""
 
 import cv2
 import numpy as np
@@ -10,12 +10,12 @@ LOUD_RGB = (255, 0, 255)
 QUIET = 0.55  # how much of the image's brightness stays around the marks
 MAX_SIDE_PX = 480
 SURROUNDINGS_PX, MAX_ZOOM = 24, 8
-# Colour in full resolution: else a single loud pixel would fade.
+# Colour in full resolution: otherwise a single marked pixel would fade.
 JPEG_OPTIONS = (
     cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
 )  # fmt: skip
 CHECKER_PX, CHECKER_GREYS = 8, (130, 160)
-GREY_STEP = 37  # parts the greys of neighbouring class indices; wraps around
+GREY_STEP = 37  # separates the greys of neighbouring class indices; wraps around
 
 Picture = npt.NDArray[np.uint8]
 Pixels = npt.NDArray[np.bool_]
@@ -27,11 +27,11 @@ def mark_fault(image: Picture | None, mask: Picture | None, fault: Fault) -> byt
 
     Args:
         image: (height, width, 3) uint8 RGB; None, or of another size than the fault's pixels: not drawn.
-        mask: (height, width) uint8; drawn in greys where there is no image.
+        mask: (height, width) uint8; drawn in greys if there is no image.
         fault: with the pixels concerned.
 
     Returns:
-        A JPEG of at most 480x480 px, cut out and enlarged where the place is small; None where the fault has no place.
+        A JPEG of at most 480x480 px, cut out and enlarged if the place is small; None if the fault has no place.
     """
     if fault.pixels is None or not fault.pixels.any():
         return None
@@ -69,7 +69,7 @@ def _ground_of(
 
 
 def _window_around(pixels: Pixels) -> Window:
-    """Gives the part to show: around the marks with a margin, and as wide as high as far as there is room."""
+    """Gives the part to show: around the marks with a margin, and square if there is room."""
     rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
     side = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1 + 2 * SURROUNDINGS_PX
     spans = []
@@ -86,7 +86,7 @@ def _resize_marks(pixels: Pixels) -> Pixels:
     size = max(1, round(width * scale)), max(1, round(height * scale))
     if scale >= 1:
         return cv2.resize(pixels.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-    # Of a single wrong pixel in a large image something must stay to be seen.
+    # A single wrong pixel in a large image must stay visible.
     share = cv2.resize(pixels.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     return cv2.dilate((share > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
 

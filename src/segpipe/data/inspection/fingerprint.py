@@ -1,7 +1,7 @@
-"""How images that look alike are known: a short fingerprint to search by, and a comparison of pixels to be sure.
+"""How images that look alike are found: a short fingerprint for the search, and a comparison of pixels to be sure.
 
-A fingerprint survives what happens to copies: another size, compression, brightness, a mirror, a narrow crop. It only
-names candidates; `measure_similarity` looks at thumbnails of their pixels.
+The fingerprint of a copy changes little by another size, compression, brightness, mirroring or a narrow crop. It only
+gives candidates; `measure_similarity` compares thumbnails of their pixels.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ GRID_PX = 32
 THUMBNAIL_PX = 64
 MAX_CONTRAST = 255
 
-# Only what is finer than SHADING_PX says that two images are one: any two skies brighten downwards alike.
+# Only details finer than SHADING_PX show that two images are the same: all skies brighten downwards.
 SMOOTHING_PX, SHADING_PX = 1.0, 4.0
 EDGE_PX = 8
 MIN_DETAIL = 1.0  # grey levels
@@ -36,7 +36,7 @@ def _cosines() -> npt.NDArray[np.float64]:
 
 
 def _weights() -> npt.NDArray[np.float64]:
-    """Square root of the frequency: evens out, in part, that natural images hold the most at the lowest."""
+    """Square root of the frequency: natural images hold most at the lowest frequencies, this partly evens it out."""
     rows, columns = np.indices((NUM_FREQUENCIES, NUM_FREQUENCIES))
     return np.sqrt(np.hypot(rows, columns))
 
@@ -66,7 +66,7 @@ def fingerprint(image: npt.NDArray[np.uint8]) -> str:
 
 
 def _shrink(image: npt.NDArray[np.uint8], size_px: int) -> Grey:
-    """Shrinks to a grey square; by halves, which is several times faster than at once."""
+    """Shrinks to a grey square; by repeated halving, which is several times faster than in one step."""
     grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
     while min(grey.shape) >= 4 * size_px:
         height, width = (length // 2 for length in grey.shape)
@@ -81,7 +81,7 @@ def read_fingerprints(texts: Sequence[str]) -> tuple[Vectors, npt.NDArray[np.uin
         texts: what `fingerprint` gave.
 
     Returns:
-        (num_images, 63) float32 rows of length 1, zero where an image is of one colour: the product of two rows is
+        (num_images, 63) float32 rows of length 1, zero if an image is of one colour: the product of two rows is
         nearly 1 for copies, and with one of the rows times `MIRROR` for mirrored copies; and each image's contrast,
         (num_images,) uint8 grey levels.
     """
@@ -98,33 +98,33 @@ def make_thumbnail(image: npt.NDArray[np.uint8]) -> Grey:
         image: (height, width, 3) uint8 RGB.
 
     Returns:
-        (64, 64) uint8 grey, whatever the image's shape.
+        (64, 64) uint8 grey, for any shape of the image.
     """
     return _shrink(image, THUMBNAIL_PX)
 
 
 def measure_similarity(first: Grey, second: Grey) -> float:
-    """Lays one thumbnail over the other as well as it fits and correlates their details.
+    """Aligns one thumbnail with the other as well as possible and correlates their details.
 
     The fit is affine and found by enhanced correlation (Evangelidis, Psarakis, "Parametric image alignment using
-    enhanced correlation coefficient maximization", TPAMI 2008): so a cropped copy is known.
+    enhanced correlation coefficient maximization", TPAMI 2008), so that a cropped copy is found.
 
     Args:
         first: (64, 64) uint8 grey.
         second: the same.
 
     Returns:
-        At most 1, for equal details; 0 where one of them has no details.
+        At most 1, for equal details; 0 if one of them has no details.
     """
     fixed, moving = _smooth(first), _smooth(second)
-    as_they_lie = _correlate_details(fixed, moving, np.ones(fixed.shape, np.bool_))
+    unaligned = _correlate_details(fixed, moving, np.ones(fixed.shape, np.bool_))
     shift = _align(fixed, moving)
     if shift is None:
-        return as_they_lie
+        return unaligned
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     moved = cv2.warpAffine(moving, shift, moving.shape[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
     inside = cv2.warpAffine(np.ones(moving.shape, np.uint8), shift, moving.shape[::-1], flags=flags)
-    return max(as_they_lie, _correlate_details(fixed, np.asarray(moved, np.float32), np.asarray(inside > 0, np.bool_)))
+    return max(unaligned, _correlate_details(fixed, np.asarray(moved, np.float32), np.asarray(inside > 0, np.bool_)))
 
 
 def _smooth(thumbnail: Grey) -> npt.NDArray[np.float32]:
@@ -132,7 +132,7 @@ def _smooth(thumbnail: Grey) -> npt.NDArray[np.float32]:
 
 
 def _align(fixed: npt.NDArray[np.float32], moving: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
-    """Finds the affine map from `fixed` to `moving`, (2, 3); None where there is none near to the identity."""
+    """Finds the affine map from `fixed` to `moving`, (2, 3); None if there is none near to the identity."""
     identity = np.eye(2, 3, dtype=np.float32)
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, NUM_ALIGNMENTS, ALIGNMENT_STEP)
     try:
@@ -157,7 +157,7 @@ def _correlate_details(
         np.s_[:, :EDGE_PX],
         np.s_[:, -EDGE_PX:],
     ):
-        counts[edge] = False  # there the blur sees what lies outside
+        counts[edge] = False  # there the blur uses values from outside
     a, b = ((t - cv2.GaussianBlur(t, (0, 0), SHADING_PX))[counts] for t in (first, second))
     if a.size == 0 or min(a.std(), b.std()) < MIN_DETAIL:
         return 0.0

@@ -1,4 +1,4 @@
-"""Names of classes and samples that a later stage, a page or a file system could not take."""
+"""Names of classes and samples that a later stage, a page or a file system cannot use."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -9,13 +9,14 @@ from segpipe.errors import Problem
 
 KIND = "name-unusable"
 MAX_CLASS_CHARS = 120
-MAX_PART_BYTES = 200  # of 255, which file systems allow, the rest is for what a picture's name adds
+MAX_PART_BYTES = 200  # file systems allow 255; the names of pictures add the rest
 
 
 def find_unusable_names(classes: ClassTable, samples: Sequence[RawSample]) -> list[Problem]:
     """Gives a problem for each name of a class or sample that cannot be used.
 
-    A class's name may hold anything that can be read: any script, slashes, blanks. A sample's names its pictures too.
+    A class's name may hold all visible characters: any script, slashes, blanks. A sample's name is also the name of its
+    pictures.
 
     Args:
         classes: the class table.

@@ -1,8 +1,8 @@
 """How a training sample is made: zoom and place of its window, then the transforms that `params.yaml` names.
 
 All draws come from the sample's own generator, so that a sample is a function of (seed, epoch, index) alone. The window
-is cut from the memory map before anything is resized: only its pixels are read, and they are written once, to where the
-batch lies. The transforms change them there.
+is cut from the memory map before anything is resized: only its pixels are read, and they are written once, directly
+into the batch. The transforms change them there.
 """
 
 import functools
@@ -70,7 +70,7 @@ class Augmenter:
         return np.asarray(self.num_px.sum(axis=0), np.int64)
 
     def rehearse(self) -> None:
-        """Applies every transform once, so that what cannot work is said before a training and not in it.
+        """Applies every transform once, so that errors appear before the training and not in it.
 
         Raises:
             ConfigError: a transform cannot be applied to a crop.
@@ -159,7 +159,7 @@ class _PartnersOf:
 
 
 def _draw_pixel(mask: npt.NDArray[np.uint8], index: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Gives row and column of one of the pixels of a class, all alike."""
+    """Draws one of the pixels of a class, all equally likely: row and column."""
     is_of_class = mask == index
     rising = np.count_nonzero(is_of_class, axis=1).cumsum()
     chosen = int(rng.integers(rising[-1]))
@@ -197,8 +197,8 @@ def cut_and_resize(
         image: (height, width, 3) uint8 RGB.
         mask: (height, width) uint8.
         scale: zoom; 2 shows half the height at twice the size.
-        place_yx: 0..1 each; where the window lies among all places that it can have, from the first to the last. In a
-            window larger than the image the image lies so, and void around it.
+        place_yx: 0..1 each; where the window lies among all places that it can have, from the first to the last. If the
+            window is larger than the image, where the image lies in the window, with void around it.
         out_image: (crop_height, crop_width, 3) uint8; is overwritten.
         out_mask: (crop_height, crop_width) uint8; is overwritten.
     """

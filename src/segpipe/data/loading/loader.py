@@ -1,7 +1,7 @@
 """Batches from the store, by threads: cv2 and memory maps release the GIL, and nothing is copied between processes.
 
-A sample's augmentation depends on (seed, epoch, index) alone. So the stream of batches is the same for any number of
-threads, and can begin at any step: a resumed training sees what an uninterrupted one would have seen.
+A sample's augmentation depends only on (seed, epoch, index). So the stream of batches is the same for any number of
+threads, and can begin at any step: a resumed training gets the same batches as an uninterrupted one.
 """
 
 import functools
@@ -26,7 +26,7 @@ Batch = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class TrainLoader:
-    """Endless variations of a training split, epoch by epoch.
+    """Batches of varied training samples, for any number of epochs.
 
     Args:
         store: the training samples.
@@ -53,7 +53,7 @@ class TrainLoader:
 
     @property
     def batches_per_epoch(self) -> int:
-        """Full batches in a pass; what is left over waits for another epoch's order."""
+        """Full batches in an epoch; the samples that are left over are not used in that epoch."""
         return max(1, len(self.store) // self.batch_size)
 
     def batches(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
@@ -69,7 +69,7 @@ class TrainLoader:
             for number in range(first_batch, self.batches_per_epoch):
                 indices = order[number * self.batch_size : (number + 1) * self.batch_size].tolist()
                 batch = self._empty(len(indices))
-                # A few samples a task: handing over each by itself costs as much as a tenth of making it.
+                # Several samples for each task: a task for each sample costs a tenth of the time to make it.
                 work = [pool.submit(self._fill, batch, indices, epoch, n) for n in range(NUM_LOADING_THREADS)]
                 ahead.append((batch, work))
                 if len(ahead) > NUM_BATCHES_AHEAD:
@@ -78,7 +78,7 @@ class TrainLoader:
                 yield _finished(*ahead.popleft())
 
     def make_sample(self, index: int, epoch: int, image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> None:
-        """Writes what an epoch shows of one sample.
+        """Writes one epoch's variation of a sample.
 
         Args:
             index: of the sample in the store.
@@ -86,7 +86,7 @@ class TrainLoader:
             image: (*crop, 3) uint8 RGB; is overwritten.
             mask: crop, uint8; is overwritten.
         """
-        # + 1: numpy fills with zeros, so index 0 would draw what the order was drawn from.
+        # + 1: numpy pads a seed with zeros, so index 0 would repeat the numbers that the order was drawn from.
         rng = np.random.default_rng([self.seed, epoch, index + 1])
         self.augmenter.make_sample(index, rng, image, mask)
 

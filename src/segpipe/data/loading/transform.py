@@ -1,4 +1,4 @@
-"""What an augmentation is, and what it may ask for: random numbers and a second sample."""
+"""What an augmentation is, and what it is given: random numbers and second samples."""
 
 from typing import Annotated, Protocol
 

@@ -1,6 +1,6 @@
-"""Names the cause of mask colours that mean nothing: which mistake makes such colours, and where they are.
+"""Names the cause of unknown mask colours: which mistake makes such colours, and where they are.
 
-As in `diagnosis`: each known mistake is a function, and the first that speaks is right.
+As in `diagnosis`: each known mistake is a function, and the first that returns a fault decides.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class Colors:
     Args:
         rgb: (height, width, 3) uint8.
         indices: class index, or `IGNORE_INDEX`, of each known colour.
-        palette_indices: (height, width) uint8, where the file has a palette.
+        palette_indices: (height, width) uint8, if the file has a palette.
         is_lossy: whether its file was compressed with loss.
     """
 
@@ -57,7 +57,7 @@ class Colors:
 
     @cached_property
     def is_unknown(self) -> npt.NDArray[np.bool_]:
-        """Which of `colors` mean nothing."""
+        """Which of `colors` are unknown."""
         return np.array([tuple(color) not in self.indices for color in self.colors.tolist()])
 
     @cached_property
@@ -83,11 +83,11 @@ class Colors:
         chosen = np.flatnonzero(self.is_unknown)
         chosen = chosen[np.argsort(-self.num_px[chosen], kind="stable")]
         nearest, distances = self.nearest
-        told = [
+        texts = [
             _hex(self.colors[i]) + (f" (nearest {_hex(nearest[i])}, {distances[i]} away)" if has_nearest else "")
             for i in chosen[:9]
         ]
-        return f"{shown(told)} ({int(self.num_px[self.is_unknown].sum())} px)"
+        return f"{shown(texts)} ({int(self.num_px[self.is_unknown].sum())} px)"
 
 
 def _hex(color: npt.NDArray[np.int64]) -> str:
@@ -115,7 +115,7 @@ def _swapped_channels(colors: Colors) -> Fault | None:
     if not all(tuple(color) in colors.indices for color in colors.colors[:, ::-1].tolist()):
         return None
     what = f"holds colours that are known when red and blue are exchanged (BGR): {colors.shown_unknown()}"
-    # One mask could be fixed; others of the set, whose colours are known in both orders, would stay wrong unseen.
+    # One mask could be fixed; other masks, whose colours are known in both orders, would stay wrong without a fault.
     fix = "Exchange red and blue in all masks of the set: those whose colours are known in both orders show no fault"
     return colors.fault("mask-colors", what, fix)
 
@@ -148,7 +148,7 @@ def _photograph(colors: Colors) -> Fault | None:
     if len(colors.colors) < MIN_COLORS_OF_PHOTO or colors.num_px[is_far].sum() * 5 < colors.num_px.sum():
         return None
     what = f"holds {len(colors.colors)} different colours, as a photograph does"
-    return colors.fault("mask-mode", what, "Put the mask in its place; image and mask may be exchanged")
+    return colors.fault("mask-mode", what, "Replace it by the mask; image and mask may be exchanged")
 
 
 def _colors_of_compression(colors: Colors) -> Fault | None:

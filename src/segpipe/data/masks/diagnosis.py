@@ -1,7 +1,7 @@
-"""Names the cause of mask values that mean nothing: which mistake makes such values, and where they are.
+"""Names the cause of unknown mask values: which mistake makes such values, and where they are.
 
-Each known mistake is a function that looks at what was found and says a diagnosis or None; the first that speaks is
-right, so the surest come first. Nothing here is quick, because it runs for wrong masks only.
+Each known mistake is a function that returns a diagnosis or None. The first diagnosis decides, so the surest functions
+come first. They need not be fast, because they run for wrong masks only.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ class Diagnosis:
 
     Args:
         fault: the cause.
-        fixed: the values as they were meant, where they can have been meant in one way only; then `fault.is_fixed`.
+        fixed: the intended values, if only one meaning is possible; then `fault.is_fixed`.
     """
 
     fault: Fault
@@ -70,7 +70,7 @@ class Values:
 
     @cached_property
     def unknown(self) -> list[int]:
-        """Those of them that mean nothing."""
+        """Those of them that are not in `indices`."""
         return [value for value in self.present if value not in self.indices]
 
     @cached_property
@@ -133,7 +133,7 @@ def suspect_values(num_px: npt.NDArray[np.int64], indices: Mapping[int, int]) ->
     is_binary = np.flatnonzero(num_px).tolist() == [0, BYTE]
     if not is_binary or indices[BYTE] != IGNORE_INDEX or sorted(set(indices.values())) != [0, 1, IGNORE_INDEX]:
         return ()
-    what = "holds 0 and 255 alone, and 255 is void: in a 0/255 mask it would mean class 1"
+    what = "holds only 0 and 255, and 255 is void: in a 0/255 mask it would mean class 1"
     fix = "Save class 1 as 1; if 255 does mean void here, set preprocess.policy.actions: {mask-binary-void: warn}"
     return (Fault("mask-binary-void", what, fix),)
 
@@ -248,7 +248,7 @@ def _photograph_in_grey(values: Values) -> Diagnosis | None:
     if is_along_edges(values.pixels, values.is_wrong) or values.num_px[values.unknown].sum() * 2 < values.num_px.sum():
         return None
     what = f"holds {len(values.present)} different values, as a photograph or a depth map does"
-    return values.fault("mask-mode", what, "Put the mask in its place; image and mask may be exchanged")
+    return values.fault("mask-mode", what, "Replace it by the mask; image and mask may be exchanged")
 
 
 def _values_along_edges(values: Values) -> Diagnosis | None:

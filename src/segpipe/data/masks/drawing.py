@@ -1,10 +1,10 @@
 """Labels that are drawn: outlines, run lengths and shapes of annotation tools, read to class indices.
 
-Two tools' rules are kept to the pixel, for they differ: COCO's (`RegionMask`: polygons by pycocotools, whose right and
-lower edges are left out) and LabelMe's (`ShapeMask`: Pillow, both edges drawn).
+Two tools' rules are followed to the pixel, because they differ: COCO's (`RegionMask`: polygons by pycocotools, whose
+right and lower edges are left out) and LabelMe's (`ShapeMask`: Pillow, both edges drawn).
 
-What such a label draws is part of it and of its `key`, so that a new export of a large annotation file concerns only
-the samples whose annotations changed.
+The shapes are part of the label and of its `key`. So after a new export of a large annotation file, only the samples
+whose annotations changed are read again.
 """
 
 import base64
@@ -24,8 +24,8 @@ from segpipe.classes import IGNORE_INDEX
 from segpipe.data.masks.labels import digest_of
 from segpipe.faults import Fault, Reading
 
-OUTSIDE = "annotation-outside"  # the one kind of fault that leaves something to draw
-# Tools round, and let a hand slip over the border; more than that is a coordinate of something else.
+OUTSIDE = "annotation-outside"  # with faults of this kind alone, the label can still be drawn
+# Tools round, and a hand may slip over the border; a point farther out is a fault.
 TOLERATED_OUTSIDE_PX = 2.0
 # A polygon's memory grows with its length: this is the outline of 500,000 x 500,000 px.
 MAX_OUTLINE_PX = 2_000_000
@@ -81,7 +81,7 @@ class Polygons:
         """Gives the run lengths of each part, and what of it lies outside the image.
 
         Raises:
-            DrawingError: its coordinates are not this image's.
+            DrawingError: it lies far outside the image.
         """
         rings = [np.frombuffer(ring) for ring in self.rings]
         fault = check_inside(np.concatenate(rings).reshape(-1, 2), size_hw, self.name)
@@ -98,8 +98,8 @@ class RunLengths:
     Args:
         index: class index, or `IGNORE_INDEX`.
         counts: the run lengths, as the bytes of int64 or as COCO packs them into text.
-        is_packed: which of the two.
-        size_hw: of the image that they are of, in px.
+        is_packed: whether they are packed into text.
+        size_hw: of their image, in px.
         name: what messages call it.
     """
 
@@ -113,7 +113,7 @@ class RunLengths:
         """Gives the run lengths.
 
         Raises:
-            DrawingError: they are not of an image of this size.
+            DrawingError: they are for an image of another size.
         """
         if self.size_hw != size_hw:
             raise DrawingError(
@@ -123,7 +123,7 @@ class RunLengths:
             runs = decode_run_lengths(self.counts) if self.is_packed else np.frombuffer(self.counts, np.int64)
         except ValueError as error:
             raise DrawingError(_wrong_annotation(self.name, f"has run lengths that {error}", size_hw)) from error
-        # pycocotools' decoder leaves memory as it finds it where the runs end too early; so it is not used.
+        # pycocotools' decoder is not used: if the runs end too early, it gives uninitialised memory.
         num_px = size_hw[0] * size_hw[1]
         if runs.size == 0 or (runs < 0).any() or (runs > num_px).any() or int(runs.sum()) != num_px:
             what = f"has run lengths of {int(runs.sum())} px together, not {num_px}"
@@ -167,14 +167,14 @@ def decode_run_lengths(packed: bytes) -> Runs:
 class RegionMask:
     """The label of an image whose objects COCO JSON describes.
 
-    Where objects overlap, the one with fewer pixels is on top, and void regions are below all: what someone outlined
-    by itself is seen, whatever it lies on. Objects with equally many pixels are drawn in the file's order.
+    Where objects overlap, the one with fewer pixels is on top, and void regions are below all: a small object on a
+    large one stays visible. Objects with equally many pixels are drawn in the file's order.
 
     Args:
         image: the file of the image.
         regions: the objects.
         background: class index, or `IGNORE_INDEX`, of the pixels of no object.
-        size_hw: of the image that was labelled, in px, where the file says it.
+        size_hw: of the image that was labelled, in px, if the file says it.
     """
 
     image: Path
@@ -184,7 +184,7 @@ class RegionMask:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The image, for messages to name: no file is read, what is drawn is part of the label."""
+        """The image, which messages name: no file is read, the shapes are part of the label."""
         return (self.image,)
 
     @property
@@ -247,13 +247,13 @@ class Shape:
     patch: bytes = b""
 
     def draw(self, canvas: Image.Image) -> Fault | None:
-        """Draws itself onto a picture of mode L.
+        """Draws the shape onto a picture of mode L.
 
         Returns:
-            What of it lies outside.
+            A fault if a part of it lies outside.
 
         Raises:
-            DrawingError: its coordinates are not this picture's, or its patch is damaged.
+            DrawingError: it lies far outside the picture, or its patch is damaged.
         """
         points = np.frombuffer(self.points).reshape(-1, 2)
         size_hw = canvas.height, canvas.width
@@ -274,7 +274,7 @@ class Shape:
         inside = _decode_patch(self.patch, self.name, canvas.width * canvas.height)
         (left, top), (right, bottom) = points.round().astype(np.int64).tolist()
         height, width = inside.shape
-        # Of whole numbers both corners are inside; of others, as LabelMe keeps them after an edit, the patch counts.
+        # With whole numbers both corners are inside. After an edit LabelMe keeps fractions: then the patch decides.
         if np.array_equal(points, np.trunc(points)) and (height, width) != (bottom - top + 1, right - left + 1):
             what = f"has a mask of {width}x{height} px in a box of {right - left + 1}x{bottom - top + 1} px"
             raise DrawingError(_wrong_annotation(self.name, what, (canvas.height, canvas.width)))
@@ -318,13 +318,13 @@ def _decode_patch(patch: bytes, name: str, max_px: int) -> npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ShapeMask:
-    """The label of an image whose shapes LabelMe keeps; a later shape covers an earlier one, as in LabelMe.
+    """The label of an image whose shapes are in a LabelMe file; a later shape covers an earlier one, as in LabelMe.
 
     Args:
         path: of the JSON file.
         shapes: in the file's order.
         background: class index, or `IGNORE_INDEX`, of the pixels of no shape.
-        size_hw: of the image that was labelled, in px, where the file says it.
+        size_hw: of the image that was labelled, in px, if the file says it.
     """
 
     path: Path
@@ -368,29 +368,29 @@ def size_to_draw(
     """Decides on the size of the mask, and finds an image that is not the labelled one.
 
     An image that an EXIF entry turns by a quarter is labelled as it is shown, height and width exchanged; the mask is
-    then drawn so, and the image is turned to it.
+    then drawn in that size, and the image is turned too.
     """
     if labelled_hw is None or labelled_hw == image_hw:
         return image_hw, None
     if labelled_hw == image_hw[::-1]:
         return labelled_hw, None
     what = f"has {shown_size(image_hw)} px, but was labelled with {shown_size(labelled_hw)} px"
-    return image_hw, Fault("size-mismatch", what, "Put the image that was labelled in its place, or label this one")
+    return image_hw, Fault("size-mismatch", what, "Replace it by the image that was labelled, or label this one")
 
 
 def check_inside(points: Points, size_hw: tuple[int, int], name: str) -> Fault | None:
-    """Finds points outside an image; a few pixels are no matter.
+    """Finds points outside an image; `TOLERATED_OUTSIDE_PX` are no fault.
 
     Args:
         points: (n, 2) x and y in px.
         size_hw: of the image in px.
-        name: what the message calls what they outline.
+        name: of the outlined object, for the message.
 
     Returns:
         The fault; what lies outside is cut off.
 
     Raises:
-        DrawingError: they are farther out than the image is wide or high, or no numbers.
+        DrawingError: they are farther out than the image is wide or high, or are not finite.
     """
     limits = np.array([size_hw[1], size_hw[0]], np.float64)
     outside_px = np.maximum(-points, points - limits)
@@ -399,7 +399,7 @@ def check_inside(points: Points, size_hw: tuple[int, int], name: str) -> Fault |
     if (farthest_px := float(outside_px.max())) <= TOLERATED_OUTSIDE_PX:
         return None
     what = f"{name} reaches {farthest_px:.0f} px beyond the image of {shown_size(size_hw)} px"
-    return Fault(OUTSIDE, what, "See whether the image's labels are all shifted; what lies outside is cut off")
+    return Fault(OUTSIDE, what, "Check whether all labels of the image are shifted; what lies outside is cut off")
 
 
 def _refuse_endless(corners: Points, name: str) -> None:
@@ -410,7 +410,7 @@ def _refuse_endless(corners: Points, name: str) -> None:
 
 
 def _wrong_annotation(name: str, what: str, size_hw: tuple[int, int]) -> Fault:
-    fix = f"See whether it was made for another image: this one has {shown_size(size_hw)} px"
+    fix = f"Check whether it was made for another image: this one has {shown_size(size_hw)} px"
     return Fault("annotation", f"{name} {what}", fix)
 
 

@@ -1,7 +1,7 @@
-"""How a source says which class a pixel is: one small type for each way, all read to class indices.
+"""The forms in which sources keep labels: one small type for each form, all read to class indices.
 
-A label knows its files and reads itself; it holds nothing but names and numbers, so that it can be sent to a worker on
-another machine. Readers choose the type; what a mask's values mean is given with it.
+A label holds only names and numbers, so that it can be sent to a worker on another machine. A reader chooses the type
+and gives it the meaning of the mask's values.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ UNKNOWN = 0xFFFF
 SAVE_WITHOUT_ALPHA = "Save one channel of class indices without alpha"
 LOSSY = Fault(
     "mask-lossy",
-    "is compressed with loss (JPEG): its values are known, but nothing says that they are the ones that were drawn",
+    "is compressed with loss (JPEG): all its values are known, but they may differ from those that were drawn",
     "Export it again as PNG from the annotation tool",
 )
 
@@ -58,7 +58,7 @@ class Label(Protocol):
 
     @property
     def key(self) -> str:
-        """Identifies all that decides, next to the files' content, what `read` gives."""
+        """Identifies all that decides what `read` gives, except the files' content."""
 
     def read(self, size_hw: tuple[int, int]) -> Reading:
         """Reads the mask.
@@ -157,20 +157,20 @@ def _spread_of(bits: int) -> int:
 
 
 def _find_transparent(image: Image.Image, bits: int) -> npt.NDArray[np.bool_]:
-    """Finds the pixels that are not opaque, by an alpha channel or by a value, colour or palette entry named so."""
+    """Finds the pixels that are not opaque, by an alpha channel or by a value, colour or palette entry marked so."""
     transparent = image.info.get("transparency")
     if image.mode in {"RGBA", "LA"}:
         return np.asarray(np.asarray(image.getchannel("A")) != OPAQUE)
-    if not isinstance(transparent, int | tuple | bytes):  # a text of a PNG may bear the name, too
+    if not isinstance(transparent, int | tuple | bytes):  # a text entry of a PNG may have this name too
         return np.zeros((image.height, image.width), np.bool_)
     if image.mode in INDEX_MODES_16_BIT | {"L"}:
-        # Pillow compares a value of 2 or 4 bits with values that it has spread, and none of 16 bits.
+        # Of 2 and 4 bits Pillow compares the entry with values that it has spread already; of 16 bits it compares none.
         return np.asarray(np.asarray(image) == transparent * _spread_of(bits))
     return np.asarray(np.asarray(image.convert("RGBA").getchannel("A")) != OPAQUE)
 
 
 def _single_channel(image: Image.Image) -> tuple[npt.NDArray[np.uint8] | None, tuple[Fault, ...]]:
-    """Gives the one channel that a picture of equal colour channels repeats, and the fault that it is one."""
+    """Gives one channel of a picture whose colour channels are equal, and the fault that says so."""
     pixels = np.asarray(image)
     has_alpha = image.mode in {"RGBA", "LA"}
     colors = pixels[..., :-1] if has_alpha else pixels
@@ -185,17 +185,17 @@ def _single_channel(image: Image.Image) -> tuple[npt.NDArray[np.uint8] | None, t
     if (is_seen_through := _find_transparent(image, BITS_OF_CHANNEL)).any():
         what = f"has {np.count_nonzero(is_seen_through)} px that are not opaque"
         if (colors == colors[0, 0]).all():
-            what += ", and one value in all others: its labels are in the transparency alone"
+            what += ", and one value in all others: its labels are only in the transparency"
         return None, (Fault("mask-alpha", what, SAVE_WITHOUT_ALPHA, is_seen_through),)
     what = f"repeats its values in {colors.shape[2]} channels (mode {image.mode})"
     if colors.shape[2] == 1:
-        what = f"has an alpha channel that says nothing (mode {image.mode})"
+        what = f"has an alpha channel without information (mode {image.mode})"
     fault = Fault("mask-mode", what, "Save one channel", is_fixed=True)
     return np.ascontiguousarray(colors[..., 0]), (fault,)
 
 
 def look_up(values: npt.NDArray[Any], indices: Mapping[int, int], is_lossy: bool = False) -> Reading:
-    """Maps values to class indices, or says what is wrong with those that mean nothing.
+    """Maps values to class indices, or says what is wrong with unknown values.
 
     Args:
         values: (height, width) uint8 or uint16, as the source has them.
@@ -208,7 +208,7 @@ def look_up(values: npt.NDArray[Any], indices: Mapping[int, int], is_lossy: bool
     for value, index in indices.items():
         if value < num_values:
             is_known[value], lookup[value] = True, index
-    # Counting is what finds unknown values cheaply: no pixel is looked at twice.
+    # Counting finds unknown values in one pass over the pixels.
     num_px = count_values(values, num_values)
     if num_px[~is_known].any():
         diagnosis = diagnose_values(Values(values, num_px, indices, is_lossy))
@@ -273,10 +273,10 @@ def _fault_of_mode(image: Image.Image, bits: int) -> Fault | None:
 
 
 def _look_up_colors(rgb: npt.NDArray[np.uint8], indices: Mapping[Color, int]) -> npt.NDArray[np.uint8] | None:
-    """Maps colours to class indices; None where one is unknown.
+    """Maps colours to class indices; None if one is unknown.
 
     Sorting the pixels, as np.unique does, would take longer than decoding them. So each channel's known values get
-    numbers, three numbers make a place in a small table, and unknown values share a place that means nothing.
+    numbers, three numbers make a place in a small table, and all unknown values share a place without a class.
     """
     known = np.array(list(indices), np.int64).reshape(-1, 3)
     numbers = np.zeros((256, 3), np.uint8)

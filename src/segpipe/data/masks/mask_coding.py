@@ -1,6 +1,6 @@
-"""How masks of a team's own stand for classes: a table that is written by hand, and checked as a whole.
+"""What the pixels of a team's own masks mean: a class table that is written by hand and checked as a whole.
 
-The table gives each class a name, a colour, and where the masks hold other values than 0, 1, 2, ... a value.
+The table gives each class a name and a colour, and a value if the masks hold other values than 0, 1, 2, ...
 """
 
 import csv
@@ -31,8 +31,8 @@ class ClassEntry(BaseModel):
 
     Attributes:
         name: of the class.
-        color: RGB, 0..255; what its pixels have in masks of colours.
-        value: what its pixels have in masks of indices; without it, the class's place in the table.
+        color: RGB, 0..255; of its pixels in masks of colours.
+        value: of its pixels in masks of indices; without it, the class's place in the table.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -51,7 +51,7 @@ class MaskCoding:
     Args:
         entries: the classes, in order.
         masks_are: whether pixels are read as indices or as colours.
-        void: values that are not labelled, in masks of indices; None takes 255 where it is no class's value.
+        void: values that are not labelled, in masks of indices; None takes 255, unless a class has that value.
         void_colors: colours that are not labelled, in masks of colours; None for none.
     """
 
@@ -67,16 +67,16 @@ class MaskCoding:
 
     @property
     def values(self) -> list[int]:
-        """What each class's pixels have in masks of indices."""
+        """The value of each class's pixels in masks of indices."""
         return [place if entry.value is None else entry.value for place, entry in enumerate(self.entries)]
 
     @property
     def colors(self) -> list[tuple[int, int, int]]:
-        """What each class's pixels have in masks of colours."""
+        """The colour of each class's pixels in masks of colours."""
         return [entry.color for entry in self.entries]
 
     def find_contradictions(self) -> list[str]:
-        """Says all that does not fit together, each with the key concerned in front; empty where all does."""
+        """Lists all contradictions, each after the key concerned; empty if there are none."""
         wrong = _named_twice("classes", [entry.name for entry in self.entries])
         if any(entry.value is None for entry in self.entries) and any(
             entry.value is not None for entry in self.entries
@@ -87,22 +87,22 @@ class MaskCoding:
             if taken := sorted(set(self.void or ()) & set(self.values)):
                 wrong.append(f"void: {taken} are values of classes")
             if self.void_colors is not None:
-                wrong.append("void_colors: has a meaning only where masks hold colors; give void")
+                wrong.append("void_colors: is only for masks of colors; give void")
         else:
             wrong += _named_twice("classes: color", self.colors)
             if taken_colors := [list(color) for color in self.void_colors or () if color in self.colors]:
                 wrong.append(f"void_colors: {taken_colors} are colours of classes")
             if self.void is not None:
-                wrong.append("void: has a meaning only where masks hold indices; give void_colors")
+                wrong.append("void: is only for masks of indices; give void_colors")
         return wrong
 
     def label_type(self) -> Callable[[Path], Label]:
-        """Gives what makes a label of a mask's path; all labels share one table."""
+        """Gives the function that makes a label from a mask's path; all labels share one table."""
         if self.masks_are == "colors":
             voids = dict.fromkeys(self.void_colors or (), IGNORE_INDEX)
             return partial(ColorMask, indices=voids | {color: index for index, color in enumerate(self.colors)})
         void_values = dict.fromkeys([IGNORE_INDEX] if self.void is None else self.void, IGNORE_INDEX)
-        # A class comes second, so that it may have the value 255 where nobody said that this is void.
+        # Classes come second, so that a class may have the value 255 if `void` is not given.
         return partial(IndexMask, indices=void_values | {value: index for index, value in enumerate(self.values)})
 
 
@@ -114,7 +114,7 @@ def _named_twice(key: str, things: Sequence[Any]) -> list[str]:
 def read_class_file(path: Path, root: Path) -> list[ClassEntry]:
     """Reads the class table that comes with a data set.
 
-    `.csv` with a head line `name,r,g,b` and perhaps `value`; any other name: lines `R G B NAME`.
+    `.csv` with the first line `name,r,g,b`, and `value` if needed; any other file: lines `R G B NAME`.
 
     Raises:
         SourceError: missing, or a line is wrong; all of them in one message.
@@ -152,7 +152,7 @@ def _rows_of_csv(lines: Sequence[str], where: str) -> list[tuple[int, dict[str, 
     reader = csv.DictReader(lines, skipinitialspace=True)
     reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
     if missing := [name for name in ("name", "r", "g", "b") if name not in reader.fieldnames]:
-        raise SourceError(f"{where}: has no column {', '.join(missing)}; the head line must be name,r,g,b")
+        raise SourceError(f"{where}: has no column {', '.join(missing)}; the first line must be name,r,g,b")
     rows = []
     for row in reader:
         entry = {"name": row["name"], "color": (row["r"], row["g"], row["b"])}

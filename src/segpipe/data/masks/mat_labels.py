@@ -53,7 +53,7 @@ def _load(path: Path) -> npt.NDArray[np.uint8] | Fault:
             raise  # the system's: no such file, no permission
         return _damaged(error)
     except Exception as error:
-        # A damaged file makes loadmat raise whatever its parts meet: zlib.error, struct.error, KeyError, TypeError, ...
+        # For a damaged file loadmat raises errors of many types: zlib.error, struct.error, KeyError, TypeError, ...
         return _damaged(error)
     if not isinstance(matrix, np.ndarray) or matrix.ndim != 2 or matrix.dtype != np.uint8:
         shape, dtype = getattr(matrix, "shape", None), getattr(matrix, "dtype", type(matrix).__name__)
@@ -63,5 +63,5 @@ def _load(path: Path) -> npt.NDArray[np.uint8] | Fault:
 
 
 def _damaged(error: Exception) -> Fault:
-    what = f"holds no GTcls.Segmentation that could be read: {type(error).__name__}: {error}"
+    what = f"holds no readable GTcls.Segmentation: {type(error).__name__}: {error}"
     return Fault("image-damaged", what, "Replace it by an intact copy")

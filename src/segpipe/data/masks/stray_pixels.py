@@ -6,20 +6,20 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-MIN_SHARE_ALONG_EDGES = 0.6  # thin poles mix with what is next to them and leave nothing of their own
+MIN_SHARE_ALONG_EDGES = 0.6  # not all: a thin pole mixes with its neighbours until none of its own pixels is left
 MIN_SHARE_OF_RIPPLES = 0.6  # measured: interpolation up to 0.45, JPEG of any quality from 0.76
 EDGE_REACH_PX, JPEG_REACH_PX = 9, 33  # sizes of the windows; a JPEG block with halved colour spreads over 16
 
 RESIZED = "was resized with interpolation, or its edges were smoothed"
-EXPORT_AGAIN = "Export it again in its first size, or resize it with nearest neighbour"
+EXPORT_AGAIN = "Export it again in its original size, or resize it with nearest neighbour"
 COMPRESSED = "was compressed with loss (JPEG), or resized with a filter that sharpens"
-EXPORT_LOSSLESS = "Export it again as PNG from the annotation tool; what was lost does not come back"
+EXPORT_LOSSLESS = "Export it again as PNG from the annotation tool; the lost values cannot be restored from this file"
 
 
 def _known_bounds(
     pixels: npt.NDArray[Any], is_wrong: npt.NDArray[np.bool_], window_px: int
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Gives the lowest and highest known value around each pixel, in each channel; low > high where there is none."""
+    """Gives the lowest and highest known value around each pixel, in each channel; low > high if there is none."""
     kernel = np.ones((window_px, window_px), np.uint8)
     is_hidden = is_wrong if pixels.ndim == 2 else is_wrong[..., None]
     highest = np.iinfo(pixels.dtype).max
@@ -29,11 +29,11 @@ def _known_bounds(
 
 
 def is_along_edges(pixels: npt.NDArray[Any], is_wrong: npt.NDArray[np.bool_]) -> bool:
-    """Tells whether wrong pixels are a mixture of what is right on both sides of an edge.
+    """Tells whether wrong pixels are mixtures of the right values on both sides of an edge.
 
     Args:
         pixels: (height, width) values or (height, width, 3) colours, uint8 or uint16.
-        is_wrong: (height, width), where they mean nothing; at least one.
+        is_wrong: (height, width), where they are unknown; at least one.
     """
     low, high = _known_bounds(pixels, is_wrong, EDGE_REACH_PX)
     is_mixed = _of_all_channels((pixels >= low) & (pixels <= high)) & ~_of_all_channels(low >= high)
@@ -41,7 +41,7 @@ def is_along_edges(pixels: npt.NDArray[Any], is_wrong: npt.NDArray[np.bool_]) ->
 
 
 def is_near_edges(pixels: npt.NDArray[Any], is_wrong: npt.NDArray[np.bool_]) -> bool:
-    """Tells whether wrong pixels lie as far around edges as a JPEG block reaches, and most others are right.
+    """Tells whether wrong pixels lie near edges, within the reach of a JPEG block, and most others are right.
 
     Args:
         pixels: as in `is_along_edges`.

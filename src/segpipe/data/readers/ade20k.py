@@ -204,7 +204,7 @@ def read_source(*, root: Path) -> Source:
     """
     layout = find_folder(root, *(f"annotations/{folder}" for folder in FOLDERS))
     if layout is None:
-        what = "no annotations/training in it or in the two folders below"
+        what = "no annotations/training in it or up to two folders below"
         raise SourceError(f"{root}: is not ADEChallengeData2016: {what}; the full ADE20K has another layout")
     samples: list[RawSample] = []
     problems: list[Problem] = []

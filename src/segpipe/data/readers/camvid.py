@@ -3,7 +3,7 @@
     {train,val,test}/NAME.png, {train,val,test}annot/NAME.png, {train,val,test}.txt
 
 at the root or one or two folders below it. Masks hold 0..10 and 11 = void. A line of a list file names an image and its
-mask below `/SegNet/CamVid/`, a folder that exists on no one's machine.
+mask below `/SegNet/CamVid/`, a folder of the authors' machine.
 
 Source: Brostow, Fauqueur, Cipolla, "Semantic object classes in video", Pattern Recognition Letters 30(2), 2009; the
 eleven classes: Badrinarayanan, Kendall, Cipolla, "SegNet", TPAMI 39(12), 2017. Licence: CC BY-NC 4.0.
@@ -40,7 +40,7 @@ INDICES = plain_indices(len(CLASSES), [VOID_VALUE])
 def _find_layout(root: Path) -> Path:
     if layout := find_folder(root, "train.txt"):
         return layout
-    raise SourceError(f"{root}: is not CamVid as SegNet lays it out: no train.txt in it or in the two folders below")
+    raise SourceError(f"{root}: is not CamVid in SegNet's layout: no train.txt in it or up to two folders below")
 
 
 def _read_list(layout: Path, split: str) -> tuple[list[RawSample], list[Problem]]:

@@ -2,12 +2,12 @@
 
     701_StillsRaw_full/NAME.png, LabeledApproved_full/NAME_L.png
 
-whatever the folders are called: `NAME_L.png` is the mask of `NAME.png`. Where the folders of the images are called
-train, val and test, as a copy on Kaggle has them, they are the official split. Another copy, fast.ai's, has indices
-instead of colours: `labels/NAME_P.png`, whose meaning `codes.txt` gives; its `valid.txt` lists what validates.
+The folders may have other names: `NAME_L.png` is the mask of `NAME.png`. If the folders of the images are called train,
+val and test, as in a copy on Kaggle, they are the official split. Another copy, fast.ai's, has indices instead of
+colours: `labels/NAME_P.png`, whose meaning `codes.txt` gives; its `valid.txt` lists the validation images.
 
 Void is no class: 31 are left. The sequence, the part of NAME before the underscore, is the group. SegNet's eleven
-classes are a merge of these; to make one, name it in `preprocess.classes`.
+classes are a merge of these; to make a merge, write it into `preprocess.classes`.
 
 Source: Brostow, Fauqueur, Cipolla, "Semantic object classes in video", Pattern Recognition Letters 30(2), 2009.
 """
@@ -68,7 +68,7 @@ def _by_name(files: list[str], end: str, root: Path) -> tuple[dict[str, Path], l
             continue
         name = file.rpartition("/")[2].removesuffix(end)
         if name in found:
-            what = f"is called as {found[name].relative_to(root).as_posix()}: one name, two files"
+            what = f"has the same name as {found[name].relative_to(root).as_posix()}"
             problems.append(Problem("name-twice", file, what, "Remove one of them"))
         found[name] = root / file
     return found, problems
@@ -101,7 +101,7 @@ def read_source(*, root: Path) -> Source:
         root: a folder below which all files lie.
 
     Raises:
-        SourceError: there is not one mask, or nothing says what the masks' indices mean.
+        SourceError: there is no mask, or there are masks of indices without a usable codes.txt.
     """
     files = list_files(root)
     mask_end = next((end for end in (COLORS_END, INDICES_END) if any(file.endswith(end) for file in files)), None)

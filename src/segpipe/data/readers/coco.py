@@ -7,10 +7,10 @@
 
 at the root or one or two folders below it. Objects are polygons or run lengths. Where they overlap, the one with fewer
 pixels is on top (`segpipe.data.masks.drawing.RegionMask`). The file's name, or else its folder's, says the split.
-An image that no file lists is not looked at; one that is listed without an annotation is background as a whole.
+An image that no file lists is ignored; one that is listed without an annotation is background as a whole.
 
-A polygon of fewer than three corners next to others of its object encloses nothing and is left out. A category that no
-annotation uses and that is only the `supercategory` of others, as Roboflow puts first, is no class.
+If an object has several polygons, those of fewer than three corners are left out. A category that no annotation uses
+and that is only the `supercategory` of others (Roboflow writes one first) is not a class.
 
 Source: Lin et al., "Microsoft COCO: common objects in context", ECCV 2014; cocodataset.org/#format-data.
 """
@@ -38,10 +38,10 @@ FIX_ENTRY = "Fix or remove it, or export again"
 
 @dataclass(frozen=True, slots=True)
 class _Annotation:
-    """An annotation as little as is needed of it, made while the file is read.
+    """The parts of an annotation that are needed, made while the file is read.
 
     Args:
-        drawing: rings of a polygon, or run lengths with whether they are packed and of which height and width.
+        drawing: rings of a polygon; or run lengths, whether they are packed, and their height and width.
         problem: why it cannot be drawn; '' if it can.
     """
 
@@ -90,9 +90,9 @@ def _parse_segmentation(segmentation: Any) -> tuple[Any, str]:
     try:
         packed = [array("d", ring) for ring in rings]
     except (TypeError, OverflowError):
-        return (), "has a polygon with something that is no number"
+        return (), "has a polygon with a value that is not a number"
     if odd := [len(ring) for ring in packed if len(ring) % 2]:
-        return (), f"has a polygon with {odd[0]} coordinates, one without its partner"
+        return (), f"has a polygon with {odd[0]} coordinates, an odd number"
     return tuple(ring.tobytes() for ring in packed if len(ring) >= NUM_COORDINATES_OF_TRIANGLE), ""
 
 
@@ -121,14 +121,14 @@ def _find_files(root: Path, annotations: Sequence[str] | None) -> list[Path]:
         found = {path for pattern in annotations for path in root.glob(pattern)}
         files = sorted(path for path in found if path.suffix == ".json" and not is_hidden(path.name))
         if not files:
-            raise SourceError(f"{root}: no JSON file fits the option annotations: {', '.join(annotations)}")
+            raise SourceError(f"{root}: no JSON file matches the option annotations: {', '.join(annotations)}")
         return files
     for lead in ("", "*/", "*/*/"):
         for pattern in PATTERNS:
             if files := sorted(root.glob(lead + pattern)):
                 return files
     fix = "name them in the option annotations"
-    raise SourceError(f"{root}: no annotations: neither {', '.join(PATTERNS)} in it or in two folders below; {fix}")
+    raise SourceError(f"{root}: no annotations: none of {', '.join(PATTERNS)} in it or up to two folders below; {fix}")
 
 
 def _read_document(path: Path, boxes: str) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _read_categories(path: Path, document: dict[str, Any]) -> dict[int, tuple[st
         if not isinstance(entry, dict) or type(entry.get("id")) is not int or not isinstance(entry.get("name"), str):
             raise AnnotationFileError(path, f"categories[{position}]: has no whole number id and text name: {entry!r}")
         if entry["id"] in categories:
-            raise AnnotationFileError(path, f"categories[{position}]: id {entry['id']} stands there twice")
+            raise AnnotationFileError(path, f"categories[{position}]: id {entry['id']} is used twice")
         categories[entry["id"]] = entry["name"].strip(), str(entry.get("supercategory") or "")
     return categories
 
@@ -174,7 +174,7 @@ def _join_categories(documents: dict[Path, dict[str, Any]]) -> dict[int, str]:
     if twice := sorted({name for name in names.values() if list(names.values()).count(name) > 1}):
         raise AnnotationFileError(first, f"categories: named twice: {', '.join(twice)}")
     if not names:
-        raise AnnotationFileError(first, "categories: there is none")
+        raise AnnotationFileError(first, "categories: the list has no class")
     return names
 
 
@@ -261,7 +261,7 @@ def _find_images(
             what = f"lists the image id {image_id} twice"
             found.problems.append(Problem("name-twice", where, what, FIX_ENTRY))
         elif isinstance(image, str):
-            fix = "Put it there, or say where the images lie in the option images"
+            fix = "Put it there, or give the folder of the images in the option images"
             found.problems.append(Problem("listed-missing", where, image, fix))
         elif image in found.where_of_image:
             what = f"lists {_within(image, tree.root)}, which {found.where_of_image[image]} has listed already"
@@ -289,7 +289,7 @@ def _collect(
     regions, problems = _group_annotations(where, document, index_of_category, crowd)
     listed = {_hashable(entry["id"]) for entry in document["images"] if isinstance(entry, dict) and "id" in entry}
     for image_id in regions.keys() - listed:
-        what = f"lists no image {image_id!r}, of which it has annotations: {len(regions[image_id])}"
+        what = f"does not list image {image_id!r}, but has annotations of it: {len(regions[image_id])}"
         problems[image_id].append(Problem("annotation", where, what, FIX_ENTRY))
     for of_image in problems.values():
         found.problems += of_image
@@ -325,14 +325,14 @@ def read_source(
         annotations: the JSON files as paths within the root, with `*` for any name; null finds those above.
         images: the folder of the images as a path within the root; null finds them. An image that is not where the file
             says is looked for by its name alone, also without the prefix that an upload to Label Studio puts before it.
-        background: pixels of no object are a class of their own, called background, the first; or void. A category of
-            that name takes them where there is one.
+        background: pixels of no object are the first class, called background (or a category of that name, if there is
+            one); or void.
         crowd: regions of many objects (`iscrowd`) are void, or their class.
         boxes: an annotation with a box and no outline is refused, or its box is drawn.
 
     Raises:
         SourceError: no annotations are found, a file is not COCO's JSON, or its categories cannot be understood.
-        ConfigError: an option's path leads out of the root.
+        ConfigError: an option's path leaves the root.
     """
     check_below_root("annotations", annotations or [])
     check_below_root("images", [images] if images else [])
@@ -350,7 +350,7 @@ def read_source(
         fill = 0
         index_of_category = {category: index + 1 for category, index in index_of_category.items()}
     if len(names) > MAX_NUM_CLASSES:
-        raise SourceError(f"{root}: {len(names)} classes; there may be {MAX_NUM_CLASSES}")
+        raise SourceError(f"{root}: {len(names)} classes; at most {MAX_NUM_CLASSES} are possible")
     tree = ImageTree.of_folder(root)
     found = _Findings()
     for path, document in documents.items():

@@ -84,7 +84,7 @@ def _name_unknown(numbers: npt.NDArray[Any], is_unknown: npt.NDArray[np.bool_]) 
 
 
 def _keep_segment(entry: dict[str, Any]) -> Any:
-    """Makes three numbers of a segment, and leaves every other object of the file as it is."""
+    """Keeps id and category of a segment, and every other object of the file as it is."""
     if "category_id" in entry and "segments_info" not in entry:
         return entry.get("id"), entry["category_id"]
     return entry
@@ -108,10 +108,10 @@ def _read_categories(path: Path, document: dict[str, Any]) -> dict[int, tuple[st
         is_color = isinstance(color, list) and len(color) == 3 and all(c in range(256) for c in color)
         names = [name for name, _ in categories.values()]
         if entry["id"] in categories or entry["name"] in names:
-            raise AnnotationFileError(path, f"categories[{position}]: {entry['name']!r} or its id stands there twice")
+            raise AnnotationFileError(path, f"categories[{position}]: {entry['name']!r} or its id is used twice")
         categories[entry["id"]] = entry["name"], tuple(color) if is_color and color is not None else None
     if not 0 < len(categories) <= MAX_NUM_CLASSES:
-        raise AnnotationFileError(path, f"categories: {len(categories)}; there may be 1..{MAX_NUM_CLASSES}")
+        raise AnnotationFileError(path, f"categories: {len(categories)}; there must be 1..{MAX_NUM_CLASSES}")
     return dict(sorted(categories.items()))
 
 
@@ -120,7 +120,7 @@ def _parse_segments(entries: Any, index_of_category: Mapping[int, int]) -> tuple
     if not isinstance(entries, list) or not all(isinstance(entry, tuple) for entry in entries):
         return (), "has no list segments_info of segments with id and category_id"
     if wrong := [entry for entry in entries if type(entry[0]) is not int or not 0 < entry[0] < 1 << 24]:
-        return (), f"has segments with ids that no colour can show: {shown([entry[0] for entry in wrong])}"
+        return (), f"has segments with ids outside 1..16777215: {shown([entry[0] for entry in wrong])}"
     unknown = [entry[1] for entry in entries if type(entry[1]) is not int or entry[1] not in index_of_category]
     if unknown:
         return (), f"has segments of categories that are not listed: {shown(unknown)}"
@@ -190,7 +190,9 @@ def read_source(*, root: Path) -> Source:
     wanted = [f"{FOLDER}/{PREFIX}{subset}2017.json" for subset in ("train", "val")]
     base = find_folder(root, *wanted)
     if base is None:
-        raise SourceError(f"{root}: is not COCO's panoptic set: no {' or '.join(wanted)} in it or in two folders below")
+        raise SourceError(
+            f"{root}: is not COCO's panoptic set: no {' or '.join(wanted)} in it or up to two folders below"
+        )
     files = sorted((base / FOLDER).glob(f"{PREFIX}*.json"))
     # A list of the categories alone, panoptic_coco_categories.json, may lie next to the annotations.
     documents = {path: _read_document(path) for path in files if split_of(path.stem)}

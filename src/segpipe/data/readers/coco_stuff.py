@@ -4,9 +4,9 @@
     stuffthingmaps/{train2017,val2017}/NAME.png, or annotations/{train2017,val2017}/NAME.png
 
 at the root or one or two folders below it; the images may also lie in {train2017,val2017}/ itself. A mask holds a
-label's id minus one: 0..181, and 255 = not labelled. Eleven of the ids are of labels that were given up and have no
-pixel; so 171 classes are left. A mask that holds one of the eleven is not of this set. `*_labelTrainIds.png`, which
-mmsegmentation's converter writes next to the masks, are left alone.
+label's id minus one: 0..181, and 255 = not labelled. Eleven of the ids are of abandoned labels and have no
+pixel, so 171 classes are left. A mask that holds one of the eleven is not of this set. `*_labelTrainIds.png`, which
+mmsegmentation's converter writes next to the masks, are ignored.
 
 Source: Caesar, Uijlings, Ferrari, "COCO-Stuff: thing and stuff classes in context", CVPR 2018; the labels:
 github.com/nightrome/cocostuff, labels.txt.
@@ -70,7 +70,7 @@ def _find_layout(root: Path) -> tuple[Path, Path]:
     wanted = [f"{folder}/{split}" for folder in MASK_FOLDERS for split in SPLIT_OF_FOLDER]
     base = find_folder(root, *wanted)
     if base is None:
-        raise SourceError(f"{root}: is not COCO-Stuff: none of {', '.join(wanted)} in it or in the two folders below")
+        raise SourceError(f"{root}: is not COCO-Stuff: none of {', '.join(wanted)} in it or up to two folders below")
     return base, next(base / path.split("/")[0] for path in wanted if (base / path).is_dir())
 
 
@@ -97,14 +97,14 @@ def read_source(*, root: Path) -> Source:
         images, image_problems = files_by_stem(image_folder, root)
         masks, mask_problems = files_by_stem(mask_folder / name, root)
         masks = {stem: path for stem, path in masks.items() if not stem.endswith(TRAIN_IDS_SUFFIX)}
-        complete, lonely = pair_files(
+        complete, unpaired = pair_files(
             images,
             masks,
             root,
             partial(_place, image_folder.relative_to(root), "jpg"),
             partial(_place, (mask_folder / name).relative_to(root), "png"),
         )
-        problems += [*image_problems, *mask_problems, *lonely]
+        problems += [*image_problems, *mask_problems, *unpaired]
         samples += [
             RawSample(f"{name}/{stem}", images[stem], IndexMask(masks[stem], INDICES), official_split=split)
             for stem in complete

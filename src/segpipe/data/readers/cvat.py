@@ -3,7 +3,7 @@
     labelmap.txt                        # label:color_rgb:parts:actions, then background:0,0,0:: and so on
     SegmentationClass/NAME.png          the labels' colours, as RGB or as a palette's
     ImageSets/Segmentation/SUBSET.txt   names without suffix; default.txt, or train.txt, val.txt, test.txt
-    JPEGImages/NAME.jpg                 only where the images were exported too
+    JPEGImages/NAME.jpg                 only if the images were exported too
 
 at the root or one or two folders below it. Every mask is a sample; the lists say its split. CVAT's COCO export is the
 format `coco`.
@@ -38,7 +38,7 @@ def _read_label_map(path: Path) -> dict[str, Color]:
     """Gives the colour of each label, in the file's order.
 
     Raises:
-        AnnotationFileError: a line cannot be understood, or a label or a colour stands there twice.
+        AnnotationFileError: a line cannot be understood, or a label or a colour is used twice.
     """
     colors: dict[str, Color] = {}
     for number, line in enumerate(read_text(path).splitlines(), start=1):
@@ -50,7 +50,7 @@ def _read_label_map(path: Path) -> dict[str, Color]:
             what = f"not label:red,green,blue:parts:actions: {line.strip()!r}"
             raise AnnotationFileError(path, what, number)
         if name in colors or color in colors.values():
-            raise AnnotationFileError(path, f"label {name!r} or its colour {rest[0]} stands there twice", number)
+            raise AnnotationFileError(path, f"label {name!r} or its colour {rest[0]} is used twice", number)
         colors[name] = color
     if not colors:
         raise AnnotationFileError(path, "names no label")
@@ -75,8 +75,8 @@ def _read_lists(base: Path, root: Path) -> tuple[dict[str, str | None], dict[str
         for where, line in read_lines(path, root):
             name = line.strip('"')  # a name with a space is written in quotes
             if splits.get(name) not in (None, split) and split is not None:
-                what = f"{name} stands in {places[name]} too, of another split"
-                problems.append(Problem("name-twice", where, what, "Cut one line"))
+                what = f"{name} is in {places[name]} too, of another split"
+                problems.append(Problem("name-twice", where, what, "Remove one line"))
                 continue
             splits[name] = split or splits.get(name)
             places.setdefault(name, where)
@@ -89,23 +89,23 @@ def _read_samples(
     image_folder = base / IMAGES if images is None else root / images
     if not image_folder.is_dir():
         where = image_folder.relative_to(root).as_posix()
-        fix = "Export with 'Save images', or say where they lie in the option images"
+        fix = "Export with 'Save images', or give their folder in the option images"
         return [], [Problem("folder-missing", where, "no such folder: the export holds no images", fix)]
     found_images, image_problems = files_by_stem(image_folder, root)
     masks, mask_problems = files_by_stem(base / MASKS, root)
     images_in = image_folder.relative_to(root).as_posix()
-    complete, lonely = pair_files(
+    complete, unpaired = pair_files(
         found_images, masks, root, lambda name: f"{images_in}/{name}.*", lambda name: f"{MASKS}/{name}.png"
     )
     splits, places, list_problems = _read_lists(base, root)
     for name in sorted(splits.keys() - found_images.keys() - masks.keys()):
-        what = f"names {name}, of which there is neither image nor mask"
-        list_problems.append(Problem("listed-missing", places[name], what, "Add them or cut the line"))
+        what = f"names {name}, which has neither image nor mask"
+        list_problems.append(Problem("listed-missing", places[name], what, "Add them or remove the line"))
     samples = [
         RawSample(name, found_images[name], ColorMask(masks[name], indices), official_split=splits.get(name))
         for name in complete
     ]
-    return samples, image_problems + mask_problems + lonely + list_problems
+    return samples, image_problems + mask_problems + unpaired + list_problems
 
 
 def read_source(*, root: Path, images: str | None = None, void: list[str] | None = None) -> Source:
@@ -113,17 +113,17 @@ def read_source(*, root: Path, images: str | None = None, void: list[str] | None
 
     Args:
         root: the folder in which, or up to two folders below which, `labelmap.txt` lies.
-        images: the folder of the images as a path within the root, where they were exported without JPEGImages.
+        images: the folder of the images as a path within the root, if they were exported without JPEGImages.
         void: the labels whose pixels are not labelled; `background` may be one of them.
 
     Raises:
         SourceError: there is no such layout, or the label map is wrong.
-        ConfigError: `void` names no label, or `images` leads out of the root.
+        ConfigError: `void` names an unknown label, or `images` leaves the root.
     """
     check_below_root("images", [images] if images else [])
     base = find_folder(root, MASKS)
     if base is None:
-        raise SourceError(f"{root}: no {MASKS} in it or in the two folders below; export as Segmentation mask 1.1")
+        raise SourceError(f"{root}: no {MASKS} in it or up to two folders below; export as Segmentation mask 1.1")
     colors = _read_label_map(base / LABEL_MAP)
     void = void or []
     if unknown := [name for name in void if name not in colors]:
@@ -131,7 +131,7 @@ def read_source(*, root: Path, images: str | None = None, void: list[str] | None
         raise ConfigError("\n".join(f"option void: no label {name!r}; {nearest(name, known)}" for name in unknown))
     names = [name for name in colors if name not in void]
     if not 0 < len(names) <= MAX_NUM_CLASSES:
-        raise SourceError(f"{base / LABEL_MAP}: {len(names)} classes; there may be 1..{MAX_NUM_CLASSES}")
+        raise SourceError(f"{base / LABEL_MAP}: {len(names)} classes; there must be 1..{MAX_NUM_CLASSES}")
     indices = {color: IGNORE_INDEX if name in void else names.index(name) for name, color in colors.items()}
     samples, problems = _read_samples(base, root, images, indices)
     classes = ClassTable(tuple(names), tuple(colors[name] for name in names))

@@ -1,16 +1,16 @@
-"""A folder of a team's own: `images/`, `masks/` and `dataset.yaml`.
+"""A team's own folder: `images/`, `masks/` and `dataset.yaml`.
 
 images/NAME.jpg      any common format, 8 bits a channel
 masks/NAME.png       one channel (or a palette's indices): class indices and the void values; or colours
-samples.csv          optional: sample_id (NAME), and as columns split, group and whatever else is known
+samples.csv          optional: columns sample_id (NAME), and if known split, group and others
 dataset.yaml         classes: [{name: road, color: [128, 64, 128]}, ...]
 masks: indices         # optional; or colors: a mask has the classes' colours
-void: [255]            # optional: values that are not labelled, where masks hold indices
-void_colors: []        # optional: the same where masks hold colours
+void: [255]            # optional: values that are not labelled, in masks of indices
+void_colors: []        # optional: the same in masks of colours
 licence: our own       # optional
 
-A class may have a `value`: what its pixels hold in masks of indices, where that is not its place in the list. The four
-may lie in the root or one or two folders below it, as an archive wraps them.
+A class may have a `value`: that of its pixels in masks of indices, if it is not the class's place in the list. The four
+may lie in the root or one or two folders below it, as in an archive.
 """
 
 import csv
@@ -40,7 +40,7 @@ class _Document(BaseModel):
 
 
 def _read_document(path: Path) -> tuple[MaskCoding, str]:
-    """Gives what masks mean, and the licence."""
+    """Gives the meaning of the masks, and the licence."""
     try:
         document = _Document.model_validate(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8-sig")))
     except FileNotFoundError as error:
@@ -50,7 +50,7 @@ def _read_document(path: Path) -> tuple[MaskCoding, str]:
     except ValidationError as error:
         lines = describe_validation_error(error, _keys_at)
         raise SourceError("\n".join(f"{path}: {line}" for line in lines)) from error
-    except ValueError as error:  # what looks like a date or a number and is none, as 2024-13-45
+    except ValueError as error:  # a text that looks like a date or a number, such as 2024-13-45
         fix = "put a text that looks like a date or a number in quotes"
         raise SourceError(f"{path}: holds a value that cannot be read: {error}; {fix}") from error
     coding = MaskCoding(document.classes, document.masks, document.void, document.void_colors)
@@ -65,7 +65,7 @@ def _keys_at(data_path: list[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Row:
-    """What `samples.csv` says of a sample, and in which line."""
+    """What `samples.csv` says of a sample, and the line."""
 
     where: str = ""
     split: str | None = None
@@ -84,7 +84,7 @@ def _read_table(path: Path, root: Path) -> tuple[dict[str, _Row], list[Problem]]
         raise SourceError(f"{where}: is not a table in UTF-8: {error}") from error
     header = [name.strip() for name in lines[0][1]] if lines else []
     if "sample_id" not in header or len(set(header)) < len(header):
-        raise SourceError(f"{where}: the head line must name each column once, sample_id among them (got {header})")
+        raise SourceError(f"{where}: the first line must name each column once, sample_id among them (got {header})")
     rows: dict[str, _Row] = {}
     problems = []
     for place, cells in lines[1:]:
@@ -92,7 +92,7 @@ def _read_table(path: Path, root: Path) -> tuple[dict[str, _Row], list[Problem]]
         if isinstance(row, Problem):
             problems.append(row)
         elif name in rows:
-            problems.append(Problem("list-line", place, f"{name} stands in {rows[name].where} too", "Cut one line"))
+            problems.append(Problem("list-line", place, f"{name} is in {rows[name].where} too", "Remove one line"))
         else:
             rows[name] = row
     return rows, problems
@@ -119,7 +119,7 @@ def _read_row(where: str, cells: dict[str, str], num_lacking: int) -> tuple[str,
 def _find_unknown(rows: dict[str, _Row], names: set[str]) -> list[Problem]:
     """Finds lines about samples that are not there."""
     return [
-        Problem("listed-missing", row.where, f"names {name}, of which there is no image", "Fix or cut the line")
+        Problem("listed-missing", row.where, f"names {name}, which has no image", "Fix or remove the line")
         for name, row in rows.items()
         if name not in names
     ]
@@ -132,7 +132,7 @@ def read_source(*, root: Path) -> Source:
         root: the folder in which, or up to two folders below which, `dataset.yaml` lies.
 
     Raises:
-        SourceError: the class table is missing or wrong, or `samples.csv` is no table of samples.
+        SourceError: the class table is missing or wrong, or `samples.csv` is not a table of samples.
     """
     folder = find_folder(root, DOCUMENT) or root
     coding, licence = _read_document(folder / DOCUMENT)

@@ -1,12 +1,12 @@
 """LabelMe's JSON files, one next to each image.
 
     NAME.json, and the image that its `imagePath` names: most often NAME.jpg next to it
-    labels.txt   optional, at the root: one label a line, as LabelMe itself takes it by --labels
+    labels.txt   optional, at the root: one label a line, as for LabelMe's own --labels
 
 in any folders below the root. Shapes are drawn as LabelMe's own converter labelme2voc draws them, a later one over an
-earlier one (`segpipe.data.masks.drawing.ShapeMask`). The label `__ignore__` is void; `_background_` is what no shape
-covers, and the first class. The other classes are those of the option, or of labels.txt, or all labels found, by the
-alphabet: give one of the first two, or a new label moves the others.
+earlier one (`segpipe.data.masks.drawing.ShapeMask`). The label `__ignore__` is void; `_background_`, the first class,
+is all that no shape covers. The other classes are those of the option `classes`, or of labels.txt, or all labels found,
+in alphabetical order. Give one of the first two: otherwise a new label changes the indices of the classes after it.
 
 Source: github.com/wkentaro/labelme, examples/semantic_segmentation.
 """
@@ -31,7 +31,7 @@ IGNORED = "__ignore__"
 FIX_SHAPE = "Fix it in LabelMe"
 NUM_BYTES_OF_POINT = 16  # two float64
 EXTRACT = (
-    'The image lies in the JSON as imageData; write it out: python -c "import base64, json, sys; d = '
+    'The image is inside the JSON as imageData; write it to a file: python -c "import base64, json, sys; d = '
     "json.load(open(sys.argv[1])); open(sys.argv[2], 'wb').write(base64.b64decode(d['imageData']))\" {json} {image}"
 )
 SHAPE_KINDS: dict[str, ShapeKind] = {kind: kind for kind in get_args(ShapeKind)}
@@ -39,13 +39,13 @@ SHAPE_KINDS: dict[str, ShapeKind] = {kind: kind for kind in get_args(ShapeKind)}
 
 @dataclass(frozen=True)
 class _Annotated:
-    """What a JSON file says.
+    """The content of a JSON file.
 
     Args:
         path: of the file.
         listed_image: its imagePath.
-        has_data: whether the image itself lies in it.
-        size_hw: of the image in px, where it says it.
+        has_data: whether it contains the image itself.
+        size_hw: of the image in px, if the file says it.
         shapes: their entries.
     """
 
@@ -90,7 +90,7 @@ def _read_files(root: Path) -> tuple[list[_Annotated], list[Problem]]:
             problems.append(Problem("annotation", where, error.what, "Fix it, or move it out of the source"))
     if not annotated:
         what = "\n".join(str(problem) for problem in problems[:8]) or "there is no JSON file"
-        raise SourceError(f"{root}: holds nothing of LabelMe: {what}")
+        raise SourceError(f"{root}: holds no file of LabelMe: {what}")
     return annotated, problems
 
 
@@ -145,7 +145,7 @@ def _parse_shape(entry: Mapping[str, Any], index_of_label: Mapping[str, int], na
     if kind is None:
         return f"is a {entry['shape_type']!r}; possible: {', '.join(sorted(SHAPE_KINDS))}"
     if not isinstance(points, bytes):
-        return "has points that are no pairs of numbers"
+        return "has points that are not pairs of numbers"
     least, most = NUM_POINTS_OF_KIND[kind]
     num_points = len(points) // NUM_BYTES_OF_POINT
     if num_points < least or (most is not None and num_points > most):
@@ -159,7 +159,7 @@ def _parse_shape(entry: Mapping[str, Any], index_of_label: Mapping[str, int], na
 def _find_image(file: _Annotated, tree: ImageTree) -> Path | Problem:
     where = file.path.relative_to(tree.root)
     folder, *above = ["" if folder == Path() else folder.as_posix() for folder in where.parents]
-    # `../images/NAME.jpg` leads into a folder above; a path of the machine where it was labelled leads nowhere.
+    # `../images/NAME.jpg` is in a folder above; a path of the machine where it was labelled is not found.
     found = tree.find(file.listed_image, [folder, *above], folder)
     if isinstance(found, Path):
         return found
@@ -216,7 +216,7 @@ def read_source(
         root: the folder below which the JSON files lie.
         classes: the labels in the order of their classes, `_background_` and `__ignore__` need not be among them; null
             takes those of labels.txt, or all that are found.
-        background: what no shape covers is the class `_background_`, or void.
+        background: pixels that no shape covers are the class `_background_`, or void.
 
     Raises:
         SourceError: there is no JSON file of LabelMe, or labels.txt is wrong.
@@ -229,7 +229,7 @@ def read_source(
         names.insert(0, BACKGROUND)
         fill = 0
     if not 0 < len(names) <= MAX_NUM_CLASSES:
-        raise SourceError(f"{root}: {len(names)} classes; there may be 1..{MAX_NUM_CLASSES}")
+        raise SourceError(f"{root}: {len(names)} classes; there must be 1..{MAX_NUM_CLASSES}")
     index_of_label = {name: index for index, name in enumerate(names)} | {BACKGROUND: fill, IGNORED: IGNORE_INDEX}
     samples, wrong = _read_samples(annotated, ImageTree.of_folder(root), index_of_label, fill)
     table = ClassTable(tuple(names), spread_colors(len(names)))

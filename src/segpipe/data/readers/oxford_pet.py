@@ -4,7 +4,7 @@
 
 at the root or one or two folders below it. A trimap holds 1 = pet, 2 = background, 3 = border. A line of a list is
 `NAME CLASS-ID SPECIES BREED-ID`; NAME begins with the breed. Only listed images are samples; `trainval` is `train`.
-The archive's `._NAME` files are a Mac's and no masks.
+The archive's `._NAME` files are written by a Mac and are not masks.
 
 Source: Parkhi, Vedaldi, Zisserman, Jawahar, "Cats and dogs", CVPR 2012.
 """
@@ -106,7 +106,7 @@ def read_source(*, root: Path, border: Literal["void", "class"] = "void", breeds
     Args:
         root: the folder in which, or up to two folders below which, `images` and `annotations` lie.
         border: what the pixels between pet and background are; as a class it is the last one.
-        breeds: whether each breed is a class; else there is the class pet.
+        breeds: whether each breed is a class; otherwise all are the class pet.
 
     Raises:
         SourceError: there is no such layout.
@@ -114,7 +114,7 @@ def read_source(*, root: Path, border: Literal["void", "class"] = "void", breeds
     annotations, images = find_folder(root, "annotations/trimaps"), find_folder(root, "images")
     if annotations is None or images is None:
         lacking = "annotations/trimaps" if annotations is None else "images"
-        raise SourceError(f"{root}: is not Oxford-IIIT Pet: no {lacking} in it or in the two folders below")
+        raise SourceError(f"{root}: is not Oxford-IIIT Pet: no {lacking} in it or up to two folders below")
     names = ("background", *(BREEDS if breeds else ("pet",)), *(("border",) if border == "class" else ()))
     border_index = len(names) - 1 if border == "class" else IGNORE_INDEX
     indices = {

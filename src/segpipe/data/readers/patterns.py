@@ -3,11 +3,12 @@
     images: 'frames/{split}/{group}/{id}.jpg'
     masks: 'gt/{split}/{group}/{id}_mask.png'
 
-A pattern is a path below the root. `{id}`, `{split}` and `{group}` stand for one or more characters of one part of it,
-`*` for any of one part; all else is what it is. A placeholder takes as much as it can, and wherever it stands it is the
-same text. An image and a mask belong together where all placeholders that both patterns have are equal. The sample's
-id is the texts of the image pattern's placeholders, in their order, joined by `/`; `{split}` is train, val or test, or
-training, valid, validation, testing. Where nothing fits and one folder holds all, the patterns are tried below it.
+A pattern is a path below the root. `{id}`, `{split}` and `{group}` stand for one or more characters within one part of
+the path, `*` for any number of them; all other characters stand for themselves. A placeholder takes as many characters
+as it can; if it occurs twice, it has the same text in both places. An image and a mask belong together if all
+placeholders that both patterns have are equal. The sample's id is the texts of the image pattern's placeholders, in
+their order, joined by `/`. `{split}` is train, val or test, or training, valid, validation, testing. If nothing matches
+and one folder holds everything, the patterns are tried below it.
 """
 
 import re
@@ -39,13 +40,13 @@ PART = re.compile(r"(\{\w*\}|\*)")
 
 @dataclass(frozen=True)
 class _Pattern:
-    """A pattern, understood.
+    """A parsed pattern.
 
     Args:
         text: as it was given.
-        expression: what it means for a whole path.
+        expression: matches a whole path.
         placeholders: those in it, in their order.
-        num_literals: how many characters stand for themselves: of two patterns, the one with more says more.
+        num_literals: how many characters stand for themselves: of two patterns, the one with more is more specific.
     """
 
     text: str
@@ -56,7 +57,7 @@ class _Pattern:
 
 @dataclass(frozen=True)
 class _Match:
-    """A file that fits a pattern."""
+    """A file that matches a pattern."""
 
     path: Path
     texts: dict[str, str]
@@ -67,7 +68,7 @@ def _is_below(path: str) -> bool:
 
 
 def _find_faults(option: str, text: str) -> list[str]:
-    """Says all that is wrong with a pattern; only what is right is made into an expression."""
+    """Lists all faults of a pattern; one with faults is not compiled."""
     wrong = []
     names = [part[1:-1] for part in PART.split(text) if part.startswith("{") and part.endswith("}")]
     if unknown := sorted(set(names) - set(PLACEHOLDERS)):
@@ -98,7 +99,7 @@ def _compile(text: str) -> _Pattern:
 
 
 def _match_files(files: list[str], folder: Path, patterns: tuple[_Pattern, _Pattern]) -> tuple[list[_Match], ...]:
-    """Gives the files that fit each pattern; a file that fits both is what the more literal one says."""
+    """Gives the files that match each pattern; a file that matches both belongs to the more specific one."""
     by_pattern: dict[str, list[_Match]] = {pattern.text: [] for pattern in patterns}
     most_literal_first = sorted(patterns, key=lambda pattern: -pattern.num_literals)
     for file in files:
@@ -115,15 +116,15 @@ def _by_key(matches: list[_Match], shared: tuple[str, ...], root: Path) -> tuple
     for match in matches:
         key = "/".join(match.texts[name] for name in shared)
         if key in found:
-            what = f"is {key} as {found[key].path.relative_to(root).as_posix()} is: one name, two files"
-            fix = "Remove one, or tell them apart in both patterns"
+            what = f"has the same name, {key}, as {found[key].path.relative_to(root).as_posix()}"
+            fix = "Remove one, or add a placeholder to both patterns"
             problems.append(Problem("name-twice", match.path.relative_to(root).as_posix(), what, fix))
         found[key] = match
     return found, problems
 
 
 def _fill(pattern: _Pattern, texts: Mapping[str, str]) -> str:
-    """Gives the path in which a file is looked for, for messages."""
+    """Gives the path at which a file is expected, for messages."""
     path = pattern.text
     for name, text in texts.items():
         path = path.replace(f"{{{name}}}", text)
@@ -131,7 +132,7 @@ def _fill(pattern: _Pattern, texts: Mapping[str, str]) -> str:
 
 
 def _find_matches(root: Path, images: _Pattern, masks: _Pattern) -> tuple[list[_Match], list[_Match], list[str]]:
-    """Gives the files that fit each pattern, and all image files that were looked at."""
+    """Gives the files that match each pattern, and all image files."""
     files = [file for file in list_files(root) if is_image_name(file)]
     found_images, found_masks = _match_files(files, root, (images, masks))
     tops = {file.partition("/")[0] if "/" in file else "" for file in files}
@@ -154,7 +155,7 @@ def _read_coding(
     void: list[int] | None,
     void_colors: list[tuple[int, int, int]] | None,
 ) -> tuple[MaskCoding | None, list[str]]:
-    """Gives what the masks mean, or what is wrong with the options."""
+    """Gives the meaning of the masks, or what is wrong with the options."""
     if (classes is None) == (class_file is None):
         return None, ["give either the option classes or the option class_file"]
     if class_file is not None:
@@ -187,7 +188,7 @@ def _make_samples(
         word = texts.get("split")
         sample_id = "/".join(image.texts[placeholder] for placeholder in order)
         if word is not None and word.lower() not in SPLIT_WORDS:
-            what = f"stands in {word!r}, which is no split; {nearest(word, list(SPLIT_WORDS))}"
+            what = f"is in {word!r}, which is not a split; {nearest(word, list(SPLIT_WORDS))}"
             problems.append(Problem("list-line", sample_id, what, "Rename the folder, or use * instead of {split}"))
             continue
         split = None if word is None else SPLIT_WORDS[word.lower()]
@@ -207,18 +208,18 @@ def read_source(
     void_colors: list[Rgb] | None = None,
     licence: str = "not stated",
 ) -> Source:
-    """Reads what fits the patterns; only files with an image's suffix are looked at.
+    """Reads the files that match the patterns; only files with an image's suffix are considered.
 
     Args:
         root: the folder that the patterns begin in.
         images: pattern of the images.
         masks: pattern of the masks.
         masks_are: what a mask's pixels hold: class indices (of a palette, its indices), or colours.
-        classes: the class table, `[{name: road, color: [128, 64, 128]}, ...]`; with a `value` in each where masks of
-            indices hold others than 0, 1, 2, ...
+        classes: the class table, `[{name: road, color: [128, 64, 128]}, ...]`; with a `value` in each if masks of
+            indices hold other values than 0, 1, 2, ...
         class_file: instead, a file of the source: `.csv` with the columns name, r, g, b, or lines `R G B NAME`.
         void: values that are not labelled; null takes 255.
-        void_colors: the same where masks hold colours; null takes none.
+        void_colors: the same in masks of colours; null takes none.
         licence: the terms of use.
 
     Raises:
@@ -247,6 +248,6 @@ def read_source(
     samples, unknown = _make_samples(names, images_by_key, masks_by_key, coding, image_pattern.placeholders)
     problems += [*more, *unpaired, *unknown]
     if not found_images and not found_masks:
-        what = f"no file fits {images!r} or {masks!r}; there are: {shown(files) or 'no images'}"
+        what = f"no file matches {images!r} or {masks!r}; there are: {shown(files) or 'no images'}"
         problems.append(Problem("empty", str(root), what, "Change the patterns"))
     return Source(coding.classes, sorted_by_id(samples), tuple(problems), licence)

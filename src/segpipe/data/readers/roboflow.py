@@ -39,14 +39,14 @@ def _find_layout(root: Path) -> Path:
     fix = "export the project as Semantic Segmentation Masks"
     if find_folder(root, *(f"{folder}/{COCO_FILE}" for folder in FOLDERS)):
         fix = "it holds COCO's annotations: set format: coco"
-    raise SourceError(f"{root}: no {CLASS_FILE} in train/, valid/ or test/ of it or of two folders below; {fix}")
+    raise SourceError(f"{root}: no {CLASS_FILE} in train/, valid/ or test/ of it or up to two folders below; {fix}")
 
 
 def _read_classes(path: Path) -> dict[int, str]:
     """Gives the class of each pixel value, by ascending value.
 
     Raises:
-        AnnotationFileError: a line cannot be understood, or a value or a name stands there twice.
+        AnnotationFileError: a line cannot be understood, or a value or a name is used twice.
     """
     names: dict[int, str] = {}
     reader = csv.reader(read_text(path).splitlines(), skipinitialspace=True)
@@ -58,7 +58,7 @@ def _read_classes(path: Path) -> dict[int, str]:
             what = f"not a pixel value of 0..{MAX_INDEX} and a class: {', '.join(row)!r}"
             raise AnnotationFileError(path, what, reader.line_num)
         if int(value) in names or name in names.values():
-            raise AnnotationFileError(path, f"value {value} or class {name!r} stands there twice", reader.line_num)
+            raise AnnotationFileError(path, f"value {value} or class {name!r} is used twice", reader.line_num)
         names[int(value)] = name
     if not names:
         raise AnnotationFileError(path, "names no class")
@@ -66,7 +66,7 @@ def _read_classes(path: Path) -> dict[int, str]:
 
 
 def _read_table(folders: list[Path]) -> dict[int, str]:
-    """Reads the table of all splits, which must be one."""
+    """Reads the tables of all splits, which must be equal."""
     first = _read_classes(folders[0] / CLASS_FILE)
     for folder in folders[1:]:
         if _read_classes(folder / CLASS_FILE) != first:
@@ -83,7 +83,7 @@ def read_source(*, root: Path, void: list[str] | None = None) -> Source:
 
     Raises:
         SourceError: there is no such layout, or a class file is wrong.
-        ConfigError: `void` names no class.
+        ConfigError: `void` names an unknown class.
     """
     base = _find_layout(root)
     folders = [base / name for name in FOLDERS if (base / name / CLASS_FILE).is_file()]
@@ -94,7 +94,7 @@ def read_source(*, root: Path, void: list[str] | None = None) -> Source:
         raise ConfigError("\n".join(f"option void: no class {name!r}; {nearest(name, known)}" for name in unknown))
     names = [name for name in class_of_value.values() if name not in void]
     if not 0 < len(names) <= MAX_NUM_CLASSES:
-        raise SourceError(f"{folders[0] / CLASS_FILE}: {len(names)} classes; there may be 1..{MAX_NUM_CLASSES}")
+        raise SourceError(f"{folders[0] / CLASS_FILE}: {len(names)} classes; there must be 1..{MAX_NUM_CLASSES}")
     indices = {value: IGNORE_INDEX if name in void else names.index(name) for value, name in class_of_value.items()}
     samples: list[RawSample] = []
     problems: list[Problem] = []
@@ -112,7 +112,7 @@ def _read_folder(folder: Path, root: Path, indices: dict[int, int]) -> tuple[lis
     files, problems = files_by_stem(folder, root)
     masks = {stem.removesuffix(MASK_SUFFIX): path for stem, path in files.items() if stem.endswith(MASK_SUFFIX)}
     images = {stem: path for stem, path in files.items() if not stem.endswith(MASK_SUFFIX)}
-    complete, lonely = pair_files(
+    complete, unpaired = pair_files(
         images, masks, root, lambda stem: f"{folder.name}/{stem}.*", lambda stem: f"{folder.name}/{stem}_mask.png"
     )
     samples = [
@@ -124,4 +124,4 @@ def _read_folder(folder: Path, root: Path, indices: dict[int, int]) -> tuple[lis
         )
         for stem in complete
     ]
-    return samples, problems + lonely
+    return samples, problems + unpaired

@@ -4,8 +4,8 @@
     benchmark_RELEASE/dataset/{img,cls}, benchmark_RELEASE/dataset/{train,val}.txt        (SBD)
 
 each at the root or one or two folders below it. Masks hold 0..20 and 255 = void as a palette's indices; SBD's are
-MATLAB files. SBD's own split is another than VOC's: what SBD adds is its train and val without all images that VOC
-itself lists, so that VOC's val measures and VOC's finer masks are taken (10,582 images to train on, `train_aug`).
+MATLAB files. SBD's own split differs from VOC's. SBD adds its train and val without all images that VOC itself lists,
+so that VOC's val stays out of training and VOC's finer masks are used (10,582 training images, `train_aug`).
 
 Source: Everingham et al., "The Pascal Visual Object Classes challenge: a retrospective", IJCV 111(1), 2015; SBD:
 Hariharan et al., "Semantic contours from inverse detectors", ICCV 2011.
@@ -67,7 +67,7 @@ def _find_voc(root: Path, year: int) -> Path:
     if folder := find_folder(root, lists):
         return folder / f"VOC{year}"
     fix = "give the folder that holds VOCdevkit, or the option year"
-    raise SourceError(f"{root}: is not Pascal VOC: no {lists} in it or in the two folders below; {fix}")
+    raise SourceError(f"{root}: is not Pascal VOC: no {lists} in it or up to two folders below; {fix}")
 
 
 def _read_names(list_file: Path, root: Path) -> tuple[dict[str, str], list[Problem]]:
@@ -81,7 +81,7 @@ def _read_names(list_file: Path, root: Path) -> tuple[dict[str, str], list[Probl
         if not is_plain_name(line):
             problems.append(Problem("list-line", where, f"not the name of an image: {line!r}", "Fix the line"))
         elif line in names:
-            problems.append(Problem("name-twice", where, f"{line} stands in {names[line]} too", "Cut one line"))
+            problems.append(Problem("name-twice", where, f"{line} is in {names[line]} too", "Remove one line"))
         else:
             names[line] = where
     return names, problems
@@ -110,7 +110,7 @@ def _read_voc(voc: Path, root: Path) -> tuple[list[RawSample], dict[str, dict[st
 def _read_sbd(sbd: Path, root: Path, of_voc: Mapping[str, Mapping[str, str]]) -> tuple[list[RawSample], list[Problem]]:
     """Gives what SBD adds to the training split."""
     if not of_voc["val"]:
-        # Without the list nobody knows which images of SBD are those that VOC measures by.
+        # Without the list, SBD's images that are in VOC's val cannot be left out.
         return [], []
     taken = set().union(*of_voc.values())
     samples: list[RawSample] = []
@@ -134,15 +134,15 @@ def read_source(*, root: Path, year: Annotated[int, Field(ge=2007, le=2012)] = 2
     Args:
         root: the folder in which, or up to two folders below which, `VOC2012` lies.
         year: of the challenge; names the folder.
-        sbd: whether SBD's masks are added; null adds them where they are.
+        sbd: whether SBD's masks are added; null adds them if they are there.
 
     Raises:
-        SourceError: there is no such layout, or no SBD where it is asked for.
+        SourceError: there is no such layout, or no SBD although `sbd` is true.
     """
     samples, listed, problems = _read_voc(_find_voc(root, year), root)
     benchmark = None if sbd is False else find_folder(root, f"{SBD}/cls")
     if sbd and benchmark is None:
-        raise SourceError(f"{root}: holds no SBD: no {SBD}/cls in it or in the two folders below; or set sbd: false")
+        raise SourceError(f"{root}: holds no SBD: no {SBD}/cls in it or up to two folders below; or set sbd: false")
     if benchmark is not None:
         added, wrong = _read_sbd(benchmark / SBD, root, listed)
         samples += added

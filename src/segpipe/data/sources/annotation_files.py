@@ -1,7 +1,7 @@
 """Reads the text files of annotation tools, and finds the images that they name.
 
-Such a file was written on another machine. Its names may be full Windows paths, addresses, or names that an upload put
-a prefix before; only files below the source's folder are ever given for them.
+Such a file was written on another machine. Its names may be full Windows paths, addresses, or names with the prefix of
+an upload. Only files below the source's folder are ever found for them.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ class AnnotationFileError(SourceError):
 
 
 def read_text(path: Path) -> str:
-    """Reads a text file; a byte order mark is no part of the text.
+    """Reads a text file, without its byte order mark.
 
     Raises:
         AnnotationFileError: it is missing or not UTF-8.
@@ -75,7 +75,7 @@ def read_json(path: Path, object_hook: Callable[[dict[str, Any]], Any] | None = 
 
 
 def split_of(*names: str) -> str | None:
-    """Finds the split that a file's or folder's name speaks of: `instances_val2017` is 'val'; the first name wins."""
+    """Finds the split in the name of a file or folder: `instances_val2017` is 'val'; the first name with one counts."""
     for name in names:
         for word in re.findall("[a-z]+", name.lower()):
             if word in SPLIT_WORDS:
@@ -95,10 +95,10 @@ def check_below_root(option: str, paths: Iterable[str]) -> None:
 
 
 def plain_parts(listed: str) -> tuple[str, ...]:
-    """Takes a listed name apart: `C:/set/../a.jpg` and `/data/local-files/?d=set/a.jpg` are (set, a.jpg)."""
+    """Splits a listed name into parts: `C:/set/../a.jpg` and `/data/local-files/?d=set/a.jpg` are (set, a.jpg)."""
     text = listed.replace("\\", "/")
     if "://" in text or "?" in text:
-        with contextlib.suppress(ValueError):  # no address then, but its last parts may still be a name
+        with contextlib.suppress(ValueError):  # not an address, but its last parts may still be a name
             address = urlsplit(text)
             text = parse_qs(address.query).get("d", [unquote(address.path)])[0]
     return tuple(part for part in text.split("/") if part not in {"", ".", ".."} and not part.endswith(":"))
@@ -106,7 +106,7 @@ def plain_parts(listed: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class ImageTree:
-    """All image files below a folder, for looking them up by what an annotation file calls them.
+    """All image files below a folder, to be found by their names in an annotation file.
 
     Args:
         root: the folder.
@@ -131,12 +131,12 @@ class ImageTree:
         """Finds the image that an annotation file means.
 
         Args:
-            listed: what the file calls it.
+            listed: its name in the file.
             folders: in which it is looked for first, as paths within the root.
             within: where it is looked for by its name alone if no folder has it; a path within the root.
 
         Returns:
-            The image, or what to say of its absence.
+            The image, or the message that it is missing.
         """
         parts = plain_parts(listed)
         if not parts:

@@ -1,8 +1,8 @@
 """Joins sources into one: a common class table, and names that cannot collide.
 
 A class of the result is made of classes of the sources, as `preprocess.classes` says it. A class of the main source is
-called by its name, one of a joined source by `SOURCE/NAME`; each must be named exactly once, or be ignored, so that no
-class is lost by a slip of the pen.
+called by its name, one of a joined source by `SOURCE/NAME`. Each must be named exactly once, or be ignored, so that no
+class is lost by a typing error.
 """
 
 import difflib
@@ -46,11 +46,11 @@ class MappedLabel:
 
     @property
     def key(self) -> str:
-        """What the source's label identifies itself by, and the map."""
+        """The key of the source's label, and the map."""
         return digest_of("mapped", self.label.key, self.lookup)
 
     def read(self, size_hw: tuple[int, int]) -> Reading:
-        """Reads the source's label and maps it; what is wrong with it is passed on."""
+        """Reads the source's label and maps it; its faults are passed on."""
         reading = self.label.read(size_hw)
         if reading.pixels is None:
             return reading
@@ -110,7 +110,7 @@ def join_sources(
 
 
 def _title(name: str, root: Path) -> str:
-    """What a source is called in messages: the main one has no name but its folder's."""
+    """A source's name in messages; the main one's is that of its folder."""
     return name or root.name
 
 
@@ -132,7 +132,7 @@ def _common_classes(sources: Mapping[str, tuple[Path, Source]]) -> _ClassMap:
             for name, (root, source) in sources.items()
         ]
         head = f"{CLASSES_KEY}: the sources' classes or their order differ:"
-        offer = "give a map in preprocess, which may begin as this (each class once, or in ignore):"
+        offer = "write a map into preprocess, for example this one (each class once, here or in ignore):"
         raise ConfigError("\n".join([head, *tables, offer, _propose_map(sources)]))
     identity = tuple(range(main.classes.num_classes))
     return _ClassMap(main.classes, dict.fromkeys(sources, identity))
@@ -145,7 +145,7 @@ def _propose_map(sources: Mapping[str, tuple[Path, Source]]) -> str:
         for class_name in source.classes.names:
             proposal[class_name].append(_qualified(source_name, class_name))
     yaml = YAML()
-    yaml.default_flow_style = None  # a list stands in one line
+    yaml.default_flow_style = None  # a list is written in one line
     yaml.width = 10_000
     text = io.StringIO()
     yaml.dump({"classes": dict(proposal)}, text)
@@ -182,9 +182,11 @@ def _check_map(
     wrong = []
     num_classes = sum(source.classes.num_classes for _, source in sources.values())
     if len(known) < num_classes:
-        wrong.append(f"{CLASSES_KEY}: a class of the main source is called as one of a joined source; rename that join")
+        wrong.append(
+            f"{CLASSES_KEY}: a class of the main source has the name of a joined source's class; rename that join"
+        )
     if len(classes) > MAX_NUM_CLASSES:
-        wrong.append(f"{CLASSES_KEY}: {len(classes)} classes; a mask can tell {MAX_NUM_CLASSES} apart")
+        wrong.append(f"{CLASSES_KEY}: {len(classes)} classes; a mask can hold at most {MAX_NUM_CLASSES}")
     places: defaultdict[str, list[str]] = defaultdict(list)
     for place, members in [*((f"{CLASSES_KEY}: {name}", m) for name, m in classes.items()), (IGNORE_KEY, ignore)]:
         for member in members:
@@ -203,6 +205,6 @@ def _check_map(
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    """The nearest class; all of them would be hundreds in a line."""
+    """The nearest class; a list of all could be hundreds."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""

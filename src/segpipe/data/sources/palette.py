@@ -1,4 +1,4 @@
-"""Display colours for classes whose source names none."""
+"""Display colours for classes whose source gives none."""
 
 from segpipe.classes import Color
 

@@ -1,4 +1,4 @@
-"""Public data sets: where their archives lie, what they must be, and under which terms they may be used.
+"""Public data sets: the addresses, sizes and sha256 of their archives, and the terms of use.
 
 Sizes and sha256 are facts from others' records, looked up in 2026-11; a value that no record confirms is None, and the
 set's note says so. Records: TensorFlow Datasets (`url_checksums/`) for VOC, ADE20K, COCO, Oxford-IIIT Pet; torchvision
@@ -20,12 +20,12 @@ class PublicArchive:
     """One archive of a set.
 
     Args:
-        address: where it lies; None where the licence wants a log-in.
+        address: where it lies; None if the licence needs a log-in.
         size_bytes: of the archive; None if no record says.
         sha256: of the archive; None if no record says.
         folder: of the set, into which it is unpacked.
-        inner: archives in it that are unpacked where they lie.
-        file_name: where there is no address, or the address does not end with a name of its own.
+        inner: archives in it that are unpacked in their own folders.
+        file_name: if there is no address, or it does not end with a unique name.
     """
 
     address: str | None
@@ -50,8 +50,8 @@ class PublicSet:
         format: the reader of its layout, as in `download.format`.
         archives: unpacked in this order into one folder.
         licence: the terms of use, in short.
-        citation: what its authors want to be cited.
-        homepage: where its terms stand in full.
+        citation: the publications that its authors ask to cite.
+        homepage: where the full terms are.
         note: what a user should know.
     """
 
@@ -136,7 +136,7 @@ _SETS = (
                 "7ff1be44964418441f542a7cc1e1a650e7dc0fc275f5d23252bc9bbdbc977b29",
             ),
         ),
-        licence="images: research and education that earns nothing; annotations BSD 3-Clause",
+        licence="images: non-commercial research and education; annotations BSD 3-Clause",
         citation="Zhou et al., Scene Parsing through ADE20K Dataset, CVPR 2017",
         homepage="https://ade20k.csail.mit.edu/",
     ),
@@ -147,7 +147,7 @@ _SETS = (
         licence=COCO_LICENCE,
         citation=COCO_CITATION,
         homepage="https://cocodataset.org/",
-        note="By the address of the bucket itself: images.cocodataset.org has no certificate of its own.",
+        note="Fetched from the bucket's own address, because images.cocodataset.org has no certificate.",
     ),
     PublicSet(
         name="coco_panoptic",
@@ -210,7 +210,7 @@ _SETS = (
             PublicArchive(None, 11_592_327_197, None, file_name="leftImg8bit_trainvaltest.zip"),
             PublicArchive(None, 252_567_705, None, file_name="gtFine_trainvaltest.zip"),
         ),
-        licence="research that earns nothing; see the homepage",
+        licence="non-commercial research; see the homepage",
         citation="Cordts et al., The Cityscapes Dataset for Semantic Urban Scene Understanding, CVPR 2016",
         homepage="https://www.cityscapes-dataset.com/downloads/",
         note="The sizes are from users' listings; no record gives a sha256.",

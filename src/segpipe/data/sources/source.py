@@ -1,8 +1,8 @@
 """What a reader finds in a source: the class table and the pairs of image and label.
 
 A reader is a file of `segpipe/data/readers` with a function `read_source(*, root, OPTION=DEFAULT, ...) -> Source`. It
-only looks at names and at text files; pixels are read and checked by `preprocess`. What readers share in looking stands
-here: folders that an archive wraps in others, files by their names, pairs, list files.
+reads only names and text files; `preprocess` reads and checks the pixels. The functions that readers share are here:
+for folders that an archive wraps in others, files by their names, pairs, list files.
 """
 
 import os
@@ -18,7 +18,7 @@ from segpipe.errors import Problem, SourceError
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 MAX_WRAPPING_FOLDERS = 2
 
-# How people call the splits, and how we do.
+# Usual names of the splits, and ours.
 SPLIT_WORDS = {
     "train": "train",
     "training": "train",
@@ -38,9 +38,9 @@ class RawSample:
         sample_id: names the sample within the source.
         image: file of the image.
         label: which class each pixel is.
-        official_split: 'train', 'val' or 'test' where the source itself says so.
-        group: the sequence (patient, field) it belongs to, where the source itself says so.
-        attributes: what else a table of the source says of it, by column.
+        official_split: 'train', 'val' or 'test', if the source itself says so.
+        group: the sequence (patient, field) it belongs to, if the source itself says so.
+        attributes: the other columns of the source's table, by name.
     """
 
     sample_id: str
@@ -58,7 +58,7 @@ class Source:
     Args:
         classes: the meaning of the class indices that its labels give.
         samples: the complete pairs, sorted by `sample_id`.
-        problems: what keeps files of the source from being samples.
+        problems: why files of the source are not samples.
         licence: the terms under which the source may be used.
     """
 
@@ -74,7 +74,7 @@ def is_hidden(name: str) -> bool:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file's name ends as an image's."""
+    """Whether a file's name has an image's suffix."""
     _, dot, suffix = name.rpartition(".")
     return (dot + suffix).lower() in IMAGE_SUFFIXES
 
@@ -87,7 +87,7 @@ def find_folder(root: Path, *inside: str) -> Path | None:
         inside: relative paths of files or folders, of which the folder holds at least one.
 
     Returns:
-        The root or the first nearest folder, at most two below it.
+        The root or the nearest such folder, at most two levels below it.
     """
     level = [root]
     for depth in range(MAX_WRAPPING_FOLDERS + 1):
@@ -109,10 +109,10 @@ def _folders_in(folder: Path) -> list[Path]:
 def list_files(folder: Path) -> list[str]:
     """Lists all files below a folder by their paths within it (`a/b.png`), sorted, hidden ones left out.
 
-    A hundred thousand names are one pass over the folders; no file is asked for more than its name.
+    It is one pass over the folders and reads only names, which is fast for a hundred thousand files.
 
     Raises:
-        SourceError: a folder cannot be listed; its files would be missing without a word.
+        SourceError: a folder cannot be listed; its files would be missing without a message.
     """
     if not folder.is_dir():
         return []
@@ -144,7 +144,7 @@ def files_by_stem(folder: Path, root: Path) -> tuple[dict[str, Path], list[Probl
             continue
         path, stem = folder / name, name.rpartition(".")[0]
         if stem in files:
-            what = f"stands next to {files[stem].name}: one name, two files"
+            what = f"has the same name as {files[stem].name}, except for the suffix"
             problems.append(Problem("name-twice", path.relative_to(root).as_posix(), what, "Remove one of them"))
         files[stem] = path
     return files, problems
@@ -188,7 +188,7 @@ def pair_files(
 
 
 def read_lines(path: Path, root: Path) -> list[tuple[str, str]]:
-    """Reads the lines of a list file that hold something, each after its place (`lists/train.txt:3`), for messages.
+    """Reads the lines of a list file that are not empty, each after its place (`lists/train.txt:3`) for messages.
 
     Raises:
         SourceError: it is not UTF-8.
@@ -203,14 +203,14 @@ def read_lines(path: Path, root: Path) -> list[tuple[str, str]]:
 
 
 def find_listed(where: str, paths: Sequence[Path], root: Path) -> list[Problem]:
-    """Gives a problem for each file that a line of a list file stands for and that is not there.
+    """Gives a problem for each missing file that a line of a list file names.
 
     Args:
         where: place of the line.
         paths: the files.
         root: of the source.
     """
-    fix = "Add it or cut the line"
+    fix = "Add it or remove the line"
     return [
         Problem("listed-missing", where, f"names {path.relative_to(root).as_posix()}, no such file", fix)
         for path in paths
@@ -224,5 +224,5 @@ def is_plain_name(name: str) -> bool:
 
 
 def sorted_by_id(samples: Iterable[RawSample]) -> tuple[RawSample, ...]:
-    """Sorts samples as `Source` wants them."""
+    """Sorts samples as `Source` needs them."""
     return tuple(sorted(samples, key=lambda sample: sample.sample_id))

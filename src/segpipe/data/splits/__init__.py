@@ -1,1 +1,1 @@
-"""Which samples train, choose and are reported: whole groups, proposals, and leaks between them."""
+"""Which samples are in train, val and test: groups, proposals of splits, and leaks between splits."""

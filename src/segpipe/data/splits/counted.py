@@ -1,4 +1,4 @@
-"""What `preprocess` has counted, to propose a split by: even where it refused the split that was asked for."""
+"""What `preprocess` has counted, to propose a split from: it counts even if it refuses the split of `params.yaml`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,15 +15,15 @@ def read_counted(files: Sequence[Path]) -> pd.DataFrame:
     """Reads the newest manifest, with what `preprocess` has counted in each sample.
 
     Args:
-        files: the manifests that there may be.
+        files: the paths at which a manifest may be.
 
     Raises:
         StoreError: there is none, or it holds no samples.
     """
     existing = [file for file in files if file.is_file()]
     if not existing:
-        raise StoreError(f"{files[-1]}: no such file; run `dvc repro preprocess` first: even if it fails, it counts")
-    # DVC may have brought another revision's since.
+        raise StoreError(f"{files[-1]}: no such file; run `dvc repro preprocess` first: it counts even if it fails")
+    # DVC may have checked out another revision's since.
     found = max(existing, key=lambda place: place.stat().st_mtime)
     try:
         manifest = pd.read_parquet(found)
@@ -61,6 +61,6 @@ def group_rows(manifest: pd.DataFrame, grouping: Grouping | None) -> list[str]:
     column = manifest[prefix + grouping.value]
     empty = manifest["sample_id"][column.isna() | (column.astype(str) == "")].tolist()
     if empty:
-        what = f"{len(empty)} samples have nothing there, the first is {empty[0]}"
+        what = f"{len(empty)} samples have no value there, the first is {empty[0]}"
         raise ConfigError(f"--by column:{grouping.value}: {what}; fill in the source's table")
     return column.astype(str).tolist()

@@ -1,7 +1,7 @@
-"""The leak gate: what stands on both sides of a split and makes scores there too good.
+"""The leak gate: finds images on both sides of a split that make its scores too good.
 
-Three ways are looked for: the same image twice, images that look alike, and a sequence of which each side has a part.
-Fingerprints of all samples name the pairs that could look alike; only the images of these pairs are read.
+There are three kinds: the same image twice, images that look alike, and a sequence with a part on each side.
+Fingerprints of all samples give the pairs that could look alike; only the images of these pairs are read.
 """
 
 import itertools
@@ -26,9 +26,10 @@ SPLITS_IN_ORDER = (TRAIN, VAL, TEST)
 # Copies of images of the starter and of CamVid (compressed, resized, brightened, mirrored, cropped by 5%) agree in more
 # than 0.85 of their fingerprints and 0.97 of their details; of different streets, details agree in less than 0.6.
 MIN_AGREEMENT, MIN_SIMILARITY = 0.85, 0.75
-NUM_CANDIDATES = 3  # looked at, of those that a sample of val or test agrees with
-MIN_CONTRAST = 4  # grey levels; below, an image shows nothing that could be known again
-# Of neighbours by name in CamVid, 0.8 agree as only 0.01 of other pairs do, in the starter 0.3; in shuffled sets 0.03.
+NUM_CANDIDATES = 3  # compared with each sample of val or test, those that agree best
+MIN_CONTRAST = 4  # grey levels; below, an image shows too little to be recognised
+# The share of neighbours by name that agree as well as the best 0.01 of other pairs: 0.8 in CamVid, 0.3 in the starter,
+# 0.03 in shuffled sets.
 MIN_ALIKE_SHARE, MIN_NUM_NEIGHBOURS, CHANCE = 0.15, 10, 0.01
 BLOCK_SIZE = 1 << 20  # products held at once
 NUM_THUMBNAILS = 1 << 12  # kept, 4 KB each
@@ -41,7 +42,7 @@ ReadImage = Callable[[int], Pixels]
 
 @dataclass(frozen=True)
 class Leak:
-    """Two samples, or more, that should not stand where they stand.
+    """Two or more samples that should not be in these splits.
 
     Args:
         kind: `leak-exact`, `leak-near`, `leak-sequence` or `duplicate`; keys of `faults.KINDS`.
@@ -50,7 +51,7 @@ class Leak:
         where: the samples or the group, with their splits.
         what: what is wrong with them.
         fix: what to do about it.
-        similarity: of the two, up to 1; None where the images were not compared.
+        similarity: of the two, up to 1; None if the images were not compared.
     """
 
     kind: str
@@ -70,8 +71,8 @@ class Leak:
 def find_leaks(manifest: pd.DataFrame, read_image: ReadImage) -> list[Leak]:
     """Finds the same images, neighbours of a sequence and images that look alike in different splits.
 
-    Looking alike is not asked of samples of one group: where that stands in two splits, the group is the leak. Images
-    of nearly one colour look like nothing; the same one in two splits is a duplicate.
+    Samples of one group are not compared: if a group is in two splits, the group is the leak. Images of nearly one
+    colour are not compared either; the same one in two splits is a duplicate.
 
     Args:
         manifest: one row a sample, with `sample_id`, `group`, `split`, `height`, `width`, `image_sha256`,
@@ -94,8 +95,8 @@ def find_leaks(manifest: pd.DataFrame, read_image: ReadImage) -> list[Leak]:
 class _Samples:
     """The columns of a manifest that leaks are found in."""
 
-    def __init__(self, manifest: pd.DataFrame, vectors: Vectors, is_telling: npt.NDArray[np.bool_]) -> None:
-        self.manifest, self.vectors, self.is_telling = manifest, vectors, is_telling
+    def __init__(self, manifest: pd.DataFrame, vectors: Vectors, has_contrast: npt.NDArray[np.bool_]) -> None:
+        self.manifest, self.vectors, self.has_contrast = manifest, vectors, has_contrast
         self.ids: list[str] = manifest["sample_id"].tolist()
         self.splits: list[str] = manifest["split"].tolist()
         self.groups: list[str] = manifest["group"].tolist()
@@ -120,9 +121,9 @@ def _find_same(samples: _Samples) -> Iterator[Leak]:
         if samples.splits[first] == samples.splits[second]:
             fix = "Keep one" if "same" in masks else "Keep the one with the right mask"
             yield Leak("duplicate", first, second, names, f"are one image, {masks}", fix, 1.0)
-        elif not samples.is_telling[first]:
+        elif not samples.has_contrast[first]:
             what = f"are one image of nearly one colour, {masks}, in different splits"
-            yield Leak("duplicate", first, second, names, what, "Keep one, if it is of no use", 1.0)
+            yield Leak("duplicate", first, second, names, what, "Keep one, or none if it is useless", 1.0)
         else:
             what = f"are one image, {masks}, on both sides of a split"
             yield Leak("leak-exact", first, second, names, what, "Keep one, or bring all into one group", 1.0)
@@ -138,15 +139,15 @@ def _find_sequences(samples: _Samples) -> Iterator[Leak]:
         first, second = max(at_border, key=lambda pair: samples.agreement(*pair))
         sides = " and ".join(f"{split} ({counts[split]})" for split in SPLITS_IN_ORDER if counts[split])
         closest = f"{samples.name(first)} and {samples.name(second)}"
-        what = f"stands in {sides}; next to each other are {closest}"
+        what = f"is in {sides}; neighbours in different splits are {closest}"
         fix = "Split by whole groups; `segpipe data split` proposes how"
         yield Leak("leak-sequence", first, second, f"group {group}", what, fix)
 
 
 def _find_unknown_sequences(samples: _Samples) -> Iterator[Leak]:
-    """Compares samples of no group with their neighbours by name and with others: in a video, neighbours agree more."""
+    """Compares samples without a group with neighbours by name and with others: in a video, neighbours agree more."""
     num_members = Counter(samples.groups)
-    alone = [i for i, group in enumerate(samples.groups) if num_members[group] == 1 and samples.is_telling[i]]
+    alone = [i for i, group in enumerate(samples.groups) if num_members[group] == 1 and samples.has_contrast[i]]
     order = np.array(sorted(alone, key=lambda i: order_naturally(samples.ids[i])), np.int64)
     parted = [(a, b) for a, b in itertools.pairwise(order) if samples.splits[a] != samples.splits[b]]
     if len(parted) < MIN_NUM_NEIGHBOURS:
@@ -163,7 +164,7 @@ def _find_unknown_sequences(samples: _Samples) -> Iterator[Leak]:
             f"as {CHANCE:.0%} of other pairs do, such as {samples.name(first)} and {samples.name(second)}"
         )
         fix = "Name the sequences (preprocess.group_pattern); `segpipe data split --by` proposes a split by them"
-        yield Leak("leak-sequence", int(first), int(second), f"{len(order)} samples of no known group", what, fix)
+        yield Leak("leak-sequence", int(first), int(second), f"{len(order)} samples without a known group", what, fix)
 
 
 def _find_near(samples: _Samples, read_image: ReadImage) -> Iterator[Leak]:
@@ -173,14 +174,14 @@ def _find_near(samples: _Samples, read_image: ReadImage) -> Iterator[Leak]:
 
     found: dict[int, Leak] = {}
     for held_out, other, is_mirrored in _find_candidates(samples):
-        # An equal image has been told, and one leak a sample is enough.
+        # Equal images are reported already, and one leak for each sample is enough.
         if held_out in found or samples.images[held_out] == samples.images[other]:
             continue
         seen = thumbnail(other)
         similarity = measure_similarity(thumbnail(held_out), np.fliplr(seen) if is_mirrored else seen)
         if similarity >= MIN_SIMILARITY:
             mirrored = "mirrored, " if is_mirrored else ""
-            what = f"look alike ({mirrored}similarity {similarity:.2f}) and stand in different splits"
+            what = f"look alike ({mirrored}similarity {similarity:.2f}) and are in different splits"
             fix = "Look at both; keep one, or bring both into one group (`segpipe data split --tie` does)"
             where = f"{samples.name(held_out)} and {samples.name(other)}"
             found[held_out] = Leak("leak-near", held_out, other, where, what, fix, similarity)
@@ -192,8 +193,8 @@ def _find_candidates(samples: _Samples) -> Iterator[tuple[int, int, bool]]:
     codes = pd.factorize(pd.Series(samples.groups))[0]
     splits = np.array(samples.splits)
     for number, split in enumerate(SPLITS_IN_ORDER[1:], start=1):
-        rows = np.flatnonzero((splits == split) & samples.is_telling)
-        columns = np.flatnonzero(np.isin(splits, SPLITS_IN_ORDER[:number]) & samples.is_telling)
+        rows = np.flatnonzero((splits == split) & samples.has_contrast)
+        columns = np.flatnonzero(np.isin(splits, SPLITS_IN_ORDER[:number]) & samples.has_contrast)
         if columns.size:
             yield from find_alike(samples.vectors, codes, rows, columns)
 

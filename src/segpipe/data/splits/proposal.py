@@ -1,7 +1,7 @@
 """Proposes which groups to keep out of training, so that each split has its share of each class.
 
 Whole groups are dealt to the splits by greedy stratification (Sechidis, Tsoumakas, Vlahavas, "On the stratification of
-multi-label data", ECML PKDD 2011), with pixels of classes for labels, and then moved and swapped as long as that helps.
+multi-label data", ECML PKDD 2011), with pixels of classes as labels, and then moved and swapped as long as that helps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ from segpipe.data.splits.leaks import MIN_CONTRAST, find_alike
 from segpipe.data.splits.split import order_by_chance, order_naturally
 from segpipe.data.store import TEST, TRAIN, VAL
 
-# What a state costs on top of its distance from the shares.
+# Costs that are added to the distance from the shares.
 EMPTY_COST = {TRAIN: 4e6, VAL: 2e6, TEST: 1e6}
 UNTRAINED_COST, UNMEASURED_COST = 1e5, 1.0
 MIN_GAIN = 1e-6
 NUM_STARTS = 12
-MAX_SWAP_GROUPS = 400  # beyond, moves alone come as near as anybody can see
+MAX_SWAP_GROUPS = 400  # with more groups, moves alone come near enough
 # Of copies that were compressed, resized, brightened or mirrored at least this much of the fingerprints agrees.
 MIN_TIED_AGREEMENT = 0.97
 
@@ -62,7 +62,7 @@ class Proposal:
         """How far a class's share of a split is from its share of the whole, relative to the latter.
 
         Returns:
-            (num_splits, num_classes) float64: 0 as in the whole, -1 where the class is missing; NaN where a split is
+            (num_splits, num_classes) float64: 0 as in the whole, -1 if the class is missing; NaN if a split is
             empty or a class occurs nowhere.
         """
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -72,7 +72,7 @@ class Proposal:
 
     @property
     def missing(self) -> dict[str, list[int]]:
-        """The classes, by index, of which a split has not one pixel."""
+        """The classes, by index, of which a split has no pixel."""
         return {split: np.flatnonzero(row == 0).tolist() for split, row in zip(self.splits, self.num_px, strict=True)}
 
 
@@ -80,14 +80,14 @@ def propose_split(num_px: Counts, groups: Sequence[str], shares: Mapping[str, fl
     """Deals whole groups to train, val and test.
 
     In this order: no split is empty, train has every class, and each split has its share of the samples and of each
-    class's pixels, where a class that a split lacks counts several times as much as one that it has too little of.
+    class's pixels, and a missing class counts several times as much as a scarce one.
     Every draw is a hash, sums are of whole numbers, and costs are compared to six decimals: the same input gives the
     same splits on any machine, in any order of the samples.
 
     Args:
         num_px: (num_samples, num_classes) int64 labelled pixels.
         groups: the group of each sample, at least one.
-        shares: of the samples, for `val` and, where there is one, `test`; together less than 1.
+        shares: of the samples, for `val` and, if there is one, `test`; together less than 1.
         seed: another one may find another split that is about as good.
 
     Returns:
@@ -143,7 +143,7 @@ def _rarest_first(content: Counts) -> npt.NDArray[np.int64]:
 
 
 class _Goal:
-    """What each split is to hold, and what it costs to hold something else."""
+    """What each split is to hold, and the cost of other contents."""
 
     def __init__(self, splits: tuple[str, ...], wanted: Shares, total: Counts) -> None:
         self.wanted = wanted
@@ -157,7 +157,7 @@ class _Goal:
         self._empty = np.array([EMPTY_COST[name] for name in splits])
 
     def cost(self, held: Counts, split: npt.NDArray[np.int64] | int) -> Shares:
-        """Gives what it costs that splits hold something.
+        """Gives the cost of splits with these contents.
 
         Args:
             held: (..., num_classes + 1) int64 pixels and samples.
@@ -175,7 +175,7 @@ class _Goal:
 
 
 class _Dealing:
-    """Groups on their way to splits.
+    """Groups that are being dealt to splits.
 
     Args:
         goal: what is wanted.
@@ -200,12 +200,12 @@ class _Dealing:
             costs[split] = after[split]
 
     def improve(self) -> None:
-        """Moves groups, and swaps two where no move helps, until nothing helps."""
+        """Moves groups, and swaps two if no move helps, until nothing helps."""
         while self._move_best() or (len(self._content) <= MAX_SWAP_GROUPS and self._swap_first()):
             pass
 
     def _move_best(self) -> bool:
-        """Moves the group that gains most by it."""
+        """Makes the one move that lowers the cost most."""
         now = self._goal.cost_of(self.held)
         leaving = self._goal.cost(self.held[self.split_of] - self._content, self.split_of) - now[self.split_of]
         gains = np.zeros((self._num_splits, len(self._content)))
@@ -224,7 +224,7 @@ class _Dealing:
         self.split_of[group] = split
 
     def _swap_first(self) -> bool:
-        """Swaps the first group that gains by it with the one with which it gains most."""
+        """Swaps the first group whose swap lowers the cost, with the best partner."""
         now = self._goal.cost_of(self.held)
         for group, here in enumerate(self.split_of):
             others = np.flatnonzero(self.split_of != here)
@@ -246,7 +246,7 @@ class _Dealing:
 
 
 def find_limits(proposal: Proposal, class_names: Sequence[str]) -> list[str]:
-    """Says what could not be had, and what was done instead; one sentence each.
+    """Says which goals were not reached, and what was done instead; one sentence each.
 
     Args:
         proposal: the groups and their splits.
@@ -262,8 +262,8 @@ def find_limits(proposal: Proposal, class_names: Sequence[str]) -> list[str]:
             limits.append(f"Split {split} is empty: no group is left for it.")
         elif abs(count / num_samples - wanted) > max(0.02, 0.2 * wanted):
             limits.append(
-                f"Split {split} has {count / num_samples:.1%} of the samples, not {wanted:.1%}: no dealing of whole "
-                "groups comes nearer without losing more elsewhere."
+                f"Split {split} has {count / num_samples:.1%} of the samples, not {wanted:.1%}: no choice of whole "
+                "groups comes nearer without a greater loss elsewhere."
             )
     for index, name in enumerate(class_names):
         limits += _limit_of_class(proposal, index, name)
@@ -274,7 +274,7 @@ def _limit_of_class(proposal: Proposal, index: int, name: str) -> list[str]:
     without = [split for split, missing in proposal.missing.items() if index in missing]
     num_groups = int(proposal.num_groups_of_class[index])
     if num_groups == 0:
-        return [f"Class {name} occurs nowhere: label some, or take it out of the class table."]
+        return [f"Class {name} occurs nowhere: label some, or remove it from the class table."]
     if not without:
         return []
     having = next(split for split in proposal.splits if split not in without)
@@ -287,7 +287,7 @@ def _limit_of_class(proposal: Proposal, index: int, name: str) -> list[str]:
 def tie_groups(manifest: pd.DataFrame) -> list[str]:
     """Unites groups that hold the same image, or images that look alike.
 
-    Goes by fingerprints alone, no pixels are read; images of nearly one colour tie nothing.
+    Compares only fingerprints, no pixels are read; images of nearly one colour are left out.
 
     Args:
         manifest: one row a sample, with `group` and `perceptual_hash`.
@@ -298,8 +298,8 @@ def tie_groups(manifest: pd.DataFrame) -> list[str]:
     vectors, contrasts = read_fingerprints(manifest["perceptual_hash"].tolist())
     names = sorted(set(manifest["group"]), key=order_naturally)
     group = pd.Index(names).get_indexer(pd.Index(manifest["group"]))
-    telling = np.flatnonzero(contrasts >= MIN_CONTRAST)
-    alike = find_alike(vectors, group, telling, telling, MIN_TIED_AGREEMENT) if telling.size else ()
+    with_contrast = np.flatnonzero(contrasts >= MIN_CONTRAST)
+    alike = find_alike(vectors, group, with_contrast, with_contrast, MIN_TIED_AGREEMENT) if with_contrast.size else ()
     first, second = np.array([group[list(pair)] for *pair, _ in alike], np.int64).reshape(-1, 2).T
     links = coo_array((np.ones(len(first)), (first, second)), shape=(len(names), len(names)))
     _, labels = connected_components(links, directed=False)

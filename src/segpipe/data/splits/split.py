@@ -15,16 +15,16 @@ from segpipe.faults import shown
 def find_groups(
     samples: Sequence[RawSample], group_pattern: str | None, group_column: str | None = None
 ) -> tuple[list[str], list[Problem]]:
-    """Finds each sample's group: by its id, by a column of the source's table, or as the source knows it.
+    """Finds each sample's group: by its id, by a column of the source's table, or as the source gives it.
 
     Args:
         samples: all samples.
         group_pattern: regular expression with one (group), searched in the id.
-        group_column: where there is no pattern, a column of the source's table.
+        group_column: instead of a pattern, a column of the source's table.
 
     Returns:
         One name a sample, and a problem for each sample whose group is not found. Without pattern and column, a sample
-        whose group the source does not know is a group of its own, by the name of its id.
+        to which the source gives no group is a group of its own, named by its id.
     """
     if group_pattern is not None:
         return find_groups_by_pattern([sample.sample_id for sample in samples], group_pattern)
@@ -58,7 +58,7 @@ def _find_groups_in_column(samples: Sequence[RawSample], column: str) -> tuple[l
         return [""] * len(samples), [Problem("group-missing", "preprocess.group_column", what, fix)]
     fix = f"Fill in the column {column!r} of the source's table"
     problems = [
-        Problem("group-missing", sample.sample_id, f"has nothing in column {column!r}, which names the group", fix)
+        Problem("group-missing", sample.sample_id, f"has no value in column {column!r}, which names the group", fix)
         for sample in samples
         if not sample.attributes.get(column)
     ]
@@ -85,7 +85,7 @@ def assign_splits(
         samples: all samples.
         groups: the group of each.
         split: the rules; see `Split`.
-        seed: of the draw where a rule is a share.
+        seed: of the draw if a rule is a share.
 
     Returns:
         'train', 'val' or 'test' for each sample, and a problem for each rule that cannot be kept.

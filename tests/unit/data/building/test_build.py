@@ -1,4 +1,4 @@
-"""Building the store: the same bytes however it is done, nothing done twice, every problem of a source named."""
+"""Building the store: the same bytes in every way of building, no work done twice, every problem of a source named."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_the_end_of_a_run_may_vanish_with_its_shards_unchanged(monkeypatch: pyte
     assert bench.rebuild().num_decoded == 0
 
 
-def test_a_large_sample_that_parted_shards_may_vanish(monkeypatch: pytest.MonkeyPatch, bench: Bench) -> None:
+def test_a_large_sample_between_shards_may_be_removed(monkeypatch: pytest.MonkeyPatch, bench: Bench) -> None:
     monkeypatch.setattr(shards, "MEAN_RUN_LENGTH", 1 << 40)
     monkeypatch.setattr(shards, "MAX_SHARD_BYTES", 4 * 16 * 20 * 15)
     large = bench.samples["t_04"]
@@ -274,13 +274,13 @@ def test_a_split_that_loses_all_its_samples_is_a_problem(bench: Bench) -> None:
 def test_what_a_table_says_of_samples_may_change(bench: Bench) -> None:
     source = bench.source()
     for value in ("sun", "rain"):
-        told = tuple(dataclasses.replace(sample, attributes={"weather": value}) for sample in source.samples[1:])
-        built = bench.rebuild(dataclasses.replace(source, samples=(source.samples[0], *told)))
+        described = tuple(dataclasses.replace(sample, attributes={"weather": value}) for sample in source.samples[1:])
+        built = bench.rebuild(dataclasses.replace(source, samples=(source.samples[0], *described)))
         assert built.manifest["attribute_weather"].tolist()[1:] == [value] * 23
     assert built.num_decoded == 0
 
 
-def test_another_meaning_of_the_labels_decodes_anew(bench: Bench) -> None:
+def test_another_meaning_of_the_labels_decodes_again(bench: Bench) -> None:
     bench.rebuild()
     source = bench.source()
     label = IndexMask(source.samples[0].label.files[0], {0: 1, 1: 0, 2: 2, 255: 255})
@@ -288,7 +288,7 @@ def test_another_meaning_of_the_labels_decodes_anew(bench: Bench) -> None:
     assert bench.rebuild(dataclasses.replace(source, samples=changed)).num_decoded == 1
 
 
-def test_other_class_names_decode_anew(bench: Bench) -> None:
+def test_other_class_names_decode_again(bench: Bench) -> None:
     bench.rebuild()
     bench.classes = dataclasses.replace(bench.classes, names=("road", "van", "sky"))
     assert bench.rebuild().num_decoded == 24
@@ -306,8 +306,8 @@ def test_a_flipped_byte_in_the_cache_is_noticed_and_only_its_shard_is_decoded(be
     assert bench.rebuild().num_decoded == 0
 
 
-def test_what_has_no_sha256_is_decoded_in_any_case(bench: Bench) -> None:
-    """A file that `download` has not hashed may be another than last time."""
+def test_files_without_a_sha256_are_always_decoded(bench: Bench) -> None:
+    """A file that `download` has not hashed may have changed since last time."""
     source = bench.source()
     bench.build(source, bench.cache)
     settings = Preprocess.model_validate({"split": {"val": "source", "test": "source"}})
@@ -481,7 +481,7 @@ def test_a_sample_with_findings_is_looked_at_each_time_and_named_each_time(bench
     assert found == [("warn", "mask-void", "masks/t_03.png"), ("skip", "mask-values", "masks/v_04.png")]
 
 
-def test_what_is_mended_later_is_decoded_then(bench: Bench) -> None:
+def test_a_file_that_is_fixed_later_is_decoded_then(bench: Bench) -> None:
     good = bench.samples["t_03"]
     spoil_mask(bench, "t_03")
     assert bench.rebuild().of_action("fail") != []
@@ -490,7 +490,7 @@ def test_what_is_mended_later_is_decoded_then(bench: Bench) -> None:
     assert (built.findings, built.num_decoded) == ((), 1)
 
 
-def test_another_policy_is_followed_though_nothing_else_changed(bench: Bench) -> None:
+def test_a_changed_policy_is_followed_without_other_changes(bench: Bench) -> None:
     mask = bench.samples["t_03"].mask
     bench.samples["t_03"] = dataclasses.replace(bench.samples["t_03"], mask=np.repeat(mask[..., None], 3, axis=2))
     assert bench.rebuild(policy={"actions": {"mask-mode": "skip"}}).num_skipped == 1
@@ -576,7 +576,7 @@ def test_groups_and_splits_follow_the_settings(bench: Bench) -> None:
     assert built.manifest[["sample_id", "group", "split"]].to_numpy().tolist() == expected
 
 
-def test_samples_of_any_size_stand_beside_one_another(bench: Bench, make_sample: MakeSample) -> None:
+def test_samples_of_any_size_share_a_shard(bench: Bench, make_sample: MakeSample) -> None:
     for i, (height, width) in enumerate([(4, 4), (4, 200), (200, 4), (64, 64)]):
         bench.samples[f"t_1{i}"] = make_sample(f"t_1{i}", "train", height, width)
     _, output = bench.build()
@@ -617,7 +617,7 @@ print(int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of a process")
 def test_memory_does_not_grow_with_the_number_of_samples(tmp_path: Path) -> None:
-    """A sample is 1 MiB: three hundred and sixty more of them, kept, would be seen."""
+    """A sample is 1 MiB: 360 more of them in memory would be visible."""
     peaks_bytes = []
     for num_samples in (40, 400):
         folder = tmp_path / str(num_samples)

@@ -92,9 +92,7 @@ def test_the_policy_decides_what_becomes_of_a_sample(
     assert (finding.sample_id, finding.problem.where) == ("a_0", "masks/a_0.png")
 
 
-def test_a_mended_sample_is_mended_in_the_store_and_not_in_the_source(
-    make_sample: MakeSample, make_run: MakeRun
-) -> None:
+def test_a_fixed_sample_is_fixed_in_the_store_and_not_in_the_source(make_sample: MakeSample, make_run: MakeRun) -> None:
     sample = make_sample("a_0")
     run = make_run([_three_channels(sample)], {"fix": True})
     before = run.samples[0].label.files[0].read_bytes()
@@ -106,12 +104,12 @@ def test_a_mended_sample_is_mended_in_the_store_and_not_in_the_source(
     assert run.samples[0].label.files[0].read_bytes() == before
 
 
-def test_what_could_be_mended_says_how(make_sample: MakeSample, make_run: MakeRun) -> None:
-    _, (mendable,) = build_run(make_run([_three_channels(make_sample("a_0"))]))
-    assert FIX_HINT in mendable.problem.fix
+def test_a_fixable_fault_says_how(make_sample: MakeSample, make_run: MakeRun) -> None:
+    _, (fixable,) = build_run(make_run([_three_channels(make_sample("a_0"))]))
+    assert FIX_HINT in fixable.problem.fix
 
 
-def test_what_cannot_be_mended_does_not_say_so(make_sample: MakeSample, make_run: MakeRun) -> None:
+def test_an_unfixable_fault_does_not_offer_a_fix(make_sample: MakeSample, make_run: MakeRun) -> None:
     _, (finding,) = build_run(make_run([_outside(make_sample("a_0"))]))
     assert FIX_HINT not in finding.problem.fix
 
@@ -193,7 +191,7 @@ def test_a_sample_with_a_place_is_copied_and_its_files_are_not_read(
     assert written == b"".join(part.tobytes() for s in (samples[1], new) for part in (s.image, s.mask))
 
 
-def test_what_is_larger_than_the_policy_says_is_not_read(make_sample: MakeSample, make_run: MakeRun) -> None:
+def test_an_image_above_the_policys_limit_is_not_read(make_sample: MakeSample, make_run: MakeRun) -> None:
     run = make_run([make_sample("a_0")], {"max_megapixels": 0.0001})
     file = run.samples[0].image
     file.write_bytes(file.read_bytes()[:60])  # only the header is looked at

@@ -1,4 +1,4 @@
-"""What was built last: when it may be taken over, and what becomes of it when it is damaged or half written."""
+"""The store that was built last: when it may be taken over, and what happens if it is damaged or half written."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_on_another_file_system_shards_are_copied(monkeypatch: pytest.MonkeyPatc
     assert path.read_bytes() == (cache / "shards" / path.name).read_bytes()
 
 
-def test_where_pixels_lie_is_told(cache: Path, samples: list[Sample]) -> None:
+def test_the_place_of_pixels_is_given(cache: Path, samples: list[Sample]) -> None:
     last = LastStore(cache, ["k3"])
     place = last.place_of("k3")
     assert place is not None
@@ -240,7 +240,7 @@ def test_a_kept_store_is_a_store(cache: Path, classes: ClassTable) -> None:
     assert store.manifest[KEY].tolist() == ["k0", "k1", "k2", "k3", "k4"]
 
 
-def test_what_is_no_longer_used_is_not_kept(cache: Path, tmp_path: Path, classes: ClassTable) -> None:
+def test_unused_shards_are_not_kept(cache: Path, tmp_path: Path, classes: ClassTable) -> None:
     (cache / "shards/left over.bin").write_bytes(b"of a process that was killed")
     (cache / ".new.abc123.part").mkdir()
     (cache / "new").mkdir()

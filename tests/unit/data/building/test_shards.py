@@ -23,7 +23,7 @@ def _names(num: int) -> list[str]:
 
 
 def _reference_runs(names: list[str]) -> list[list[str]]:
-    """A name after the other, no cleverness."""
+    """The slow, obvious way: one name after the other."""
     runs: list[list[str]] = [[]]
     for name in names:
         runs[-1].append(name)

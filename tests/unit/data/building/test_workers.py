@@ -58,7 +58,7 @@ def test_an_error_in_a_worker_is_an_error_here(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize("setting", ["-1", "2.5", "two", "dask", "dask:", "spark:tcp://127.0.0.1:1", " "])
-def test_a_setting_that_means_nothing_says_what_it_may_be(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+def test_an_unknown_setting_lists_the_valid_ones(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
     monkeypatch.setenv(VARIABLE, setting)
     with pytest.raises(ConfigError, match=f"^{VARIABLE}={setting}: .*number.*dask:ADDRESS.*ray:ADDRESS"):
         list(map_in_workers(pow, CALLS))
@@ -82,7 +82,7 @@ def test_a_cluster_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_worker_that_is_killed_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the system does where memory is short; a traceback of the pool would tell nobody."""
+    """As the system does if memory is short; a traceback of the pool would not explain it."""
     monkeypatch.setenv(VARIABLE, "2")
     with pytest.raises(ConfigError, match=f"2 worker processes.*killed.*{VARIABLE}=1"):
         list(map_in_workers(os._exit, [(9,)] * 4))
@@ -104,7 +104,7 @@ MAX_SECONDS = 30
 
 
 def test_workers_end_with_their_parent_however_it_ends(tmp_path: Path) -> None:
-    """Of themselves they would finish what they were given and wait minutes for more."""
+    """Otherwise they would finish their work and wait minutes for more."""
     parent = subprocess.Popen(
         [sys.executable, "-c", BUSY_FOR_LONG, tmp_path], env={**os.environ, VARIABLE: "2"}, stderr=subprocess.DEVNULL
     )

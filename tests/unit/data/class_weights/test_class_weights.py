@@ -1,4 +1,4 @@
-"""The cap, the scale, what is refused, and the weights of real sets against numbers worked out next to the code."""
+"""The cap, the scale, what is refused, and the weights of real sets against numbers computed outside the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Archives that are well, damaged, or mean harm."""
+"""Good, damaged and harmful archives."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_negative_size_does_not_lead_in_a_circle(tmp_path: Path, name: str, is
     assert not (tmp_path / "out").exists()
 
 
-def test_the_name_of_the_file_says_nothing(tmp_path: Path) -> None:
+def test_the_name_of_the_file_does_not_matter(tmp_path: Path) -> None:
     for name in WRITERS:
         path = WRITERS[name](tmp_path / name, FILES)
         unpack(path.rename(tmp_path / "0123abcd"), tmp_path / f"out-{name}")
@@ -131,7 +131,7 @@ def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path: Path) -> None:
     assert contents(tmp_path / "out") == {"a.txt": b"a", "inner.zip": inner}
 
 
-def test_backslashes_part_folders_as_slashes_do(tmp_path: Path) -> None:
+def test_backslashes_separate_folders_as_slashes_do(tmp_path: Path) -> None:
     unpack(write_zip(tmp_path / "a.zip", {"images\\a.txt": b"a", "./b.txt": b"b"}), tmp_path / "out")
     assert contents(tmp_path / "out") == {"images/a.txt": b"a", "b.txt": b"b"}
 
@@ -170,7 +170,7 @@ def test_an_entry_that_leaves_the_folder_is_refused_before_anything_is_written(
 
 
 def test_a_name_with_a_nul_is_refused(tmp_path: Path) -> None:
-    """What follows the NUL would be cut off: the name that was checked is not the one that is written."""
+    """The name would be cut at the NUL: the checked name is not the written one."""
     path = write_zip(tmp_path / "a.zip", {"a?b": b"x"})
     path.write_bytes(path.read_bytes().replace(b"a?b", b"a\0b"))
     with pytest.raises(SourceError, match="leaves the folder"):
@@ -205,7 +205,7 @@ def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
     ],
     ids=["zip symlink", "symlink", "inner symlink", "hard link", "pipe", "device", "disk", "sparse"],
 )
-def test_what_is_no_plain_file_is_refused(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+def test_links_and_devices_are_refused(tmp_path: Path, write: Callable[[Path], Path]) -> None:
     with pytest.raises(SourceError, match=r"link.*device"):
         unpack(write(tmp_path / "a"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -246,7 +246,7 @@ def test_of_many_wrong_entries_ten_are_named(tmp_path: Path) -> None:
 
 
 def test_a_file_gets_no_more_bytes_than_it_declares(tmp_path: Path) -> None:
-    """A header may say less than there is; the libraries of today notice, which is no promise."""
+    """A header may declare less than there is; today's libraries notice it, later ones may not."""
     entry = archive_module._Entry("a", False, 1000, None, lambda: io.BytesIO(bytes(5000)))
     with pytest.raises(SourceError, match=r"'a'.*declares"):
         archive_module._write_entry(entry, tmp_path, "a.tar")
@@ -303,7 +303,7 @@ def test_a_damaged_archive_is_named(tmp_path: Path, name: str, at: float) -> Non
 
 @pytest.mark.parametrize("name", ["a.tar.gz", "a.tar.bz2", "a.tar.xz"])
 def test_a_damaged_end_of_a_compressed_tar_is_noticed_before_anything_is_written(tmp_path: Path, name: str) -> None:
-    """The check sum stands behind the last entry, where nobody needs to read."""
+    """The checksum is after the last entry, in a part that unpacking need not read."""
     path = WRITERS[name](tmp_path / name, NOISE)
     _damage(path, 1 - 6 / path.stat().st_size)
     with pytest.raises(SourceError, match="is damaged"):
@@ -324,7 +324,7 @@ def test_a_truncated_archive_is_named(tmp_path: Path, name: str, share: float) -
 
 
 @each_archive
-def test_whatever_is_flipped_there_is_a_message_or_the_right_files(tmp_path: Path, name: str) -> None:
+def test_any_flipped_byte_gives_a_message_or_the_right_files(tmp_path: Path, name: str) -> None:
     """No crash, no hang, and where a check sum protects the content, never another content."""
     content = WRITERS[name](tmp_path / name, FILES).read_bytes()
     chance = random.Random(0)
@@ -350,14 +350,14 @@ def test_whatever_is_flipped_there_is_a_message_or_the_right_files(tmp_path: Pat
         (b"7z\xbc\xaf\x27\x1c", "is a 7z archive, which cannot be read here"),
         (b"Rar!\x1a\x07\x00", "is a rar archive"),
         (b"\x28\xb5\x2f\xfd", "is compressed by zstd"),
-        (gzip.compress(b"one file " * 200), "what it unpacks to is no tar"),
-        (bz2.compress(b"one file " * 200), "what it unpacks to is no tar"),
-        (lzma.compress(b"one file " * 200), "what it unpacks to is no tar"),
-        (gzip.compress(b""), "what it unpacks to is no tar"),
+        (gzip.compress(b"one file " * 200), "its unpacked content is no tar"),
+        (bz2.compress(b"one file " * 200), "its unpacked content is no tar"),
+        (lzma.compress(b"one file " * 200), "its unpacked content is no tar"),
+        (gzip.compress(b""), "its unpacked content is no tar"),
     ],
     ids=["text", "empty", "7z", "rar", "zstd", "gz", "bz2", "xz", "empty gz"],
 )
-def test_what_is_no_archive_is_named(tmp_path: Path, start: bytes, message: str) -> None:
+def test_a_file_that_is_no_archive_is_named(tmp_path: Path, start: bytes, message: str) -> None:
     (tmp_path / "a").write_bytes(start)
     with pytest.raises(SourceError, match=message):
         unpack(tmp_path / "a", tmp_path / "out")

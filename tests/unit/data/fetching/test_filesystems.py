@@ -1,4 +1,4 @@
-"""Files and folders of what fsspec reaches, here in memory and on this disk."""
+"""Files and folders that fsspec reaches, here in memory and on this disk."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def offsets(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-def test_a_file_comes_and_goes_on_where_it_broke(
+def test_a_broken_download_of_a_file_continues(
     memory: MemoryFileSystem, tmp_path: Path, patience: Patience, offsets: list[int]
 ) -> None:
     memory.pipe_file("/sets/a.zip", CONTENT)
@@ -87,7 +87,7 @@ def test_a_file_comes_and_goes_on_where_it_broke(
     assert offsets == [0, 1 << 20]
 
 
-def test_a_file_that_changed_begins_anew(
+def test_a_changed_file_begins_again(
     memory: MemoryFileSystem, tmp_path: Path, patience: Patience, offsets: list[int]
 ) -> None:
     memory.pipe_file("/sets/a.zip", bytes(len(CONTENT)))
@@ -167,7 +167,7 @@ def test_a_folder_and_a_file_are_told_apart(memory: MemoryFileSystem, tmp_path: 
         download(open_remote_file("memory://sets"), "a", SHA256, tmp_path, patience)
 
 
-def test_what_is_not_there(memory: MemoryFileSystem, tmp_path: Path, patience: Patience) -> None:
+def test_a_missing_file_or_folder(memory: MemoryFileSystem, tmp_path: Path, patience: Patience) -> None:
     with pytest.raises(SourceError, match=r"memory://sets/a\.zip.*no such"):
         download(open_remote_file("memory://sets/a.zip"), "a", SHA256, tmp_path, patience)
     with pytest.raises(SourceError, match=r"memory://sets.*no such"):
@@ -177,7 +177,7 @@ def test_what_is_not_there(memory: MemoryFileSystem, tmp_path: Path, patience: P
         copy_remote_folder("memory://empty", tmp_path / "out", patience)
 
 
-def test_a_scheme_that_nothing_reads(tmp_path: Path, patience: Patience) -> None:
+def test_a_scheme_that_no_package_reads(tmp_path: Path, patience: Patience) -> None:
     with pytest.raises(SourceError, match=r"gopher://.*addresses"):
         copy_remote_folder("gopher://server/a", tmp_path / "out", patience)
 
@@ -191,7 +191,7 @@ def test_a_package_that_is_missing_is_named(
 
 
 def test_a_chain_of_addresses_is_refused(tmp_path: Path, patience: Patience) -> None:
-    """It would lead around the checks of web addresses."""
+    """It would bypass the checks of web addresses."""
     with pytest.raises(SourceError, match=r"chain.*addresses"):
         copy_remote_folder("simplecache::http://10.0.0.1/a", tmp_path / "out", patience)
 
@@ -203,10 +203,10 @@ class _BackendError(Exception):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (PermissionError("keys"), "may not be read: keys; look at the keys in use"),
+        (PermissionError("keys"), "may not be read: keys; check the keys in use"),
         (TimeoutError("slow"), "cannot be downloaded: slow; try again later"),
-        (_BackendError("no credentials"), "cannot be read: _BackendError: no credentials; look at the address"),
-        (_BackendError("of me:pass-word, of pass-word"), r"_BackendError: of \*\*\*, of \*\*\*; look"),
+        (_BackendError("no credentials"), "cannot be read: _BackendError: no credentials; check the address"),
+        (_BackendError("of me:pass-word, of pass-word"), r"_BackendError: of \*\*\*, of \*\*\*; check"),
     ],
 )
 def test_errors_of_a_backend(
@@ -221,7 +221,7 @@ def test_errors_of_a_backend(
     assert "pass-word" not in str(caught.value)
 
 
-def test_a_full_disk_of_ours_is_not_the_backends_fault(
+def test_a_full_local_disk_is_an_error_of_the_system(
     memory: MemoryFileSystem, tmp_path: Path, patience: Patience, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory.pipe_file("/sets/streets/a", b"a")

@@ -1,4 +1,4 @@
-"""From an address to a verified file in the cache, over a server that misbehaves in each way there is."""
+"""From an address to a verified file in the cache, from a server that misbehaves in many ways."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def _cache(tmp_path: Path) -> set[str]:
     return {path.name for path in (tmp_path / "cache").iterdir() if path.suffix != ".lock"}
 
 
-def test_a_file_comes_once_and_is_kept(get: Callable[..., bytes], server: Served, tmp_path: Path) -> None:
+def test_a_file_is_downloaded_once_and_kept(get: Callable[..., bytes], server: Served, tmp_path: Path) -> None:
     assert get() == CONTENT
     assert get() == CONTENT
     assert len(server.requests) == 1
     assert _cache(tmp_path) == {_sha256(CONTENT)}
 
 
-def test_a_broken_connection_is_taken_up_where_it_broke(
+def test_a_broken_download_continues_where_it_broke(
     get: Callable[..., bytes], server: Served, waits: list[float]
 ) -> None:
     server.script = [breaks_after(HALF)]
@@ -80,7 +80,7 @@ def test_a_broken_connection_is_taken_up_where_it_broke(
     assert len(waits) == 1
 
 
-def test_a_later_run_goes_on(get: Callable[..., bytes], server: Served) -> None:
+def test_a_later_run_continues_the_download(get: Callable[..., bytes], server: Served) -> None:
     server.script = [breaks_after(HALF)] + [says(503)] * 3
     with pytest.raises(SourceError, match=r"503.*kept"):
         get()
@@ -88,7 +88,9 @@ def test_a_later_run_goes_on(get: Callable[..., bytes], server: Served) -> None:
     assert server.ranges()[-1] == f"bytes={HALF}-"
 
 
-def test_by_the_time_of_the_last_change_where_there_is_no_strong_tag(get: Callable[..., bytes], server: Served) -> None:
+def test_the_time_of_the_last_change_is_the_version_without_a_strong_tag(
+    get: Callable[..., bytes], server: Served
+) -> None:
     changed = "Sat, 21 Nov 2026 12:00:00 GMT"
     server.script = [
         says(200, CONTENT[:HALF], Content_Length=str(len(CONTENT)), ETag='W/"weak"', Last_Modified=changed)
@@ -97,7 +99,7 @@ def test_by_the_time_of_the_last_change_where_there_is_no_strong_tag(get: Callab
     assert server.requests[1][1]["If-Range"] == changed
 
 
-def test_without_any_mark_of_the_version_it_begins_anew(get: Callable[..., bytes], server: Served) -> None:
+def test_without_a_version_it_begins_again(get: Callable[..., bytes], server: Served) -> None:
     server.tag = None
     server.script = [breaks_after(HALF)]
     assert get() == CONTENT
@@ -129,7 +131,7 @@ def test_a_file_that_changed_between_two_tries(get: Callable[..., bytes], server
     ],
     ids=["from the start", "not to the end", "unreadable", "none", "of another version"],
 )
-def test_a_part_that_is_not_the_rest_begins_anew(
+def test_a_response_that_is_not_the_rest_begins_again(
     get: Callable[..., bytes], server: Served, headers: dict[str, str | None]
 ) -> None:
     server.script = [breaks_after(HALF), says(206, OTHER[HALF:], **headers)]
@@ -137,7 +139,7 @@ def test_a_part_that_is_not_the_rest_begins_anew(
     assert server.ranges() == [None, f"bytes={HALF}-", None]
 
 
-def test_a_range_that_cannot_be_had_begins_anew(get: Callable[..., bytes], server: Served) -> None:
+def test_a_refused_range_begins_again(get: Callable[..., bytes], server: Served) -> None:
     server.script = [breaks_after(HALF), says(416, Content_Range=f"bytes */{HALF}")]
     assert get() == CONTENT
     assert server.ranges() == [None, f"bytes={HALF}-", None]
@@ -162,7 +164,7 @@ def test_without_a_length(get: Callable[..., bytes], server: Served) -> None:
     assert get() == CONTENT
 
 
-def test_another_size_than_declared_is_refused_before_it_comes(get: Callable[..., bytes], server: Served) -> None:
+def test_another_size_than_declared_is_refused_before_the_download(get: Callable[..., bytes], server: Served) -> None:
     with pytest.raises(SourceError, match=r"300,000 bytes.*19,000,000"):
         get(size_bytes=19_000_000)
     assert get(size_bytes=len(CONTENT)) == CONTENT
@@ -170,7 +172,7 @@ def test_another_size_than_declared_is_refused_before_it_comes(get: Callable[...
 
 def test_another_content_is_removed(get: Callable[..., bytes], server: Served, tmp_path: Path) -> None:
     server.content = OTHER
-    with pytest.raises(SourceError, match=rf"sha256 {_sha256(OTHER)}, and {_sha256(CONTENT)} is asked for"):
+    with pytest.raises(SourceError, match=rf"sha256 is {_sha256(OTHER)}, and `sha256:` is {_sha256(CONTENT)}"):
         get()
     assert _cache(tmp_path) == set()
     server.content = CONTENT
@@ -184,7 +186,9 @@ def test_a_web_page_instead_of_an_archive_is_recognised(get: Callable[..., bytes
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_what_passes_is_tried_again(get: Callable[..., bytes], server: Served, waits: list[float], status: int) -> None:
+def test_a_temporary_error_is_tried_again(
+    get: Callable[..., bytes], server: Served, waits: list[float], status: int
+) -> None:
     server.script = [says(status)] * 3
     assert get() == CONTENT
     assert len(waits) == 3
@@ -196,7 +200,7 @@ def test_what_passes_is_tried_again(get: Callable[..., bytes], server: Served, w
 @pytest.mark.parametrize(
     ("asked", "waited"), [("7", 7), ("100000", 60), ("Sat, 21 Nov 2020 12:00:00 GMT", 0), ("soon", None)]
 )
-def test_what_a_server_asks_for_is_waited_within_bounds(
+def test_a_server_may_ask_to_wait_within_bounds(
     get: Callable[..., bytes], server: Served, waits: list[float], asked: str, waited: float | None
 ) -> None:
     server.script = [says(429, Retry_After=asked)]
@@ -205,7 +209,7 @@ def test_what_a_server_asks_for_is_waited_within_bounds(
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 501])
-def test_what_does_not_pass_is_not_tried_again(
+def test_a_permanent_error_is_not_tried_again(
     get: Callable[..., bytes], server: Served, waits: list[float], status: int
 ) -> None:
     server.script = [says(status)]
@@ -215,7 +219,7 @@ def test_what_does_not_pass_is_not_tried_again(
     assert waits == []
 
 
-def test_patience_ends(get: Callable[..., bytes], server: Served, waits: list[float]) -> None:
+def test_the_number_of_tries_is_limited(get: Callable[..., bytes], server: Served, waits: list[float]) -> None:
     server.script = [says(503)] * 100
     with pytest.raises(SourceError, match=r"says 503.*Unavailable"):
         get()
@@ -223,7 +227,7 @@ def test_patience_ends(get: Callable[..., bytes], server: Served, waits: list[fl
     assert len(waits) == 3
 
 
-def test_patience_begins_anew_with_each_megabyte_but_not_with_each_byte() -> None:
+def test_a_new_megabyte_resets_the_tries_but_a_new_byte_does_not() -> None:
     def act(gain_bytes: int) -> int:
         calls = 0
 
@@ -241,7 +245,7 @@ def test_patience_begins_anew_with_each_megabyte_but_not_with_each_byte() -> Non
         act(1)
 
 
-def test_a_damaged_copy_in_the_cache_is_fetched_anew(
+def test_a_damaged_copy_in_the_cache_is_fetched_again(
     get: Callable[..., bytes], server: Served, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     get()
@@ -251,10 +255,10 @@ def test_a_damaged_copy_in_the_cache_is_fetched_anew(
     assert not missing(caplog.text, "damaged", "removed")
 
 
-def test_damaged_bytes_of_an_earlier_run_are_fetched_anew(
+def test_damaged_bytes_of_an_earlier_run_are_fetched_again(
     get: Callable[..., bytes], server: Served, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A power failure can leave a file of the right length that holds zeros."""
+    """After a power failure a file of the right length may hold zeros."""
     server.script = [breaks_after(HALF)] + [says(503)] * 3
     with pytest.raises(SourceError):
         get()
@@ -264,7 +268,7 @@ def test_damaged_bytes_of_an_earlier_run_are_fetched_anew(
     assert not missing(caplog.text, "interrupted", "download")
 
 
-def test_a_state_that_cannot_be_read_begins_anew(get: Callable[..., bytes], server: Served, tmp_path: Path) -> None:
+def test_an_unreadable_state_begins_again(get: Callable[..., bytes], server: Served, tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     part = tmp_path / "cache" / f"{_sha256(CONTENT)}.part"
     part.write_bytes(OTHER[:HALF])
@@ -273,7 +277,7 @@ def test_a_state_that_cannot_be_read_begins_anew(get: Callable[..., bytes], serv
     assert server.ranges() == [None]
 
 
-def test_what_had_come_whole_before_a_kill_is_not_asked_for_again(
+def test_a_download_that_was_complete_before_a_kill_is_not_repeated(
     get: Callable[..., bytes], server: Served, tmp_path: Path
 ) -> None:
     (tmp_path / "cache").mkdir()
@@ -321,7 +325,7 @@ def test_an_answer_without_a_length_but_of_the_declared_size(get: Callable[..., 
 
 
 def test_less_than_announced_is_asked_for_again(tmp_path: Path) -> None:
-    """httpx notices it, other file systems may end early and say nothing."""
+    """httpx notices it, other file systems may end early without an error."""
     starts = []
 
     @contextmanager
@@ -343,10 +347,10 @@ def test_a_file_for_which_there_is_no_room_is_refused(tmp_path: Path) -> None:
         download(open_at, "x", "0" * 64, tmp_path, Patience())
 
 
-def test_a_kill_while_the_file_takes_its_place_loses_nothing(
+def test_a_kill_while_the_file_is_moved_loses_nothing(
     get: Callable[..., bytes], server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What stands for the kill is an exception that nothing catches."""
+    """An exception that nothing catches stands for the kill."""
 
     class KilledError(BaseException):
         pass
@@ -365,7 +369,7 @@ def test_a_kill_while_the_file_takes_its_place_loses_nothing(
     assert len(server.requests) == 1
 
 
-def test_what_a_killed_process_left_is_cleared(get: Callable[..., bytes], tmp_path: Path) -> None:
+def test_left_overs_of_a_killed_process_are_removed(get: Callable[..., bytes], tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     others = f".{_sha256(OTHER)}.part.json.7.part"
     for name in (f".{_sha256(CONTENT)}.part.json.7.part", f".{_sha256(CONTENT)}.7.part", others):
@@ -384,7 +388,7 @@ download(open_web_file(address, allow_http=True), address, sha256, Path(cache), 
 """
 
 
-def test_a_download_that_is_killed_goes_on(server: Served, tmp_path: Path) -> None:
+def test_a_killed_download_continues(server: Served, tmp_path: Path) -> None:
     def send_half_and_hang(handler: object) -> None:
         breaks_after(HALF)(handler)  # type: ignore[arg-type]
         handler.wfile.flush()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Where an address may lead, and what of it is shown."""
+"""Which redirects are followed, and which parts of an address are shown."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _leads_to(address: str) -> Callable[[Handler], None]:
     return says(302, Location=address)
 
 
-def test_what_comes_is_described(server: Served) -> None:
+def test_size_version_and_start_are_given(server: Served) -> None:
     with open_web_file(server.address + "/a.zip", allow_http=True)(0, None) as remote:
         assert (remote.start, remote.size_bytes, remote.version) == (0, 7, '"one"')
         assert b"".join(remote.blocks) == b"content"
@@ -66,7 +66,7 @@ def test_only_the_rest_of_the_same_file_is_taken_as_such(
         assert b"".join(remote.blocks) == b"content"[start:]
 
 
-def test_what_is_compressed_on_the_way_comes_as_it_is(server: Served) -> None:
+def test_a_compressed_response_is_not_unpacked(server: Served) -> None:
     """Some servers send `Content-Encoding: gzip` with a .tar.gz; its sha256 is of the bytes as they are."""
     server.script = [says(200, b"not unpacked", Content_Encoding="gzip")]
     assert _read(server.address) == b"not unpacked"
@@ -98,7 +98,7 @@ def test_a_redirect_to_another_scheme_is_refused(server: Served, target: str) ->
         _read(server.address)
 
 
-def test_a_proxy_is_asked(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_is_used(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", server.address)
     monkeypatch.setenv("no_proxy", "")
     assert _read("http://example.org/a.zip") == b"content"
@@ -133,20 +133,20 @@ def test_a_password_does_not_go_to_another_server(server: Served) -> None:
         assert "Authorization" not in other.requests[0][1]
 
 
-def test_a_server_that_is_not_there_may_come_back() -> None:
+def test_an_unreachable_server_is_a_temporary_error() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         with pytest.raises(TryAgainError, match="Connection refused"):
             _read(f"http://127.0.0.1:{probe.getsockname()[1]}/a.zip")
 
 
-def test_a_name_that_nobody_has_is_no_passing_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_server_name_is_not_a_temporary_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def look_up(*arguments: object, **options: object) -> list[object]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     with pytest.raises(SourceError, match=r"server.*network"):
-        _read("https://nobody.example.org/a.zip")
+        _read("https://unknown.example.org/a.zip")
 
 
 @pytest.mark.parametrize("address", ["https://", "https://[1/a", "https://a b/c", "http://exa\nmple.org/a"])

@@ -89,10 +89,10 @@ def test_masks_of_one_class_or_none() -> None:
     assert kinds(IMAGE, mask) == ["mask-void"]
     mask[50, 50] = 4
     faults = check_sample(IMAGE, mask)
-    assert [(fault.kind, fault.what) for fault in faults] == [("mask-constant", "holds nothing but class 4 and void")]
+    assert [(fault.kind, fault.what) for fault in faults] == [("mask-constant", "holds only class 4 and void")]
     mask[51, 51] = 3  # a pixel that the quick look passes over
     assert kinds(IMAGE, mask) == []
-    assert check_sample(IMAGE, np.zeros_like(MASK))[0].what == "holds nothing but class 0"
+    assert check_sample(IMAGE, np.zeros_like(MASK))[0].what == "holds only class 0"
 
 
 def slow_seams(mask: npt.NDArray[np.uint8]) -> tuple[int, int]:
@@ -113,7 +113,7 @@ def test_seams_and_changes_are_counted_as_a_slow_count_does() -> None:
     assert f"({num_seams} seams, {num_changes} changes)" in fault.what
 
 
-def test_an_edge_that_passes_through_the_classes_between_is_a_seam() -> None:
+def test_an_edge_through_the_classes_between_is_a_seam() -> None:
     mask = MASK.copy()
     mask[:, 60] = 2
     faults = check_sample(IMAGE, mask)

@@ -64,7 +64,7 @@ def test_without_a_fitting_image_the_place_is_shown_all_the_same(
     assert is_loud(drawn(mark_fault(image, mask, fault_at((300, 900), slice(0, 300), slice(0, 450))))).any()
 
 
-def test_what_has_no_place_has_no_picture() -> None:
+def test_a_fault_without_a_place_has_no_picture() -> None:
     assert mark_fault(GREY, None, Fault("mask-void", "is void", "Label it")) is None
     assert mark_fault(GREY, None, fault_at((300, 900), slice(0, 0), slice(0, 0))) is None
 

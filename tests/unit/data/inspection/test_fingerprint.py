@@ -91,9 +91,7 @@ def test_another_street_does_not_agree(image: np.ndarray) -> None:
     assert measure_similarity(make_thumbnail(image), make_thumbnail(other)) < 0.5
 
 
-def test_a_crop_is_known_only_because_it_is_laid_over_the_whole(
-    image: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_crop_is_found_only_by_the_alignment(image: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, part = make_thumbnail(image), make_thumbnail(np.ascontiguousarray(image[16:, 20:]))
     assert measure_similarity(whole, part) > 0.95
     monkeypatch.setattr("segpipe.data.inspection.fingerprint._align", lambda fixed, moving: None)
@@ -113,6 +111,6 @@ def test_two_skies_are_not_alike() -> None:
     assert measure_similarity(*map(make_thumbnail, skies)) < 0.5
 
 
-def test_an_image_of_one_colour_is_like_nothing() -> None:
+def test_an_image_of_one_colour_is_not_like_any_other() -> None:
     blank = make_thumbnail(np.full((100, 100, 3), 90, np.uint8))
     assert measure_similarity(blank, blank) == 0

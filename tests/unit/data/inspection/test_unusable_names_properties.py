@@ -37,7 +37,7 @@ def test_a_sample_that_is_not_reported_names_a_picture(sample_id: str) -> None:
 
 
 @holds_for_all(200, before=st.text(max_size=5), hidden=HIDDEN, after=st.text(max_size=5))
-def test_a_character_that_cannot_be_seen_is_reported(before: str, hidden: str, after: str) -> None:
+def test_an_invisible_character_is_reported(before: str, hidden: str, after: str) -> None:
     name = before + hidden + after
     table = ClassTable((name,), ((0, 0, 0),))
     assert [problem.kind for problem in find_unusable_names(table, [sample(name)])] == ["name-unusable"] * 2

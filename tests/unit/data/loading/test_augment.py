@@ -149,7 +149,7 @@ def test_a_window_inside_the_image_holds_no_void(blocks: Pair, scale: float) -> 
 @pytest.mark.parametrize("crop", [(1, 1), (1, 300), (300, 1)])
 @pytest.mark.parametrize("scale", [0.01, 0.3, 1.0, 5.0, 50.0])
 @pytest.mark.parametrize("place", [0.0, 0.49, 1.0])
-def test_no_window_is_too_odd(blocks: Pair, crop: tuple[int, int], scale: float, place: float) -> None:
+def test_any_shape_of_window_works(blocks: Pair, crop: tuple[int, int], scale: float, place: float) -> None:
     image, mask = _cut(blocks, scale, crop, (place, place))
     assert not (image == 77).all(axis=-1).any()
     assert not (mask == 77).any()
@@ -173,7 +173,7 @@ BOUNDS = {"brightness": (0.6, 1.4), "contrast": (0.7, 1.3), "saturation": (0.8, 
 
 @pytest.fixture
 def draw_all(monkeypatch: pytest.MonkeyPatch, blocks: Pair, store_of: Callable[..., Store]) -> Callable[..., Any]:
-    """Gives all draws of some generators, one row each, overheard where they are used."""
+    """Gives all draws of some generators, one row each, recorded where they are used."""
     transforms = [
         FLIP,
         {"name": "color_jitter", "options": JITTER},
@@ -226,7 +226,7 @@ def test_every_draw_is_distributed_as_it_is_documented(draw_all: Callable[..., A
 
 @pytest.mark.parametrize("varied", ["seed", "epoch", "index"])
 def test_no_draw_follows_another_nor_the_sample_before(draw_all: Callable[..., Any], varied: str) -> None:
-    """A stream that two transforms share shows as a correlation of 1, and so do crops that workers repeat."""
+    """A stream shared by two transforms has a correlation of 1; so have crops that workers repeat."""
     position = ("seed", "epoch", "index").index(varied)
     keys = ([3, 5, 7][:position] + [i] + [3, 5, 7][position + 1 :] for i in range(800))
     ranks = stats.rankdata(draw_all(keys), axis=0)
@@ -299,7 +299,7 @@ def test_a_sample_without_labels_is_cropped_anywhere(rare_pair: Pair, store_of: 
     assert (_make(augmenter, 0, 1)[1] == 255).all()
 
 
-def test_only_classes_of_the_sample_are_aimed_at(rare_pair: Pair, store_of: Callable[..., Store]) -> None:
+def test_only_classes_of_the_sample_are_drawn(rare_pair: Pair, store_of: Callable[..., Store]) -> None:
     plain = rare_pair[0] * 0, rare_pair[1] * 0
     augmenter = Augmenter(store_of(plain, rare_pair), _rare())
     for seed in range(20):
@@ -328,7 +328,7 @@ def test_a_transform_is_applied_to_its_share_of_the_samples(store_of: Callable[.
     assert stats.binomtest(num_flipped, 500, probability).pvalue > MIN_P
 
 
-def test_the_rehearsal_finds_what_cannot_work(blocks: Pair, store_of: Callable[..., Store]) -> None:
+def test_the_rehearsal_finds_transforms_that_fail(blocks: Pair, store_of: Callable[..., Store]) -> None:
     transforms = [{"name": "albumentations", "probability": 0.0, "options": {"transform": "RandomGama"}}]
     augmenter = Augmenter(store_of(blocks), _settings(transforms=transforms))
     with pytest.raises(ConfigError, match="did you mean 'RandomGamma'"):

@@ -68,7 +68,7 @@ def test_the_stream_is_the_same_for_any_number_of_threads(
     _assert_same(_batches(store), expected)
 
 
-def test_a_mistake_in_the_options_of_a_library_is_said_before_the_first_batch(store: Store) -> None:
+def test_a_wrong_option_of_a_library_is_reported_before_the_first_batch(store: Store) -> None:
     transforms = [{"name": "albumentations", "probability": 0.0, "options": {"transform": "RandomGama"}}]
     with pytest.raises(ConfigError, match="did you mean 'RandomGamma'"):
         TrainLoader(store, Augment.model_validate({"crop": [8, 8], "transforms": transforms}), 2, 0)
@@ -102,14 +102,16 @@ def test_epochs_and_seeds_differ(store: Store) -> None:
         assert all((a[0] != b[0]).any() for a, b in zip(left, right, strict=True))
 
 
-def test_a_sample_is_varied_anew_in_each_epoch(make_store: Callable[..., Store], make_sample: MakeSample) -> None:
+def test_a_sample_is_varied_differently_in_each_epoch(
+    make_store: Callable[..., Store], make_sample: MakeSample
+) -> None:
     """With one sample the order cannot differ."""
     store = make_store([make_sample("a_0")])
     ((first, _),), ((second, _),) = _batches(store, epoch=0), _batches(store, epoch=1)
     assert (first != second).any()
 
 
-def test_an_epoch_shows_each_sample_at_most_once_and_all_have_their_turn(
+def test_an_epoch_shows_each_sample_at_most_once_and_all_appear_over_time(
     make_store: Callable[..., Store], make_sample: MakeSample
 ) -> None:
     samples = []

@@ -1,4 +1,4 @@
-"""Counting a mask's values: exact, whatever the type and the size."""
+"""Counting a mask's values: exact for any type and size."""
 
 from __future__ import annotations
 

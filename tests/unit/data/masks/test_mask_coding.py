@@ -63,7 +63,7 @@ def test_colours_that_are_only_shown_may_be_equal() -> None:
         (_coding(ROAD, CAR, void=[0, 9]), "void: [0] are values of classes"),
         (
             _coding(ROAD, CAR, void_colors=[(0, 0, 0)]),
-            "void_colors: has a meaning only where masks hold colors; give void",
+            "void_colors: is only for masks of colors; give void",
         ),
         (_coding(ROAD, CAR | {"color": (1, 2, 3)}, masks_are="colors"), "classes: color: named twice: (1, 2, 3)"),
         (
@@ -72,7 +72,7 @@ def test_colours_that_are_only_shown_may_be_equal() -> None:
         ),
         (
             _coding(ROAD, CAR, masks_are="colors", void=[9]),
-            "void: has a meaning only where masks hold indices; give void_colors",
+            "void: is only for masks of indices; give void_colors",
         ),
     ],
 )
@@ -105,7 +105,7 @@ def test_a_class_file_may_give_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "messages"),
     [
-        ("c.csv", "name,red,g,b\n", ["c.csv: has no column r; the head line must be name,r,g,b"]),
+        ("c.csv", "name,red,g,b\n", ["c.csv: has no column r; the first line must be name,r,g,b"]),
         ("c.csv", "name,r,g,b\nroad,1,2,300\ncar,4,x,6\n", ["c.csv:2: color.2: must be less", "c.csv:3: color.1: "]),
         ("c.csv", "name,r,g,b\nroad,1,2\n", ["c.csv:2: color.2: "]),
         ("c.txt", "road 1 2 3\n4 5 6\n", ["c.txt:1: color.0: ", "c.txt:2: name: "]),

@@ -37,7 +37,7 @@ def test_a_region_is_not_along_an_edge() -> None:
     assert not is_along_edges(values, is_wrong)
 
 
-def test_waves_beside_an_edge_ripple_and_lie_near_it() -> None:
+def test_waves_next_to_an_edge_ripple_and_lie_near_it() -> None:
     values = EDGE.copy()
     values[:, 10:20:2], values[:, 11:20:2] = 4, 1
     is_wrong = wrong_at(*range(10, 20))
@@ -52,7 +52,7 @@ def test_far_from_all_edges_is_not_near() -> None:
     assert not is_near_edges(values, is_wrong)
 
 
-def test_what_is_mostly_wrong_is_not_near_edges() -> None:
+def test_a_mostly_wrong_mask_is_not_near_edges() -> None:
     is_wrong = np.ones(EDGE.shape, np.bool_)
     is_wrong[:, 18:22] = False
     assert not is_near_edges(EDGE, is_wrong)

@@ -1,4 +1,4 @@
-"""What every reader owes, found by the registry: a new format needs a layout in `layouts.py`, and nothing here."""
+"""What every reader must do, for all of the registry: a new format needs only a layout in `layouts.py`."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_missing_image_is_named_by_a_known_kind(name: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_files_of_a_mac_are_not_seen(name: str, tmp_path: Path) -> None:
+def test_files_of_a_mac_are_ignored(name: str, tmp_path: Path) -> None:
     before = _write_and_read(name, tmp_path)
     for path in [path for path in tmp_path.rglob("*") if path.is_file()]:
         path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")

@@ -82,7 +82,7 @@ def test_wrong_or_missing_codes_are_refused(tmp_path: Path) -> None:
         read_source(root=tmp_path)
 
 
-def test_what_has_no_partner_is_a_problem(root: Path) -> None:
+def test_an_unpaired_file_is_a_problem(root: Path) -> None:
     (root / "LabeledApproved_full/0001TP_006690_L.png").unlink()
     (root / "701_StillsRaw_full/0006R0_f00930.png").unlink()
     write_image(root / "again/Seq05VD_f00000.png")

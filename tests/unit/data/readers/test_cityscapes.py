@@ -58,7 +58,7 @@ def test_each_archive_may_have_a_folder_of_its_own(root: Path) -> None:
     assert len(read_source(root=root).samples) == 3
 
 
-def test_what_has_no_partner_is_a_problem(root: Path) -> None:
+def test_an_unpaired_file_is_a_problem(root: Path) -> None:
     (root / AACHEN).unlink()
     (root / "leftImg8bit/val/frankfurt/frankfurt_000000_000294_leftImg8bit.png").unlink()
     write_image(root / "leftImg8bit/train/aachen/._aachen_000002_000019_leftImg8bit.png")

@@ -174,7 +174,7 @@ def test_packed_run_lengths(tmp_path: Path) -> None:
     assert np.argwhere(_pixels(read_source(root=root), "a") == 2).tolist() == [[1, 1], [2, 1]]
 
 
-def test_a_flat_polygon_and_a_line_beside_one(tmp_path: Path) -> None:
+def test_a_flat_polygon_and_a_line_next_to_one(tmp_path: Path) -> None:
     root = _one_image(tmp_path, _annotation(0, 1, BOX[0]), _annotation(0, 17, [[5.0, 5.0, 6.0, 6.0], BOX[0]]))
     source = read_source(root=root)
     assert source.problems == ()
@@ -201,7 +201,7 @@ def test_background_and_crowds(
 
 
 @pytest.mark.parametrize("licences", [5, "x", {"name": "CC0"}, None])
-def test_licences_that_are_no_list_say_nothing(tmp_path: Path, licences: Any) -> None:
+def test_licences_that_are_not_a_list_are_ignored(tmp_path: Path, licences: Any) -> None:
     _touch(tmp_path, "a.jpg")
     _write(tmp_path, "result.json", _document([_image(0, "a.jpg")], []) | {"licenses": licences})
     assert read_source(root=tmp_path).licence == "not stated"
@@ -228,7 +228,7 @@ def test_boxes_are_drawn_where_asked_for(tmp_path: Path) -> None:
         (_annotation(0, 1, []), "annotation 100 has no polygon"),
         (_annotation(0, 1, None), "annotation 100 has no polygon"),
         (_annotation(0, 1, [[1, 1, 2, 2]]), "annotation 100 has no polygon"),
-        (_annotation(0, 1, [[1, 1, 2, 2, 3, 3, 4]]), "has a polygon with 7 coordinates, one without its partner"),
+        (_annotation(0, 1, [[1, 1, 2, 2, 3, 3, 4]]), "has a polygon with 7 coordinates, an odd number"),
         (_annotation(0, 1, [[1, "x", 2, 2, 3, 3]]), "annotation 100 has a polygon with something that is no number"),
         (_annotation(0, 1, [*BOX, {}]), "annotation 100 has a polygon that is no list of numbers: {}"),
         (_annotation(0, 1, [*BOX, ""]), "annotation 100 has a polygon that is no list of numbers: ''"),
@@ -236,7 +236,7 @@ def test_boxes_are_drawn_where_asked_for(tmp_path: Path) -> None:
         (_annotation(0, 1, {"counts": [48]}), "annotation 100 has run lengths without a size: None"),
         (_annotation(0, 1, {"counts": [1.5], "size": [6, 8]}), "run lengths that cannot be understood: [1.5]"),
         (_annotation(0, 1, {"counts": None, "size": [6, 8]}), "run lengths that cannot be understood: None"),
-        (_annotation(7), "lists no image 7, of which it has annotations: 1"),
+        (_annotation(7), "does not list image 7, but has annotations of it: 1"),
         ({"id": 3, "segmentation": BOX}, "annotations[0] has no image_id and category_id"),
         ("x", "annotations[0] has no image_id and category_id"),
     ],
@@ -260,9 +260,9 @@ def test_all_problems_are_named_at_once(tmp_path: Path) -> None:
     _write(tmp_path, "result.json", _document(images, [_annotation(0, 99), _annotation(9)]))
     assert sorted(_messages(read_source(root=tmp_path))) == [
         ("annotation", "result.json: annotation 100 is of category 99, which is not listed; known: 1, 17"),
+        ("annotation", "result.json: does not list image 9, but has annotations of it: 1"),
         ("annotation", "result.json: images[4] has no id and file_name"),
         ("annotation", "result.json: images[5] has no id and file_name"),
-        ("annotation", "result.json: lists no image 9, of which it has annotations: 1"),
         ("listed-missing", "result.json: names no.jpg, no such image"),
         ("name-twice", "result.json: lists a.jpg, which result.json has listed already"),
         ("name-twice", "result.json: lists the image id 0 twice"),
@@ -283,11 +283,11 @@ def test_faults_name_annotation_and_file(tmp_path: Path) -> None:
         ([], "result.json: is not COCO's JSON: holds no object"),
         ([{"id": 1, "annotations": []}], "result.json: is Label Studio's own JSON; export the project as COCO"),
         ({"images": [], "annotations": {}}, "result.json: is not COCO's JSON: has no list 'annotations'"),
-        (_document([], [], []), "result.json: categories: there is none"),
+        (_document([], [], []), "result.json: categories: the list has no class"),
         (_document([], [], [{"id": "1", "name": "a"}]), "categories[0]: has no whole number id and text name"),
         (_document([], [], CATEGORIES + [{"id": 1, "name": "a"}]), "categories[2]: id 1 stands there twice"),
         (_document([], [], CATEGORIES + [{"id": 2, "name": "cat "}]), "categories: named twice: cat"),
-        (_document([], [], [{"id": i, "name": f"c{i}"} for i in range(255)]), "256 classes; there may be 255"),
+        (_document([], [], [{"id": i, "name": f"c{i}"} for i in range(255)]), "256 classes; at most 255 are possible"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, document: Any, message: str) -> None:
@@ -335,7 +335,7 @@ def test_a_super_category_that_is_used_is_a_class(tmp_path: Path) -> None:
 
 
 def test_without_annotations_the_layouts_are_named(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"no annotations: neither annotations/instances_\*\.json, "):
+    with pytest.raises(SourceError, match=r"no annotations: none of annotations/instances_\*\.json, "):
         read_source(root=tmp_path)
 
 

@@ -122,7 +122,7 @@ def test_a_label_can_be_sent_and_its_key_is_its_table(tmp_path: Path) -> None:
         (
             {"segments_info": [{"id": 1 << 24, "category_id": 1}], "file_name": "000000000139.png", "image_id": 139},
             "annotation",
-            "has segments with ids that no colour can show: 16777216",
+            "has segments with ids outside 1..16777215: 16777216",
         ),
         (
             {
@@ -162,7 +162,7 @@ def test_images_without_files_and_without_annotations_are_named(tmp_path: Path) 
     ("changes", "message"),
     [
         ({"annotations": None}, "is not COCO's panoptic JSON: has no list 'annotations'"),
-        ({"categories": []}, "categories: 0; there may be 1..255"),
+        ({"categories": []}, "categories: 0; there must be 1..255"),
         ({"categories": [{"id": 1}]}, "categories[0]: has no whole number id and text name"),
         ({"categories": CATEGORIES + CATEGORIES[:1]}, "categories[3]: 'person' or its id stands there twice"),
     ],

@@ -62,7 +62,7 @@ def test_the_classes_are_the_official_ones() -> None:
     assert sorted(set(range(182)) - INDICES.keys()) == [11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90]
 
 
-def test_a_label_that_was_given_up_is_a_fault(tmp_path: Path) -> None:
+def test_an_abandoned_label_is_a_fault(tmp_path: Path) -> None:
     _write(tmp_path)
     mask = tmp_path / "stuffthingmaps/train2017/000000000009.png"
     Image.fromarray(np.full((2, 3), 11, np.uint8)).save(mask)
@@ -70,7 +70,7 @@ def test_a_label_that_was_given_up_is_a_fault(tmp_path: Path) -> None:
     assert fault.kind == "mask-values"
 
 
-def test_what_has_no_partner_is_named_and_converted_masks_are_left_alone(tmp_path: Path) -> None:
+def test_unpaired_files_are_named_and_converted_masks_ignored(tmp_path: Path) -> None:
     _write(tmp_path)
     folder = tmp_path / "stuffthingmaps"
     (folder / "train2017/000000000009_labelTrainIds.png").touch()

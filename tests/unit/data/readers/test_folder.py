@@ -99,7 +99,7 @@ def test_all_wrong_lines_of_the_table_are_named(make_folder_source: Callable[...
         "has 1 columns too few",
         "has 1 columns too many",
         "names no sample",
-        "a stands in samples.csv:6 too",
+        "a is in samples.csv:6 too",
     ]
     assert source.samples[0].official_split == "train"
 
@@ -119,7 +119,7 @@ def test_a_table_in_another_encoding_is_refused(make_folder_source: Callable[...
         read_source(root=root)
 
 
-def test_what_has_no_partner_is_a_problem(make_folder_source: Callable[..., Path]) -> None:
+def test_an_unpaired_file_is_a_problem(make_folder_source: Callable[..., Path]) -> None:
     root = make_folder_source(dict.fromkeys(("a", "b", "c"), (PIXELS, PIXELS)))
     (root / "masks" / "a.png").unlink()
     (root / "images" / "b.png").unlink()
@@ -160,8 +160,8 @@ def test_no_class_table(tmp_path: Path) -> None:
         ("classes: []", "dataset.yaml: classes: "),
         (TABLE + "voidd: [7]", "dataset.yaml: voidd: unknown key; did you mean 'void'"),
         (TABLE + "void: [1]", "dataset.yaml: void: [1] are values of classes"),
-        (TABLE + "void_colors: [[0, 0, 0]]", "dataset.yaml: void_colors: has a meaning only where masks hold colors"),
-        (TABLE + "masks: colors\nvoid: [7]", "dataset.yaml: void: has a meaning only where masks hold indices"),
+        (TABLE + "void_colors: [[0, 0, 0]]", "dataset.yaml: void_colors: is only for masks of colors"),
+        (TABLE + "masks: colors\nvoid: [7]", "dataset.yaml: void: is only for masks of indices"),
         (TABLE + "masks: colours", "dataset.yaml: masks: must be 'indices' or 'colors' (got 'colours')"),
         (TABLE + "void: [256]", "dataset.yaml: void.0: must be less than or equal to 255 (got 256)"),
         (TABLE.replace("name: b", "name: a"), "dataset.yaml: classes: named twice: a"),

@@ -58,7 +58,7 @@ def _pixels(source: Source, size_hw: tuple[int, int] = (6, 8)) -> Any:
     return reading.pixels
 
 
-def test_jsons_beside_their_images(tmp_path: Path) -> None:
+def test_jsons_next_to_their_images(tmp_path: Path) -> None:
     _touch(tmp_path, "2011_000003.jpg", "more/2011_000025.jpg")
     _write(tmp_path, "2011_000003.json", _shape("person"), _shape("bus", [[0, 0], [1, 1]], "rectangle"))
     _write(tmp_path, "more/2011_000025.json", _shape("__ignore__"))
@@ -135,7 +135,7 @@ def test_an_image_inside_the_json_can_be_written_out(tmp_path: Path) -> None:
     _write(tmp_path, "a.json", _shape("cat"), data=base64.b64encode(data.getvalue()).decode())
     (problem,) = read_source(root=tmp_path).problems
     assert (problem.kind, problem.where, problem.what) == ("image-missing", "a.json", "names a.jpg, no such image")
-    _, command = problem.fix.split("write it out: ")
+    _, command = problem.fix.split("write it to a file: ")
     subprocess.run([sys.executable, *shlex.split(command)[1:]], cwd=tmp_path, check=True)
     assert (tmp_path / "a.jpg").read_bytes() == data.getvalue()
     assert read_source(root=tmp_path).problems == ()
@@ -149,8 +149,8 @@ def test_an_image_inside_the_json_can_be_written_out(tmp_path: Path) -> None:
         (_shape("cat", kind="points"), "shape 1 (cat) is a 'points'; possible: circle, "),
         (_shape("cat", SQUARE[:2]), "shape 1 (cat) is a polygon of 2 points, not 3 or more"),
         (_shape("cat", SQUARE, "rectangle"), "shape 1 (cat) is a rectangle of 4 points, not 2"),
-        (_shape("cat", [[1, 2], [3]]), "shape 1 (cat) has points that are no pairs of numbers"),
-        (_shape("cat", None), "shape 1 (cat) has points that are no pairs of numbers"),
+        (_shape("cat", [[1, 2], [3]]), "shape 1 (cat) has points that are not pairs of numbers"),
+        (_shape("cat", None), "shape 1 (cat) has points that are not pairs of numbers"),
         (_shape("cat", SQUARE[:2], "mask"), "shape 1 (cat) is a mask without its picture"),
     ],
 )

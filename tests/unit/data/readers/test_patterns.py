@@ -53,7 +53,7 @@ def test_split_and_group_stand_in_the_path(tmp_path: Path) -> None:
     ]
 
 
-def test_what_only_the_mask_says_counts_too(tmp_path: Path) -> None:
+def test_placeholders_of_the_mask_alone_count_too(tmp_path: Path) -> None:
     for split, name in (("train", "a"), ("test", "b")):
         write_image(tmp_path / f"img/{name}.png")
         write_indices(tmp_path / f"gt-{split}/{name}.png", 0)
@@ -113,7 +113,7 @@ def test_masks_of_colours_and_classes_of_a_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(source.samples[0].label.read(SIZE).pixels, fill([1, 255, 0]))
 
 
-def test_what_has_no_partner_is_a_problem_that_names_the_place(tmp_path: Path) -> None:
+def test_an_unpaired_file_is_a_problem_that_names_the_place(tmp_path: Path) -> None:
     write_image(tmp_path / "train/1.jpg")
     write_indices(tmp_path / "train/gt/2.png", 0)
     source = _read(tmp_path, images="{split}/{id}.jpg", masks="{split}/gt/{id}.png")
@@ -140,7 +140,7 @@ def test_a_folder_that_is_no_split_is_a_problem(tmp_path: Path) -> None:
     assert "did you mean 'train'" in problem.what
 
 
-def test_where_nothing_fits_some_files_are_named(tmp_path: Path) -> None:
+def test_without_a_match_some_files_are_named(tmp_path: Path) -> None:
     write_image(tmp_path / "frames/1.JPG")
     (problem,) = _read(tmp_path, images="frames/{id}.jpg", masks="gt/{id}.png").problems
     assert problem.kind == "empty"
@@ -170,7 +170,7 @@ def test_where_nothing_fits_some_files_are_named(tmp_path: Path) -> None:
             "option classes.1.colour: unknown key; did you mean 'color'? known: color, name, value",
         ),
         ({"void": [1]}, "option void: [1] are values of classes"),
-        ({"void_colors": [[0, 0, 0]]}, "option void_colors: has a meaning only where masks hold colors"),
+        ({"void_colors": [[0, 0, 0]]}, "option void_colors: is only for masks of colors"),
         ({"masks_are": "colours"}, "option masks_are: must be 'indices' or 'colors'"),
         ({"image": "x"}, "option image: unknown; did you mean 'images'"),
     ],

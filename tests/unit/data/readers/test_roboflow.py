@@ -57,7 +57,7 @@ def test_classes_may_be_void(tmp_path: Path) -> None:
         read_source(root=tmp_path, void=["crac"])
 
 
-def test_what_has_no_partner_is_named(tmp_path: Path) -> None:
+def test_an_unpaired_file_is_named(tmp_path: Path) -> None:
     _write(tmp_path)
     (tmp_path / "train" / f"{STEM}.jpg").unlink()
     (tmp_path / "valid" / f"{STEM}_mask.png").unlink()

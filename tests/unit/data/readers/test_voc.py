@@ -83,7 +83,7 @@ def test_sbd_adds_to_training_what_voc_does_not_list(root: Path) -> None:
     assert len(found) == 5
 
 
-def test_sbd_is_left_out_on_request_and_missed_where_asked_for(root: Path) -> None:
+def test_sbd_is_left_out_on_request_and_required_on_request(root: Path) -> None:
     with pytest.raises(SourceError, match=r"SBD.*benchmark_RELEASE/dataset/cls"):
         read_source(root=root, sbd=True)
     write_sbd(root)
@@ -91,7 +91,7 @@ def test_sbd_is_left_out_on_request_and_missed_where_asked_for(root: Path) -> No
     assert len(read_source(root=root, sbd=True).samples) == 5
 
 
-def test_without_the_list_of_what_measures_nothing_of_sbd_is_taken(root: Path) -> None:
+def test_without_vocs_val_list_nothing_of_sbd_is_taken(root: Path) -> None:
     write_sbd(root)
     (root / LISTS / "val.txt").unlink()
     source = read_source(root=root)

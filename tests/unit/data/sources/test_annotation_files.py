@@ -25,7 +25,7 @@ def _tree(root: Path, *names: str) -> ImageTree:
     return ImageTree.of_folder(root)
 
 
-def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_read_as_text(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
     assert read_json(tmp_path / "a.json") == {"a": 1}
 
@@ -111,7 +111,7 @@ def test_images_are_found(tmp_path: Path, listed: str, folders: list[str], withi
         ("..", "", "names no image: '..'"),
     ],
 )
-def test_what_is_not_found_is_said(tmp_path: Path, listed: str, within: str, message: str) -> None:
+def test_a_missing_image_is_named(tmp_path: Path, listed: str, within: str, message: str) -> None:
     tree = _tree(tmp_path, "train/a.jpg", "valid/a.jpg", "images/u.jpg")
     assert tree.find(listed, [""], within) == message
 

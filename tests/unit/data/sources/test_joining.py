@@ -143,14 +143,14 @@ def test_a_class_that_is_called_as_one_of_a_joined_source_is_refused() -> None:
     main = _source("road", "city/car")
     lines = _lines_of_error({"a": ["road", "city/road"], "b": ["city/car"]}, (), _=main, city=_source("road", "car"))
     assert lines == [
-        "preprocess.classes: a class of the main source is called as one of a joined source; rename that join"
+        "preprocess.classes: a class of the main source has the name of a joined source's class; rename that join"
     ]
 
 
 def test_more_classes_than_a_mask_can_tell_apart() -> None:
     a, b = (_source(*(f"{letter}{index}" for index in range(200))) for letter in "ab")
     classes = {name: [name] for name in a.classes.names} | {name: [f"b/{name}"] for name in b.classes.names}
-    assert _lines_of_error(classes, (), _=a, b=b) == ["preprocess.classes: 400 classes; a mask can tell 255 apart"]
+    assert _lines_of_error(classes, (), _=a, b=b) == ["preprocess.classes: 400 classes; a mask can hold at most 255"]
 
 
 def test_a_mapped_label_passes_files_and_faults_on() -> None:

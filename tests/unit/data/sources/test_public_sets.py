@@ -1,4 +1,4 @@
-"""Declarations of public sets are complete and well-formed; whether they are true, no test without network knows."""
+"""Declarations of public sets are complete and well-formed; only a test with network could check the facts."""
 
 from __future__ import annotations
 

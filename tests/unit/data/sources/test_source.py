@@ -51,7 +51,7 @@ def test_hidden_files_and_folders_are_not_listed(tmp_path: Path) -> None:
     assert list_files(tmp_path / "none") == []
 
 
-def test_a_folder_that_cannot_be_listed_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _touch(tmp_path, "a/x.png", "b/y.png")
     scandir = os.scandir
 
@@ -76,7 +76,7 @@ def test_a_folder_is_found_at_most_two_below(tmp_path: Path) -> None:
     assert find_folder(tmp_path / "none", "list.txt") is None
 
 
-def test_pairs_are_what_has_both(tmp_path: Path) -> None:
+def test_pairs_have_an_image_and_a_mask(tmp_path: Path) -> None:
     images = {name: tmp_path / f"i/{name}.jpg" for name in ("c", "b", "a")}
     masks = {name: tmp_path / f"m/{name}.png" for name in ("d", "c", "b")}
     names, problems = pair_files(images, masks, tmp_path, "i/{}.jpg".format, "m/{}.png".format)

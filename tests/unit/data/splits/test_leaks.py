@@ -34,7 +34,7 @@ ARCHIVE = REPOSITORY.parent / "shared/camvid/camvid.zip"
 
 
 class Samples:
-    """Images on their way into a manifest; remembers which of them are read."""
+    """Images for a manifest; remembers which of them are read."""
 
     def __init__(self) -> None:
         self.images: list[np.ndarray] = []
@@ -89,7 +89,7 @@ def _add_streets(samples: Samples, streets: dict[str, np.ndarray]) -> None:
 def test_the_starter_does_not_leak(samples: Samples, streets: dict[str, np.ndarray]) -> None:
     _add_streets(samples, streets)
     assert samples.find() == []
-    assert len(samples.read) < len(streets) / 2, "most images are told apart without reading them"
+    assert len(samples.read) < len(streets) / 2, "most images are separated without reading them"
 
 
 def _compress(image: np.ndarray) -> np.ndarray:
@@ -137,7 +137,7 @@ def test_a_copy_in_the_same_split_is_no_leak(samples: Samples, streets: dict[str
     assert samples.find() == []
 
 
-def test_looking_alike_within_a_group_is_told_of_the_group(samples: Samples, streets: dict[str, np.ndarray]) -> None:
+def test_images_alike_in_one_group_are_reported_as_the_group(samples: Samples, streets: dict[str, np.ndarray]) -> None:
     samples.add("a_1", "train", streets["street00_000"], "a")
     samples.add("a_2", "val", _compress(streets["street00_000"]), "a")
     assert [leak.kind for leak in samples.find()] == ["leak-sequence"]
@@ -193,7 +193,7 @@ def test_many_skies_are_no_leak(samples: Samples) -> None:
     assert [leak for leak in samples.find() if leak.kind == "leak-near"] == []
 
 
-def test_a_sample_is_told_once(samples: Samples, streets: dict[str, np.ndarray]) -> None:
+def test_a_sample_is_reported_once(samples: Samples, streets: dict[str, np.ndarray]) -> None:
     for i in range(8):
         samples.add(f"a{i}", "train", cv2.add(streets["street00_000"], np.full((192, 256, 3), i, np.uint8)))
     samples.add("b", "val", _compress(streets["street00_000"]))
@@ -202,7 +202,9 @@ def test_a_sample_is_told_once(samples: Samples, streets: dict[str, np.ndarray])
     assert len(samples.read) == 2, "what looks alike first is enough"
 
 
-def test_a_group_in_two_splits_is_told_with_its_closest_pair(samples: Samples, streets: dict[str, np.ndarray]) -> None:
+def test_a_group_in_two_splits_is_reported_with_its_closest_pair(
+    samples: Samples, streets: dict[str, np.ndarray]
+) -> None:
     # Frames 9 and 10 are neighbours although 10 sorts before 9 as text; 2 and 3 are the other border.
     frames = {1: "val", 2: "val", 3: "train", 9: "train", 10: "test"}
     for number, split in frames.items():
@@ -211,16 +213,15 @@ def test_a_group_in_two_splits_is_told_with_its_closest_pair(samples: Samples, s
     samples.add("t_1", "train", streets["street09_000"], "t")
     leaks = [leak for leak in samples.find() if leak.kind == "leak-sequence"]
     assert [str(leak.problem) for leak in leaks] == [
-        "group s: stands in train (2) and val (2) and test (1); next to each other are s_9 (train) and s_10 (test). "
+        "group s: is in train (2) and val (2) and test (1); "
+        "neighbours in different splits are s_9 (train) and s_10 (test). "
         "Split by whole groups; `segpipe data split` proposes how"
     ]
     assert (leaks[0].first, leaks[0].second) == (3, 4)
 
 
 @pytest.mark.parametrize("is_shuffled", [False, True])
-def test_a_video_of_which_nobody_says_that_it_is_one(
-    samples: Samples, streets: dict[str, np.ndarray], is_shuffled: bool
-) -> None:
+def test_a_video_without_groups_is_found(samples: Samples, streets: dict[str, np.ndarray], is_shuffled: bool) -> None:
     """Every image is a group of its own, and the split is by chance."""
     rng = np.random.default_rng(0)
     order = rng.permutation(len(streets)) if is_shuffled else range(len(streets))
@@ -230,12 +231,12 @@ def test_a_video_of_which_nobody_says_that_it_is_one(
     leaks = samples.find()
     assert [leak.kind for leak in leaks if leak.kind != "leak-near"] == ([] if is_shuffled else ["leak-sequence"])
     if not is_shuffled:
-        assert leaks[0].where == "240 samples of no known group"
+        assert leaks[0].where == "240 samples without a known group"
         assert not missing(leaks[0].what, "neighbours", "different")
         assert "group_pattern" in leaks[0].fix
 
 
-def test_few_samples_without_groups_say_nothing_of_sequences(samples: Samples, streets: dict[str, np.ndarray]) -> None:
+def test_few_samples_without_groups_are_not_called_sequences(samples: Samples, streets: dict[str, np.ndarray]) -> None:
     for number in range(10):
         frame = cv2.add(streets[f"street{number // 5:02d}_000"], np.full((192, 256, 3), number, np.uint8))
         samples.add(f"image_{number}", ["train", "val"][number % 2], frame)
@@ -285,7 +286,7 @@ def _camvid_names() -> list[tuple[str, str, str]]:
 
 
 def test_camvids_official_split_is_flagged(samples: Samples) -> None:
-    """Its groups say it: no image of the archive has to be looked at."""
+    """The groups show it: no image of the archive is read."""
     grey = np.random.default_rng(0).integers(0, 3, (8, 8, 3), np.uint8)
     for number, (_, split, sample_id) in enumerate(_camvid_names()):
         image = grey.copy()
@@ -311,5 +312,5 @@ def test_camvid_by_sequences_does_not_leak_and_its_neighbours_are_seen(samples: 
             samples.add(sample_id, splits.get(group, "train"), image, group)
             official.add(sample_id, split, image)
     assert samples.find() == []
-    # Where nobody names the sequences, their borders look alike.
+    # Without named sequences, their borders look alike.
     assert "0001TP_008550 (test) and 0001TP_008520 (train)" in [leak.where for leak in official.find()]

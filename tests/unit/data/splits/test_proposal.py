@@ -1,4 +1,4 @@
-"""Proposed splits: their shares, what nothing can fix, and that they are found again."""
+"""Proposed splits: their shares, goals that cannot be reached, and the same split for the same input."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_a_class_that_occurs_nowhere_is_named() -> None:
     proposal = propose_split(np.tile([[5, 0]], (10, 1)), list("abcdefghij"), SHARES)
     assert np.isnan(proposal.deviations[:, 1]).all()
     limits = find_limits(proposal, ["road", "tram"])
-    assert "Class tram occurs nowhere: label some, or take it out of the class table." in limits
+    assert "Class tram occurs nowhere: label some, or remove it from the class table." in limits
 
 
 def test_two_groups_for_three_splits() -> None:
@@ -204,7 +204,7 @@ def test_groups_that_share_an_image_or_a_copy_are_tied() -> None:
     assert tie_groups(manifest) == ["g2", "g2", "g2", "g2", "g4", "g5", "g6", "g7"]
 
 
-def test_blank_images_alone_tie_nothing() -> None:
+def test_blank_images_tie_no_groups() -> None:
     blank = fingerprint(np.full((54, 54, 3), 9, np.uint8))
     manifest = pd.DataFrame({"group": ["a", "b"], "perceptual_hash": [blank, blank]})
     assert tie_groups(manifest) == ["a", "b"]

@@ -70,7 +70,7 @@ def test_an_unknown_column_is_one_problem(attributes: dict[str, str], fix: str) 
     assert (problem.kind, problem.where, problem.fix) == ("group-missing", "preprocess.group_column", fix)
 
 
-def test_without_pattern_and_column_the_source_knows_or_each_sample_is_alone() -> None:
+def test_without_pattern_and_column_groups_are_the_sources_or_single_samples() -> None:
     samples = [RawSample("a", FILE, LABEL, group="g"), RawSample("b", FILE, LABEL)]
     assert find_groups(samples, None) == (["g", "b"], [])
 
@@ -104,7 +104,7 @@ def test_an_empty_split_is_a_problem(rules: dict[str, object], empty: str) -> No
     assert (problem.kind, problem.where) == ("split-empty", f"split {empty}")
 
 
-def test_the_source_may_say_it_itself() -> None:
+def test_the_source_may_give_the_splits() -> None:
     official = ["train", "val", "test", None]
     samples = [RawSample(f"a_{i}", FILE, LABEL, split) for i, split in enumerate(official)]
     rules = Split.model_validate({"val": "source", "test": "source"})
@@ -113,7 +113,7 @@ def test_the_source_may_say_it_itself() -> None:
     assert problems == []
 
 
-def test_a_source_that_says_nothing_leaves_the_split_empty() -> None:
+def test_a_source_without_splits_leaves_the_split_empty() -> None:
     assert _assign(_samples(a=2), val="source")[1] == ["split-empty"]
 
 

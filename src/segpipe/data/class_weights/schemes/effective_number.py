@@ -14,7 +14,7 @@ def compute_weights(
 
     Source: Cui, Jia, Lin, Song, Belongie, "Class-balanced loss based on effective number of samples", CVPR 2019,
     equation 2. The paper counts images; here n_c is the number of training samples in which class c would fill the
-    whole frame (its pixels over the mean labelled pixels of a sample): neighbouring pixels are no independent samples.
+    whole frame (its pixels over the mean labelled pixels of a sample): neighbouring pixels are not independent.
 
     Args:
         num_px: (num_samples, num_classes) pixels of each class in each training sample.

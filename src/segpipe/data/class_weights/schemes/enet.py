@@ -12,7 +12,7 @@ def compute_weights(
 ) -> npt.NDArray[np.float64]:
     """Gives w_c = 1 / ln(offset + p_c), where p_c is the share of class c of all labelled pixels.
 
-    With the offset of 1.02 the weights stay between 1.42 and 50.5, however rare a class is.
+    With the offset of 1.02 the weights of all classes stay between 1.42 and 50.5.
 
     Source: Paszke, Chaurasia, Kim, Culurciello, "ENet", arXiv:1606.02147, section 5.2.
 

@@ -12,8 +12,8 @@ def compute_weights(
 ) -> npt.NDArray[np.float64]:
     """Gives w_c = (1 / p_c) ** power, where p_c is the share of class c of all labelled pixels.
 
-    Power 1 lets each class contribute alike to the loss, which makes a network shout rare classes everywhere; 0.5, the
-    square root, is the usual compromise.
+    With power 1 all classes contribute equally to the loss, and a network then predicts rare classes far too often.
+    0.5, the square root, is the usual compromise.
 
     Args:
         num_px: (num_samples, num_classes) pixels of each class in each training sample.

@@ -11,7 +11,7 @@ def compute_weights(*, num_px: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]
 
     Source: Eigen, Fergus, "Predicting depth, surface normals and semantic labels with a common multi-scale
     convolutional architecture", ICCV 2015, section 6.3.2; SegNet uses it on CamVid.
-    Void pixels count in no image's size here.
+    Void pixels are not counted in the size of an image here.
 
     Args:
         num_px: (num_samples, num_classes) pixels of each class in each training sample.

@@ -1,4 +1,4 @@
-"""All classes count alike."""
+"""All classes count equally."""
 
 import numpy as np
 import numpy.typing as npt

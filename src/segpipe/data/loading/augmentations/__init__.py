@@ -3,9 +3,9 @@
     build_transform(*, OPTION=DEFAULT, ...) -> Transform
 
 The transform gets a sample that is cropped already and changes it in place (`segpipe.data.loading.transform`). All that
-it draws comes from the sample's generator. How often it is applied is the caller's business
+it draws comes from the sample's generator. The caller decides how often it is applied
 (`segpipe.data.loading.augment`): `probability` in `params.yaml`.
 
-Each option carries its type and bounds, which are checked when `params.yaml` is loaded. So building imports no library
-that takes long; what can be found out only by working is found by the rehearsal before a training.
+Each option has its type and bounds, which are checked when `params.yaml` is loaded. So building imports no slow
+library; errors that appear only in use are found by the rehearsal before a training.
 """

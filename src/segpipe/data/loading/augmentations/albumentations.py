@@ -18,17 +18,17 @@ MAX_SEED = 2**32
 
 
 def build_transform(*, transform: str | None = None, options: Mapping[str, Any] | None = None) -> Transform:
-    """Applies one of the library's transforms, for what has no file here: `RandomGamma`, `ToGray`, `ElasticTransform`.
+    """Applies one of the library's transforms that has no file here: `RandomGamma`, `ToGray`, `ElasticTransform`.
 
-    One that moves pixels fills with void what it does not know, and keeps the crop's size. The library has state, which
-    is set again for each sample; and as two threads must not share it, each has a transform of its own.
+    A transform that moves pixels fills empty places of the mask with void, and must keep the crop's size. The library
+    has state: it is set again for each sample, and each thread has a transform of its own.
 
     Args:
         transform: name of a class of albumentations 2.0.8; must be given.
         options: its arguments; not `p`, which is `probability` in `params.yaml`.
 
     Returns:
-        A transform which raises ConfigError when it is first applied, if the library does not take name or options.
+        A transform which raises ConfigError when it is first applied, if the library does not accept name or options.
 
     Raises:
         ConfigError: no name is given.
@@ -62,8 +62,8 @@ class _Adapter:
 
 
 def _make_compose(name: str, options: dict[str, Any]) -> Any:
-    # Else the import asks the network for a newer version. Here and not above: it takes seconds, and only a training
-    # that names this transform needs it.
+    # Otherwise the import asks the network for a newer version. It is imported here because it takes seconds, and only
+    # a training that names this transform needs it.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations as A
 
@@ -72,7 +72,7 @@ def _make_compose(name: str, options: dict[str, Any]) -> Any:
     names = sorted(n for n in dir(A) if isinstance(getattr(A, n), type) and issubclass(getattr(A, n), kinds))
     if name not in names:
         known = nearest(name, names).partition("known: ")[0]
-        raise ConfigError(f"{where}: albumentations has none of this name; {known}see its documentation")
+        raise ConfigError(f"{where}: albumentations has no transform of this name; {known}see its documentation")
     cls = getattr(A, name)
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     parameters = cls.InitSchema.model_fields

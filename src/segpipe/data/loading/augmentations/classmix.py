@@ -1,4 +1,4 @@
-"""Things of rare classes are pasted from another sample."""
+"""Objects of rare classes are pasted from another sample."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ from segpipe.data.loading.transform import Partners, Transform, draw_weighted, r
 def build_transform(
     *, num_classes: Annotated[int, Field(ge=1)] = 1, power: Annotated[float, Field(ge=0, le=2)] = 1.0
 ) -> Transform:
-    """Pastes all pixels of a few classes of a second training sample, with their labels, where they lie there.
+    """Pastes all pixels of a few classes of a second training sample, with their labels, at the same place.
 
     Source: Olsson, Tranheden, Pinto, Svensson, "ClassMix", WACV 2021, arXiv:2007.07936, section 3.1. Three deviations:
     both samples are labelled, none by a network; the first class is drawn from all classes by its rarity, and the
@@ -23,7 +23,7 @@ def build_transform(
 
     Args:
         num_classes: how many classes are pasted at most.
-        power: 1 draws classes by their inverse frequency, 0 draws all alike.
+        power: 1 draws classes by their inverse frequency, 0 draws all equally often.
     """
 
     def classmix(

@@ -33,7 +33,7 @@ def build_transform(
     which is ten times as fast as one after another.
 
     Args:
-        brightness: s of the brightness; 0 leaves it alone.
+        brightness: s of the brightness; 0 does not change it.
         contrast: s of the contrast.
         saturation: s of the saturation.
         hue: greatest turn, as a share of a full circle.

@@ -14,11 +14,11 @@ def build_transform(*, alpha: Annotated[float, Field(gt=0)] = 1.0) -> Transform:
     """Pastes a box of a second training sample, with its labels.
 
     Source: Yun, Han, Oh, Chun, Choe, Yoo, "CutMix", ICCV 2019, arXiv:1905.04899, equations 1 and 2: the kept share is
-    Beta(alpha, alpha), the box has the crop's proportions and its centre is uniform in the crop; where it reaches out
-    of it, it is cut. Labels are of pixels here, so they move with the pixels and none is blended.
+    Beta(alpha, alpha), the box has the crop's proportions and its centre is uniform in the crop; parts of the box
+    outside the crop are cut off. Labels belong to pixels here, so they are pasted too and none is blended.
 
     Args:
-        alpha: 1 makes every share alike; below, boxes are mostly very small or very large.
+        alpha: 1 makes every share equally likely; below 1, boxes are mostly very small or very large.
     """
 
     def cutmix(

@@ -1,4 +1,4 @@
-"""Left and right change sides."""
+"""Left and right are exchanged."""
 
 import cv2
 import numpy as np

@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from segpipe.data.loading.transform import Bounds, Partners, Transform
 
-# A prime, so that rows of no width repeat with it. 4 MB as int8.
+# A prime, so that the noise does not repeat in rows of any width. 4 MB as int8.
 BANK_SIZE = 4_194_301
-# Of one standard deviation in the bank: int8 then reaches to four of them, beyond which lie 6 in 100,000.
+# One standard deviation in the bank: int8 holds up to four of them, and 6 in 100,000 numbers are larger.
 BANK_SIGMA = 32
 
 

@@ -1,4 +1,4 @@
-"""Top and bottom change sides: for pictures from above or through a microscope, where no side is up."""
+"""Top and bottom are exchanged: for pictures from above or through a microscope, where no side is up."""
 
 import cv2
 import numpy as np

@@ -269,7 +269,7 @@ def test_classmix_leaves_one_class_of_the_partner_out(
         assert 255 not in pasted
 
 
-def test_the_adapter_fills_with_void_what_moved_in(partners: OnePartner) -> None:
+def test_the_adapter_fills_empty_places_with_void(partners: OnePartner) -> None:
     pair = np.full((32, 32, 3), 9, np.uint8), np.ones((32, 32), np.uint8)
     options = {"transform": "Affine", "options": {"translate_px": [8, 8]}}
     mask = _apply("albumentations", pair, 0, partners, **options)[1]
@@ -281,7 +281,7 @@ def test_the_adapter_fills_with_void_what_moved_in(partners: OnePartner) -> None
     ("options", "message"),
     [
         ({"transform": "RandomGama"}, "did you mean 'RandomGamma'"),
-        ({"transform": "Compose"}, "albumentations has none of this name"),
+        ({"transform": "Compose"}, "albumentations has no transform of this name"),
         ({"transform": "RandomGamma", "options": {"gama_limit": 3}}, "option gama_limit: did you mean 'gamma_limit'"),
         ({"transform": "RandomGamma", "options": {"p": 0.5}}, "option p: "),
         ({"transform": "RandomGamma", "options": {"gamma_limit": "x"}}, "gamma_limit"),
@@ -289,7 +289,7 @@ def test_the_adapter_fills_with_void_what_moved_in(partners: OnePartner) -> None
         ({"transform": "ToFloat"}, "keeps size and type"),
     ],
 )
-def test_the_adapter_says_what_it_cannot_do(options: dict[str, Any], message: str, partners: OnePartner) -> None:
+def test_the_adapter_refuses_unusable_transforms(options: dict[str, Any], message: str, partners: OnePartner) -> None:
     with pytest.raises(ConfigError, match="augmentation 'albumentations'") as caught:
         _apply("albumentations", _sample(0), 0, partners, **options)
     assert message in str(caught.value)
