@@ -214,14 +214,14 @@ def _run_on_worker(
 
 @flow(name="stage", persist_result=False)
 def stage(stage: str, revision: dict[str, Any], force: bool, timeout_hours: float, controller: str) -> State[Any]:
-    """Runs one stage where this worker is; started by `retrain`.
+    """Runs one stage on this worker's machine; started by `retrain`.
 
     Args:
         stage: Name of a stage in dvc.yaml.
-        revision: What is worked on.
-        force: Run it even where nothing has changed.
+        revision: The revision to train.
+        force: Run it even if nothing has changed.
         timeout_hours: After so long it is stopped.
-        controller: The clone that the retraining works in.
+        controller: The clone of the retraining.
     """
     die_with_parent()
     log = get_run_logger()

@@ -31,7 +31,7 @@ def test_what_is_joined_is_pinned_by_its_content(joined: Project, kind: str) -> 
         source = Path(shutil.make_archive(str(joined.root / "more"), "zip", joined.root / "more")).name
     joined.change_params("download.join", {"city": {"source": source, "format": "folder"}})
     message = joined.refused("download")
-    assert message.startswith("params.yaml: download.join.city.sha256: is not given")
+    assert message.startswith("params.yaml: download.join.city.sha256: is missing")
     found = SHA256.search(message)
     assert found is not None
     joined.change_params("download.join", {"city": {"source": source, "format": "folder", "sha256": found[1]}})

@@ -347,7 +347,7 @@ def test_the_first_weights_that_a_version_names_lead_nowhere_out(
     assert not [path for path in places if path.exists()]
 
 
-def test_what_a_rebuild_keeps_is_read_by_nobody_else(finished: Project, tmp_path: Path) -> None:
+def test_only_the_owner_can_read_what_a_rebuild_keeps(finished: Project, tmp_path: Path) -> None:
     move_data_to_remote(finished)
     head = finished.call("git", "rev-parse", "HEAD").strip()
     secret = "['remote \"other\"']\n    url = ssh://host/data\n    password = secret\n"

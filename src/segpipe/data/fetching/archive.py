@@ -3,7 +3,7 @@
 An archive is checked before anything is written: all names and sizes that it declares, and that its compressed stream
 is whole. Then each file is written by us, under the name that was checked, and with no more bytes than were declared.
 Links, devices, owners, modes and times of an archive are never made. What is guarded against, and what is not:
-docs/decisions/0019-what-a-source-can-do.md.
+docs/decisions/0019-threat-model-of-downloads.md.
 """
 
 import bz2
