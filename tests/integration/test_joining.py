@@ -9,7 +9,7 @@ import pytest
 from facts import missing
 from integration.project import Project, add_sample
 
-SHA256 = re.compile(r"is ([0-9a-f]{64});")
+SHA256 = re.compile(r"`sha256: ([0-9a-f]{64})`")
 
 
 @pytest.fixture
