@@ -19,7 +19,7 @@ $(READY): requirements.lock installer.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $(READY)
 
-repro: $(READY) ## from the labelled images to a registered champion
+repro: $(READY) ## run the stale stages, from the labelled images to a registered champion
 	segpipe check
 	@segpipe unlock --quiet
 	dvc repro
@@ -27,49 +27,49 @@ repro: $(READY) ## from the labelled images to a registered champion
 
 PREFECT_PORT ?= 4200
 MLFLOW_PORT ?= 5000
-up: $(READY) ## Prefect, MLflow and workers on this machine (PREFECT_PORT=, MLFLOW_PORT=, GPUS=)
+up: $(READY) ## start Prefect, MLflow and workers on this machine (PREFECT_PORT=, MLFLOW_PORT=, GPUS=)
 	@python -m pipelines.services up --prefect-port $(PREFECT_PORT) --mlflow-port $(MLFLOW_PORT) $(GPUS:%=--gpus %)
 
 down: $(READY) ## stop them; a training writes its checkpoint
 	@python -m pipelines.services down
 
-deploy: $(READY) ## pools, deployments and automations to the server of PREFECT_API_URL
+deploy: $(READY) ## create pools, deployments and automations on the server in PREFECT_API_URL
 	. pipelines/login.sh && python -m pipelines.deploy
 
-worker: $(READY) ## a worker for the server of PREFECT_API_URL (POOL=cpu or POOL=gpu DEVICE=0)
+worker: $(READY) ## start a worker for the server in PREFECT_API_URL (POOL=cpu or POOL=gpu DEVICE=0)
 	pipelines/worker.sh $(POOL) $(DEVICE)
 
-test: $(READY) check ## lint, format, types and the tests (test-team, chaos and zoo are apart)
+test: $(READY) check ## check, and run the tests (without test-team, chaos and zoo)
 	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-team: $(READY) ## only what a team needs: PostgreSQL behind both servers, a DVC remote by ssh
+test-team: $(READY) ## test a team's set-up: PostgreSQL behind both servers, a DVC remote by ssh
 	pytest -m team tests/team
 
-chaos: $(READY) ## what takes long: killed workers, servers, registrations; rebuilds, fuzzed files, huge images
+chaos: $(READY) ## run the slow tests: killed workers, servers, registrations; rebuilds, fuzzed files, huge images
 	pytest -m slow
 
-zoo: $(READY) ## every model learns four crops by heart, exports to ONNX, and every recipe starts
+zoo: $(READY) ## test that every model can overfit four crops and export to ONNX, and that every recipe starts
 	pytest -m zoo
 
-check: $(READY) ## lint, format, types, and who imports whom
+check: $(READY) ## check lint, format, types, and the imports between rooms
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports --no-logo
 
-format: $(READY) ## format the sources, renew the schema of params.yaml
+format: $(READY) ## format the sources, update the schema of params.yaml
 	ruff check --fix .
 	ruff format .
 	segpipe schema > params.schema.json
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock"
-lock: $(READY) ## renew requirements.lock and installer.lock
+lock: $(READY) ## update requirements.lock and installer.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement installer.lock
 	$(COMPILE) --extra dev --output-file requirements.lock pyproject.toml
 	echo "uv" | $(COMPILE) --output-file installer.lock -
 
-benchmark: $(READY) ## the figures that the documents claim (minutes)
+benchmark: $(READY) ## measure the figures in the documents (minutes)
 	python benchmarks/colour_classifier.py
 	python benchmarks/training_speed.py
 	python benchmarks/checkpoint_cost.py
@@ -79,5 +79,5 @@ benchmark: $(READY) ## the figures that the documents claim (minutes)
 	python benchmarks/losses.py
 	python benchmarks/border_weights.py
 
-clean: ## remove what the stages made, but neither MLflow's store nor DVC's cache
+clean: ## remove the outs and checkpoints of the stages, but neither MLflow's store nor DVC's cache
 	rm -rf build checkpoints clones .cache/dataset

@@ -1,1 +1,1 @@
-"""When and where the stages run: Prefect's flows, their deployments, and the services around them. No ML code."""
+"""Decides when and where the stages run: Prefect's flows, their deployments, and the services. No ML code."""

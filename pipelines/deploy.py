@@ -1,6 +1,6 @@
-"""Makes the Prefect server know segpipe: work pools, deployments, schedules, automations. Twice without harm.
+"""Creates segpipe's work pools, deployments, schedules and automations on the Prefect server; may be repeated.
 
-What a user has set in the UI stays: a schedule that is switched on, its times, an automation that is switched off.
+A user's settings in the UI stay: a schedule that is switched on, its times, an automation that is switched off.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from pipelines.graph import POOLS
 from segpipe.stages.stage import report_errors
 
 CONTROL = "control"
-# The engine in one process: Prefect's default first starts another to prepare a working directory, seconds each time.
+# Only the engine's process: by default Prefect first starts another one for the working directory, which takes seconds.
 COMMAND = "python -m prefect.engine"
 NIGHTLY = Cron("0 2 * * *", timezone="UTC", active=False)
 OFTEN = Cron("*/5 * * * *", timezone="UTC", active=False)
@@ -38,12 +38,12 @@ HEARTBEATS_MISSED = timedelta(seconds=3 * HEARTBEAT_SECONDS)
 DESCRIPTIONS = {
     CONTROL: "Retrainings themselves: they wait for their stages and compute nothing.",
     "cpu": "Stages without a GPU, and predictions.",
-    "gpu": "Training. One worker a GPU, or one that stands in for it.",
+    "gpu": "Training. One worker for each GPU; one worker on a machine without a GPU.",
 }
 
 
 def main() -> None:
-    """Brings the server that PREFECT_API_URL names to what this clone needs."""
+    """Creates everything that this clone needs on the server that PREFECT_API_URL names."""
     parser = argparse.ArgumentParser(prog="deploy", description="Work pools, deployments, schedules and automations.")
     parser.add_argument("--wait", nargs="+", default=[], metavar="POOL", help="wait until these have a worker")
     options = parser.parse_args()
@@ -86,10 +86,10 @@ def _deploy(
         schedule=schedule if is_new else None,
         tags=[TAG, pool],
         work_pool_name=pool,
-        # The form offers this clone's recipes; whoever asks for another revision may give one that only that has.
+        # The form offers this clone's recipes, but another revision may have others.
         enforce_parameter_schema=flow is not flows.retrain,
-        # The log goes to the server. With the worker's console, a flow could not say its last words when that dies.
-        # The heartbeat is set here, so that it is the same on every worker, whatever that has in its environment.
+        # The log goes to the server: with the worker's console, a flow could not report its end if the worker dies.
+        # The heartbeat is set here, so that a worker's environment cannot change it.
         job_variables={
             "command": COMMAND,
             "stream_output": False,
@@ -104,9 +104,9 @@ def _deploy(
 
 
 def _crash_zombies() -> Automation:
-    """Marks a run as crashed whose machine has gone silent; Prefect's own server does not do it by itself.
+    """Marks a run without heartbeats as crashed: Prefect's own server does not do it.
 
-    Only runs of our deployments are listened to, by their tag: another project's may beat as slowly as it likes.
+    Only runs of our deployments, by their tag: those of other projects may have slower heartbeats.
     """
     states = ("Completed", "Failed", "Cancelled", "Crashed")
     return Automation(

@@ -1,7 +1,7 @@
-"""What can go wrong between a schedule and a stage, as messages for the user."""
+"""The error of the flows and services, with a message for the user."""
 
 from segpipe.errors import SegpipeError
 
 
 class PipelineError(SegpipeError):
-    """The services, a worker or the asked revision are not as a retraining needs them."""
+    """The services, a worker or the revision cannot be used for a retraining."""

@@ -1,7 +1,7 @@
 """The flows `retrain` (a revision to a registered model), `stage` (one of its stages) and `predict` (by the champion).
 
-DVC decides what is stale, a flow only where it runs. A retraining asks DVC to bring everything up to date from its
-cache alone; where DVC finds a stage that it would have to run, a worker gets that stage, and DVC is asked again.
+DVC decides which stages are stale; a flow decides only where they run. A retraining lets DVC bring everything up to
+date from its cache alone. If DVC would have to run a stage, a worker runs that stage, and then DVC is called again.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ NUM_CRASHES_FORGIVEN = 2
 RETRY_DELAY_SECONDS = 10.0
 PROGRESS_SECONDS = 5.0
 REFUSED = re.compile(r"^would have to run: (\S+)$", re.MULTILINE)
-# What the form offers, as it was when the flow was deployed; other revisions may have others.
+# The recipes in the form, as they were when the flow was deployed; other revisions may have others.
 RECIPE_NAMES = ["", *sorted(path.stem for path in (HOME / RECIPES).glob("*.yaml"))]
 EPOCH = re.compile(r"\bepoch (\d+)/(\d+)\b")
 
@@ -59,28 +59,28 @@ def retrain(
     gpu_queue: str = "",
     notify: str = "",
 ) -> State[Any]:
-    """Runs the stages that are stale, registers the model, and promotes it where it is better.
+    """Runs the stages that are stale, registers the model, and promotes it if it is better.
 
     Args:
-        revision: A branch, tag or commit; it is worked on in a clone of its own. 'current' is the clone that the
-            services were started in, as it is, with labels that are not committed yet.
-        recipe: Name of a file in recipes/, without .yaml, that takes the place of params.yaml. Empty: params.yaml.
-        force: Run every stage again, even where nothing has changed; with workers of this clone alone.
-        commit_to: A branch that gets dvc.lock on top of the revision, so that every clone knows the results.
-            Empty: none.
-        gpu_queue: The queue of one GPU worker (its name in the work pool 'gpu'). Empty: whichever is free.
-        notify: A notification block, like slack-webhook/team, that hears the outcome. Empty: nobody.
+        revision: A branch, tag or commit; it gets a clone of its own. 'current' is the clone in which the services
+            were started, as it is, with labels that are not committed yet.
+        recipe: Name of a file in recipes/, without .yaml, that replaces params.yaml. Empty: params.yaml.
+        force: Run every stage again, even if nothing has changed; only with workers of this clone.
+        commit_to: A branch that gets dvc.lock on top of the revision, so that every clone can fetch the results.
+            Empty: no commit.
+        gpu_queue: The queue of one GPU worker (its name in the work pool 'gpu'). Empty: any free worker.
+        notify: A notification block, like slack-webhook/team, that sends the outcome. Empty: no notification.
     """
     die_with_parent()
     log = get_run_logger()
-    tell = placement.find_notifier(notify)
+    send = placement.find_notifier(notify)
     try:
         outcome = _retrain(revision, recipe or None, force, commit_to or None, gpu_queue or None, log.info)
     except Exception as error:
-        tell(f"Retraining of {revision} failed", str(error))
+        send(f"Retraining of {revision} failed", str(error))
         raise
     log.info(outcome.headline)
-    tell(f"Retraining of {revision}: {outcome.headline}", outcome.markdown)
+    send(f"Retraining of {revision}: {outcome.headline}", outcome.markdown)
     return Completed(message=outcome.headline)
 
 
@@ -119,7 +119,7 @@ def _bring_up_to_date(
     gpu_queue: str | None,
     say: Callable[[str], None],
 ) -> list[str]:
-    """Gives the stages that were run, in their order."""
+    """Runs the stale stages on workers; gives their names, in their order."""
     executed: list[str] = []
     to_force = list(stages) if force else []
     while True:
@@ -128,18 +128,18 @@ def _bring_up_to_date(
             return executed
         if stale in executed:
             raise PipelineError(
-                f"{stale} was run, but its results are not in {workspace.root}: its worker has another clone and they "
-                "share no DVC remote; set one (`dvc remote add --default NAME URL`) on both machines, or start the "
-                "worker here"
+                f"{stale} was run, but its results are not in {workspace.root}: its worker has another clone, and the "
+                "two have no common DVC remote; set one (`dvc remote add --default NAME URL`) on both machines, or "
+                "start the worker here"
             )
         done, remaining = _split_at(stages, stale)
         try:
             placement.check_workers({stage.pool for stage in remaining})
             if not executed:
-                _push(workspace, [stage.name for stage in done], say)  # what the worker's clone may need
+                _push(workspace, [stage.name for stage in done], say)  # the worker's clone may need these outs
             _run_on_worker(stages[stale], revision, force, gpu_queue, say)
         except (PipelineError, CommandError):
-            # DVC has removed the stage's old outs; they come back from the cache, if there were any.
+            # DVC has removed the stage's old outs; they are restored from the cache, if there were any.
             with contextlib.suppress(CommandError):
                 call(workspace, ["dvc", "checkout", "--quiet", stale], "", say, "dvc checkout")
             raise
@@ -152,19 +152,19 @@ def _split_at(stages: dict[str, Stage], name: str) -> tuple[list[Stage], list[St
 
 
 def _push(workspace: Workspace, names: list[str], say: Callable[[str], None]) -> None:
-    """Shares results by the DVC remote, where there is one: the bytes, and in the run-cache what made them."""
+    """Pushes results and the run-cache to the DVC remote, if there is one."""
     if workspace.remote and names:
         call(workspace, ["dvc", "push", "--run-cache", *names], "", say, f"dvc push to remote {workspace.remote!r}")
 
 
 def restore(workspace: Workspace, say: Callable[[str], None]) -> str | None:
-    """Lets DVC bring everything up to date from its cache, its run-cache and its remote, running no stage.
+    """Lets DVC bring everything up to date from its cache, its run-cache and its remote, without running a stage.
 
     Returns:
         The first stage that would have to be run; None where everything is up to date.
 
     Raises:
-        CommandError: DVC failed otherwise.
+        CommandError: DVC failed for another reason.
     """
     lines: list[str] = []
     command = ["dvc", "--wait-for-lock", "repro", *(["--pull"] if workspace.remote else [])]
@@ -214,14 +214,14 @@ def _run_on_worker(
 
 @flow(name="stage", persist_result=False)
 def stage(stage: str, revision: dict[str, Any], force: bool, timeout_hours: float, controller: str) -> State[Any]:
-    """Runs one stage where this worker is; started by `retrain`.
+    """Runs one stage on this worker's machine; started by `retrain`.
 
     Args:
         stage: Name of a stage in dvc.yaml.
-        revision: What is worked on.
-        force: Run it even where nothing has changed.
+        revision: The revision to train.
+        force: Run it even if nothing has changed.
         timeout_hours: After so long it is stopped.
-        controller: The clone that the retraining works in.
+        controller: The clone of the retraining.
     """
     die_with_parent()
     log = get_run_logger()
@@ -230,11 +230,11 @@ def stage(stage: str, revision: dict[str, Any], force: bool, timeout_hours: floa
     is_elsewhere = controller != identity()
     if is_elsewhere:
         if force:
-            raise PipelineError(f"force works on one machine alone: start a worker in {controller}")
+            raise PipelineError(f"force needs a worker of the same clone: start one in {controller}")
         if asked.changes:
             raise PipelineError(
-                f"this worker has another clone than {controller}, and there {', '.join(asked.changes)} are not "
-                f"committed; commit and push them, or start a worker in {controller}"
+                f"{', '.join(asked.changes)} are not committed in {controller}, and this worker has another clone; "
+                f"commit and push them, or start a worker in {controller}"
             )
         asked = Revision(asked.sha, asked.sha, asked.recipe)
     workspace = open_workspace(asked, log.info)
@@ -251,7 +251,7 @@ def stage(stage: str, revision: dict[str, Any], force: bool, timeout_hours: floa
 
 
 class _Progress:
-    """Logs lines, and moves a progress artifact where they tell of epochs."""
+    """Logs lines, and updates a progress artifact from lines about epochs."""
 
     def __init__(self, title: str, say: Callable[[str], None]) -> None:
         self.title, self.say = title, say
@@ -270,7 +270,7 @@ class _Progress:
                 self.artifact = create_progress_artifact(share, description=self.title)
             else:
                 update_progress_artifact(self.artifact, share)
-        except Exception as error:  # whatever the server's trouble is: the training does not depend on it
+        except Exception as error:  # the training does not depend on the server
             self.say(f"the progress could not be shown: {error}")
 
 
@@ -294,7 +294,7 @@ def call(
 
 
 def _publish(workspace: Workspace, say: Callable[[str], None]) -> Publication:
-    """Makes MLflow hold what `build/` holds, also where every stage came from a cache."""
+    """Publishes the results in `build/` to MLflow, also if every stage came from a cache."""
     printed: list[str] = []
 
     def read(line: str) -> None:  # both streams come together
@@ -304,7 +304,7 @@ def _publish(workspace: Workspace, say: Callable[[str], None]) -> Publication:
             say(line)
 
     call(workspace, ["segpipe", "publish", "--json"], "", read, "segpipe publish")
-    return Publication.parse("".join(printed[:1]), "segpipe publish --json", "look at the lines before")
+    return Publication.parse("".join(printed[:1]), "segpipe publish --json", "see the lines above")
 
 
 @flow(name="predict", flow_run_name=by_parameters("predict", "images"), persist_result=False)

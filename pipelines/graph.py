@@ -1,4 +1,4 @@
-"""What `dvc.yaml` says of a stage beyond DVC: where it may run, and how often it is worth trying."""
+"""Reads each stage's `meta` in `dvc.yaml`: where it may run, how often it is tried, and how long it may take."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs a command again whenever it ends, until SIGTERM; then waits for the command's own end.
+# Restarts a command each time it ends, until SIGTERM; then waits for the command's end.
 trap 'stopped=yes; kill -TERM "$child"' TERM INT
 while [ -z "$stopped" ]; do
     "$@" &

@@ -1,4 +1,4 @@
-"""The login of this clone's own Prefect server: whoever has it may run any command as the user of the workers."""
+"""The login of this clone's own Prefect server: everyone who has it can run any command as the workers' user."""
 
 import os
 import secrets
@@ -11,12 +11,12 @@ NUM_BYTES = 24
 
 
 def find_login(path: Path) -> str:
-    """Gives the login as Prefect takes it, `user:password`; makes it once, in a file that only its owner reads.
+    """Gives the login in Prefect's form, `user:password`; creates it once, in a file that only its owner can read.
 
-    A login that the environment names wins: a team's own, for its own servers.
+    A login in the environment is used instead, for example for a team's servers.
 
     Args:
-        path: the file; not made where the environment names a login.
+        path: the file; not created if the environment has a login.
     """
     for name in ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"):
         if given := os.environ.get(name):

@@ -1,5 +1,5 @@
-# To be sourced in the clone's folder: the address and the login of this clone's own Prefect server, while `make up` runs.
-# What the environment names stays, and the login is given to no other server.
+# Source this in the clone's folder: it sets address and login of this clone's own Prefect server, while `make up` runs.
+# Variables that are set already stay, and the login is given to no other server.
 if [ -r .services/addresses.json ]; then
     own=$(sed -n 's/.*"prefect": "\([^"]*\)".*/\1/p' .services/addresses.json)/api
     export PREFECT_API_URL="${PREFECT_API_URL:-$own}"

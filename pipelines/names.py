@@ -1,7 +1,7 @@
-"""The names of flow runs: by what they do, except where a user has typed one.
+"""Names flow runs by their parameters, except where a user has typed a name.
 
-Prefect gives each run two random words, and its form fills in two others, before anybody types. It does not say which
-names were typed, so its words are known here; a test compares them with the installed form's.
+Prefect gives each run a name of two random words, and its form suggests two others. It does not say which names were
+typed, so its words are listed here; a test compares the list with the installed form.
 """
 
 import re
@@ -45,18 +45,18 @@ WORDS_OF_THE_SERVER = frozenset(
 
 
 def is_typed(name: str) -> bool:
-    """Whether a flow run's name is a user's, and not one of Prefect's random ones."""
+    """Whether a user typed a flow run's name: it is none of Prefect's random names."""
     first, _, second = name.partition("-")
     is_of_the_form = first in ADJECTIVES_OF_THE_FORM.split() and second in ANIMALS_OF_THE_FORM.split()
     return bool(name) and not (is_of_the_form or WORDS_OF_THE_SERVER.issuperset({first, second}))
 
 
 def by_parameters(flow: str, *names: str) -> Callable[[], str]:
-    """Gives what Prefect calls for the name of a run: `FLOW-VALUE-VALUE`, or what the user has typed.
+    """Gives a function that names a run for Prefect: `FLOW-VALUE-VALUE`, or the name that the user has typed.
 
     Args:
         flow: its name.
-        names: parameters; those that are empty are left out, and a commit is shortened.
+        *names: of parameters; empty values are left out, and a commit is shortened.
     """
 
     def name_run() -> str:

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The shell that DVC gets as $SHELL. It runs the commands of one stage and refuses those of all others, so that a worker
-# never does another pool's work, and a retraining can take everything from the cache without computing anything.
+# DVC gets this as $SHELL. It runs the commands of one stage and refuses those of all others. So a worker never runs
+# another pool's stage, and a retraining can restore everything from the cache without computing anything.
 if [ "$DVC_STAGE" = "$SEGPIPE_STAGE" ]; then
     exec /bin/sh "$@"
 fi

@@ -1,4 +1,4 @@
-"""Children on work pools: is anyone there to run them, how they end, and that none outlives its retraining."""
+"""Runs child flows on work pools: checks servers and workers, waits for a child's end, cancels it if needed."""
 
 import contextlib
 import importlib.metadata
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 def check_server() -> None:
-    """Refuses a server that cannot be used, or is of another version: what is asked of it changes with each.
+    """Refuses a server that cannot be used or has another version: its API changes with each version.
 
     Raises:
         PipelineError: no server is named, it does not answer, refuses the credentials, or has another version.
@@ -63,7 +63,7 @@ def _check_mlflow(address: str) -> None:
     if not address.startswith("http"):
         return
     ours = importlib.metadata.version("mlflow")
-    with contextlib.suppress(httpx.HTTPError, ValueError):  # a stage that needs it will say what is wrong
+    with contextlib.suppress(httpx.HTTPError, ValueError):  # the stage that needs MLflow reports such an error
         login = split_login(address)
         auth = (login.user, login.password) if login.user else None
         answer = httpx.get(f"{login.address.rstrip('/')}/version", auth=auth, timeout=MLFLOW_ANSWER_SECONDS)
@@ -86,8 +86,8 @@ def check_workers(pools: Iterable[str]) -> None:
             if time.monotonic() > deadline:
                 named = ", ".join(repr(pool) for pool in empty)
                 raise PipelineError(
-                    f"no worker is online in pool {named}; start one with `make worker POOL={empty[0]}` "
-                    "(docs/operations.md) and run the retraining again: nothing has been started"
+                    f"no worker is online in pool {named}, so nothing was started; start one with "
+                    f"`make worker POOL={empty[0]}` (docs/operations.md) and run the retraining again"
                 )
             time.sleep(POLL_SECONDS)
 
@@ -101,7 +101,7 @@ def _is_served(client: SyncPrefectClient, pool: str) -> bool:
 
 
 def find_notifier(slug: str) -> Callable[[str, str], None]:
-    """Gives a function that sends a subject and a body by a notification block; '' for no one.
+    """Gives a function that sends a subject and a body by a notification block; for '' it sends nothing.
 
     Raises:
         PipelineError: there is no such block.
@@ -111,15 +111,18 @@ def find_notifier(slug: str) -> Callable[[str, str], None]:
     try:
         block = Block.load(slug)
     except ValueError as error:
-        raise PipelineError(f"notify: there is no block {slug!r}; make it in the UI under Blocks") from error
+        raise PipelineError(f"notify: there is no block {slug!r}; create it in the UI under Blocks") from error
     if not isinstance(block, NotificationBlock):
-        raise PipelineError(f"notify: {slug} is a {type(block).__name__}, which sends no notifications")
+        raise PipelineError(
+            f"notify: {slug} is a {type(block).__name__}, which sends no notifications; name a block that does, like "
+            "slack-webhook/team"
+        )
 
     def send(subject: str, body: str) -> None:
         try:
             cast(None, block.notify(body, subject))  # a coroutine only in asynchronous code
-        except Exception as error:  # of whatever service: the retraining is done, heard of or not
-            # Not its text: the address of a service is often its password.
+        except Exception as error:  # the retraining is done, even if its notification fails
+            # Without the error's text: a service's address is often its password.
             log.error("the notification by %s was not sent (%s)", slug, type(error).__name__)
 
     return send
@@ -143,10 +146,10 @@ def start_child(
 
 
 def wait_for(child: FlowRun, pool: str, say: Callable[[str], None]) -> State[Any]:
-    """Waits for a child's end, through outages of the server; cancels it when this flow is ended.
+    """Waits for a child's end, also while the server is down; cancels the child if this flow is ended.
 
     Raises:
-        PipelineError: the child was not begun, because no worker is left in its pool.
+        PipelineError: the child was not started, because its pool has no worker any more.
     """
     with get_client(sync_client=True) as client, _cancelling(client, child.id):
         is_server_there, last_served = True, time.monotonic()
@@ -166,7 +169,7 @@ def wait_for(child: FlowRun, pool: str, say: Callable[[str], None]) -> State[Any
                 is_server_there, last_served = False, time.monotonic()
             if time.monotonic() - last_served > WORKER_PATIENCE_SECONDS:
                 raise PipelineError(
-                    f"{child.name} was not begun: the last worker of pool {pool!r} is gone; start one with "
+                    f"{child.name} was not started: the last worker of pool {pool!r} has ended; start one with "
                     f"`make worker POOL={pool}` and run the retraining again"
                 )
             time.sleep(POLL_SECONDS)
@@ -174,11 +177,11 @@ def wait_for(child: FlowRun, pool: str, say: Callable[[str], None]) -> State[Any
 
 @contextlib.contextmanager
 def _cancelling(client: SyncPrefectClient, child_id: UUID) -> Iterator[None]:
-    """Cancels the child where the body does not come to its end."""
+    """Cancels the child if the body does not finish."""
     try:
         yield
     except BaseException:
-        # Without the server the child goes on: its worker or the heartbeats will tell of its end.
+        # Without the server the child continues: its worker or the heartbeats report its end.
         with contextlib.suppress(httpx.HTTPError):
             client.set_flow_run_state(child_id, Cancelling(message="its retraining was ended"))
         raise

@@ -1,7 +1,7 @@
-"""Starts and stops everything on one machine: `make up`, `make down`.
+"""Starts and stops the services on one machine: `make up`, `make down`.
 
-The Procfile names the processes, honcho runs them. All of them carry SERVICES_MARK in their environment, and so do the
-stages below them: `make down` leaves none.
+The Procfile lists the processes, honcho runs them. They and the stages below them have SERVICES_MARK in their
+environment, so that `make down` finds all of them.
 """
 
 import argparse
@@ -34,8 +34,7 @@ LOGIN = STATE / "login"
 SERVICES_MARK = "SEGPIPE_SERVICES"
 HEALTHY_SECONDS = 180.0
 DOWN_SECONDS = 45.0
-# As long as another `make up` or `make down` may take.
-UP_OR_DOWN_SECONDS = 600.0
+UP_OR_DOWN_SECONDS = 600.0  # longer than another `make up` or `make down` takes
 BIN = Path(sys.executable).parent
 
 
@@ -48,7 +47,7 @@ def main() -> None:
     start.add_argument("--mlflow-port", type=int, default=5000)
     start.add_argument("--gpus", type=int, default=None, help="GPU workers; default: the number of GPUs, at least 1")
     start.set_defaults(run=lambda o: up(o.prefect_port, o.mlflow_port, _count_gpus() if o.gpus is None else o.gpus))
-    commands.add_parser("down", help="stop all of it").set_defaults(run=lambda o: down())
+    commands.add_parser("down", help="stop all of them").set_defaults(run=lambda o: down())
     options = parser.parse_args()
     STATE.mkdir(exist_ok=True)
     with _alone():
@@ -57,16 +56,18 @@ def main() -> None:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Waits for another `make up` or `make down`; the second of two finds what the first has left."""
+    """Waits for another `make up` or `make down` to end."""
     lock = FileLock(STATE / "lock")
     try:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            print("another `make up` or `make down` is under way here; waiting for its end", flush=True)
+            print("another `make up` or `make down` is running here; waiting for its end", flush=True)
             lock.acquire(timeout=UP_OR_DOWN_SECONDS)
     except Timeout as error:
-        raise PipelineError(f"another `make up` or `make down` has not ended in {UP_OR_DOWN_SECONDS:g} s") from error
+        raise PipelineError(
+            f"another `make up` or `make down` has not ended in {UP_OR_DOWN_SECONDS:g} s; stop it, and try again"
+        ) from error
     try:
         yield
     finally:
@@ -83,7 +84,7 @@ def up(prefect_port: int, mlflow_port: int, num_gpus: int) -> None:
     if _processes():
         running = json.loads(ADDRESSES.read_text(encoding="utf-8")) if ADDRESSES.exists() else {}
         if running != addresses:
-            raise PipelineError(f"the services run at {', '.join(running.values())}; `make down` first")
+            raise PipelineError(f"the services run at {', '.join(running.values())} already; `make down` first")
     else:
         _check_ports({"PREFECT_PORT": prefect_port, "MLFLOW_PORT": mlflow_port})
         _prepare_store()
@@ -93,7 +94,7 @@ def up(prefect_port: int, mlflow_port: int, num_gpus: int) -> None:
     pools = ["control", "cpu", *(["gpu"] if num_gpus else [])]
     deploy = [sys.executable, "-m", "pipelines.deploy", "--wait", *pools]
     if subprocess.run(deploy, env=_environment(addresses), cwd=HOME).returncode != 0:
-        raise PipelineError(f"the servers run, but the flows are not deployed; {LOG} tells more")
+        raise PipelineError(f"the servers run, but the flows are not deployed; see {LOG}, then `make up` again")
     print(f"Prefect:  {addresses['prefect']}    schedules, runs, workers; {_login_hint()}")
     print(f"MLflow:   {addresses['mlflow']}    runs, models, the champion")
     print(f"log:      {LOG.relative_to(HOME)}")
@@ -103,44 +104,46 @@ def up(prefect_port: int, mlflow_port: int, num_gpus: int) -> None:
 def _login_hint() -> str:
     login = find_login(LOGIN)
     is_ours = LOGIN.exists() and LOGIN.read_text(encoding="utf-8").strip() == login
-    return f"log in with:  cat {LOGIN.relative_to(HOME)}" if is_ours else "log in with what your environment names"
+    if is_ours:
+        return f"log in with:  cat {LOGIN.relative_to(HOME)}"
+    return "log in with PREFECT_API_AUTH_STRING of your environment"
 
 
 def down() -> None:
-    """Stops everything that `up` has started, and what runs below it; gives a training the time for its checkpoint."""
+    """Stops the services and the stages below them; gives a training time to write its checkpoint."""
     before, begin = _processes(), time.time()
     services, stages = find_services(before), find_stages(before)
     for stage in stages:
-        print(f"{stage.name} in {stage.root} is asked to end; it gets {DOWN_SECONDS:g} s", flush=True)
+        print(f"stopping {stage.name} in {stage.root}; it has {DOWN_SECONDS:g} s to end", flush=True)
     _end_runs()
     for sent, seconds in (("terminate", DOWN_SECONDS), ("kill", 5.0)):
         deadline = time.monotonic() + seconds
         asked: set[int] = set()
         while (left := _processes()) and time.monotonic() < deadline:
-            # honcho ends its own processes; asking all at once would only make them restart one another.
+            # honcho ends its own processes; signals to all at the same time would only make them restart each other.
             for process in [p for p in left if _is_honcho(p)] or left:
                 if process.pid not in asked:
                     asked.add(process.pid)
-                    _tell([process], sent)
+                    _signal([process], sent)
             time.sleep(0.2)
     if left := _processes():
-        raise PipelineError(f"still running: {', '.join(str(process.pid) for process in left)}")
+        raise PipelineError(f"processes are still running; end them: kill -9 {' '.join(str(p.pid) for p in left)}")
     ADDRESSES.unlink(missing_ok=True)
     print(f"stopped: {', '.join(services)}" if before else "nothing was running")
     for stage in stages:
-        print(stage.tell(begin))
+        print(stage.describe_end(begin))
 
 
 def _end_runs() -> None:
-    """Ends the runs while the servers are there to note it; else they would seem to go on for ever.
+    """Ends the flow runs while the servers can record it; otherwise they would stay `Running` in Prefect.
 
-    Those that compute come first: a retraining that ends would only ask a worker to cancel them.
+    Runs that compute are ended first; otherwise a retraining that ends would ask a worker to cancel them.
     """
     for of_a_retraining in (False, True):
         deadline = time.monotonic() + DOWN_SECONDS
         asked: set[int] = set()
         while (left := _runs(of_a_retraining)) and time.monotonic() < deadline:
-            _tell([process for process in left if process.pid not in asked], "terminate")
+            _signal([process for process in left if process.pid not in asked], "terminate")
             asked |= {process.pid for process in left}
             time.sleep(0.2)
 
@@ -149,7 +152,7 @@ def _runs(of_a_retraining: bool) -> list[psutil.Process]:
     return [process for process in _processes() if is_flow_run(process, of_a_retraining)]
 
 
-def _tell(processes: list[psutil.Process], what: str) -> None:
+def _signal(processes: list[psutil.Process], what: str) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             getattr(process, what)()
@@ -170,7 +173,7 @@ def _start(prefect_port: int, mlflow_port: int, num_gpus: int, addresses: dict[s
 
 
 def _prepare_store() -> None:
-    """Makes MLflow's tables before its server starts: a `make repro` at the same time waits, or has made them.
+    """Creates MLflow's tables before its server starts, so that a `make repro` at the same time does not disturb it.
 
     Raises:
         PipelineError: the store cannot be used.
@@ -183,21 +186,21 @@ def _prepare_store() -> None:
 
 
 def _environment(addresses: dict[str, str]) -> dict[str, str]:
-    """Gives the environment of servers and workers; except for the addresses, what the user has set wins."""
+    """Gives the environment of servers and workers; the user's own variables win, except for addresses and login."""
     login, port = find_login(LOGIN), addresses["prefect"].rpartition(":")[2]
     defaults = {
         "PREFECT_HOME": str(STATE / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-        # A page of any other origin gets no answer, and may change nothing even with the login.
+        # A page of any other origin gets no answer, and can change nothing even with the login.
         "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
         "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
-        # A worker gives up, and ends its runs, after twelve calls that failed; each is tried so often, 254 s in all.
+        # A worker ends its runs after twelve failed calls; with 7 retries each call is tried for 254 s.
         "PREFECT_CLIENT_MAX_RETRIES": "7",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes for what segpipe does not use
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes that segpipe does not use
         "DO_NOT_TRACK": "true",
     }
     return {
@@ -234,13 +237,13 @@ def _wait_until_healthy(pages: dict[str, str]) -> None:
             except (urllib.error.URLError, OSError) as error:
                 if not any(map(_is_honcho, _processes())) or time.monotonic() > deadline:
                     tail = LOG.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
-                    message = f"{name} does not answer at {page}: {error}; `make down` stops the rest; {LOG} ends with:"
+                    message = f"{name} does not answer at {page}: {error}; run `make down`; the last lines of {LOG}:"
                     raise PipelineError("\n".join([message, *tail])) from error
                 time.sleep(0.3)
 
 
 def _processes() -> list[psutil.Process]:
-    """Gives the processes that `up` has started, and those below them."""
+    """Gives the processes of the services, and those below them."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):

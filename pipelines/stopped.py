@@ -1,4 +1,4 @@
-"""What `make down` tells of the processes that it has stopped: servers, workers, and the stages that ran below them."""
+"""Describes the processes that `make down` stops: servers, workers, and the stages below them."""
 
 import collections
 import contextlib
@@ -11,7 +11,7 @@ import psutil
 
 from segpipe.places import CHECKPOINTS, STAGE_MODULES
 
-# honcho gives each process of the Procfile its name there, with a number; what it starts inherits it.
+# honcho sets this variable to the name of the process in the Procfile, with a number; child processes inherit it.
 NAME = "HONCHO_PROCESS_NAME"
 SERVERS = {"prefect": "Prefect", "mlflow": "MLflow"}
 
@@ -28,28 +28,28 @@ class RunningStage:
     name: str
     root: Path
 
-    def tell(self, asked: float) -> str:
+    def describe_end(self, asked: float) -> str:
         """Says how it has ended.
 
         Args:
-            asked: when it was asked to end, in seconds since 1970.
+            asked: when it got its signal, in seconds since 1970.
         """
         if self.name != "train":
             return f"{self.name} in {self.root} was stopped; the next retraining runs it again"
         written = [path.stat().st_mtime for path in (self.root / CHECKPOINTS).glob("*/checkpoint*")]
         if max(written, default=0.0) >= asked:
-            return f"train in {self.root} wrote its checkpoint; the next retraining goes on from it"
+            return f"train in {self.root} wrote its checkpoint; the next retraining continues from it"
         if written:
-            return f"train in {self.root} was stopped in an epoch; the next retraining goes on from its last checkpoint"
-        return f"train in {self.root} was stopped before its first checkpoint; the next retraining begins it again"
+            return f"train in {self.root} wrote no new checkpoint; the next retraining continues from its last one"
+        return f"train in {self.root} was stopped before its first checkpoint; the next retraining starts it again"
 
 
 def is_flow_run(process: psutil.Process, of_a_retraining: bool) -> bool:
-    """Whether it is a flow run's process, which ends its commands and then tells the server of its own end.
+    """Whether it is a flow run's process, which ends its commands and then reports its own end to the server.
 
     Args:
         process: any.
-        of_a_retraining: a retraining's or a watch's own, or else one that computes something.
+        of_a_retraining: True finds those of retrainings and watches, False those that compute.
     """
     with contextlib.suppress(psutil.Error):
         is_control = str(process.environ().get(NAME, "")).startswith("control.")
@@ -58,7 +58,7 @@ def is_flow_run(process: psutil.Process, of_a_retraining: bool) -> bool:
 
 
 def find_services(processes: Iterable[psutil.Process]) -> list[str]:
-    """Gives what runs, as a user calls it: the servers, then the workers by their pools."""
+    """Gives the names of the running services for a user: the servers, then the workers by pools."""
     found = set()
     for process in processes:
         with contextlib.suppress(psutil.Error):

@@ -1,4 +1,4 @@
-"""What a flow leaves to read: the outcome as markdown and tables on its page in Prefect's UI."""
+"""Writes a flow's outcome as markdown and tables to its page in Prefect's UI."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from segpipe.places import LOCK_FILE
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a retraining came to.
+    """The outcome of a retraining.
 
     Attributes:
         headline: one line.
-        markdown: the whole story.
-        scores: one row a class and measure, a column a split.
+        markdown: all facts.
+        scores: one row for each class and measure, one column for each split.
     """
 
     headline: str
@@ -30,17 +30,17 @@ class Outcome:
 
 
 def summarize(publication: Publication, revision: Revision, executed: Sequence[str], commit: str | None) -> Outcome:
-    """Tells a retraining's outcome.
+    """Describes a retraining's outcome.
 
     Args:
-        publication: what `segpipe publish --json` printed.
-        revision: what was worked on.
+        publication: the output of `segpipe publish --json`.
+        revision: that was trained.
         executed: the stages that were run.
-        commit: holds `dvc.lock`; None where none was made.
+        commit: the commit with `dvc.lock`; None where none was made.
     """
     registration = publication.registration
     name, version, champion = registration.model_name, registration.version, registration.champion
-    # Where nothing was registered, the decision was made in an earlier retraining.
+    # If nothing was registered, the decision was made in an earlier retraining.
     before = publication.champion_before if "register" in executed else champion
     ran = f"ran {', '.join(executed)}" if executed else "nothing was stale, no stage was run"
     headline = f"{name} version {version} {registration.decision}; the champion is version {champion}; {ran}"
@@ -95,6 +95,6 @@ def create_artifacts(outcome: Outcome) -> None:
 
 
 def create_prediction_artifact(lines: Sequence[str], output: Path) -> None:
-    """Puts what `segpipe predict` said on the flow run's page."""
+    """Puts the output of `segpipe predict` on the flow run's page."""
     text = "\n".join(f"- {line}" for line in lines)
     create_markdown_artifact(f"# {lines[-1]}\n\n{text}\n", key="prediction", description=f"masks in {output}")

@@ -1,4 +1,4 @@
-"""Looks for new labels: a pushed revision with another `data.dvc`, or a source that has changed in its place."""
+"""Watches for new labels: a pushed revision with another `data.dvc`, or a source whose content has changed."""
 
 import contextlib
 import json
@@ -18,13 +18,13 @@ from segpipe.parent_death import die_with_parent
 from segpipe.project import git
 
 DATA_CHANGED = "segpipe.data.changed"
-# What was seen last. Were it lost, one retraining too many or too few would be started, and find out what is stale.
+# The Prefect variable with the state that was seen last. If it is lost, one retraining more or less is started.
 SEEN = "segpipe_data_seen"
 
 
 @flow(name="watch", persist_result=False)
 def watch(branch: str = "main") -> State[Any]:
-    """Looks for new labels and emits the event that starts a retraining.
+    """Watches for new labels and emits the event that starts a retraining.
 
     Args:
         branch: The branch at the clone's origin whose data.dvc is watched.
@@ -57,7 +57,7 @@ def _pushed(branch: str) -> str:
 
 
 def _source(say: Callable[[str], None]) -> str:
-    """Gives what DVC finds changed in what the download stage reads; '' for nothing."""
+    """Gives the inputs of the download stage that have changed, as DVC reports them; '' for none."""
     lines: list[str] = []
     workspace = open_workspace(find_revision(CURRENT, None), say)
     call(workspace, ["dvc", "--wait-for-lock", "status", "--json", "download"], "", lines.append, "dvc status")

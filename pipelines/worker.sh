@@ -1,5 +1,5 @@
 #!/bin/sh
-# A worker: POOL, and for a GPU its number. A GPU's worker also takes what is put into the queue of its own name.
+# Starts a worker. Arguments: POOL, and for a GPU its number. A GPU's worker also serves the queue of its own name.
 pool=$1
 device=$2
 name=$(uname -n)-$pool${device:+-$device}
@@ -8,9 +8,9 @@ if [ -n "$device" ]; then
     export CUDA_VISIBLE_DEVICES="$device"
 fi
 if [ "$pool" = control ]; then
-    limit=8 # retrainings only wait for their stages
+    limit=8 # retrainings wait for their stages and compute nothing
 fi
-# `make deploy` makes the pools; a worker that did so itself, next to others, would find SQLite locked.
+# `make deploy` creates the pools; several workers that create them at the same time would lock SQLite.
 until . pipelines/login.sh && answer=$(prefect work-pool inspect "$pool" 2>&1); do
     echo "waiting for pool $pool at ${PREFECT_API_URL:-(PREFECT_API_URL is not set)}: $(echo "$answer" | grep . | tail -n 1)"
     sleep 1

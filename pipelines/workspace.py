@@ -1,7 +1,7 @@
-"""The clone in which a revision is worked on: this one for 'current', one of its own for any other.
+"""The clone for a revision: this clone for 'current', a new one for any other revision.
 
-A revision's clone lies in `clones/` of this clone and shares its DVC cache, so nothing is computed twice; what differs
-(sources, parameters, outs, checkpoints, locks) it has for itself, so two retrainings never write to one output.
+A revision's clone lies in `clones/` of this clone and shares its DVC cache, so nothing is computed twice. It has its
+own sources, parameters, outs, checkpoints and locks, so two retrainings never write to one output.
 """
 
 import contextlib
@@ -33,13 +33,13 @@ RESULTS = "Results of "
 
 @dataclass(frozen=True)
 class Revision:
-    """What is to be worked on, the same on every machine.
+    """A revision and a recipe to train, the same on every machine.
 
     Attributes:
-        name: as the user asked: 'current', a branch, a tag, a commit.
+        name: from the user: 'current', a branch, a tag, a commit.
         sha: the commit; for 'current' the one that is checked out.
-        recipe: takes the place of `params.yaml`; None for the revision's own.
-        changes: for 'current', the files that differ from the commit, results excepted: no other machine has them.
+        recipe: replaces `params.yaml`; None for the revision's own.
+        changes: for 'current', the files that differ from the commit, without results: no other machine has them.
     """
 
     name: str
@@ -49,18 +49,18 @@ class Revision:
 
     @property
     def label(self) -> str:
-        """Names runs."""
+        """A short name, for the names of runs."""
         recipe = f" {self.recipe}" if self.recipe else ""
         return f"{self.sha[:SHORT_SHA]}{'+changes' if self.changes else ''}{recipe}"
 
     @property
     def is_here(self) -> bool:
-        """Whether this clone itself is meant."""
+        """Whether this clone itself is used."""
         return self.name == CURRENT and self.recipe is None
 
 
 def identity() -> str:
-    """Names this clone among all clones on all machines."""
+    """Gives a name that identifies this clone among all clones on all machines."""
     return f"{socket.gethostname()}:{HOME}"
 
 
@@ -68,7 +68,7 @@ def find_revision(name: str, recipe: str | None) -> Revision:
     """Finds a commit by its name, here or at the clone's origin.
 
     Raises:
-        PipelineError: there is none of this name, or it has no such recipe.
+        PipelineError: there is no such revision, or it has no such recipe.
     """
     if name == CURRENT:
         sha = git(HOME, "rev-parse", "HEAD")
@@ -78,7 +78,7 @@ def find_revision(name: str, recipe: str | None) -> Revision:
         changes = tuple(line.split(maxsplit=1)[1] for line in status.splitlines())
         if recipe and changes:
             raise PipelineError(
-                f"a recipe is run on a commit, and {HOME} has changes that are not committed: {_few(changes)}; "
+                f"a recipe is run on a commit, but {HOME} has changes that are not committed: {_few(changes)}; "
                 "commit them, or leave the recipe out"
             )
     else:
@@ -86,7 +86,9 @@ def find_revision(name: str, recipe: str | None) -> Revision:
     if recipe:
         known = sorted(_recipes(sha))
         if recipe not in known:
-            raise PipelineError(f"{RECIPES}/{recipe}.yaml is not in {sha[:SHORT_SHA]}; there is {', '.join(known)}")
+            raise PipelineError(
+                f"{RECIPES}/{recipe}.yaml is not in {sha[:SHORT_SHA]}; its recipes are {', '.join(known)}"
+            )
     return Revision(name, sha, recipe, changes)
 
 
@@ -104,7 +106,7 @@ def _fetch_commit(name: str) -> str:
             return git(HOME, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{candidate}^{{commit}}")
     branches = git(HOME, "for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/remotes").splitlines()
     raise PipelineError(
-        f"revision {name!r} is neither in {HOME} nor at its origin; push it, or take one of {_few(branches)}, "
+        f"revision {name!r} is neither in {HOME} nor at its origin; push it, or use one of {_few(branches)}, "
         f"a commit, or {CURRENT!r}"
     )
 
@@ -129,12 +131,12 @@ class Workspace:
     remote: str | None
 
     def environment(self, allowed_stage: str) -> dict[str, str]:
-        """Gives what a command of the pipeline finds in its environment.
+        """Gives the environment of a command of the pipeline.
 
         Args:
             allowed_stage: the only stage that DVC may run; '' for none.
         """
-        # PREFECT__* tells a process that it is inside a flow run: not the business of a stage.
+        # PREFECT__* would tell a stage that it is inside a flow run.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
         inherited.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{HOME / MLFLOW_STORE}")
         return {
@@ -154,7 +156,7 @@ class Workspace:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            on_line(f"another retraining works in {self.root}; waiting for its end")
+            on_line(f"another retraining is running in {self.root}; waiting for its end")
             lock.acquire(poll_interval=RETRAIN_POLL_SECONDS)
         try:
             yield
@@ -163,10 +165,10 @@ class Workspace:
 
 
 def open_workspace(revision: Revision, on_line: Callable[[str], None]) -> Workspace:
-    """Gives the clone for a revision; makes it where there is none yet.
+    """Gives the clone for a revision; makes it if there is none yet.
 
     Raises:
-        PipelineError: the revision cannot be had here.
+        PipelineError: the revision is not found, or is too old.
     """
     if revision.is_here:
         return Workspace(HOME, HOME / ".venv/bin", _default_remote(HOME))
@@ -180,15 +182,15 @@ def open_workspace(revision: Revision, on_line: Callable[[str], None]) -> Worksp
             shutil.rmtree(part, ignore_errors=True)
             _make_clone(part, revision, on_line)
             part.rename(root)
-        os.utime(root)  # the clones that were used last stay
-    # What counts as published there is what counts here: the branches of this clone's origin, in addition to its own.
+        os.utime(root)  # `_remove_old_clones` keeps the clones that were used last
+    # A commit is published there if it is published here: the clone gets the branches of this clone's origin.
     with contextlib.suppress(CommandError):
         git(root, "fetch", "--quiet", str(HOME), "+refs/remotes/origin/*:refs/remotes/origin/*")
     programs = HOME / ".venv/bin"
     if not (root / "requirements.lock").exists():
-        raise PipelineError(f"{revision.label} has no requirements.lock: it is older than segpipe and cannot be run")
+        raise PipelineError(f"{revision.label} has no requirements.lock, so it cannot be run; use a newer revision")
     if not filecmp.cmp(HOME / "requirements.lock", root / "requirements.lock", shallow=False):
-        on_line("the revision has other packages than this clone; setting up its own environment")
+        on_line("the revision needs other packages than this clone; setting up its own environment")
         run(["make", "setup"], cwd=root, env=dict(os.environ), on_line=on_line, what=f"make setup in {root}")
         programs = root / ".venv/bin"
     return Workspace(root, programs, _default_remote(root))
@@ -211,7 +213,7 @@ def _make_clone(root: Path, revision: Revision, on_line: Callable[[str], None]) 
 def _remove_old_clones(folder: Path) -> None:
     clones = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
     for clone in clones[: max(0, len(clones) - MAX_CLONES + 1)]:
-        # A clone in use stays: its retraining holds the lock.
+        # A clone that is in use stays: its retraining holds the lock.
         with contextlib.suppress(Timeout), FileLock(clone / RETRAIN_LOCK, timeout=0):
             shutil.rmtree(clone)
 
@@ -222,20 +224,20 @@ def _default_remote(root: Path) -> str | None:
 
 
 def check_branch(revision: Revision, branch: str) -> None:
-    """Finds out before a retraining whether its results could be committed to a branch.
+    """Checks before a retraining that its results can be committed to a branch.
 
     Raises:
-        PipelineError: files are not committed, or the branch could not take a commit on top of the revision.
+        PipelineError: files are not committed, or the branch cannot get a commit on top of the revision.
     """
     problem = None
     if not succeeds(HOME, "check-ref-format", f"refs/heads/{branch}"):
-        problem = "that is no name for a branch"
+        problem = "that is no valid name of a branch"
     elif revision.changes:
         problem = f"{_few(revision.changes)} in {HOME} are not committed; commit them, or leave commit_to out"
     elif git(HOME, "rev-parse", "--abbrev-ref", "HEAD") == branch:
-        problem = f"it is checked out in {HOME}; take another branch"
+        problem = f"it is checked out in {HOME}; use another branch"
     elif _has_commits_of_others(revision, branch):
-        problem = f"it has commits that {revision.sha[:SHORT_SHA]} does not contain; take another branch"
+        problem = f"it has commits that {revision.sha[:SHORT_SHA]} does not contain; use another branch"
     if problem:
         raise PipelineError(f"dvc.lock cannot be committed to branch {branch!r}: {problem}")
 
@@ -257,8 +259,8 @@ def _has_commits_of_others(revision: Revision, branch: str) -> bool:
 def commit_lock(root: Path, revision: Revision, branch: str) -> str | None:
     """Commits the results (and a recipe's `params.yaml`) on top of the revision, to a branch of this clone.
 
-    Nothing is checked out: neither the working tree nor the index of a user changes. Where the branch holds the results
-    of an earlier revision, the commit has both as parents and the files of the revision.
+    Nothing is checked out: neither the user's working tree nor the user's index changes. If the branch holds results of
+    an earlier revision, the commit has both as parents and the files of the revision.
 
     Returns:
         The commit, or None where the revision or the branch already holds this `dvc.lock`.

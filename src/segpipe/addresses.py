@@ -1,7 +1,7 @@
-"""Addresses, and the secrets in them: what may be shown of an address, and how a server gets its user and password.
+"""Removes secrets from addresses before they are shown, and splits a server's address into address and login.
 
-Everything that leaves the process goes through `redact`: messages of errors, lines of the log and of commands, what is
-kept with a run.
+All text that leaves the process goes through `redact`: messages of errors, lines of the log and of commands, files that
+are kept with a run.
 """
 
 import re
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 HIDDEN = "..."
-# A password is mostly written with raw characters that should be encoded: up to the last @ all of it counts as secret,
-# unless what follows the colon is a port.
+# Passwords are often written with characters that should be encoded. So everything up to the last @ counts as secret,
+# unless a port follows the colon.
 _USER = r"(?:[^\s/?#@:\"<>`]*:(?!\d*(?:[/?#\s\"<>`]|$))[^\s\"<>`]*@|[^\s/?#@:\"<>`]*@)"
 # `#/` begins the part of an address that names a page of MLflow or Prefect.
-# A scheme of bounded length: a megabyte of letters must not be looked at from each of them.
+# The length of the scheme is bounded: otherwise a megabyte of letters would take quadratic time.
 _ADDRESS = re.compile(
     rf"([A-Za-z][A-Za-z0-9+.-]{{0,30}}://){_USER}?([^\s?#\"<>`]*(?:#/[^\s?\"<>`]*)?)([?#][^\s\"<>`]*)?",
 )
-# Of an address that a library tells without its server: `/bucket/key?X-Amz-Signature=...`.
+# An address that a library prints without its server: `/bucket/key?X-Amz-Signature=...`.
 _PATH = re.compile(r"((?<![^\s\"'(=:])/[^\s?#\"'<>`]*\?)[\w.%-]+=[^\s\"'<>`]*")
 _END_OF_SENTENCE = re.compile(r"[)\]}'.,;:]+$")
 _NO_PORT = re.compile(rf"[^/@:\[\]]*:(?!\d*(?:/|$|{_END_OF_SENTENCE.pattern}))[^@]*")
@@ -46,7 +46,7 @@ def _redact_one(found: re.Match[str]) -> str:
 
 @dataclass(frozen=True)
 class Login:
-    """The address of a server, and who asks there.
+    """The address of a server, with user and password.
 
     Attributes:
         address: without user and password.
@@ -66,7 +66,7 @@ def split_login(address: str) -> Login:
         address: as in `https://USER:PASSWORD@HOST`, both percent-encoded.
 
     Raises:
-        ValueError: the address cannot be read; says how it is written.
+        ValueError: the address cannot be read; the message says how to write it.
     """
     try:
         parts = urlsplit(address)

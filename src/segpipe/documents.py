@@ -1,7 +1,7 @@
-"""The JSON files that stages write and other rooms read: what they hold, checked where they are read.
+"""The JSON files that stages write and other rooms read, as types; each file is checked when it is read.
 
-A file of an older release lacks keys that came later, and one of a newer release has more: both can be read. A file is
-written with its keys in the order of the attributes, so that equal contents are equal bytes.
+A file of an older release lacks keys that came later, and one of a newer release has more: both can be read. A file's
+keys are written in the order of the attributes, so that equal contents are equal bytes.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from segpipe.errors import StoreError
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """What a JSON file holds."""
+    """The content of a JSON file."""
 
     @classmethod
     def read(cls, path: Path, fix: str) -> Self:
@@ -25,10 +25,10 @@ class Document:
 
         Args:
             path: of the file.
-            fix: what to do where it cannot be read, for the message.
+            fix: how to fix a file that cannot be read, for the message.
 
         Raises:
-            StoreError: it is missing, or holds something else; names the file and the key.
+            StoreError: it is missing, or has other content; names the file and the key.
         """
         try:
             content = path.read_bytes()
@@ -38,10 +38,15 @@ class Document:
 
     @classmethod
     def parse(cls, content: str | bytes, where: str, fix: str) -> Self:
-        """Reads what such a file holds; `where` names it in messages.
+        """Reads the content of such a file.
+
+        Args:
+            content: of the file.
+            where: the file's name in messages.
+            fix: as for `read`.
 
         Raises:
-            StoreError: as `read`.
+            StoreError: as for `read`.
         """
         try:
             document: Self = TypeAdapter(cls).validate_json(content, strict=True)
@@ -59,12 +64,12 @@ class Document:
 
 @dataclass(frozen=True)
 class BuiltModel:
-    """By what a network is built again.
+    """The arguments that build a network.
 
     Attributes:
         name: of the file in `segpipe.models`.
         options: of its builder.
-        in_channels: of the images; releases without this key knew RGB alone.
+        in_channels: of the images; releases without this key had only RGB.
     """
 
     name: str
@@ -74,10 +79,10 @@ class BuiltModel:
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """What a training began with.
+    """The weights that a training began with.
 
     Attributes:
-        source: as `train.model.weights` says.
+        source: the value of `train.model.weights`.
         version: of a registered model.
         sha256: of the file, or of the tensors from ImageNet; None for random ones.
     """
@@ -105,7 +110,7 @@ class UsedParams:
     """The parameters that decide the weights.
 
     Attributes:
-        train: the section `train`, without what decides nothing.
+        train: the section `train`, without keys that do not decide the weights.
         class_weights: scheme, cap and the weights themselves.
     """
 
@@ -115,17 +120,17 @@ class UsedParams:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingDescription(Document):
-    """`training.json`: all that decides the weights, known before the training.
+    """`training.json`: everything that decides the weights, known before the training.
 
     Attributes:
         signature: sha256 of the rest.
-        experiment: of MLflow.
+        experiment: in MLflow.
         model: the network.
-        initial_weights: None in files of releases that had no choice.
-        classes: what the network tells apart.
-        dataset: what it learns from.
-        params: how it learns.
-        environment: versions of packages, and what describes the machine.
+        initial_weights: None in files of releases without `train.model.weights`.
+        classes: that the network predicts.
+        dataset: on which it is trained.
+        params: of the training.
+        environment: versions of packages, and properties of the machine.
         code: digest of the code that was loaded; None in files of the first release.
     """
 
@@ -142,10 +147,10 @@ class TrainingDescription(Document):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelDescription(TrainingDescription):
-    """`model.json`: what decided the weights, and which they are.
+    """`model.json`: everything that decided the weights, and their sha256.
 
     Attributes:
-        best_epoch: whose weights were kept.
+        best_epoch: the epoch whose weights were kept.
         weights_sha256: of `weights.safetensors`.
     """
 
@@ -155,11 +160,11 @@ class ModelDescription(TrainingDescription):
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkDescription(Document):
-    """The part of `model.json` by which a network is built and loaded.
+    """The part of `model.json` that is needed to build and load a network.
 
     Attributes:
         model: the network.
-        classes: what it tells apart.
+        classes: that it predicts.
         weights_sha256: of `weights.safetensors`.
     """
 
@@ -170,7 +175,7 @@ class NetworkDescription(Document):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationDescription(Document):
-    """`evaluation.json`: what was measured on what; scores of equal digests may be compared.
+    """`evaluation.json`: digests of weights, classes and images; scores with equal digests may be compared.
 
     Attributes:
         weights_sha256: of the weights.
@@ -204,12 +209,12 @@ class BroughtSource:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceDescription(Document):
-    """`source.json`: what `download` brought. The first six keys are of the main source.
+    """`source.json`: the sources that `download` brought. The first six keys are of the main source.
 
     Attributes:
         name: of the main source, and of its folder.
         format: its reader.
-        options: of the reader; empty in files of the first releases, as `reader` and `sources`.
+        options: of the reader; `options`, `reader` and `sources` are empty in files of the first releases.
         reader: digest of the reader's file.
         licence: as the source says.
         classes: of its labels.
@@ -229,7 +234,7 @@ class SourceDescription(Document):
 
 @dataclass(frozen=True, kw_only=True)
 class Registration(Document):
-    """`registration.json`: what the registry holds of a model, and why.
+    """`registration.json`: a model's version in the registry, and the decision about it.
 
     Attributes:
         model_name: the registered model.
@@ -239,7 +244,7 @@ class Registration(Document):
         champion: the version that the alias names now.
         mean_iou: on the validation split.
         weights_sha256: identifies the weights.
-        evaluation_digest: identifies what they were measured on.
+        evaluation_digest: identifies the images and labels that they were measured on.
     """
 
     model_name: str
@@ -254,15 +259,15 @@ class Registration(Document):
 
 @dataclass(frozen=True, kw_only=True)
 class Publication(Document):
-    """What `segpipe publish --json` prints: a registration, where MLflow keeps what belongs to it, and the scores.
+    """The output of `segpipe publish --json`: a registration, its run in MLflow, and the scores.
 
     Attributes:
-        registration: what was decided.
+        registration: the version and the decision.
         experiment_id: of the run.
         run_id: the training's run.
         champion_before: the version that was the champion when the decision was made.
-        metrics: as `metrics.json`: the scores of each split, by the names of the metrics.
-        labels: how pages call the metrics; a clone of an older revision prints none.
+        metrics: as in `metrics.json`: the scores of each split, by the names of the metrics.
+        labels: the names of the metrics on pages; a clone of an older revision prints none.
     """
 
     registration: Registration

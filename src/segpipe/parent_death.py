@@ -1,6 +1,6 @@
-"""A process that ends with the one that started it.
+"""Makes a process end when its parent ends.
 
-A stage imports this before anything heavy, so it imports little itself.
+A stage imports this first, so it imports little itself.
 """
 
 import ctypes
@@ -11,6 +11,6 @@ PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> None:
-    """Asks the kernel for SIGTERM when the parent (DVC, a worker) ends, however it ends."""
+    """Makes the kernel send SIGTERM to this process when its parent (DVC, a worker) ends, even if that was killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

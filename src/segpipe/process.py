@@ -1,4 +1,4 @@
-"""Commands that are run: their lines as they come, and no process left behind, however the one that runs them ends."""
+"""Runs commands: passes their lines on as they come, and leaves no process running, however this process ends."""
 
 import collections
 import contextlib
@@ -15,14 +15,14 @@ from segpipe.errors import CommandError
 from segpipe.parent_death import die_with_parent
 from segpipe.terminal import printable
 
-# Prefect kills a cancelled flow 30 s after it has asked it to end.
+# Prefect kills a cancelled flow 30 s after its SIGTERM.
 GRACE_SECONDS = 25.0
 NUM_LINES_KEPT = 20
 
 
 @contextlib.contextmanager
 def running(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> "Iterator[subprocess.Popen[str]]":
-    """Runs a command as the leader of a process group; none of the group is left at the end.
+    """Runs a command as the leader of a process group, and ends the whole group afterwards.
 
     SIGTERM to DVC alone would leave the stage running, so the whole group gets it.
     """
@@ -57,7 +57,7 @@ def _end_group(leader: "subprocess.Popen[str]") -> None:
     except ProcessLookupError:
         pass  # all have ended
     finally:
-        # Also where a second signal to this process cuts the waiting short.
+        # Also if a second signal to this process ends the waiting.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(leader.pid, signal.SIGKILL)
         leader.wait()
@@ -76,14 +76,14 @@ def run(
 
     Args:
         command: program and arguments.
-        cwd: where.
+        cwd: the working directory.
         env: the whole environment.
         on_line: gets each line of both streams as it comes.
-        what: names the command in messages.
-        timeout_seconds: when to end it.
+        what: the command's name in messages.
+        timeout_seconds: after so long it is stopped.
 
     Raises:
-        CommandError: it ended with an error, or was ended; holds its last lines.
+        CommandError: it ended with an error, or was stopped; holds its last lines.
     """
     kept: collections.deque[str] = collections.deque(maxlen=NUM_LINES_KEPT)
     is_late = threading.Event()

@@ -1,8 +1,8 @@
-"""The project as git and DVC know it: both are asked here, and nowhere else; and a clone of it at a commit.
+"""The only place that calls git and DVC for facts about the project; and a clone of it at a commit.
 
-A commit is trusted where a branch or tag of the origin holds it. A registry names commits, and whoever may write to it
-may name any. Whoever may push to the origin's branches is trusted with this machine anyway: their code is what everyone
-trains with.
+A commit is trusted if a branch or tag of the origin holds it. Commits come from a registry, and everyone who may write
+to that can name any commit. People who may push to the origin's branches are trusted anyway: everyone trains with their
+code.
 """
 
 import configparser
@@ -15,8 +15,8 @@ from pathlib import Path
 
 from segpipe.errors import CommandError
 
-# What a user has put in a commit's place for himself is not what others have pushed; to ask changes no index; and hooks
-# are the user's for his own work: DVC's, for one, would check data out.
+# No replaced objects, because only pushed commits are trusted; no change of the index by a mere question; no hooks,
+# because they are for the user's own work (DVC's hook would check data out).
 GIT = ("git", "--no-replace-objects", "--no-optional-locks", "-c", f"core.hooksPath={os.devnull}")
 DVC = (sys.executable, "-m", "dvc")
 ORIGIN = "origin"
@@ -33,10 +33,10 @@ def git(
         root: a folder of the clone.
         *arguments: of git.
         variables: added to the environment.
-        timeout_seconds: when to end it.
+        timeout_seconds: after so long it is stopped.
 
     Returns:
-        What git prints, without the space around it.
+        Git's output, without the space around it.
 
     Raises:
         CommandError: with git's own message.
@@ -51,7 +51,7 @@ def git_bytes(
     variables: Mapping[str, str] | None = None,
     timeout_seconds: float | None = None,
 ) -> bytes:
-    """Runs git as `git` does, and gives what it prints as it is."""
+    """Runs git as `git` does, and gives its output unchanged."""
     what = f"git {' '.join(arguments)} in {root}"
     try:
         done = subprocess.run(
@@ -63,7 +63,7 @@ def git_bytes(
             timeout=timeout_seconds,
         )
     except OSError as error:
-        raise CommandError(f"{what}: cannot be run: {error}") from error
+        raise CommandError(f"{what}: git cannot be started: {error}") from error
     except subprocess.TimeoutExpired as error:
         raise CommandError(f"{what}: took more than {timeout_seconds:g} s and was stopped") from error
     if done.returncode != 0:
@@ -72,10 +72,10 @@ def git_bytes(
 
 
 def git_bytes_up_to(max_bytes: int, root: Path, *arguments: str, variables: Mapping[str, str] | None = None) -> bytes:
-    """Runs git as `git_bytes` does, and ends it where it prints more than it may.
+    """Runs git as `git_bytes` does, and stops it if it prints too much.
 
     Raises:
-        CommandError: it prints more, or fails.
+        CommandError: it prints more than `max_bytes`, or fails.
     """
     command = [*GIT, *arguments]
     with subprocess.Popen(
@@ -97,7 +97,7 @@ def git_bytes_up_to(max_bytes: int, root: Path, *arguments: str, variables: Mapp
 
 
 def ask_git(root: Path, *arguments: str, timeout_seconds: float | None = None) -> str:
-    """Gives what git prints; '' where it fails or there is none."""
+    """Gives git's output; '' where it fails or is not installed."""
     try:
         return git(root, *arguments, timeout_seconds=timeout_seconds)
     except CommandError:
@@ -105,7 +105,7 @@ def ask_git(root: Path, *arguments: str, timeout_seconds: float | None = None) -
 
 
 def list_git(root: Path, command: str, *arguments: str) -> tuple[str, ...]:
-    """Gives what a command of git lists by `-z`; nothing where git fails or there is none."""
+    """Gives the names that a command of git lists with `-z`; none where git fails or is not installed."""
     try:
         printed = git_bytes(root, command, "-z", *arguments)
     except CommandError:
@@ -123,7 +123,7 @@ def succeeds(root: Path, *arguments: str, timeout_seconds: float | None = None) 
 
 
 def _environment(variables: Mapping[str, str] | None) -> dict[str, str]:
-    return {**os.environ, **(variables or {}), "GIT_TERMINAL_PROMPT": "0"}  # a stage has nobody who would answer
+    return {**os.environ, **(variables or {}), "GIT_TERMINAL_PROMPT": "0"}  # a stage has no user who could answer
 
 
 def _lines(stderr: bytes) -> tuple[str, ...]:
@@ -134,14 +134,14 @@ def _lines(stderr: bytes) -> tuple[str, ...]:
 
 
 def is_commit(text: str) -> bool:
-    """Whether a text is the whole name of a commit, and so no option of git's and no other name."""
+    """Whether a text is the full sha of a commit, and so neither an option of git nor another name."""
     return re.fullmatch(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", text) is not None
 
 
 def is_published(root: Path, commit: str) -> bool:
-    """Whether a branch or tag of the origin holds a commit; of this clone, where it has no origin.
+    """Whether a branch or tag of the origin holds a commit; of this clone, if it has no origin.
 
-    Asks the origin where the branches that were fetched so far do not hold it.
+    Fetches from the origin if no branch that was fetched before holds it.
 
     Args:
         root: a folder of the clone.
@@ -157,8 +157,8 @@ def is_published(root: Path, commit: str) -> bool:
     return is_fetched and _is_held(root, commit, places)
 
 
-def tell_places(root: Path) -> str:
-    """Names the place whose branches count, for messages."""
+def describe_places(root: Path) -> str:
+    """Gives the name of the place whose branches count, for messages."""
     return f"its {ORIGIN}" if _has_origin(root) else "this clone"
 
 
@@ -177,14 +177,14 @@ def clone_at(root: Path, commit: str, folder: Path) -> None:
     Args:
         root: a folder of the clone, which holds the commit.
         commit: as `is_commit` allows.
-        folder: absolute; not yet there, or empty.
+        folder: absolute; must not exist, or be empty.
 
     Raises:
         CommandError: with git's own message.
     """
     top = git(root, "rev-parse", "--show-toplevel")
     git(root, "clone", "--quiet", "--no-checkout", top, str(folder))
-    if not succeeds(folder, "cat-file", "-e", f"{commit}^{{commit}}"):  # of a shallow clone git copies branches alone
+    if not succeeds(folder, "cat-file", "-e", f"{commit}^{{commit}}"):  # from a shallow clone git copies only branches
         git(folder, "fetch", "--quiet", top, commit)
     git(folder, "checkout", "--quiet", "--detach", commit)
 
@@ -193,10 +193,10 @@ def clone_at(root: Path, commit: str, folder: Path) -> None:
 
 
 def dvc(root: Path, *arguments: str, variables: Mapping[str, str] | None = None) -> str:
-    """Asks DVC for a setting.
+    """Reads a setting of DVC.
 
     Raises:
-        CommandError: with DVC's own message; it is not set, for example.
+        CommandError: with DVC's own message, for example that it is not set.
     """
     done = subprocess.run([*DVC, *arguments], cwd=root, env={**os.environ, **(variables or {})}, capture_output=True)
     if done.returncode != 0:
@@ -205,10 +205,10 @@ def dvc(root: Path, *arguments: str, variables: Mapping[str, str] | None = None)
 
 
 class DvcConfig(configparser.RawConfigParser):
-    """DVC's settings as DVC writes them: names keep their case, `%` means nothing.
+    """DVC's settings, read from its files: names keep their case, `%` has no meaning.
 
     Args:
-        root: of the DVC project; its own files are read, which takes no half second as asking DVC does.
+        root: of the DVC project. Its files are read directly, because starting DVC takes half a second.
     """
 
     def __init__(self, root: Path) -> None:
@@ -216,5 +216,5 @@ class DvcConfig(configparser.RawConfigParser):
         self.read([root / ".dvc/config", root / ".dvc/config.local"], encoding="utf-8")
 
     def optionxform(self, optionstr: str) -> str:
-        """Gives a name as it stands."""
+        """Gives a name unchanged."""
         return optionstr

@@ -1,14 +1,14 @@
-"""Text of others on a terminal: a registry or a file's name may hold codes that change what is shown."""
+"""Makes text from outside safe for a terminal: a tag or a file's name may hold codes that change the display."""
 
 import re
 from typing import Any, TextIO
 
-# C0 and C1 controls (except the end of a line and the tabulator), and what turns the direction of text.
+# C0 and C1 controls (except line feed and tab), line separators, and characters that change the direction of text.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
-    r"""Gives a text whose control characters are written out.
+    r"""Gives a text with its control characters written as escapes.
 
     >>> print(printable("red: \x1b[31mX"))
     red: \x1b[31mX
@@ -17,10 +17,10 @@ def printable(text: str) -> str:
 
 
 class PrintableStream:
-    """A stream that writes out the control characters of all that passes.
+    """A stream that writes control characters as escapes.
 
     Args:
-        stream: takes the text.
+        stream: gets the text.
     """
 
     def __init__(self, stream: TextIO) -> None:

@@ -41,12 +41,12 @@ def test_a_training_goes_on_from_the_champion(finished: Project) -> None:
 
     _begin_with(finished, f"models:/{MODEL_NAME}@nobody", 2)
     message = finished.refused("train")
-    assert message.startswith(f"MLflow holds no nobody of '{MODEL_NAME}': ")
+    assert message.startswith(f"MLflow has no alias nobody of '{MODEL_NAME}': ")
     assert not missing(message, "register", "`dvc repro`", "`segpipe registry list`")
 
     _begin_with(finished, CHAMPION, 2)
     said = finished.stage("train")
-    assert f"begins with the weights of {CHAMPION}, version 1" in said
+    assert f"the training begins with the weights of {CHAMPION}, version 1" in said
     model = finished.json("build/model/model.json")
     assert model["initial_weights"] == {"source": CHAMPION, "version": "1", "sha256": champion_sha256}
     assert model["model"] == {"name": "unet", "options": {"width": 4, "depth": 2}, "in_channels": 3}

@@ -9,7 +9,7 @@ import pytest
 from facts import missing
 from integration.project import Project, add_sample
 
-SHA256 = re.compile(r"is ([0-9a-f]{64});")
+SHA256 = re.compile(r"`sha256: ([0-9a-f]{64})`")
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_what_is_joined_is_pinned_by_its_content(joined: Project, kind: str) -> 
         source = Path(shutil.make_archive(str(joined.root / "more"), "zip", joined.root / "more")).name
     joined.change_params("download.join", {"city": {"source": source, "format": "folder"}})
     message = joined.refused("download")
-    assert message.startswith("params.yaml: download.join.city.sha256: is not given")
+    assert message.startswith("params.yaml: download.join.city.sha256: is missing")
     found = SHA256.search(message)
     assert found is not None
     joined.change_params("download.join", {"city": {"source": source, "format": "folder", "sha256": found[1]}})

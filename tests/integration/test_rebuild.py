@@ -32,7 +32,7 @@ def _users_shell(finished: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a command that rebuilds would find around it."""
     for name, value in environment(finished.root).items():
         monkeypatch.setenv(name, value)
-    # Which must not hear of a version that is made again.
+    # A rebuild must send nothing to it.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{finished.root}/mlflow.db")
 
 
@@ -208,7 +208,7 @@ def test_one_broken_byte_in_the_remote_is_named_although_its_mask_cannot_be_read
     message = refusal(finished, record)
 
     assert message.startswith(
-        "version 2 cannot be made again: the stage preprocess ended with exit code 1; its last lines:\n"
+        "version 2 cannot be rebuilt: the stage preprocess ended with exit code 1; its last lines:\n"
     )
     told = message.partition("This differs from the original:\n")[2].splitlines()
     assert len(told) == 1
@@ -347,7 +347,7 @@ def test_the_first_weights_that_a_version_names_lead_nowhere_out(
     assert not [path for path in places if path.exists()]
 
 
-def test_what_a_rebuild_keeps_is_read_by_nobody_else(finished: Project, tmp_path: Path) -> None:
+def test_only_the_owner_can_read_what_a_rebuild_keeps(finished: Project, tmp_path: Path) -> None:
     move_data_to_remote(finished)
     head = finished.call("git", "rev-parse", "HEAD").strip()
     secret = "['remote \"other\"']\n    url = ssh://host/data\n    password = secret\n"

@@ -202,7 +202,7 @@ def _compare(options: argparse.Namespace) -> None:
 def _change(options: argparse.Namespace) -> None:
     """Promotes, rolls back, pins or unpins."""
     from segpipe.registry.champion import pin, promote, roll_back, unpin
-    from segpipe.registry.versions import find_version, tell_entry
+    from segpipe.registry.versions import describe_entry, find_version
 
     with _registry() as (client, settings):
         if "version" in options:
@@ -211,7 +211,7 @@ def _change(options: argparse.Namespace) -> None:
         else:
             change_any = {"rollback": roll_back, "unpin": unpin}[options.change]
             ledger = change_any(client, settings.model_name, options.why)
-    entry = tell_entry(ledger.entries[-1])
+    entry = describe_entry(ledger.entries[-1])
     pinned = ", pinned: the gate promotes no version until `segpipe registry unpin`" if entry["is_pinned"] else ""
     _print(options, entry, [f"The champion of {ledger.model_name} is version {entry['champion_after']}{pinned}."])
 
@@ -219,12 +219,12 @@ def _change(options: argparse.Namespace) -> None:
 def _history(options: argparse.Namespace) -> None:
     from segpipe.registry.champion import find_outside_change
     from segpipe.registry.ledger import read_ledger
-    from segpipe.registry.versions import tell_entry
+    from segpipe.registry.versions import describe_entry
 
     with _registry() as (client, settings):
         ledger = read_ledger(client, settings.model_name)
         outside = find_outside_change(client, ledger)
-    entries = [tell_entry(sealed) for sealed in ledger.entries]
+    entries = [describe_entry(sealed) for sealed in ledger.entries]
     document = {
         "model_name": ledger.model_name,
         "entries": entries,

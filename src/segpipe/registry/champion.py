@@ -1,8 +1,8 @@
-"""Who is champion: the alias in MLflow and the last word of the ledger, and every way in which they change.
+"""The champion: MLflow's alias and the last entry of the ledger both name it; every change of it is made here.
 
-A change takes the lock, reads ledger and alias again, appends its entry, moves the alias, and looks whether it moved. A
-process that ends in between leaves an entry that the alias has not followed yet; the next change lets it follow. An
-alias that somebody moved in MLflow's own pages is noticed, entered as such, and respected.
+A change takes the lock, reads ledger and alias again, appends its entry, moves the alias, and checks that it moved. If
+the process ends in between, the ledger has an entry but the alias is still the old one; the next change moves the
+alias. If somebody moved the alias in MLflow's own pages, the ledger records that, and the alias stays as it is.
 """
 
 import json
@@ -44,13 +44,13 @@ CHAMPION = "champion"
 
 @dataclass(frozen=True)
 class Change:
-    """What somebody wants to happen, on the ledger as it stands.
+    """A change that is proposed for the present ledger.
 
     Attributes:
         action: an entry's action.
-        about: the version concerned.
+        about: the version that the change is about.
         reasons: why.
-        champion: who is champion afterwards.
+        champion: the champion afterwards.
         is_pinned: whether the champion is pinned afterwards.
         evidence: plain values.
     """
@@ -74,24 +74,24 @@ def find_champion(client: MlflowClient, model_name: str) -> ModelVersion | None:
 
 
 def identify(version: ModelVersion) -> Held:
-    """Names a version for the ledger."""
+    """Gives the form in which the ledger names a version."""
     return Held(str(version.version), version.tags.get(WEIGHTS_SHA256, NOT_BY_SEGPIPE))
 
 
 def find_outside_change(client: MlflowClient, ledger: Ledger) -> str | None:
-    """Says what the alias has become without the ledger; None where both agree."""
+    """Says how the alias differs from the ledger; None where both name the same version."""
     alias = find_champion(client, ledger.model_name)
     held = identify(alias) if alias else None
     if held == ledger.champion:
         return None
     now = read_ledger(client, ledger.model_name)
-    if now.entries != ledger.entries:  # somebody is changing it while we look
+    if now.entries != ledger.entries:  # another process has changed it since it was read
         return find_outside_change(client, now)
     last = ledger.entries[-1] if ledger.entries else None
     if last and not last.is_applied and held == last.entry.champion_before:
         return (
-            "the alias has not followed the last entry: its process is about to move it or has ended; the next "
-            "change, or `segpipe publish`, fixes it"
+            f"the alias {CHAMPION} was not moved after the last entry of the ledger: that process is still at work, or "
+            "has ended; the next change, or `segpipe publish`, moves it"
         )
     if held is None:
         return f"the alias {CHAMPION} was deleted outside segpipe"
@@ -103,13 +103,13 @@ def find_outside_change(client: MlflowClient, ledger: Ledger) -> str | None:
 def change_champion(
     client: MlflowClient, model_name: str, propose: Callable[[Ledger], Change | None]
 ) -> tuple[Ledger, Ledger]:
-    """Makes one change, alone.
+    """Makes one change, under the lock.
 
     Args:
         client: of the store.
         model_name: the registered model.
-        propose: is given the ledger, settled with the alias, while nobody else can change either; must be quick. None
-            leaves everything as it is.
+        propose: gets the ledger, which agrees with the alias, and gives the change, or None for no change. It must be
+            quick, because it holds the lock.
 
     Returns:
         The ledger before and after.
@@ -144,18 +144,18 @@ def _enter(client: MlflowClient, lease: Lease, ledger: Ledger, change: Change) -
 
 
 def _follow(client: MlflowClient, lease: Lease, ledger: Ledger) -> Ledger:
-    """Lets the alias follow the ledger, and looks whether it did."""
+    """Moves the alias to the ledger's champion, and checks that it moved."""
     lease.check()
     return _move_alias(client, ledger)
 
 
 def _move_alias(client: MlflowClient, ledger: Ledger) -> Ledger:
     held = ledger.champion
-    assert held is not None, "no change takes the alias away"
+    assert held is not None, "no change removes the alias"
     retry_busy(lambda: client.set_registered_model_alias(ledger.model_name, CHAMPION, held.version))
     now = read_ledger(client, ledger.model_name)
     if now.head != ledger.head:
-        # This process slept on its lease, and somebody may have moved the alias by a later entry before it did.
+        # This process was stopped longer than its lease: another may have moved the alias for a later entry.
         return _move_alias(client, now)
     alias = find_champion(client, ledger.model_name)
     if alias is None or identify(alias) != held:
@@ -165,7 +165,7 @@ def _move_alias(client: MlflowClient, ledger: Ledger) -> Ledger:
 
 
 def _settle(client: MlflowClient, lease: Lease, model_name: str) -> Ledger:
-    """Brings ledger and alias together, whatever happened since the last change."""
+    """Makes ledger and alias agree, whatever happened since the last change."""
     ledger = read_ledger(client, model_name)
     alias = find_champion(client, model_name)
     held, known = identify(alias) if alias else None, ledger.champion
@@ -175,16 +175,16 @@ def _settle(client: MlflowClient, lease: Lease, model_name: str) -> Ledger:
         return ledger
     is_about_to_follow = last and not last.is_applied and held in (last.entry.champion_before, known)
     if is_about_to_follow and known and _exists(client, model_name, known):
-        log.info("the alias %s follows the ledger to version %s", CHAMPION, known.version)
+        log.info("the alias %s is moved to version %s, as the ledger says", CHAMPION, known.version)
         return _follow(client, lease, ledger)
     if held is None and known and _exists(client, model_name, known):
-        log.info("the alias %s was lost and names version %s again", CHAMPION, known.version)
-        why = f"The alias {CHAMPION} was deleted outside segpipe; it names version {known.version} again."
+        log.info("the alias %s was deleted and is set to version %s again", CHAMPION, known.version)
+        why = f"The alias {CHAMPION} was deleted outside segpipe; it is set to version {known.version} again."
         after = _enter(client, lease, ledger, _notice(ledger, known, why))
         retry_busy(lambda: client.set_registered_model_alias(model_name, CHAMPION, known.version))
         return after
     if held is None:
-        why = "The champion was deleted outside segpipe, its version with the alias."
+        why = "The champion's version and its alias were deleted outside segpipe."
     elif known is None:
         why = f"The alias {CHAMPION} was set to version {held.version} outside segpipe."
     else:
@@ -194,7 +194,7 @@ def _settle(client: MlflowClient, lease: Lease, model_name: str) -> Ledger:
 
 
 def _notice(ledger: Ledger, champion: Held | None, why: str) -> Change:
-    is_pinned = ledger.is_pinned and champion is not None  # what is gone cannot be kept
+    is_pinned = ledger.is_pinned and champion is not None  # a deleted champion cannot stay pinned
     return Change(NOTICED, champion, (why,), champion, is_pinned, {})
 
 
@@ -208,7 +208,7 @@ def _exists(client: MlflowClient, model_name: str, held: Held) -> bool:
 
 
 def promote(client: MlflowClient, version: ModelVersion, why: str) -> Ledger:
-    """Makes a version the champion because a person says so; a pin then holds this one."""
+    """Makes a version the champion because a person says so; if the champion was pinned, the new one is pinned."""
     held = identify(version)
 
     def propose(ledger: Ledger) -> Change | None:
@@ -223,13 +223,13 @@ def promote(client: MlflowClient, version: ModelVersion, why: str) -> Ledger:
 
 
 def roll_back(client: MlflowClient, model_name: str, why: str) -> Ledger:
-    """Goes back to the champion before this one, and pins it."""
+    """Makes the previous champion the champion again, and pins it."""
 
     def propose(ledger: Ledger) -> Change | None:
         target = next((held for held in ledger.previous_champions() if _exists(client, model_name, held)), None)
         if target is None:
             raise TrackingError(
-                f"{model_name!r} has had no earlier champion that still exists; name one: "
+                f"{model_name!r} has had no earlier champion that still exists; choose a version: "
                 "`segpipe registry promote V --why ...`"
             )
         return Change(ROLLED_BACK, target, (why,), target, True, {})
@@ -238,14 +238,14 @@ def roll_back(client: MlflowClient, model_name: str, why: str) -> Ledger:
 
 
 def pin(client: MlflowClient, version: ModelVersion, why: str) -> Ledger:
-    """Keeps the champion, whatever a gate says, until `unpin`."""
+    """Keeps the champion, whatever the gate decides, until `unpin`."""
     held = identify(version)
 
     def propose(ledger: Ledger) -> Change | None:
         if ledger.champion != held:
             champion = ledger.champion.version if ledger.champion else "none"
             fix = f"`segpipe registry promote {held.version} --why ...` first"
-            raise TrackingError(f"version {held.version} is not the champion (that is {champion}); {fix}")
+            raise TrackingError(f"version {held.version} is not the champion (the champion is {champion}); {fix}")
         return None if ledger.is_pinned else Change(PINNED, held, (why,), held, True, {})
 
     return change_champion(client, version.name, propose)[1]

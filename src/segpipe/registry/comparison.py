@@ -1,4 +1,4 @@
-"""Two versions next to each other, on the same images: classes, cost, what differs in data, code and parameters."""
+"""Two versions compared on the same images: classes, cost, and the differences in data, code and parameters."""
 
 import math
 import tempfile
@@ -18,7 +18,7 @@ from segpipe.errors import IncomparableError, TrackingError
 from segpipe.metrics import iou, mean_iou
 from segpipe.metrics.parts.bootstrap import Comparison, Estimate, bundle, compare
 from segpipe.metrics.parts.scores import evaluation_digest
-from segpipe.places import WEIGHTS_FILE
+from segpipe.places import MODEL_FILE, WEIGHTS_FILE
 from segpipe.registry.champion import find_champion
 from segpipe.registry.evaluations import (
     VALIDATION,
@@ -60,26 +60,28 @@ def compare_versions(
         client: of the store.
         first: usually the champion.
         second: usually the challenger.
-        dataset: folder of the store; where it holds the images, the models are timed and drawn on them.
+        dataset: folder of the store; if it holds the images, both models are timed and their masks drawn on them.
         block_length: as `register.block_length`.
-        pictures: existing folder that takes a picture of each image on which the two differ most.
-        is_trusted: whether a person lets code run that only the registry has.
+        pictures: existing folder for pictures of the images on which the two differ most.
+        is_trusted: whether a person allows code that only the registry has to run.
 
     Raises:
-        TrackingError: the two were measured on different images, and these are not here; or one of them would be run
-            by code that nobody vouches for.
+        TrackingError: the two were measured on different images, and no store is here to measure both on; or one of
+            them has only code that is not trusted.
     """
     scores, store, notes = _scores_on_one_set(client, first, second, dataset, is_trusted)
     elsewhere = [version for version in (first, second) if version.tags.get(EVALUATION_DIGEST) != scores[0].digest]
     (one, two), num_seen = leave_out([scores[0], scores[1].ordered_as(scores[0])], elsewhere)
     if num_seen:
-        notes.append(f"Left out are {num_seen} images that one of them was trained on.")
+        notes.append(f"{num_seen} images are left out, because one of the two was trained on them.")
     comparison = compare(two.confusions, one.confusions, bundle(one.groups, block_length))
     classes = store.classes if store is not None else _class_table(one.digest, first, second)
     costs: dict[int, dict[str, Any]] = {}
     drawn: list[dict[str, Any]] = []
     if store is None:
-        notes.append(f"{dataset} does not hold the images that both were measured on: neither speed nor pictures.")
+        notes.append(
+            f"{dataset} does not hold the images that both were measured on, so there are no speeds and no pictures."
+        )
     else:
         costs, drawn = _run_both(first, second, one, two, store, pictures, is_trusted)
     champion = find_champion(client, first.name)
@@ -108,7 +110,7 @@ def compare_versions(
 
 
 def _describe(version: ModelVersion, champion: ModelVersion | None) -> dict[str, Any]:
-    """Gives a version as it was registered, by other images perhaps."""
+    """Gives a version as it was registered, perhaps with scores on other images."""
     model = fetch_description(version)
     return {
         **summarize(version, None),
@@ -129,7 +131,7 @@ def _compare_classes(
 
 
 def _difference(first: float, second: float, delta: Estimate) -> dict[str, float | None]:
-    """Gives two scores and their difference as plain values; what cannot be had is None."""
+    """Gives two scores and their difference as plain values; None where a value is not known."""
     values = {"first": first, "second": second, "difference": delta.value, "low": delta.low, "high": delta.high}
     return {name: _finite(value) for name, value in values.items()}
 
@@ -141,7 +143,7 @@ def _finite(value: float) -> float | None:
 def _scores_on_one_set(
     client: MlflowClient, first: ModelVersion, second: ModelVersion, dataset: Path, is_trusted: bool
 ) -> tuple[list[ImageScores], Store | None, list[str]]:
-    """Gives what both do on the same images, these where they are here, and what has to be said about it."""
+    """Gives the scores of both on the same images, the images if they are here, and notes for the reader."""
     digests = [version.tags.get(EVALUATION_DIGEST, "") for version in (second, first)]
     for digest in dict.fromkeys(digests):
         stored = [fetch_image_scores(client, version, digest) for version in (first, second)]
@@ -167,18 +169,21 @@ def _scores_on_one_set(
 
 def _explain(first: ModelVersion, second: ModelVersion, digest: str) -> list[str]:
     return [
-        f"Version {version.version} was registered by other images or labels and was measured again on these."
+        f"Version {version.version} was registered with other images or labels and was measured again on these."
         for version in (first, second)
         if version.tags.get(EVALUATION_DIGEST) != digest
     ]
 
 
 def _class_table(digest: str, first: ModelVersion, second: ModelVersion) -> ClassTable:
-    """Gives the classes of a set of images that is not here, from the version that was registered by it."""
+    """Gives the classes of a set of images that is not here, from the version that was registered with it."""
     version = second if second.tags.get(EVALUATION_DIGEST) == digest else first
     description = fetch_description(version)
     if description is None:
-        raise TrackingError(f"version {version.version}: its model cannot be downloaded, and so its classes not named")
+        raise TrackingError(
+            f"version {version.version}: its {MODEL_FILE} cannot be downloaded, so the names of its classes are not "
+            "known; restore its files, or run `dvc repro evaluate`"
+        )
     return description.classes
 
 
@@ -191,7 +196,7 @@ def _run_both(
     pictures: Path,
     is_trusted: bool,
 ) -> tuple[dict[int, dict[str, Any]], list[dict[str, Any]]]:
-    """Times both models side by side, and draws the images on which they differ most."""
+    """Times both models in turns, and draws the images on which they differ most."""
     with tempfile.TemporaryDirectory() as folder:
         models, classes = [], []
         for version in (first, second):
@@ -211,7 +216,7 @@ def _run_both(
 
 def _count_parameters(model: Path) -> int | None:
     file = next(model.rglob(WEIGHTS_FILE), None)
-    if file is None:  # somebody else's model, which names its classes as ours do
+    if file is None:  # not registered by segpipe, although its MLmodel names its classes as ours do
         return None
     with safe_open(file, "numpy") as weights:
         return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
@@ -248,7 +253,7 @@ def _draw(
 
 
 def _lookup(names: tuple[str, ...], table: ClassTable) -> np.ndarray:
-    """Maps a model's class indices to a table's, by name; what the table does not have becomes void."""
+    """Maps a model's class indices to a table's, by name; a class that the table does not have becomes void."""
     lookup = np.full(256, IGNORE_INDEX, np.uint8)
     for index, name in enumerate(names):
         if name in table.names:

@@ -1,8 +1,8 @@
-"""What each model does on each validation image: stored with its run, or measured now where that was on other images.
+"""The scores of a model on each validation image: read from its run, or measured now if its run has other images.
 
-Two models may be compared only by the same images with the same labels, counted in the same way. An evaluation's digest
-says so; where the champion's is another, the champion is measured again, as it is served, and the result kept with its
-run under the new digest.
+Two models may be compared only on the same images with the same labels, counted in the same way: their evaluations have
+the same digest then. If the champion's digest differs, the champion is measured again, as it is served, and the result
+is kept with its run under the new digest.
 """
 
 import tempfile
@@ -34,7 +34,7 @@ CONTENT = ["image_sha256", "mask_sha256"]
 
 @dataclass(frozen=True)
 class ImageScores:
-    """What a model does on each of some images.
+    """The scores of a model on each image of a set.
 
     Attributes:
         rows: one row an image: `sample_id`, `group`, `image_sha256`, `mask_sha256`, and `confusion`, the matrix's rows
@@ -59,7 +59,7 @@ class ImageScores:
 
     @property
     def mean_iou(self) -> float:
-        """Of all images together, 0..1."""
+        """The mean IoU of all images together, 0..1."""
         return mean_iou.compute(self.confusions)
 
     def ordered_as(self, other: "ImageScores") -> "ImageScores":
@@ -70,14 +70,14 @@ class ImageScores:
 
 
 def leave_out(scores: Sequence[ImageScores], versions: Sequence[ModelVersion]) -> tuple[list[ImageScores], int]:
-    """Takes out the images that a version was trained on: after a change of the split, a champion has seen some.
+    """Removes the images that a version was trained on: after a change of the split, these can be validation images.
 
     Args:
         scores: of the same images.
         versions: those whose own evaluation was on other images.
 
     Returns:
-        The scores without these images, and how many they are.
+        The scores without these images, and how many images were removed.
 
     Raises:
         IncomparableError: no image is left.
@@ -87,12 +87,12 @@ def leave_out(scores: Sequence[ImageScores], versions: Sequence[ModelVersion]) -
         ImageScores(one.rows[~one.rows["image_sha256"].isin(seen)].reset_index(drop=True), one.digest) for one in scores
     ]
     if not len(kept[0].rows):
-        raise IncomparableError("every one of these validation images was in a training; choose others for validation")
+        raise IncomparableError("every validation image was used in a training; choose other images for validation")
     return kept, len(scores[0].rows) - len(kept[0].rows)
 
 
 def _trained_on(version: ModelVersion) -> set[str]:
-    """Gives the sha256 of each image that a version was trained on; none where its run does not keep them."""
+    """Gives the sha256 of each image that a version was trained on; none if its run does not keep the manifest."""
     if not version.run_id:
         return set()
     with tempfile.TemporaryDirectory() as folder:
@@ -106,12 +106,12 @@ def _trained_on(version: ModelVersion) -> set[str]:
 
 
 def _keys(rows: pd.DataFrame) -> pd.DataFrame:
-    """Names each image by its content; of equal ones, by their order too."""
+    """Identifies each image by its content; equal images also by their order."""
     return rows[CONTENT].assign(occurrence=rows.groupby(CONTENT).cumcount())
 
 
 def read_image_scores(evaluation_folder: Path, digest: str) -> ImageScores:
-    """Reads the validation part of what `evaluate` wrote.
+    """Reads the validation scores that `evaluate` wrote.
 
     Raises:
         StoreError: the file is missing or damaged.
@@ -124,16 +124,16 @@ def read_image_scores(evaluation_folder: Path, digest: str) -> ImageScores:
 
 
 def fetch_image_scores(client: MlflowClient, version: ModelVersion, digest: str) -> ImageScores | None:
-    """Downloads what a version did on the images of a digest; None where it was never measured on them."""
+    """Downloads a version's scores on the images of a digest; None where it was never measured on them."""
     places = [f"{RUN_EVALUATION}/{PER_IMAGE_FILE}"] if version.tags.get(EVALUATION_DIGEST) == digest else []
     for place in [*places, _place(digest)]:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 found = mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=place, dst_path=folder)
                 rows = pd.read_parquet(found)
-            except (MlflowException, OSError, ValueError):  # not there, or no table: then it is measured again
+            except (MlflowException, OSError, ValueError):  # missing or damaged: the version is measured again
                 continue
-        if {*CONTENT, "split"} <= set(rows.columns):  # not of a version that was registered before these were noted
+        if {*CONTENT, "split"} <= set(rows.columns):  # older releases did not write these columns
             return ImageScores(rows[rows["split"] == VALIDATION].reset_index(drop=True), digest)
     return None
 
@@ -143,7 +143,7 @@ def _place(digest: str) -> str:
 
 
 def open_validation(dataset: Path, digest: str) -> Store | None:
-    """Opens the validation images where they are here and those of a digest; else None."""
+    """Opens the validation images if they are here and have this digest; else None."""
     try:
         store = Store.open(dataset).of_split(VALIDATION)
     except StoreError:
@@ -158,11 +158,11 @@ def measure_again(client: MlflowClient, version: ModelVersion, store: Store, is_
         client: of the store.
         version: to be measured.
         store: the images.
-        is_trusted: whether a person lets code run that only the registry has.
+        is_trusted: whether a person allows code that only the registry has to run.
 
     Raises:
         IncomparableError: it predicts classes that the images' table does not have, or was not registered by segpipe,
-            or would be run by code that nobody vouches for.
+            or only code that is not trusted could run it.
         TrackingError: it cannot be downloaded or fails.
     """
     digest = evaluation_digest(store.digest)
@@ -182,15 +182,15 @@ def download_model(version: ModelVersion, folder: Path, is_trusted: bool = False
 
     Args:
         version: of the registry.
-        folder: not yet there; takes the files.
-        is_trusted: whether a person lets code run that only the registry has.
+        folder: for the files; must not exist.
+        is_trusted: whether a person allows code that only the registry has to run.
 
     Returns:
         The model, and the classes that it predicts, in the order of its indices.
 
     Raises:
-        TrackingError: it is not there.
-        IncomparableError: it was not registered by segpipe, or would be run by code that nobody vouches for.
+        TrackingError: it cannot be downloaded.
+        IncomparableError: it was not registered by segpipe, or only code that is not trusted could run it.
     """
     (folder / "model").mkdir(parents=True)
     address = f"models:/{version.name}/{version.version}"

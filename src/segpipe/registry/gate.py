@@ -1,4 +1,4 @@
-"""Whether a challenger becomes the champion: better beyond chance on the same images, worse at nothing that counts."""
+"""The gate: a challenger becomes the champion if it is better beyond chance on the same images and breaks no limit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,12 +15,12 @@ from segpipe.metrics.parts.bootstrap import FEW_UNITS, Comparison, bundle, compa
 
 @dataclass(frozen=True)
 class Candidate:
-    """What the gate knows of a model.
+    """The numbers of one model that the gate compares.
 
     Attributes:
         version: number in the registry.
         confusions: (num_images, num_classes, num_classes) pixel counts on the validation images; rows are truth.
-        size_mb: of its weights, megabytes; NaN where nobody noted it.
+        size_mb: of its weights, megabytes; NaN where it was not recorded.
         latency_ms: of one image; None where it was not measured.
     """
 
@@ -32,7 +32,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Decision:
-    """The gate's answer.
+    """The gate's decision.
 
     Attributes:
         promoted: whether the challenger becomes the champion.
@@ -53,15 +53,15 @@ def decide(
     policy: Register,
     problems: Sequence[Problem] = (),
 ) -> Decision:
-    """Promotes a challenger that clears the floors and, where there is a champion, beats it.
+    """Promotes a challenger that keeps the limits and, where there is a champion, is better than it.
 
     Args:
         challenger: measured on the validation images.
         champion: measured on the same images in the same order; None where there is none.
         class_names: of the confusion matrices.
         groups: the group (sequence) of each image.
-        policy: what is asked.
-        problems: what the data set's report warns of.
+        policy: the limits, and what counts as better.
+        problems: the warnings of the data set's report.
 
     Raises:
         ConfigError: the policy names a class that does not exist.
@@ -106,21 +106,24 @@ def _judge(
         figures += f"; {units} gives no interval)"
     if policy.better == "interval":
         is_better = bool(delta.low > policy.min_delta)  # False for NaN
-        how, asked = " beyond chance", f"the whole interval above {policy.min_delta:g} is asked"
-        fix = ", or set register.better: point and trust the number alone"
+        how, asked = " beyond chance", f"the whole interval must be above {policy.min_delta:g}"
+        fix = ", or write `better: point` under `register` in params.yaml, which ignores the interval"
     else:
         is_better = delta.value > policy.min_delta
-        how, asked, fix = "", f"a difference above {policy.min_delta:g} is asked", ""
-        if delta.value == 0 == policy.min_delta:  # whatever the order in which equals are decided about
+        how, asked, fix = "", f"the difference must be above {policy.min_delta:g}", ""
+        if delta.value == 0 == policy.min_delta:  # so that the order of the decisions does not matter
             is_better = int(challenger.version) < int(champion.version)
-            asked = "of equals the one that was registered first is champion"
+            asked = "of two equal models the one that was registered first is champion"
     verdict = [f"{'Better' if is_better else 'Not better'}{how}: {figures}; {asked}."]
     if comparison.num_units < FEW_UNITS:
         verdict.append(
             f"That is little evidence: {units} of validation images. Label more sequences for validation{fix}."
         )
     if comparison.kind == "block" and policy.better == "interval":
-        verdict.append("Blocks count as independent, which they are only if far longer than frames stay alike.")
+        verdict.append(
+            "Blocks of frames count as independent. That is true only if a block is much longer than the time in which "
+            "frames look alike (register.block_length)."
+        )
     return is_better, tuple(verdict)
 
 
@@ -129,7 +132,7 @@ def _count_units(comparison: Comparison) -> str:
 
 
 def _figures(comparison: Comparison, class_names: Sequence[str]) -> dict[str, Any]:
-    """The comparison as plain values; what could not be computed is None."""
+    """The comparison as plain values; None where a value could not be computed."""
     return {
         "mean_iou": comparison.challenger.value,
         "champion_mean_iou": comparison.champion.value,

@@ -1,8 +1,8 @@
-"""The ledger: every decision about a champion, in order, each sealed with the hash of the one before.
+"""The ledger: every decision about a champion, in order, each with the hash of the entry before it.
 
-The entries about registered model NAME are the versions of registered model `NAME.ledger`, so they live in the
-registry's own database, survive every machine, and can be read in MLflow's pages. MLflow numbers versions without gaps
-and never gives a number twice: that is the order of the entries, and a deleted one leaves a hole.
+The entries about registered model NAME are the versions of registered model `NAME.ledger`: they are in the registry's
+own database, do not depend on any machine, and can be read in MLflow's pages. MLflow numbers versions without gaps and
+never gives a number twice, so the numbers are the order of the entries, and a deleted entry leaves a gap.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ MAX_TIME_MS = 253_402_300_799_000  # the end of the year 9999
 
 @dataclass(frozen=True)
 class Held:
-    """A version as the ledger means it: a number alone may come to mean another model after a deletion.
+    """A version as the ledger names it: with its weights, because after a deletion a number may be another model's.
 
     Attributes:
         version: number in the registry.
@@ -48,15 +48,15 @@ class Entry:
 
     Attributes:
         previous: digest of the entry before; `BEGINNING` for the first.
-        time_ms: when, milliseconds since 1970, by the clock of who wrote it.
+        time_ms: when, milliseconds since 1970, by the clock of the machine that wrote it.
         who: user@machine.
         action: `PROMOTED`, `KEPT`, `ROLLED_BACK`, `PINNED`, `UNPINNED`, or `NOTICED`: a change outside segpipe.
-        about: the version that was decided about.
+        about: the version that the decision is about.
         reasons: why, in whole sentences.
-        evidence: what the decision rests on, plain values.
-        champion_before: as the alias stood; None for no champion.
-        champion_after: as it stands after the decision.
-        is_pinned: whether the champion stays, whatever a gate says, after the decision.
+        evidence: the numbers behind the decision, plain values.
+        champion_before: the champion before the decision; None for no champion.
+        champion_after: the champion after the decision.
+        is_pinned: whether, after the decision, the champion stays whatever the gate decides.
     """
 
     previous: str
@@ -72,7 +72,7 @@ class Entry:
 
     @property
     def moves_alias(self) -> bool:
-        """Whether the alias has to follow."""
+        """Whether the alias has to be moved."""
         return self.champion_before != self.champion_after and self.action != NOTICED
 
     def to_text(self) -> str:
@@ -84,7 +84,7 @@ class Entry:
         """Reads what `to_text` gave.
 
         Raises:
-            ValueError: it is something else, also by the type of a single value.
+            ValueError: it is not such a text; a single value of a wrong type is enough.
         """
         return _ENTRIES.validate_json(text, strict=True)
 
@@ -94,13 +94,13 @@ _ENTRIES = TypeAdapter(Entry)
 
 @dataclass(frozen=True)
 class Sealed:
-    """An entry in its place.
+    """An entry with its number and digest.
 
     Attributes:
         number: its version number in `NAME.ledger`.
         digest: sha256 of its text.
-        is_applied: whether the alias has followed.
-        entry: what it says.
+        is_applied: whether the alias was moved as it says.
+        entry: the decision.
     """
 
     number: int
@@ -115,9 +115,9 @@ class Ledger:
 
     Attributes:
         model_name: the registered model.
-        entries: in order; those that lost a race (written on top of an entry that had already been followed) left out.
+        entries: in order. If two were written after the same entry by two processes, only the first one counts.
         last_number: number of the last version of `NAME.ledger`, whatever it holds; 0 for none.
-        problems: what shows that the ledger was changed after it was written; empty for a whole chain.
+        problems: signs that the ledger was changed after it was written; empty for a complete chain.
     """
 
     model_name: str
@@ -132,7 +132,7 @@ class Ledger:
 
     @property
     def champion(self) -> Held | None:
-        """The champion as the ledger knows it."""
+        """The champion of the last entry."""
         return self.entries[-1].entry.champion_after if self.entries else None
 
     @property
@@ -149,9 +149,9 @@ class Ledger:
         return pins[-1] if pins else None
 
     def decision_about(self, held: Held) -> Entry | None:
-        """The last decision about a version on its own merits; else how it was noticed to have become champion.
+        """The last decision about a version; else the entry that says that it became champion outside segpipe.
 
-        A rollback is none: it says what was wrong with another version.
+        A rollback does not count: its reasons are about another version.
         """
         mine = [sealed.entry for sealed in self.entries if sealed.entry.about == held]
         decided = [entry for entry in mine if entry.action in DECISIONS]
@@ -159,7 +159,7 @@ class Ledger:
         return next(iter(decided[-1:] or noticed[-1:]), None)
 
     def previous_champions(self) -> list[Held]:
-        """The champions before the present one, newest first; a rollback takes back what came after its target."""
+        """The champions before the present one, newest first; a rollback removes those after its target."""
         path: list[Held] = []
         for entry in (sealed.entry for sealed in self.entries):
             held = entry.champion_after
@@ -184,27 +184,27 @@ class Ledger:
 
 
 def read_ledger(client: MlflowClient, model_name: str) -> Ledger:
-    """Reads and verifies a ledger; one that was never begun is empty."""
+    """Reads and verifies a ledger; one without an entry is empty."""
     name = model_name + LEDGER_SUFFIX
-    noted, noted_digest = _noted_head(client, name)  # before the entries: one that comes in between is no problem
+    noted, noted_digest = _noted_head(client, name)  # first, so that an entry written meanwhile is no problem
     rows = sorted(search_all_versions(client, name), key=lambda row: int(row.version))
     entries: list[Sealed] = []
     problems: list[str] = []
     followed: set[str] = set()
-    told: set[int] = set()  # entries of which a problem is known already
+    reported: set[int] = set()  # entries whose problem is listed already
     expected, head = 1, BEGINNING
     for row in rows:
         number = int(row.version)
         if number > expected:
             missing = f"{expected}" if number == expected + 1 else f"{expected} to {number - 1}"
             problems.append(f"entry {missing} was deleted")
-            told.add(number - 1)
+            reported.add(number - 1)
         expected = number + 1
         text, digest = row.tags.get(ENTRY, ""), row.tags.get(DIGEST, "")
         is_changed = _digest(text) != digest or (number == noted and digest != noted_digest)
         if is_changed:
             problems.append(f"entry {number} was changed after it was written")
-            told.add(number)
+            reported.add(number)
         try:
             entry = Entry.from_text(text)
         except (ValueError, RecursionError):
@@ -213,7 +213,7 @@ def read_ledger(client: MlflowClient, model_name: str) -> Ledger:
             continue
         if entry.previous in followed:
             continue
-        if entry.previous != head and not {number - 1, number} & told:
+        if entry.previous != head and not {number - 1, number} & reported:
             problems.append(f"entry {number} does not follow the entry before it: one of the two was changed")
         followed.add(entry.previous)
         head = digest
@@ -227,12 +227,12 @@ def read_ledger(client: MlflowClient, model_name: str) -> Ledger:
 
 
 def _noted_head(client: MlflowClient, name: str) -> tuple[int, str]:
-    """Number and digest of the last entry as the registered model has them: nothing in the chain secures its end."""
+    """Gives number and digest of the last entry from the registered model's tag: the chain cannot prove its own end."""
     try:
         number, _, digest = client.get_registered_model(name).tags.get(HEAD, "0").partition(" ")
         return int(number), digest
     except ValueError:
-        return 0, ""  # not written by segpipe: it secures nothing
+        return 0, ""  # not written by segpipe: it proves nothing
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
@@ -244,10 +244,10 @@ def _digest(text: str) -> str:
 
 
 def append(client: MlflowClient, ledger: Ledger, entry: Entry) -> Ledger | None:
-    """Writes an entry behind the last one.
+    """Writes an entry after the last one.
 
     Returns:
-        The ledger with it; None where another was written in between: then this one counts for nothing.
+        The ledger with it; None where another entry was written in between: then this one does not count.
     """
     name = ledger.model_name + LEDGER_SUFFIX
     if not ledger.last_number:
@@ -275,7 +275,7 @@ def append(client: MlflowClient, ledger: Ledger, entry: Entry) -> Ledger | None:
         )
     )
     after = read_ledger(client, ledger.model_name)
-    # By its text, not its number: where the answer to the first call was lost, the second has written a twin.
+    # Found by its text, not its number: if the answer to the first call was lost, the second wrote the entry twice.
     mine = next((sealed for sealed in after.entries if sealed.digest == tags[DIGEST]), None)
     if mine is None:
         return None
@@ -284,7 +284,7 @@ def append(client: MlflowClient, ledger: Ledger, entry: Entry) -> Ledger | None:
 
 
 def mark_applied(client: MlflowClient, ledger: Ledger) -> None:
-    """Notes that the alias has followed the last entry."""
+    """Notes that the alias was moved as the last entry says."""
     name, number = ledger.model_name + LEDGER_SUFFIX, str(ledger.entries[-1].number)
     retry_busy(lambda: client.set_model_version_tag(name, number, APPLIED, "true"))
 

@@ -1,11 +1,10 @@
-"""One change of a registry at a time, across processes and machines, with nothing but MLflow's store.
+"""A lock: one change of a registry at a time, across processes and machines, using only MLflow's store.
 
-MLflow has no compare-and-set, but the name of a registered model is unique in its database, be it SQLite or a
-server's PostgreSQL: whoever creates the registered model `NAME.lock` holds the lock, and deletes it afterwards. A
-holder that was killed leaves it behind; whoever has watched the same holder for `LEASE_SECONDS` removes it, under a
-lock of its own: of several who watched, the slowest must not remove what the quickest has taken since. Clocks of
-machines are never compared. docs/decisions/0009 says what keeps the registry right should a holder be slower than its
-lease.
+MLflow has no compare-and-set, but the name of a registered model is unique in its database, SQLite or PostgreSQL. The
+process that creates the registered model `NAME.lock` holds the lock, and deletes it afterwards. A holder that was
+killed leaves it behind. A process that has seen the same holder for `LEASE_SECONDS` removes it. The removal takes a
+lock of its own: a slow process must not remove the lock that a quicker one has taken since. Clocks of machines are
+never compared. docs/decisions/0009 says why the registry stays right if a holder is slower than its lease.
 """
 
 import contextlib
@@ -35,7 +34,7 @@ LOCK_POLL_SECONDS = (0.05, 0.25)
 
 
 def describe_self() -> str:
-    """Names who asks, as `user@machine`."""
+    """Gives the name of this process's user, as `user@machine`."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
@@ -45,19 +44,19 @@ def describe_self() -> str:
 
 @dataclass(frozen=True)
 class Lease:
-    """The lock as its holder has it.
+    """How long the holder may use the lock.
 
     Attributes:
-        ends: by this process's monotonic clock, seconds; half of what the others wait.
+        ends: when, seconds of this process's monotonic clock; after half the time that the others wait.
     """
 
     ends: float
 
     def check(self) -> None:
-        """Must be called before each write that others must not interrupt.
+        """Must be called before each write that needs the lock.
 
         Raises:
-            TrackingError: this process was stopped so long that another may have taken the lock.
+            TrackingError: the lease is over, so another process may have taken the lock.
         """
         if time.monotonic() > self.ends:
             raise TrackingError("MLflow answered too slowly to change the champion safely; try again")
@@ -68,12 +67,12 @@ def hold_lock(client: MlflowClient, model_name: str) -> Iterator[Lease]:
     """Holds the lock on the champion of a registered model, waiting for its present holder.
 
     Raises:
-        TrackingError: it could not be had in ten minutes.
+        TrackingError: the lock was not free within ten minutes.
     """
     name, me = model_name + LOCK_SUFFIX, f"{describe_self()} {uuid.uuid4().hex}"
     gives_up = time.monotonic() + LOCK_WAIT_SECONDS
     watched, since = None, time.monotonic()
-    # Waiting asks one cheap question at a time: a server has better things to do.
+    # Waiting makes one cheap request at a time, so that it does not load the server.
     while (holder := _holder(client, name)) or not _create(client, name, me):
         if holder != watched:
             watched, since = holder, time.monotonic()
@@ -95,10 +94,10 @@ def _create(client: MlflowClient, name: str, holder: str) -> bool:
     try:
         retry_busy(lambda: client.create_registered_model(name, {HOLDER: holder}, about))
     except MlflowException as error:
-        # MLflow looks at what is in the way, and then it may be gone.
+        # MLflow reads the model that has the name already, which may be deleted meanwhile.
         if error.error_code not in {"RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"}:
             raise
-        # Where the answer to the first call was lost, the second finds its own lock.
+        # If the answer to the first call was lost, the second call finds this process's own lock.
         return _holder(client, name) == holder
     return True
 

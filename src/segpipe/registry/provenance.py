@@ -1,4 +1,4 @@
-"""Where a version comes from, from images to alias, as one document of plain values; and what `rebuild` needs of it."""
+"""The origin of a version, from images to alias, as one document of plain values; and the record for `rebuild`."""
 
 import json
 import tempfile
@@ -20,7 +20,7 @@ from segpipe.places import METRICS_FILE, REPORT_FILE, SOURCE_FILE
 from segpipe.registry.champion import find_champion, identify
 from segpipe.registry.ledger import Held, Ledger, read_ledger
 from segpipe.registry.rebuilding.differences import Record
-from segpipe.registry.versions import fetch_description, find_warnings, tell_entry, when
+from segpipe.registry.versions import describe_entry, fetch_description, find_warnings, when
 from segpipe.tracking.lineage import NO_PATCH, PATCH
 from segpipe.tracking.run import LINEAGE, RUN_EVALUATION
 from segpipe.tracking.tags import (
@@ -41,7 +41,7 @@ RUN_METRICS = f"{RUN_EVALUATION}/{METRICS_FILE}"
 
 
 def trace_version(client: MlflowClient, version: ModelVersion) -> dict[str, Any]:
-    """Gives the document; a part that nobody recorded is None or empty."""
+    """Gives the document; a part that was not recorded is None or empty."""
     tags = version.tags
     ledger = read_ledger(client, version.name)
     champion = find_champion(client, version.name)
@@ -78,7 +78,7 @@ def trace_version(client: MlflowClient, version: ModelVersion) -> dict[str, Any]
         "evaluation": metrics and {"evaluation_digest": tags.get(EVALUATION_DIGEST), "splits": _scores(metrics)},
         "weights_sha256": tags.get(WEIGHTS_SHA256),
         "decision": _describe_decision(ledger, held),
-        "ledger": [tell_entry(sealed) for sealed in ledger.entries if held in _concerned(sealed.entry)],
+        "ledger": [describe_entry(sealed) for sealed in ledger.entries if held in _versions_in(sealed.entry)],
         "predecessors": _describe_predecessors(client, ledger, held),
     }
 
@@ -98,11 +98,11 @@ def _read_source(path: Path) -> dict[str, str | int] | None:
 
 @contextmanager
 def _files_of_run(version: ModelVersion) -> Iterator[Path]:
-    """Downloads what the version's run keeps of lineage and scores."""
+    """Downloads the lineage and the scores that the version's run keeps."""
     with tempfile.TemporaryDirectory() as folder:
         for place in (LINEAGE, RUN_METRICS):
             if version.run_id:
-                # The run may be gone, or not of segpipe.
+                # The run may be deleted, or not written by segpipe.
                 with suppress(MlflowException, OSError):
                     mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=place, dst_path=folder)
         yield Path(folder)
@@ -140,7 +140,7 @@ def _scores(metrics: Mapping[str, Any]) -> dict[str, Any]:
             "mean_iou": scores["mean_iou"],
             "low": scores.get("mean_iou_low"),
             "high": scores.get("mean_iou_high"),
-            # A version of before has no value of a newer metric.
+            # An older version has no value of a newer metric.
             "others": {label: scores.get(name) for name, label in list_labels().items() if name != CHIEF},
             "iou": scores["iou"],
         }
@@ -148,7 +148,7 @@ def _scores(metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _concerned(entry: Any) -> tuple[Held | None, ...]:
+def _versions_in(entry: Any) -> tuple[Held | None, ...]:
     return entry.about, entry.champion_before, entry.champion_after
 
 
@@ -166,7 +166,7 @@ def _describe_decision(ledger: Ledger, held: Held) -> dict[str, Any] | None:
 
 
 def _describe_predecessors(client: MlflowClient, ledger: Ledger, held: Held) -> list[dict[str, Any]]:
-    """The champions that stood before this version became or was refused to become one, newest first."""
+    """The champions before the decision about this version, newest first."""
     reigns = [(held_then, start, end) for held_then, start, end in ledger.reigns() if held_then != held]
     entry = ledger.decision_about(held)
     decided_ms = entry.time_ms if entry else None
@@ -199,15 +199,16 @@ def _tags_of(client: MlflowClient, model_name: str, held: Held) -> Mapping[str, 
 
 @contextmanager
 def open_record(version: ModelVersion) -> Iterator[Record]:
-    """Brings together what `rebuild` needs of a version.
+    """Collects the record of a version that `rebuild` needs.
 
     Raises:
-        TrackingError: it was not registered by segpipe, or its run is gone.
+        TrackingError: it was not registered by segpipe, or its run was deleted.
     """
     model = fetch_description(version)
     if model is None:
         raise TrackingError(
-            f"version {version.version} was not registered by segpipe: there is nothing to rebuild it from"
+            f"version {version.version} was not registered by segpipe, so nothing says how to rebuild it; choose "
+            "another version (`segpipe registry list`)"
         )
     with _files_of_run(version) as folder:
         if not (folder / LINEAGE).is_dir():

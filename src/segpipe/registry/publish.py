@@ -1,8 +1,8 @@
-"""Brings MLflow to what a finished training is: its run, its model, its version, the champion's alias.
+"""Publishes a finished training in MLflow: its run, its model, its version, the champion's alias.
 
-Every step first looks whether its result is already there, by content (weights and evaluation), not by a remembered
-id. So publishing twice changes nothing, a run or version that was deleted comes back, and outputs that DVC restored on
-another machine appear in that machine's MLflow.
+Every step first searches for its result by content (weights and evaluation), not by a stored id. So publishing twice
+changes nothing, a deleted run or version is made again, and outs that DVC restored on another machine appear in that
+machine's MLflow.
 """
 
 import hashlib
@@ -58,29 +58,27 @@ log = logging.getLogger(__name__)
 
 COMPARED_ONLY = "compared only"
 NOTHING_REGISTERED = (
-    "A DVC experiment registers nothing: `dvc exp apply` and then `make repro` (or `segpipe publish`) register this "
-    "model and decide."
+    "A DVC experiment registers nothing. To register this model, run `dvc exp apply` and then `make repro` (or "
+    "`segpipe publish`); the gate decides then."
 )
 SERVED_WITH = ("numpy", "pydantic", "safetensors", "segmentation-models-pytorch", "timm", "torch", "torchvision")
 EXAMPLE_SHAPE = (1, 32, 48, 3)
 
 
 def publish(results: Results, checkpoints: Path, settings: Register) -> Publication:
-    """Makes MLflow hold the results, decides about the champion where that is still open, and reports.
+    """Writes the results to MLflow, decides about the champion if that was not decided yet, and reports.
 
     Args:
         results: of a finished training.
-        checkpoints: the folder of journals; the run is sent from the journal where there is one.
-        settings: name of the registered model and policy.
+        checkpoints: the folder of journals; if there is a journal, the run is sent from it.
+        settings: name of the registered model, and the gate's policy.
 
     Raises:
         TrackingError: MLflow cannot be reached or refuses.
     """
     client = connect()
-    with refusals(
-        f"{settings.model_name!r} is not registered completely, and the same command goes on where it stopped"
-    ):
-        # Each step looks first what is there: where another process does the same at once, this one looks again.
+    with refusals(f"{settings.model_name!r} is not registered completely; the same command continues where it stopped"):
+        # Each step may be made twice: if another process does the same at the same time, it searches again.
         run_id, model_id = retry_busy(lambda: _ensure_training(client, results, checkpoints))
         version = _ensure_version(client, run_id, model_id, results, settings.model_name)
         verdict = ensure_decision(client, version, results, settings)
@@ -106,7 +104,7 @@ def publish(results: Results, checkpoints: Path, settings: Register) -> Publicat
 
 
 def record_only(results: Results, checkpoints: Path, settings: Register) -> Registration:
-    """Makes MLflow hold the training's run, and says what the gate would decide; registers nothing.
+    """Writes the training's run to MLflow, and says what the gate would decide; registers nothing.
 
     This is what a DVC experiment does: no version, no alias, no entry of the ledger.
 
@@ -119,7 +117,7 @@ def record_only(results: Results, checkpoints: Path, settings: Register) -> Regi
         TrackingError: MLflow cannot be reached or refuses.
     """
     client = connect()
-    with refusals("the experiment's run is not recorded completely, and the same command goes on where it stopped"):
+    with refusals("the experiment's run is not recorded completely; the same command continues where it stopped"):
         retry_busy(lambda: _ensure_training(client, results, checkpoints))
         try:
             decision, champion = weigh_unregistered(client, results, settings)
@@ -172,7 +170,7 @@ def _ensure_run(client: MlflowClient, results: Results, journal_folder: Path) ->
     ship(client, run_id, entries)
     client.set_tag(run_id, WEIGHTS_SHA256, model.weights_sha256)
     client.set_terminated(run_id, "FINISHED", end_time=entries[-1].time_ms if entries else None)
-    log.info("MLflow run %s was completed from the training's records", run_id)
+    log.info("MLflow run %s was completed from the training's journal or history", run_id)
     return run_id
 
 
@@ -193,9 +191,9 @@ def _ensure_logged_model(client: MlflowClient, run_id: str, results: Results) ->
 
 
 def _save_served_model(path: Path, model: MlflowModel, results: Results) -> None:
-    """Writes the model as MLflow keeps it.
+    """Writes the model in MLflow's format.
 
-    Not `log_model`: that would load the model once to try the example, and torch with it.
+    Not by `log_model`, which would load torch and the model to try the example.
     """
     signature = ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]),
@@ -240,7 +238,7 @@ def _ensure_evaluation(client: MlflowClient, run_id: str, model_id: str, results
 def _ensure_version(
     client: MlflowClient, run_id: str, model_id: str, results: Results, model_name: str
 ) -> ModelVersion:
-    """Gives the version of these weights and this evaluation; whoever asks at the same time gets the same one."""
+    """Gives the version of these weights and this evaluation; processes at the same time get the same version."""
     identity = {
         WEIGHTS_SHA256: results.model.weights_sha256,
         EVALUATION_DIGEST: results.evaluation.evaluation_digest,
@@ -281,7 +279,7 @@ def _find_version(client: MlflowClient, model_name: str, identity: dict[str, str
 
 
 def _lineage_of(client: MlflowClient, run_id: str) -> dict[str, str]:
-    """Where the training came from, as its run noted it then: the tree may have changed since."""
+    """Gives the lineage tags of the training's run: the working tree may have changed since the training."""
     tags = client.get_run(run_id).data.tags
     return {name: value for name, value in tags.items() if name.startswith(LINEAGE_TAGS)}
 

@@ -1,4 +1,4 @@
-"""What a finished training and its evaluation have left in `build/`, read and verified."""
+"""The results of a training and its evaluation in `build/`, read and verified."""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class Results:
         model: model.json.
         metrics: metrics.json.
         evaluation: evaluation.json.
-        problems: what the data set's report warns of.
+        problems: the warnings of the data set's report.
     """
 
     dataset_folder: Path
@@ -39,7 +39,7 @@ class Results:
         """Reads and verifies the folders.
 
         Raises:
-            StoreError: one is missing, damaged, or is of another training than the other.
+            StoreError: one is missing or damaged, or they are of different trainings.
         """
         try:
             report = json.loads((dataset_folder / REPORT_FILE).read_text(encoding="utf-8"))
@@ -51,7 +51,8 @@ class Results:
         evaluation = EvaluationDescription.read(evaluation_folder / EVALUATION_FILE, "run `dvc repro`")
         if not found == model.weights_sha256 == evaluation.weights_sha256:
             raise StoreError(
-                f"{model_folder} and {evaluation_folder} are of two trainings (sha256 of the weights); run `dvc repro`"
+                f"{model_folder} and {evaluation_folder} are of two trainings (the weights differ in sha256); run "
+                "`dvc repro`"
             )
         problems = tuple(Problem.from_json(problem) for problem in report["warnings"])
         return Results(dataset_folder, model_folder, evaluation_folder, model, metrics, evaluation, problems)

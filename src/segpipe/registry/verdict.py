@@ -1,7 +1,7 @@
-"""The verdict about a version: evidence brought together, the gate asked, ledger and champion brought to the answer.
+"""Decides about a version: collects the evidence, calls the gate, writes its decision to ledger and champion.
 
-Evidence may take minutes (a champion that has to be measured again), so it is gathered without the lock; if by then
-there is another champion, it is gathered against that one.
+Collecting may take minutes, if the champion has to be measured again, so it is done without the lock. If the champion
+has changed meanwhile, the evidence is collected again for the new one.
 """
 
 import json
@@ -55,7 +55,7 @@ from segpipe.tracking.tags import (
 log = logging.getLogger(__name__)
 
 MEGABYTE = 1e6
-NOT_REGISTERED = str(sys.maxsize)  # of equals the one that was registered first is champion
+NOT_REGISTERED = str(sys.maxsize)  # of two equal models the one that was registered first is champion
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Verdict:
         is_promoted: whether it became the champion then.
         reasons: why.
         champion: the version that is champion now; None for none.
-        champion_before: the one that was champion when it was decided.
+        champion_before: the version that was champion when the decision was made.
     """
 
     is_promoted: bool
@@ -76,13 +76,13 @@ class Verdict:
 
 
 def ensure_decision(client: MlflowClient, version: ModelVersion, results: Results, policy: Register) -> Verdict:
-    """Decides about a version where that is still open, and gives the verdict.
+    """Decides about a version if that was not decided yet, and gives the verdict.
 
-    A version that was promoted, or is the champion by a person's doing, is not decided about again while there is a
-    champion; one that was not promoted is, once the champion, the pin or the policy has changed.
+    A version that was promoted, by the gate or by a person, keeps its decision while there is a champion. One that was
+    not promoted is decided about again when the champion, the pin or the policy has changed.
 
     Raises:
-        TrackingError: the evidence cannot be had.
+        TrackingError: the evidence cannot be collected.
     """
     name, held = version.name, identify(version)
     while True:
@@ -125,7 +125,7 @@ def _is_settled(past: Entry, held: Held, ledger: Ledger, grounds: Mapping[str, A
 
 
 def _grounds(ledger: Ledger, results: Results, policy: Register) -> dict[str, Any]:
-    """What a refusal rests on in addition to the challenger: on other grounds it is decided about again."""
+    """Gives the other inputs of a decision, besides the challenger: if they change, it is decided again."""
     return {
         "champion": ledger.champion.version if ledger.champion else None,
         "is_pinned": ledger.is_pinned,
@@ -138,10 +138,10 @@ def weigh_unregistered(client: MlflowClient, results: Results, policy: Register)
     """Says what the gate would decide about a model that is not registered; nothing changes.
 
     Returns:
-        The gate's answer, and the version that is champion now.
+        The gate's decision, and the version that is champion now.
 
     Raises:
-        TrackingError: the evidence cannot be had.
+        TrackingError: the evidence cannot be collected.
     """
     ledger = read_ledger(client, policy.model_name)
     champion = ledger.champion.version if ledger.champion else None
@@ -189,8 +189,8 @@ def _weigh(
     )
     if ledger.pinning is not None and champion is not None:
         pinned, would = ledger.pinning, "promoted it" if decision.promoted else "kept the champion"
-        why = f"Version {champion.version} is pinned by {pinned.who}: "
-        why += f"{' '.join(pinned.reasons)} `segpipe registry unpin` lets the gate decide, which would have {would}."
+        why = f"Version {champion.version} is pinned by {pinned.who}: {' '.join(pinned.reasons)} "
+        why += f"The gate would have {would}; `segpipe registry unpin` lets it decide again."
         return Decision(False, (why, *notes, *decision.reasons), decision.evidence)
     return Decision(decision.promoted, (*decision.reasons[:1], *notes, *decision.reasons[1:]), decision.evidence)
 
@@ -198,7 +198,7 @@ def _weigh(
 def _on_same_images(
     client: MlflowClient, champion: ModelVersion, mine: ImageScores, results: Results
 ) -> tuple[ImageScores, ImageScores, tuple[str, ...]]:
-    """Gives what challenger and champion do on images that neither was trained on, and what has to be said about it."""
+    """Gives the scores of challenger and champion on images that neither was trained on, and notes for the reader."""
     stored = fetch_image_scores(client, champion, mine.digest)
     if stored is None:
         log.info(
@@ -209,8 +209,8 @@ def _on_same_images(
     if before is None or champion.tags.get(EVALUATION_DIGEST) == mine.digest:
         return mine, stored.ordered_as(mine), ()
     note = (
-        f"Version {champion.version}, the champion, was registered by other validation images, labels or classes (mIoU "
-        f"{before:.4f} there) and was measured again on these: {stored.mean_iou:.4f}."
+        f"Version {champion.version}, the champion, was registered with other validation images, labels or classes "
+        f"(mIoU {before:.4f} there) and was measured again on these: {stored.mean_iou:.4f}."
     )
     (mine, stored), num_seen = leave_out([mine, stored.ordered_as(mine)], [champion])
     if num_seen:
@@ -221,7 +221,9 @@ def _on_same_images(
 def _validation(results: Results, digest: str) -> Store:
     store = open_validation(results.dataset_folder, digest)
     if store is None:
-        raise TrackingError(f"{results.dataset_folder} is not what was evaluated; run `dvc repro` (or `dvc checkout`)")
+        raise TrackingError(
+            f"{results.dataset_folder} does not hold the images of the evaluation; run `dvc repro` (or `dvc checkout`)"
+        )
     return store
 
 
@@ -254,7 +256,7 @@ class _Figures(BaseModel):
 
     @staticmethod
     def of(entry: Entry) -> "_Figures":
-        """Gives the figures of an entry; none where somebody else wrote them otherwise."""
+        """Gives the figures of an entry; none where they have another form than segpipe's."""
         try:
             return _Figures.model_validate(entry.evidence)
         except ValidationError:
@@ -262,7 +264,7 @@ class _Figures(BaseModel):
 
 
 def _show(client: MlflowClient, version: ModelVersion, results: Results, entry: Entry) -> None:
-    """Makes the version in MLflow's pages say what the ledger says."""
+    """Copies the ledger's decision to the version's tags and description, for MLflow's pages."""
     shown = f"{entry.time_ms} {entry.action}"
     if version.tags.get(LEDGER_ENTRY) == shown:
         return

@@ -1,4 +1,4 @@
-"""What the registry holds of its versions: for lists, for one version, and to find the one that is meant."""
+"""Finds and describes the versions in the registry: for lists, and one version in full."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -66,20 +66,20 @@ def find_version(client: MlflowClient, model_name: str, which: str) -> ModelVers
             raise
     newest = search_newest_versions(client, model_name, MAX_NUMBERS_SHOWN)
     if not newest:
-        raise TrackingError(f"MLflow holds no version of {model_name!r}; run `dvc repro` first")
+        raise TrackingError(f"MLflow has no version of {model_name!r}; run `dvc repro` first")
     known = ", ".join(str(version.version) for version in newest)
-    raise TrackingError(f"{model_name!r} has no version {which!r}; the newest are {known}; or say {CHAMPION!r}")
+    raise TrackingError(f"{model_name!r} has no version {which!r}; choose one of the newest ({known}), or {CHAMPION!r}")
 
 
 def when(time_ms: int | None) -> str:
-    """Gives a time as people read it, in UTC; '' for none."""
+    """Gives a time as readable text, in UTC; '' for none."""
     if time_ms is None:
         return ""
     return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def list_versions(client: MlflowClient, model_name: str, limit: int | None = None) -> dict[str, Any]:
-    """Gives the newest versions, newest first, with what the ledger says of the champion."""
+    """Gives the newest versions, newest first, with the ledger's champion and pin."""
     ledger = read_ledger(client, model_name)
     champion = find_champion(client, model_name)
     number = str(champion.version) if champion else None
@@ -102,13 +102,13 @@ def list_versions(client: MlflowClient, model_name: str, limit: int | None = Non
 
 
 def find_warnings(client: MlflowClient, ledger: Ledger) -> list[str]:
-    """Says what a person should know of ledger and alias."""
+    """Lists the problems of ledger and alias."""
     outside = find_outside_change(client, ledger)
-    return [f"the ledger is broken: {problem}" for problem in ledger.problems] + ([outside] if outside else [])
+    return [f"the ledger was changed: {problem}" for problem in ledger.problems] + ([outside] if outside else [])
 
 
 def summarize(version: ModelVersion, decided: Entry | None) -> dict[str, Any]:
-    """Gives what a list shows; the ledger's word stands above the tag, which a decision by hand does not change."""
+    """Gives the columns of a list; the decision is the ledger's, because a decision by hand does not change the tag."""
     tags = version.tags
     low, high = read_interval(version)
     return {
@@ -127,7 +127,7 @@ def summarize(version: ModelVersion, decided: Entry | None) -> dict[str, Any]:
 
 
 def read_interval(version: ModelVersion) -> tuple[float | None, float | None]:
-    """Gives the 95% interval of a version's validation mIoU; None twice where none is known."""
+    """Gives the 95% interval of a version's validation mIoU; None, None where it is not known."""
     low, _, high = version.tags.get(VAL_MEAN_IOU_INTERVAL, "").partition(" to ")
     return number_in(low), number_in(high)
 
@@ -159,12 +159,12 @@ def describe_version(client: MlflowClient, version: ModelVersion) -> dict[str, A
             if n.startswith(VAL_IOU_PREFIX)
         },
         "tags": dict(sorted(tags.items())),
-        "ledger": [tell_entry(sealed) for sealed in ledger.entries if sealed.entry.about == held],
+        "ledger": [describe_entry(sealed) for sealed in ledger.entries if sealed.entry.about == held],
         "warnings": find_warnings(client, ledger),
     }
 
 
-def tell_entry(sealed: Sealed) -> dict[str, Any]:
+def describe_entry(sealed: Sealed) -> dict[str, Any]:
     """Gives an entry of the ledger as plain values."""
     entry = asdict(sealed.entry)
     names = ("about", "champion_before", "champion_after")

@@ -1,1 +1,1 @@
-"""A registered model as MLflow serves it."""
+"""The code by which MLflow serves a registered model."""

@@ -1,7 +1,7 @@
-"""The champion as MLflow serves it: a batch of uint8 images in, index masks out.
+"""The model that MLflow serves: a batch of uint8 images in, index masks out.
 
 MLflow stores this file's text and a copy of the package with the model ("models from code") and runs it to load the
-model; nothing is pickled. torch is imported only then: the stage that logs a model does not need it.
+model; nothing is pickled. torch is imported when the model is loaded: the stage that logs a model does not need it.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ class SegmentationModel(mlflow.pyfunc.PythonModel):
 
         self.network = Network.load(Path(context.artifacts["model"]), choose_device("auto"))
 
-    # A bare np.ndarray: mlflow takes any other annotation for a schema, and the signature says more.
+    # A bare np.ndarray: MLflow reads any other annotation as a schema, which would replace the signature.
     def predict(
         self,
         context: Any,

@@ -1,4 +1,4 @@
-"""Brings the labelled images in as they are found, and notes what was brought."""
+"""Brings the labelled images unchanged into `build/raw`, and writes a description of them."""
 
 import hashlib
 import json
@@ -21,7 +21,9 @@ def main(settings: Download) -> None:
     """Writes `raw/<source>/` for each source, and `raw/source.json`."""
     name = source_name(settings.source)
     if name in settings.join:
-        raise SourceError(f"params.yaml: download.join.{name}: is the name of download.source too; rename it")
+        raise SourceError(
+            f"params.yaml: download.join.{name}: download.source has the same name; rename one of the two"
+        )
     with whole_folder(RAW) as output:
         sources = {name: _bring(locate(settings), output / name)}
         for joined_name, joined in settings.join.items():
@@ -32,17 +34,17 @@ def main(settings: Download) -> None:
 
 
 def _bring(choice: SourceChoice, output: Path) -> BroughtSource:
-    """Fetches one source and looks at it as its reader does."""
+    """Fetches one source, and checks that its reader accepts it."""
     fetch(choice.source, choice.sha256, output, cache=DOWNLOADS, allow_http=choice.allow_http)
     try:
         source: Source = READERS.call(choice.format, choice.options, root=output)
     except SourceError as error:
-        # The user knows the source by its own name, not by the folder it was being copied to.
+        # The message names the source as the user wrote it, not the temporary folder.
         raise SourceError(str(error).replace(str(output), redact(choice.source))) from error
     return BroughtSource(
         format=choice.format,
         options=choice.options,
-        # So that `preprocess`, which reads by it too, need not depend on all readers.
+        # `preprocess` uses the reader too; by this digest it need not depend on all readers.
         reader=digest_of_code([READERS.file_of(choice.format)]),
         licence=source.licence,
         classes=source.classes,
@@ -50,18 +52,18 @@ def _bring(choice: SourceChoice, output: Path) -> BroughtSource:
 
 
 def _bring_pinned(name: str, choice: SourceChoice, output: Path) -> BroughtSource:
-    """Fetches a joined source, which DVC does not watch: so its content must be the one that was agreed on."""
-    if choice.is_remote:  # an archive and a public set are verified while they are fetched
+    """Fetches a joined source; DVC does not watch it, so its content must have the sha256 in `params.yaml`."""
+    if choice.is_remote:  # archives and public sets are verified while they are fetched
         return _bring(choice, output)
     description = _bring(choice.model_copy(update={"sha256": None}), output)
     path = Path(choice.source)
     content = json.dumps(hash_files(output)).encode()
     found = sha256_of_file(path) if path.is_file() else hashlib.sha256(content).hexdigest()
     if found != choice.sha256:
-        told = "is not given" if choice.sha256 is None else f"says {choice.sha256}"
+        written = "is missing" if choice.sha256 is None else f"is {choice.sha256}"
         raise SourceError(
-            f"params.yaml: download.join.{name}.sha256: {told}, and the content of {choice.source} is {found}; "
-            "what is joined is pinned by its content: write this value if it is what you mean"
+            f"params.yaml: download.join.{name}.sha256: {written}, but the content of {choice.source} has {found}; if "
+            f"this content is right, write `sha256: {found}`: a joined source is pinned by its content"
         )
     return description
 

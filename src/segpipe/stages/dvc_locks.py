@@ -1,9 +1,9 @@
-"""DVC's record of who reads and writes what, removed where it is damaged and stops every later command of DVC.
+"""Removes DVC's record of running commands where it is damaged and stops every later command of DVC.
 
-DVC keeps the record in `rwlock` and writes it in place: a kill in that moment, or a full disk, leaves an empty or a cut
-file, and from then on each command ends with "JSON structure is corrupted". The record says nothing but who works now,
-so where nobody does it can go, and DVC begins a new one. Here DVC's locks are taken as DVC takes them (`dvc/lock.py`,
-`dvc/rwlock.py`).
+DVC keeps the record in `rwlock` and writes it in place. A kill in that moment, or a full disk, leaves an empty or a cut
+file, and then each command ends with "JSON structure is corrupted". The record holds only the running commands, so it
+can be removed when none runs; DVC begins a new one. DVC's locks are taken here in the way of `dvc/lock.py` and
+`dvc/rwlock.py`.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ TEMPORARY = Path(".dvc/tmp")
 RECORDS = (TEMPORARY / "rwlock", TEMPORARY / "exps/rwlock")  # of the stages, and of the experiments
 PROCESS_LOCK = TEMPORARY / "lock"
 HARDLINK_SECONDS = 3
-CLOCK_SECONDS = 2  # a file's time and a process's may be so far apart
+CLOCK_SECONDS = 2  # a file's time and a process's start may differ by so much
 
 
 def repair_locks(root: Path = Path()) -> list[str]:
@@ -34,10 +34,10 @@ def repair_locks(root: Path = Path()) -> list[str]:
         root: of the DVC project.
 
     Returns:
-        What was removed, and why; a line each.
+        A line for each removed record, with the reason.
 
     Raises:
-        StoreError: a record is damaged and somebody works here; it is left as it is.
+        StoreError: a record is damaged and a process of DVC works here; the record stays.
     """
     done: list[str] = []
     for record in (root / name for name in RECORDS):
@@ -45,13 +45,13 @@ def repair_locks(root: Path = Path()) -> list[str]:
         if fault is None:
             continue
         if (worker := _find_worker(root)) is not None:
-            raise StoreError(f"{record} {fault}, and DVC works here: {worker}; wait for its end, then `segpipe unlock`")
+            raise StoreError(f"{record} {fault}, but DVC is running: {worker}; wait for its end, then `segpipe unlock`")
         use_hardlinks = _use_hardlinks(root)
         with (
             _hold(root / PROCESS_LOCK, record, use_hardlinks),
             _hold(record.with_suffix(".lock"), record, use_hardlinks),
         ):
-            fault = _find_fault(record)  # now that nobody can write it
+            fault = _find_fault(record)  # again, now that no other process can write it
             if fault is not None:
                 record.unlink()
                 done.append(f"{record} {fault}: removed; DVC begins a new one")
@@ -59,7 +59,7 @@ def repair_locks(root: Path = Path()) -> list[str]:
 
 
 def _find_fault(record: Path) -> str | None:
-    """Says what is wrong with a record; None where nothing is, or there is none."""
+    """Says what is wrong with a record; None where it is right or missing."""
     try:
         content = record.read_bytes()
         written = record.stat().st_mtime
@@ -75,7 +75,7 @@ def _find_fault(record: Path) -> str | None:
 
 
 def _read_pids(document: Any) -> set[int]:
-    """Gives the processes of a record; raises what its wrong form leads to."""
+    """Gives the process ids in a record; raises one of several errors if it has another form."""
     if not isinstance(document, dict) or not document.keys() <= {"read", "write"}:
         raise TypeError("no record")
     holders = [
@@ -90,7 +90,7 @@ def _read_pids(document: Any) -> set[int]:
 
 
 def _is_alive(pid: int, written: float) -> bool:
-    """Whether the process that a record names runs; one that began after the record was written has only its number."""
+    """Whether the process in a record runs; a process that began after the record only has the same number."""
     try:
         return psutil.Process(pid).create_time() <= written + CLOCK_SECONDS
     except psutil.NoSuchProcess:
@@ -121,9 +121,11 @@ def _hold(lock: Path, record: Path, use_hardlinks: bool) -> Iterator[None]:
     """Holds a lock of DVC's.
 
     Raises:
-        StoreError: somebody else holds it.
+        StoreError: another process holds it.
     """
-    refusal = StoreError(f"{record} is damaged, and DVC's lock {lock} is held; wait, then `segpipe unlock`")
+    refusal = StoreError(
+        f"{record} is damaged, and another process holds DVC's lock {lock}; wait for its end, then `segpipe unlock`"
+    )
     if use_hardlinks:
         import flufl.lock
 

@@ -36,7 +36,7 @@ def main(settings: Evaluate) -> None:
     model = ModelDescription.read(MODEL / MODEL_FILE, "run `dvc repro train`")
     store = Store.open(DATASET)
     if store.classes.names != network.classes.names:
-        raise StoreError(f"{MODEL} knows other classes than {DATASET}; run `dvc repro train`")
+        raise StoreError(f"the classes of {MODEL} differ from those of {DATASET}; run `dvc repro train`")
     stores = {split: store.of_split(split) for split in SPLITS if (store.manifest["split"] == split).any()}
     unweighted = [(1.0, build_loss(class_weights=torch.ones(store.classes.num_classes)))]
     kinds = list_evidence()
@@ -63,7 +63,7 @@ def main(settings: Evaluate) -> None:
 
 
 def _identify(network: Network, stores: dict[str, Store]) -> EvaluationDescription:
-    """Says what was measured on what: scores of equal digests may be compared."""
+    """Gives the digests of weights, classes and images: scores with equal digests may be compared."""
     return EvaluationDescription(
         weights_sha256=network.weights_sha256,
         class_table=network.classes.digest,
@@ -72,7 +72,7 @@ def _identify(network: Network, stores: dict[str, Store]) -> EvaluationDescripti
 
 
 def _score(store: Store, evaluation: Evaluation) -> dict[str, object]:
-    """All scores of a split, and the 95% interval of its mIoU (null where there are too few images for one)."""
+    """All scores of a split, and the 95% interval of its mIoU (null where there are too few images)."""
     estimate = estimate_mean_iou(evaluation.confusions, bundle(store.manifest["group"].tolist()))
     low, high = (None if math.isnan(bound) else bound for bound in (estimate.low, estimate.high))
     scores = score(evaluation.evidence, store.classes.names)

@@ -1,7 +1,7 @@
-"""A stage runs the code of the tree that it works in.
+"""Refuses to run a stage with code from another folder than its own `src/`.
 
-DVC hashes the sources of its working directory. In the folder of an experiment, in a worktree or in another clone, an
-installed segpipe would be that of the clone it was installed from: what ran would not be what was recorded.
+DVC hashes the sources of its working directory. An installed segpipe is the code of the clone that it was installed
+from. In the folder of an experiment, a worktree or another clone, DVC would then record code that did not run.
 """
 
 import sys
@@ -25,6 +25,6 @@ def refuse_foreign_code() -> None:
     if running == own:
         return
     sys.exit(
-        f"segpipe: the code that runs lies in {running}, and the pipeline in {own.parent} records that of {own}; run "
-        f"`PYTHONPATH=src python -m {stage}` in the project's root, or `dvc repro`"
+        f"segpipe: this process runs the code in {running}, but DVC records the code in {own}; run "
+        f"`PYTHONPATH=src python -m {stage}` in {own.parent}, or `dvc repro`"
     )

@@ -1,6 +1,6 @@
-"""A stage ends with the process that started it, from its first instruction on: an orphan would train next to its heir.
+"""Ends a stage when the process that started it ends; otherwise it would train next to the one that replaces it.
 
-Imported by `segpipe.stages` before anything heavy, so it imports little itself.
+`segpipe.stages` imports this first, so it imports little itself.
 """
 
 import json
@@ -20,24 +20,28 @@ RWLOCK = Path(".dvc/tmp/rwlock")  # in the project's root, where DVC lets its st
 def begin_stage() -> None:
     """Ties this process to its parent where it is `python -m segpipe.stages.NAME`; else does nothing.
 
-    Until the stage has its own handlers, SIGTERM and Ctrl-C end it at once and without a traceback.
+    Until the stage has its own handlers, SIGTERM and Ctrl-C end it immediately and without a traceback.
     """
     if not any(flag == "-m" and module.startswith(STAGE_MODULES) for flag, module in pairwise(sys.orig_argv)):
         return
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a shell has switched it off
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # otherwise a shell has switched it off
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     die_with_parent()
-    # The kernel reports only a death that is still to come.
+    # The kernel does not report a parent that has ended already.
     if "DVC_STAGE" in os.environ and is_orphan(RWLOCK, os.getpid()):
         print("segpipe: the DVC that started this stage has ended, so the stage ends too", file=sys.stderr)
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def is_orphan(rwlock: Path, pid: int) -> bool:
-    """Whether no DVC that writes outs is above a process that DVC has started.
+    """Whether the DVC that started a process has ended.
 
-    DVC notes its process id there for the outs that it lets a stage write, before it starts the stage. Where the file
-    cannot be read nobody knows, and the stage goes on.
+    DVC writes its process id into this file before it starts a stage that writes outs. False where the file cannot be
+    read: the stage continues.
+
+    Args:
+        rwlock: DVC's record of running commands.
+        pid: of the process.
     """
     try:
         notes = json.loads(rwlock.read_text(encoding="utf-8"))
@@ -48,7 +52,7 @@ def is_orphan(rwlock: Path, pid: int) -> bool:
 
 
 def _ancestors(pid: int) -> Iterator[int]:
-    """Gives the processes above one: a shell may stand between DVC and the stage."""
+    """Gives the ids of a process's ancestors: a shell may be between DVC and the stage."""
     if not Path("/proc/self/stat").exists():
         yield os.getppid()
         return

@@ -30,14 +30,14 @@ def main(settings: Preprocess) -> None:
     with whole_folder(DATASET) as output:
         built = build_store(source, root, settings, output, sha256, LAST_DATASET)
         _refuse_problems(built, source, description.name)
-        # The later stages know the data set alone, and their runs say which files it was made from.
+        # The later stages read only the data set, and their runs record the files that it was made from.
         shutil.copyfile(RAW / SOURCE_FILE, output / SOURCE_FILE)
         digest = digest_of(built.manifest, source.classes)
         write_dataset_report(
             output, built.manifest, source.classes, digest, source.licence, built.findings, built.num_skipped
         )
     shutil.rmtree(PROBLEMS_PAGE, ignore_errors=True)
-    _tell(built)
+    _log_summary(built)
 
 
 def _read_sources(description: SourceDescription) -> dict[str, tuple[Path, Source]]:
@@ -50,15 +50,15 @@ def _read_sources(description: SourceDescription) -> dict[str, tuple[Path, Sourc
 
 
 def _refuse_problems(built: Built, source: Source, name: str) -> None:
-    """Ends the stage where something stands against a training, and leaves a page with pictures that shows it."""
+    """Ends the stage if a problem forbids training, and writes a page that shows the problems in pictures."""
     if problems := built.of_action("fail"):
         with whole_folder(PROBLEMS_PAGE) as output:
             write_check_report(output, name, built.findings, len(source.samples), len(built.manifest))
-        log.error("all that was found, with pictures: %s", PROBLEMS_PAGE / "report.html")
+        log.error("all problems, with pictures: %s", PROBLEMS_PAGE / "report.html")
         raise DataError(problems)
 
 
-def _tell(built: Built) -> None:
+def _log_summary(built: Built) -> None:
     counts = ", ".join(f"{count} {split}" for split, count in built.manifest["split"].value_counts().items())
     log.info("%d samples: %s; %d of them decoded again", len(built.manifest), counts, built.num_decoded)
     for action, title in (("skip", "left out"), ("warn", "warning")):

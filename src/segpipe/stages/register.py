@@ -1,4 +1,4 @@
-"""Registers the model, and makes it the champion where it is better beyond chance; a DVC experiment only compares."""
+"""Registers the model, and makes it the champion if it is better beyond chance; a DVC experiment only compares."""
 
 import logging
 
@@ -20,14 +20,14 @@ def main(settings: Register) -> None:
     results = Results.read(DATASET, MODEL, EVALUATION)
     if current_experiment():
         registration = record_only(results, CHECKPOINTS, settings)
-        told = f"{registration.model_name}: {registration.decision}."
+        outcome = f"{registration.model_name}: {registration.decision}."
     else:
         registration = publish(results, CHECKPOINTS, settings).registration
-        told = f"version {registration.version} {registration.decision}."
+        outcome = f"version {registration.version} {registration.decision}."
     write_json(REGISTRATION, registration.to_json())
     write_headline(results.metrics)
     forget_recorded(CHECKPOINTS)
-    log.info("%s %s", told, " ".join(registration.reasons))
+    log.info("%s %s", outcome, " ".join(registration.reasons))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How a stage runs: one at a time on its output, dying with its parent, leaving all or nothing."""
+"""Runs a stage: one process at a time for each output, with messages and exit codes for the user."""
 
 import contextlib
 import errno
@@ -23,17 +23,17 @@ from segpipe.terminal import printable
 
 S = TypeVar("S", bound=Section)
 
-LOCK_SECONDS = 1.0  # longer than `segpipe clean` holds one to see whether it is free
+LOCK_SECONDS = 1.0  # longer than `segpipe clean` holds a lock to check that it is free
 
 EXIT_BAD_INPUT = 1
 EXIT_INTERRUPTED = 130
 
-# What the system refuses although the program is right: no space, quota, size limit, permission, read-only file system.
+# Errors that are not the program's fault: no space, quota, size limit, permission, read-only file system, disk error.
 SYSTEM_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 
 
 def configure_logging() -> None:
-    """Sends our own code's progress to standard error, plain lines without secrets and control characters."""
+    """Sends segpipe's own log to standard error, as plain lines without secrets and control characters."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -48,7 +48,7 @@ class _Formatter(logging.Formatter):
 
 
 def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Prints what a defect leaves; other libraries' errors hold whole addresses."""
+    """Prints a defect's traceback without secrets: other libraries' errors hold whole addresses."""
     print(printable(redact("".join(traceback.format_exception(kind, error, trace)))), end="", file=sys.stderr)
 
 
@@ -57,7 +57,7 @@ def _exit_on_signal(signum: int, frame: FrameType | None) -> None:
 
 
 def report_errors(work: Callable[[], None]) -> int:
-    """Runs and turns what a user can fix into a message on standard error.
+    """Runs a function; prints errors that a user can fix as a message on standard error.
 
     Returns:
         The exit code: 0, 1 for bad input or a refusal of the system, 130 for Ctrl-C. Defects keep their traceback.
@@ -68,7 +68,7 @@ def report_errors(work: Callable[[], None]) -> int:
         print(printable(f"segpipe: {error}"), file=sys.stderr)
         return EXIT_BAD_INPUT
     except OSError as error:
-        # Arrow gives the system's text without its number.
+        # Arrow's errors hold the system's text without its number.
         if error.errno not in SYSTEM_REFUSALS and os.strerror(errno.ENOSPC) not in str(error):
             raise
         print(printable(redact(f"segpipe: the system refuses: {error}")), file=sys.stderr)
@@ -103,7 +103,7 @@ def run_stage(work: Callable[[S], None], section: type[S], output: Path) -> None
     Args:
         work: gets its section of `params.yaml`, and reads its inputs from the folders of `segpipe.places`.
         section: the section's class.
-        output: what it writes; another process that writes the same makes this one end with a message.
+        output: the file or folder that it writes; if another process writes it, this one ends with a message.
     """
     configure_logging()
     signal.signal(signal.SIGTERM, _exit_on_signal)

@@ -1,4 +1,4 @@
-"""Trains a network, or goes on with a training that was interrupted."""
+"""Trains a network, or continues an interrupted training."""
 
 import hashlib
 import json
@@ -85,15 +85,16 @@ def main(settings: Train) -> None:
             _write_model(folder, description, progress)
     except Interrupted:
         sys.exit(128 + signals[0])
-    # The checkpoint stays until DVC has recorded the model: a training that is started again ends at once by it.
+    # The checkpoint stays until DVC has recorded the model: if the training is started again, it ends immediately.
     journal.finish(dvc_digest(MODEL))
-    (folder / BEST_WEIGHTS).unlink()  # copied; it lies in the checkpoint too
+    (folder / BEST_WEIGHTS).unlink()  # copied; the checkpoint has it too
 
 
 def _listen_for_stop() -> list[int]:
-    """Gives a list that takes the signals by which a user or DVC's end asks the training to stop.
+    """Gives a list to which each SIGTERM and Ctrl-C is added; the training stops when it is not empty.
 
-    The step under way is finished and a checkpoint written before the process ends; a second Ctrl-C ends it at once.
+    The present step is finished and a checkpoint is written before the process ends. A second Ctrl-C ends it
+    immediately.
     """
     signals: list[int] = []
 
@@ -109,11 +110,11 @@ def _listen_for_stop() -> list[int]:
 
 
 def _begin_journal(folder: Path) -> Journal:
-    """Goes on with a training's journal; where DVC has recorded the result, it is asked for again, from the start."""
-    journal, is_asked_again = Journal(folder), is_recorded(folder)
-    if is_asked_again:
+    """Continues a training's journal; if DVC has recorded its result, the training is repeated from the start."""
+    journal, is_repeated = Journal(folder), is_recorded(folder)
+    if is_repeated:
         forget(folder)
-    journal.begin(is_new_attempt=is_asked_again)
+    journal.begin(is_new_attempt=is_repeated)
     forget_recorded(CHECKPOINTS)
     return journal
 
@@ -124,32 +125,37 @@ def _read_weights(store: Store) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise StoreError(f"{CLASS_WEIGHTS}: {error}; run `dvc repro class_weights`") from error
     if list(document["weights"]) != list(store.classes.names):
-        raise StoreError(f"{CLASS_WEIGHTS}: is of other classes than {DATASET}; run `dvc repro class_weights`")
+        raise StoreError(f"{CLASS_WEIGHTS}: its classes differ from those of {DATASET}; run `dvc repro class_weights`")
     return document
 
 
 def _fetch(address: str, output: Path) -> Given:
-    """Brings a registered model's weights: of the version that the address names now, or, in a rebuild, named then."""
+    """Downloads a registered model's weights; in a rebuild, of the version that the address named at the time."""
     if pinned := os.environ.get(PINNED_WEIGHTS):
         version, _, name = pinned.partition(":")
         folder = Path(name)
     else:
         version, folder = fetch_address(address, output)
     try:
-        description = NetworkDescription.read(folder / MODEL_FILE, "name another")
+        description = NetworkDescription.read(folder / MODEL_FILE, "segpipe did not write it")
         is_whole = sha256_of_file(folder / WEIGHTS_FILE) == description.weights_sha256
     except (OSError, StoreError) as error:
-        raise StoreError(f"{address}: version {version} holds no usable model: {error}; name another") from error
+        raise StoreError(
+            f"{address}: version {version} has no usable model: {error}; write another version in train.model.weights"
+        ) from error
     if not is_whole:
-        raise StoreError(f"{address}: the weights of version {version} are damaged (sha256); name another")
-    log.info("begins with the weights of %s, version %s", address, version)
+        raise StoreError(
+            f"{address}: the weights of version {version} are damaged (their sha256 differs from {MODEL_FILE}); write "
+            "another version in train.model.weights"
+        )
+    log.info("the training begins with the weights of %s, version %s", address, version)
     return Given(folder / WEIGHTS_FILE, description.classes.names, version)
 
 
 def _describe(
     settings: Train, store: Store, weighting: dict[str, Any], initial: InitialWeights, environment: dict[str, str]
 ) -> TrainingDescription:
-    """Gives all that decides the weights."""
+    """Gives everything that decides the weights."""
     description = TrainingDescription(
         signature="",
         experiment=settings.experiment,
@@ -157,7 +163,7 @@ def _describe(
         initial_weights=initial,
         classes=store.classes,
         dataset=NamedDataset(DATASET.name, store.digest),
-        # The classes' shares are the data's, which have a digest of their own.
+        # Without the classes' shares: the digest of the data set covers them.
         params=UsedParams(settings.decisive(), {name: value for name, value in weighting.items() if name != "share"}),
         environment=environment,
         code=digest_of_loaded(),
@@ -183,7 +189,7 @@ def _write_model(folder: Path, description: TrainingDescription, progress: Progr
     with whole_folder(MODEL) as output:
         shutil.copyfile(folder / BEST_WEIGHTS, output / WEIGHTS_FILE)
         shutil.copyfile(CLASS_WEIGHTS, output / CLASS_WEIGHTS.name)
-        # Neither times nor ids of runs: the same training gives the same bytes, here and elsewhere.
+        # Neither times nor ids of runs, so that the same training gives the same bytes everywhere.
         write_history(output, progress.history)
         sha256 = sha256_of_file(output / WEIGHTS_FILE)
         model = ModelDescription(**vars(description), best_epoch=progress.best_epoch, weights_sha256=sha256)

@@ -1,4 +1,4 @@
-"""What a training tells MLflow: its run, its journal, where it came from."""
+"""Writes a training to MLflow: its run, its journal, its lineage."""
 
 import os
 

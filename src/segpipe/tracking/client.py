@@ -1,4 +1,4 @@
-"""The connection to MLflow: a server where `MLFLOW_TRACKING_URI` names one, else the clone's own store."""
+"""The connection to MLflow: the server in `MLFLOW_TRACKING_URI`, or else the clone's own store."""
 
 import contextlib
 import logging
@@ -24,16 +24,16 @@ PING_SECONDS = 5
 PAGE_SIZE = 10_000
 MAX_ATTEMPTS = 8
 FIRST_PAUSE_SECONDS = 0.05
-# What a store says when another process was quicker: the same call succeeds a moment later.
+# Parts of a store's messages when another process was quicker: the same call succeeds a moment later.
 BUSY = (
     "database is locked",
     "Giving up after",
     "could not serialize",
     "deadlock detected",
     "UNIQUE constraint failed",  # SQLite: two have written the same row
-    "duplicate key value",  # PostgreSQL: likewise
+    "duplicate key value",  # PostgreSQL: the same
 )
-READ_ONLY = "readonly database"  # MLflow calls that unavailable for the moment too
+READ_ONLY = "readonly database"  # MLflow gives this the code TEMPORARILY_UNAVAILABLE too
 
 T = TypeVar("T")
 
@@ -46,18 +46,18 @@ def connect() -> MlflowClient:
     """
     for name in ("alembic", "mlflow.system_metrics", "mlflow.pyfunc"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # It logs each error of the database with its traceback, and then raises it: `refusals` tells what is not fixed.
+    # MLflow logs each database error with its traceback, and then raises it; `refusals` makes a message of it.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     address = _take_login_out(os.environ.get("MLFLOW_TRACKING_URI") or default_store())
     mlflow.set_tracking_uri(address)
     if address.startswith("sqlite"):
-        from segpipe.tracking.store import prepare  # half a second that a server does not need
+        from segpipe.tracking.store import prepare  # here, because this import takes half a second
 
         prepare(address)
     try:
         if address.startswith(("http://", "https://")):
-            # mlflow's own first call would hang through its retries.
-            with contextlib.suppress(urllib.error.HTTPError):  # an answer, if a refusal: the server is there
+            # MLflow's own first call would wait for all its retries.
+            with contextlib.suppress(urllib.error.HTTPError):  # a refusal is an answer too: the server runs
                 urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=PING_SECONDS).close()
         client = MlflowClient()
         client.search_registered_models(max_results=1)
@@ -72,9 +72,9 @@ def connect() -> MlflowClient:
 
 
 def _take_login_out(address: str) -> str:
-    """Gives a server's address without user and password, which MLflow then finds in this process's environment.
+    """Gives a server's address without user and password, and puts these into the environment for MLflow.
 
-    Left in the address, they would stand in MLflow's messages, and `urllib` takes them for a port.
+    In the address, they would appear in MLflow's messages, and `urllib` would read the password as a port.
 
     Raises:
         TrackingError: the address cannot be read.
@@ -93,22 +93,25 @@ def _take_login_out(address: str) -> str:
 
 @contextlib.contextmanager
 def refusals(what: str) -> Iterator[None]:
-    """Turns what MLflow or its store raises into a message.
+    """Turns an error of MLflow or its store into a message.
+
+    Args:
+        what: the first part of the message.
 
     Raises:
-        TrackingError: MLflow refused or cannot be reached any more.
+        TrackingError: MLflow refused or cannot be reached.
     """
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         if READ_ONLY in str(error):
-            reason = "its store can only be read by this user; nothing was changed"
+            reason = "this user may not write to its store; nothing was changed"
         raise TrackingError(f"{what}: MLflow refused: {reason}") from error
 
 
 def retry_busy(call: Callable[[], T]) -> T:
-    """Makes a call to MLflow again where the store was busy with another process's.
+    """Makes a call to MLflow, and repeats it while the store is busy with another process.
 
     Args:
         call: may be made twice without harm.
@@ -134,7 +137,7 @@ def search_newest_versions(client: MlflowClient, model_name: str, limit: int | N
 
 
 def search_all_versions(client: MlflowClient, model_name: str, **tags: str) -> list[ModelVersion]:
-    """Gives all versions of a registered model that have these tags, in no order; none where it does not exist."""
+    """Gives all versions of a registered model that have these tags, in no order; empty if it does not exist."""
     conditions = [f"name = '{model_name}'", *(f"tags.`{name}` = '{value}'" for name, value in tags.items())]
     versions: list[ModelVersion] = []
     token = None

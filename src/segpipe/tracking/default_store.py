@@ -1,7 +1,7 @@
-"""Where MLflow's store lies where nobody names a server: one place for a clone, its worktrees and DVC's experiments.
+"""The place of MLflow's store if no server is named: one for a clone, its worktrees and DVC's experiments.
 
-DVC runs a queued or a temporary experiment in a folder that it deletes afterwards, and a worktree is deleted one day
-too. What was trained there stays, because the store lies at the top of the clone's main worktree.
+DVC runs a queued or a temporary experiment in a folder that it deletes afterwards, and worktrees are deleted too. The
+runs stay, because the store is at the top of the clone's main worktree.
 """
 
 import os
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from segpipe.places import GRAPH_FILE, MLFLOW_ARTIFACTS, MLFLOW_STORE
 
-# What DVC tells the stages of an experiment, and them alone: its name, and the clone that it was started in.
+# Variables that DVC sets only for the stages of an experiment: its name, and the clone that it was started in.
 EXPERIMENT_NAME, EXPERIMENT_HOME = "DVC_EXP_NAME", "DVC_ROOT"
 
 
@@ -53,16 +53,16 @@ def _find_main_worktree(pointer: Path) -> Path | None:
 
 
 def artifact_location(address: str, experiment: str) -> str | None:
-    """Gives the folder for the files of an MLflow experiment: next to the store's file, whoever writes from wherever.
+    """Gives the folder for the files of an MLflow experiment: next to the store's file, for all processes.
 
-    MLflow itself would take a folder of the working directory of the process that comes first.
+    By default MLflow takes a folder in the working directory of the process that creates the experiment.
 
     Args:
         address: of the store.
         experiment: its name.
 
     Returns:
-        None where the store is no SQLite file: a server knows its own place.
+        None where the store is no SQLite file: a server has its own place.
     """
     scheme, _, file = address.partition(":///")
     if scheme != "sqlite" or not file:

@@ -1,4 +1,4 @@
-"""The metrics of a training's epochs among the outs: for `dvc plots`, and to restore a run whose journal is elsewhere.
+"""The metrics of a training's epochs as an out: for `dvc plots`, and to restore a run whose journal is missing.
 
 `history/train.csv` has a row for each epoch, `history/val.csv` one for each that was validated.
 """
@@ -36,7 +36,7 @@ def _belongs(name: str, split: str) -> bool:
 
 
 def read_history(model_folder: Path) -> list[Entry]:
-    """Gives one entry an epoch, with all its metrics; times and speeds are not known and the file's time stands in."""
+    """Gives one entry an epoch, with all its metrics; the file's time is used as its time, and speeds are missing."""
     metrics: dict[int, dict[str, float]] = {}
     for split in MEASURED_SPLITS:
         for row in pd.read_csv(model_folder / HISTORY / f"{split}.csv").to_dict(orient="records"):

@@ -1,10 +1,10 @@
-"""What a training reports, first written to a local file: no server that is down can lose it or hold the training up.
+"""The journal: a training's reports, written to a local file first, so that a server that is down loses nothing.
 
-The journal lies next to the checkpoint, outside DVC's outs: its times and speeds are different in each training, and
-outs must not be.
+The journal lies next to the checkpoint, outside DVC's outs: its times and speeds differ in each training, and outs must
+not differ.
 
-Each line names the attempt and carries a check sum, so a damaged line, the first one too, is passed over and costs no
-more than what it told.
+Each line names the attempt and has a check sum. A damaged line, the first one too, is skipped: only its content is
+lost.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ class Entry:
         time_ms: when it was reported, milliseconds since 1970.
         metrics: name and value; empty for a picture.
         image: file of the picture; None for metrics.
-        name: what the picture shows.
+        name: of the picture.
     """
 
     epoch: int
@@ -67,7 +67,7 @@ class Journal:
         """Identifies the training that wrote the journal; the same after an interruption.
 
         Raises:
-            FileNotFoundError: the journal was not begun, or nothing of it can be read.
+            FileNotFoundError: there is no journal, or no line of it can be read.
         """
         rows = self._rows()
         if not rows:
@@ -76,17 +76,17 @@ class Journal:
 
     @property
     def result(self) -> str | None:
-        """The digest of what the training has written; None where it is not finished."""
+        """The digest of the training's out; None where it is not finished."""
         for row in reversed(self._rows() if (self.folder / JOURNAL).exists() else []):
             if "finished" in row:
                 return str(row["finished"])
         return None
 
     def begin(self, *, is_new_attempt: bool = False) -> None:
-        """Starts an empty journal, or goes on with the one that is there.
+        """Starts an empty journal, or continues the present one.
 
         Args:
-            is_new_attempt: puts an empty journal in the place of the one that is there.
+            is_new_attempt: replaces the present journal by an empty one.
         """
         path = self.folder / JOURNAL
         attempt = uuid.uuid4().hex
@@ -95,7 +95,7 @@ class Journal:
                 return
             path.replace(self.folder / DAMAGED_JOURNAL)
             log.warning(
-                "%s is damaged: no line of it can be read. It is not used; it is kept as %s", path, DAMAGED_JOURNAL
+                "%s is damaged: no line of it can be read. It is renamed to %s and not used", path, DAMAGED_JOURNAL
             )
             attempt = self._read_attempt() or attempt
         with whole_file(self.folder / ATTEMPT_FILE) as temporary:
@@ -104,11 +104,11 @@ class Journal:
             temporary.write_bytes(_to_line({"attempt": attempt}))
 
     def finish(self, digest: str) -> None:
-        """Notes that the training is complete, and the digest of what it has written."""
+        """Notes that the training is complete, with the digest of its out."""
         self._append({"finished": digest})
 
     def complete(self, history: Sequence[Mapping[str, float]]) -> None:
-        """Adds the finished epochs of which no line can be read: damage has taken them.
+        """Adds the finished epochs whose lines are damaged.
 
         Args:
             history: `epoch` and metrics of each epoch.
@@ -130,7 +130,7 @@ class Journal:
         self._append({"epoch": epoch, "time_ms": time.time_ns() // 1_000_000, "image": file, "name": name})
 
     def entries(self) -> list[Entry]:
-        """All entries; of an epoch that was reported twice, around an interruption, the first."""
+        """All entries; of an epoch that was reported twice because of an interruption, the first."""
         seen = set()
         entries = []
         for row in self._rows():
@@ -145,7 +145,7 @@ class Journal:
     def _rows(self) -> list[dict[str, Any]]:
         rows = []
         for line in (self.folder / JOURNAL).read_bytes().splitlines():
-            # A kill may have cut a line off; what it told is told again.
+            # A kill may have cut a line off; the training writes it again.
             with contextlib.suppress(ValueError):
                 rows.append(_from_line(line))
         return rows

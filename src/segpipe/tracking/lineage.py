@@ -1,7 +1,7 @@
-"""Where a run came from, complete enough to make it again: as MLflow tags, and as files that are kept with the run.
+"""The lineage of a run, complete enough to train it again: as MLflow tags, and as files that are kept with the run.
 
-The tags name the commit, the recipe and the hashes that DVC has noted; the files are what the training read of them,
-and, where it was trained from changes that nobody has committed, these changes as a patch.
+The tags name the commit, the recipe and DVC's hashes. The files are the parameters, DVC's lock and pointers, and the
+description of the data; changes that were not committed are kept as a patch.
 """
 
 import contextlib
@@ -44,29 +44,29 @@ from segpipe.tracking.tags import (
 
 PATCH, NO_PATCH = "uncommitted.patch", "uncommitted.txt"
 
-# What `git apply` passes over, because it stands before the first file.
+# `git apply` ignores this text, because it stands before the first file.
 REDACTED = (
-    b"Of the addresses in this patch the users, passwords and queries are not kept: lines that hold one cannot be\n"
+    b"Users, passwords and queries were removed from the addresses in this patch: lines that held one cannot be\n"
     b"applied as they are.\n\n"
 )
 
 MAX_TAG_CHARS = 5000
 MAX_PATCH_BYTES = 10_000_000
 NUM_CHANGES_SHOWN = 1000
-# The stages whose outs the training reads, and the last one, which tells what this clone's registry decided.
+# The stages whose outs the training reads, and the last one, whose out holds the decision of this clone's registry.
 DATA_STAGES, LAST_STAGE = ("download", "preprocess", "class_weights"), "register"
 WITHOUT_RESULTS = (".", *(f":!{name}" for name in RESULT_FILES))
-# An untracked file here is imported, chosen by name, or names data.
+# An untracked file in these places can decide a result: it is imported, chosen by name, or names data.
 DECISIVE_PLACES = ("src", RECIPES.name, "*.dvc")
 
 
 def lineage_tags(root: Path = Path()) -> dict[str, str]:
     """Gives the tags of a repository: commit, recipe, whether it has changes that are not committed, DVC's hashes.
 
-    A `params.yaml` that is one of the commit's recipes is no change: `segpipe.recipe` names the recipe. In a DVC
-    experiment `segpipe.experiment` names it.
+    A `params.yaml` that is one of the commit's recipes does not count as a change: `segpipe.recipe` names the recipe.
+    `segpipe.experiment` names the DVC experiment, where it is one.
 
-    What is not there (no git, no DVC) is left out: training does not depend on it.
+    Without git or DVC, their tags are left out: training does not need them.
     """
     experiment = current_experiment()
     tags = {EXPERIMENT: experiment} if experiment else {}
@@ -88,11 +88,11 @@ def lineage_tags(root: Path = Path()) -> dict[str, str]:
 
 
 def lineage_files(root: Path = Path()) -> dict[str, bytes]:
-    """Gives what a run keeps below `lineage/`, by name: parameters, DVC's lock and pointers, what the data were.
+    """Gives the files of `lineage/`, by name: parameters, DVC's lock and pointers, the description of the data.
 
-    Where files differ from the commit there is also `uncommitted.patch`, which `git apply` takes on that commit; a
-    patch of more than 10 MB is not kept, and `uncommitted.txt` says so. What is not there is left out, and so are the
-    secrets of addresses, in a patch too.
+    Where files differ from the commit there is also `uncommitted.patch`, for `git apply` on that commit; a patch of
+    more than 10 MB is not kept, and `uncommitted.txt` says so. Missing files are left out. Secrets in addresses are
+    removed, in a patch too.
     """
     written = {name: root / name for name in (PARAMS_FILE.name, LOCK_FILE.name, *_find_pointers(root))}
     made = {name: root / DATASET / name for name in (SOURCE_FILE, MANIFEST, REPORT_FILE)}
@@ -107,18 +107,18 @@ def lineage_files(root: Path = Path()) -> dict[str, bytes]:
         except CommandError as error:
             names = sorted([*changes.tracked, *changes.untracked])
             more = [f"and {len(names) - NUM_CHANGES_SHOWN} more"] if len(names) > NUM_CHANGES_SHOWN else []
-            head = f"The changes that were not committed are not kept: {error}. They are in"
+            head = f"The uncommitted changes are not kept: {error}. These files were changed:"
             files[NO_PATCH] = "\n".join([head, *names[:NUM_CHANGES_SHOWN], *more, ""]).encode()
     return files
 
 
 def _redact_bytes(content: bytes) -> bytes:
-    # surrogateescape: what is no text comes out as it went in.
+    # surrogateescape: bytes that are no text stay as they are.
     return redact(content.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
 
 def environment_tags(environment: Mapping[str, str]) -> dict[str, str]:
-    """Gives what the weights' bits depend on as tags."""
+    """Gives the environment, on which the bits of the weights depend, as tags."""
     return {f"{ENVIRONMENT_PREFIX}{name}": value for name, value in environment.items()}
 
 
@@ -139,7 +139,7 @@ class _Changes:
         tracked: changed, added and removed files; without `RESULT_FILES`, which each stage that has run changes, and
             without a `params.yaml` that is a recipe.
         untracked: new files that could decide a result.
-        recipe: the recipe that stands in `params.yaml`, if it is not the commit's own.
+        recipe: the recipe whose text `params.yaml` has, if it differs from the commit's `params.yaml`.
     """
 
     tracked: tuple[str, ...]
@@ -171,7 +171,7 @@ def _find_recipe(root: Path) -> str | None:
 
 
 def _find_pointers(root: Path) -> tuple[str, ...]:
-    """Gives DVC's pointer files, below a folder that is no git repository only those at its top."""
+    """Gives DVC's pointer files; without git, only those directly in `root`."""
     listed = list_git(root, "ls-files", "--cached", "--others", "--exclude-standard", "--", "*.dvc")
     found = listed or tuple(path.name for path in root.glob("*.dvc"))
     return tuple(sorted({name for name in found if (root / name).is_file()}))
@@ -181,10 +181,10 @@ def _make_patch(root: Path, untracked: tuple[str, ...]) -> bytes:
     """Gives the difference to the commit, new files included.
 
     Raises:
-        CommandError: it is longer than is kept, or git fails.
+        CommandError: it is longer than `MAX_PATCH_BYTES`, or git fails.
     """
     with tempfile.TemporaryDirectory() as folder:
-        # In an index of its own the new files can be announced, and the user's index stays as it is.
+        # New files are added to a copy of the index, so that the user's index does not change.
         index = Path(folder) / "index"
         with contextlib.suppress(FileNotFoundError):
             shutil.copyfile(root / ask_git(root, "rev-parse", "--git-path", "index"), index)
@@ -199,7 +199,7 @@ def _make_patch(root: Path, untracked: tuple[str, ...]) -> bytes:
             ]
             names = b"\0".join(os.fsencode(name) for name in untracked)
             git_bytes(root, *announce, stdin=names, variables=variables)
-        # Spelt out: a user's git may be set to colours, other prefixes or programs of his own.
+        # Explicit, because a user's git may have colours, other prefixes or own programs in its settings.
         options = ["--binary", "--no-renames", "--no-color", "--no-ext-diff", "--no-textconv"]
         options += ["--src-prefix=a/", "--dst-prefix=b/"]
         diff = ["diff", *options, "HEAD", "--", *WITHOUT_RESULTS]
@@ -207,7 +207,7 @@ def _make_patch(root: Path, untracked: tuple[str, ...]) -> bytes:
 
 
 def _hashes_of_outs(entry: Any) -> dict[str, str]:
-    """Gives the hashes of the outs that a pointer, or a stage's entry in the lock file, names."""
+    """Gives the hashes of the outs in a pointer, or in a stage's entry of the lock file."""
     try:
         return {f"{DVC_PREFIX}{out['path']}": str(out["md5"]) for out in entry["outs"]}
     except (KeyError, TypeError):

@@ -1,7 +1,7 @@
-"""The names of classes, samples and parameters as MLflow takes them: each gets one of its own.
+"""Turns the names of classes, samples and parameters into names that MLflow accepts, different for different names.
 
-MLflow refuses most punctuation, and names that would be another path (`a//b`, `./x`). What it takes stays as it is, in
-every script; of any other name each refused character becomes `--CODEPOINT-`, in hexadecimal digits.
+MLflow refuses most punctuation, and names that are not a normal path (`a//b`, `./x`). Accepted names stay as they are,
+in every script. In any other name each refused character becomes `--CODEPOINT-`, in hexadecimal digits.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import posixpath
 import re
 
 ESCAPE_MARK = "--"
-MAX_CHARS = 160  # MLflow's limit is 250, for a picture's file 255 bytes with what it adds
+MAX_CHARS = 160  # MLflow's limit is 250; a picture's file name, to which it adds, may have 255 bytes
 
 
 def metric_name(name: str) -> str:
@@ -22,7 +22,7 @@ def metric_name(name: str) -> str:
 
 
 def picture_name(name: str) -> str:
-    """Gives a name's form as the key of a picture, where MLflow takes ASCII alone: different for different names."""
+    """Gives a name's form as the key of a picture, which must be ASCII: different for different names."""
     return _one_to_one(name, re.ASCII)
 
 
@@ -32,7 +32,7 @@ def _one_to_one(name: str, script: re.RegexFlag) -> str:
     if is_taken and is_own_path and ESCAPE_MARK not in name:
         taken = name
     else:
-        # No character of the mark is left as it is, so nothing else can read like this.
+        # Each character of the mark is replaced too, so no other name gives the same result.
         taken = re.sub(r"[^\w ]", lambda found: f"{ESCAPE_MARK}{ord(found.group()):x}-", name, flags=script)
     if len(taken) <= MAX_CHARS:
         return taken
@@ -41,5 +41,5 @@ def _one_to_one(name: str, script: re.RegexFlag) -> str:
 
 
 def read_name(taken: str) -> str:
-    """Gives the name that `metric_name` was given; of one that was too long, the beginning as it stands."""
+    """Reverses `metric_name`; of a name that was too long, gives the beginning."""
     return re.sub(rf"{ESCAPE_MARK}([0-9a-f]+)-", lambda found: chr(int(found.group(1), 16)), taken)

@@ -1,7 +1,7 @@
-"""Whether DVC has recorded a training's result; until then the training keeps what it needs in order to end again.
+"""Keeps a training's checkpoints until DVC has recorded its result.
 
-DVC deletes a stage's out before the stage runs, and records the result in `dvc.lock` only after the stage has ended. A
-kill between the two must not cost the training.
+DVC deletes a stage's out before the stage runs, and records the result in `dvc.lock` only after the stage has ended. If
+DVC is killed in between, the checkpoints give the result again without training.
 """
 
 import hashlib
@@ -47,14 +47,14 @@ def is_recorded(folder: Path, root: Path = Path()) -> bool:
 
 
 def forget(folder: Path) -> None:
-    """Removes what a training needs only in order to go on; its journal stays."""
+    """Removes a training's checkpoints; its journal stays."""
     for pattern in ONLY_TO_GO_ON:
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
 
 
 def forget_recorded(checkpoints: Path, root: Path = Path()) -> None:
-    """Forgets each training that DVC has recorded.
+    """Removes the checkpoints of each training that DVC has recorded.
 
     Args:
         checkpoints: holds a folder for each training.

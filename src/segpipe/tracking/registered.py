@@ -1,4 +1,4 @@
-"""The files of a registered model: `model.json` and `weights.safetensors`, brought from MLflow."""
+"""Downloads the files of a registered model from MLflow: `model.json` and `weights.safetensors`."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from segpipe.errors import TrackingError
 from segpipe.places import MODEL_FILE
 from segpipe.tracking.client import connect
 
-# A rebuild gives the training `VERSION:FOLDER`, the version that its address named at the time, already downloaded.
+# A rebuild sets this to `VERSION:FOLDER`: the version that the address named at the time, already downloaded.
 PINNED_WEIGHTS = "SEGPIPE_PINNED_WEIGHTS"
 
 
@@ -20,7 +20,7 @@ def fetch_version(model_name: str, version: str, output: Path) -> Path:
     Args:
         model_name: the registered model.
         version: its number.
-        output: takes the files; the store is connected.
+        output: folder for the files.
 
     Returns:
         The folder that holds `model.json` and `weights.safetensors`.
@@ -40,14 +40,14 @@ def fetch_version(model_name: str, version: str, output: Path) -> Path:
 
 
 def fetch_address(address: str, output: Path) -> tuple[str, Path]:
-    """Downloads the files of what an address names now.
+    """Downloads the files of the version that an address names now.
 
     Args:
         address: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
-        output: takes the files.
+        output: folder for the files.
 
     Returns:
-        The version's number, and the folder as of `fetch_version`.
+        The version's number, and the folder that `fetch_version` gives.
 
     Raises:
         TrackingError: there is no such model, alias or version, or MLflow cannot be reached.
@@ -63,4 +63,4 @@ def _resolve_alias(client: MlflowClient, model_name: str, alias: str) -> tuple[s
         return model_name, str(client.get_model_version_by_alias(model_name, alias).version)
     except MlflowException as error:
         fix = "register a model first (`dvc repro`), or name another (`segpipe registry list`)"
-        raise TrackingError(f"MLflow holds no {alias} of {model_name!r}: {error.message}; {fix}") from error
+        raise TrackingError(f"MLflow has no alias {alias} of {model_name!r}: {error.message}; {fix}") from error

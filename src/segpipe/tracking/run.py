@@ -1,4 +1,4 @@
-"""A training as an MLflow run: found or made again by what identifies it, filled from the journal, never twice."""
+"""Writes a training as an MLflow run: found by its tags or created, filled from the journal, never twice."""
 
 import logging
 import math
@@ -38,7 +38,7 @@ Pixels = npt.NDArray[np.uint8]
 PREVIEW_PX = 256
 
 GHOST_SECONDS = 600
-# Folders of a run's files: where it came from, and what `evaluate` wrote
+# Folders of a run's files: its lineage, and the out of `evaluate`
 LINEAGE, RUN_EVALUATION = "lineage", "evaluation"
 SYSTEM_METRICS_SECONDS = 10
 CLOSE_SECONDS = 60
@@ -47,7 +47,7 @@ MARKER_METRIC = "train_loss"
 
 @dataclass(frozen=True)
 class Description:
-    """What a run says of itself in addition to its metrics.
+    """The content of a run, except its metrics.
 
     Attributes:
         experiment: the MLflow experiment.
@@ -56,7 +56,7 @@ class Description:
         tags: git commit, DVC hashes, environment.
         dataset_name: name of the data set, which becomes the run's dataset input.
         dataset_digest: of its content.
-        files: what is kept of its lineage, by name.
+        files: of its lineage, by name.
     """
 
     experiment: str
@@ -80,9 +80,9 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def find_run(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> str | None:
-    """Gives the id of the newest run that has all these tags, or None; a run in the bin is taken out of it.
+    """Gives the id of the newest run that has all these tags, or None; a deleted run is restored.
 
-    One that holds metrics comes before one that only began: where the answer to its creation was lost, that is a ghost.
+    A run with metrics is preferred. One without may be a ghost: MLflow created it, but its answer was lost.
     """
     found = client.get_experiment_by_name(experiment)
     if found is None:
@@ -103,9 +103,9 @@ def find_run(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> 
 
 
 def remove_ghosts(client: MlflowClient, run_id: str) -> None:
-    """Removes other runs of a run's attempt: MLflow made them, and its answer was lost, so it was asked again.
+    """Removes other runs of a run's attempt: MLflow created them, but its answer was lost, so another was created.
 
-    A young one may be that of another process, which publishes the same at the same time: the next publish sees to it.
+    A young one may belong to another process that publishes the same at the same time: a later publish removes it.
     """
     run = client.get_run(run_id)
     if (attempt := run.data.tags.get(ATTEMPT)) is None:
@@ -114,17 +114,17 @@ def remove_ghosts(client: MlflowClient, run_id: str) -> None:
     for ghost in client.search_runs([run.info.experiment_id], f"tags.`{ATTEMPT}` = '{attempt}'"):
         if ghost.info.run_id != run_id and (read_number(ghost.data.tags, CREATED_MS) or 0) < young_ms:
             client.set_terminated(ghost.info.run_id, "KILLED")
-            client.delete_tag(ghost.info.run_id, ATTEMPT)  # or it might be found again in the bin
+            client.delete_tag(ghost.info.run_id, ATTEMPT)  # so that `find_run` does not restore it
             client.delete_run(ghost.info.run_id)
-            log.info("MLflow run %s was begun and never used, and is removed", ghost.info.run_id)
+            log.info("MLflow run %s was created and never used; it is removed", ghost.info.run_id)
 
 
 def find_or_create_run(client: MlflowClient, description: Description, attempt: str, start_ms: int | None) -> str:
-    """Gives the id of the run of this attempt, made if it does not exist."""
+    """Gives the id of the run of this attempt; creates it if it does not exist."""
     run_id = find_run(client, description.experiment, {ATTEMPT: attempt})
     if run_id is None:
         run_id = _create_run(client, description, attempt, start_ms)
-    _log_lineage(client, run_id, description.files)  # a store that went down may have taken the run without it
+    _log_lineage(client, run_id, description.files)  # the store may have failed after the run was created
     return run_id
 
 
@@ -135,14 +135,14 @@ def _create_run(client: MlflowClient, description: Description, attempt: str, st
     else:
         place = artifact_location(client.tracking_uri, description.experiment)
         experiment_id = client.create_experiment(description.experiment, place)
-    now = {CREATED_MS: str(time.time_ns() // 1_000_000)}  # a run's own start is that of the training
+    now = {CREATED_MS: str(time.time_ns() // 1_000_000)}  # the run's own start is the training's start
     tags = {**description.tags, **now, SIGNATURE: description.signature, ATTEMPT: attempt}
     run = client.create_run(experiment_id, start_time=start_ms, tags=tags, run_name=_run_name(description))
     run_id = str(run.info.run_id)
     params = [Param(name, value) for name, value in flatten(description.params).items()]
     client.log_batch(run_id, params=params)
-    told_by_dvc = {n: v for n, v in description.tags.items() if n.startswith((DVC_PREFIX, DVC_LOCK_SHA256))}
-    source = CodeDatasetSource(tags=told_by_dvc)
+    dvc_hashes = {n: v for n, v in description.tags.items() if n.startswith((DVC_PREFIX, DVC_LOCK_SHA256))}
+    source = CodeDatasetSource(tags=dvc_hashes)
     data = MetaDataset(source, name=description.dataset_name, digest=description.dataset_digest)
     tagged = DatasetInput(data._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])
     client.log_inputs(run_id, [tagged])
@@ -166,7 +166,7 @@ def _run_name(description: Description) -> str:
 
 
 def ship(client: MlflowClient, run_id: str, entries: Sequence[Entry]) -> None:
-    """Sends entries that the run does not yet hold."""
+    """Sends the entries that the run does not have yet."""
     epochs_there = {metric.step for metric in client.get_metric_history(run_id, MARKER_METRIC)}
     images_there = _images_of(client, run_id) if any(entry.image for entry in entries) else set()
     for entry in entries:
@@ -181,12 +181,12 @@ def ship(client: MlflowClient, run_id: str, entries: Sequence[Entry]) -> None:
                 for name, value in entry.metrics.items()
                 if math.isfinite(value)
             ]
-            # One call for all metrics of an epoch: the marker is there when the others are.
+            # One call for all metrics of an epoch: if the marker is there, the others are too.
             client.log_batch(run_id, metrics=metrics)
 
 
 def _images_of(client: MlflowClient, run_id: str) -> set[tuple[str, int]]:
-    """Gives name and epoch of the pictures that a run holds, from MLflow's file names: NAME+step+EPOCH+timestamp+..."""
+    """Gives name and epoch of the pictures of a run, from MLflow's file names: NAME+step+EPOCH+timestamp+..."""
     images = set()
     for artifact in client.list_artifacts(run_id, "images"):
         name, found, rest = Path(artifact.path).name.partition("+step+")
@@ -208,9 +208,9 @@ def _read_picture(path: Path) -> Image.Image:
 
 
 class LiveRun:
-    """Ships a training's journal while it is written, from a thread of its own.
+    """Sends a training's journal to MLflow while it is written, from a thread of its own.
 
-    MLflow may be down at any time: then the journal waits, and `register` ships what is missing.
+    If MLflow is down, the training continues, and `register` sends the missing entries.
 
     Args:
         journal: begun.
@@ -233,14 +233,14 @@ class LiveRun:
         self._changed.set()
 
     def close(self, status: str, tags: Mapping[str, str]) -> None:
-        """Ships the rest and ends the run; gives up after a minute."""
+        """Sends the rest and ends the run; gives up after a minute."""
         self._closing = True
         self._changed.set()
         self._thread.join(CLOSE_SECONDS)
         if self._monitor is not None:
             self._monitor.finish()
         if self.run_id is None or not self._is_shipped or self._thread.is_alive():
-            log.warning("MLflow did not take the run; `register` will send it from the journal")
+            log.warning("the run is not complete in MLflow; the stage `register` will send the rest from the journal")
             return
         try:
             client = connect()
@@ -248,7 +248,7 @@ class LiveRun:
                 client.set_tag(self.run_id, name, value)
             client.set_terminated(self.run_id, status)
         except (TrackingError, MlflowException, SQLAlchemyError) as error:
-            log.warning("MLflow did not take the end of the run: %s", error)
+            log.warning("MLflow did not accept the end of the run; the stage `register` will send it: %s", error)
 
     def _work(self) -> None:
         while True:
@@ -258,10 +258,10 @@ class LiveRun:
             try:
                 self._ship()
                 self._is_shipped = True
-            except Exception as error:  # whatever MLflow or its store raises must not end a training
+            except Exception as error:  # no error of MLflow or its store may end a training
                 self._is_shipped = False
                 if not self._has_warned:
-                    log.warning("%s. The training goes on; its journal is sent later", error)
+                    log.warning("%s. The training continues; its journal is sent later", error)
                 self._has_warned = True
             if is_last:
                 return
@@ -282,24 +282,24 @@ class LiveRun:
 
 
 class RunSink:
-    """A training's `MetricSink`: writes to the journal, then wakes the shipper.
+    """A training's `MetricSink`: writes to the journal, then wakes the thread that sends it.
 
     Args:
         journal: begun.
-        live_run: ships it.
-        classes: give the colours of pictures.
+        live_run: sends it.
+        classes: for the colours of the pictures.
     """
 
     def __init__(self, journal: Journal, live_run: LiveRun, classes: ClassTable) -> None:
         self._journal, self._live_run, self._classes = journal, live_run, classes
 
     def log_metrics(self, metrics: Mapping[str, float], epoch: int) -> None:
-        """Takes the metrics of a finished epoch."""
+        """Writes the metrics of a finished epoch."""
         self._journal.log_metrics(metrics, epoch)
         self._live_run.notify()
 
     def log_prediction(self, name: str, image: Pixels, truth: Pixels, prediction: Pixels, epoch: int) -> None:
-        """Draws image, truth and prediction side by side, and keeps the picture."""
+        """Draws image, truth and prediction side by side, and saves the picture."""
         self._journal.log_image(name, side_by_side(image, [truth, prediction], self._classes), epoch)
         self._live_run.notify()
 
@@ -308,9 +308,15 @@ class RunSink:
 def track(
     journal: Journal, description: Description, end_tags: dict[str, str], classes: ClassTable
 ) -> Iterator[RunSink]:
-    """Tracks a training; what the body puts into `end_tags` is known only when it has finished.
+    """Tracks a training.
 
-    A training that is interrupted or fails ends its run as KILLED or FAILED; going on makes it RUNNING again.
+    A training that is interrupted or fails ends its run as KILLED or FAILED; when it continues, it is RUNNING again.
+
+    Args:
+        journal: begun.
+        description: of the run.
+        end_tags: tags that are set at the end; the body may add to them until then.
+        classes: for the colours of the pictures.
     """
     live_run = LiveRun(journal, description)
     status = "KILLED"

@@ -1,8 +1,8 @@
-"""Creates MLflow's SQLite store, or brings it to the present schema: one process at a time, whole or not at all.
+"""Creates MLflow's SQLite store, or migrates it to the present schema: one process at a time, completely or not at all.
 
-MLflow does so in each process that opens the store, without a lock and without a transaction: of several at once all
-but one fail, and a kill leaves a file that no later migration accepts. Here a lock file next to the store lets one
-process in. It works on a copy and writes that back in one SQLite transaction, which a kill undoes.
+MLflow does so in each process that opens the store, without a lock and without a transaction. If several do so at the
+same time, all but one fail, and a kill leaves a file that no later migration accepts. Here a lock file next to the
+store admits one process. It works on a copy and writes that back in one SQLite transaction, which a kill undoes.
 
 `python -m segpipe.tracking.store sqlite:///mlflow.db` does it before a server starts.
 """
@@ -24,9 +24,8 @@ from segpipe.errors import TrackingError
 
 log = logging.getLogger(__name__)
 
-# As long as another process writes its whole file.
-BUSY_SECONDS = 60.0
-# What a migration itself writes into a store that nobody has used.
+BUSY_SECONDS = 60.0  # long enough for another process to write the whole file
+# Counts the rows of a store, except those that a migration itself writes.
 ROWS_OF_AN_EMPTY_STORE = {
     "alembic_version": "SELECT 0",
     "workspaces": "SELECT count(*) FROM workspaces WHERE name != 'default'",
@@ -35,7 +34,7 @@ ROWS_OF_AN_EMPTY_STORE = {
 
 
 def prepare(address: str) -> None:
-    """Makes the SQLite store at an address usable; waits while another process does. Other addresses are left alone.
+    """Creates or migrates the SQLite store at an address; waits while another process does it. Ignores other addresses.
 
     Args:
         address: as in `MLFLOW_TRACKING_URI`.
@@ -54,7 +53,9 @@ def prepare(address: str) -> None:
             if not _is_current(path):
                 _bring_up_to_date(path)
     except (sqlite3.Error, OSError) as error:
-        raise TrackingError(f"MLflow's store {path} cannot be opened or made: {error}; nothing was changed") from error
+        raise TrackingError(
+            f"MLflow's store {path} cannot be opened or created: {error}; nothing was changed"
+        ) from error
 
 
 def _file_of(address: str) -> Path | None:
@@ -72,7 +73,7 @@ def _is_current(path: Path) -> bool:
 
 
 def _schema_of(path: Path) -> str:
-    """Gives the revision of the tables; '' where none is noted."""
+    """Gives the revision of the tables; '' where the file names none."""
     with _opened(path) as connection:
         if "alembic_version" not in _tables(connection):
             return ""
@@ -92,7 +93,7 @@ def _tables(connection: sqlite3.Connection) -> set[str]:
 
 
 def _bring_up_to_date(path: Path) -> None:
-    """Needs the lock."""
+    """Creates or migrates the store; needs the lock."""
     part = path.with_name(f".{path.name}.part")
     _remove(part)
     before = _schema_of(path) if path.exists() else ""
@@ -106,14 +107,14 @@ def _bring_up_to_date(path: Path) -> None:
             if had_content:
                 raise TrackingError(_advice(path, str(error))) from error
             if not path.exists():
-                raise TrackingError(f"MLflow's store {path} cannot be made: {error}; nothing was changed") from error
-            log.warning("%s was left half made by a process that was killed, and held nothing; making it again", path)
+                raise TrackingError(f"MLflow's store {path} cannot be created: {error}; nothing was changed") from error
+            log.warning("%s was left incomplete and empty by a process that was killed; creating it again", path)
             _remove(part)
             _migrate(part)
         if had_content:
             kept = path.with_name(f"{path.name}.{before or 'unnamed'}.backup")
             _copy(path, kept)
-            log.warning("%s: MLflow's tables are migrated; as it was, it is kept in %s", path, kept.name)
+            log.warning("%s: MLflow's tables are migrated; a copy of the old file is %s", path, kept.name)
         _copy(part, path)
     finally:
         _remove(part)
@@ -123,22 +124,24 @@ def _has_content(path: Path) -> bool:
     """Whether the file holds more than a new store.
 
     Raises:
-        TrackingError: it is a database of something else.
+        TrackingError: it is a database of another program.
     """
     with _opened(path) as connection:
         tables = _tables(connection) - {"alembic_version"}
         if tables and "experiments" not in tables:
             some = ", ".join(sorted(tables)[:3])
-            raise TrackingError(f"{path} is no store of MLflow (it has the tables {some}); name another file")
+            raise TrackingError(
+                f"{path} is no store of MLflow (it has the tables {some}); write another file in MLFLOW_TRACKING_URI"
+            )
         counts = (ROWS_OF_AN_EMPTY_STORE.get(name, f'SELECT count(*) FROM "{name}"') for name in tables)
         return any(connection.execute(count).fetchone()[0] for count in counts)
 
 
 def _migrate(path: Path) -> None:
-    """Makes the newest tables in a file that nobody else has open.
+    """Creates or migrates the tables in a file that no other process has open.
 
     Raises:
-        TrackingError: they cannot be made out of what is there.
+        TrackingError: the present tables cannot be migrated.
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger(mlflow_schema.__name__).setLevel(logging.CRITICAL)
@@ -150,7 +153,7 @@ def _migrate(path: Path) -> None:
             mlflow_schema._upgrade_db(engine)
     except CommandError as error:
         raise TrackingError(f"{error}: a newer MLflow has written it; `git pull` and `make setup`") from error
-    except Exception as error:  # of whichever of MLflow's migrations
+    except Exception as error:  # MLflow's migrations raise many types
         raise TrackingError(str(error).splitlines()[0]) from error
     finally:
         engine.dispose()
@@ -159,8 +162,8 @@ def _migrate(path: Path) -> None:
 def _advice(path: Path, reason: str) -> str:
     return (
         f"{path} cannot be migrated to this MLflow's tables: {reason}\n"
-        "  Nothing was changed. A migration of an earlier release was perhaps killed in it. Take back a copy\n"
-        f"  (cp YOUR_BACKUP {path.name}), or begin a new store, with the champion of build/ in it:\n"
+        "  Nothing was changed. Perhaps a migration by an earlier release was killed. Restore a backup\n"
+        f"  (cp YOUR_BACKUP {path.name}), or begin a new store and register the model of build/ in it:\n"
         f"  mv {path} {path}.old && segpipe publish"
     )
 

@@ -1,30 +1,30 @@
-"""The tags that segpipe writes to runs, versions, ledger and lock in MLflow; and how they are read: with care.
+"""The tags that segpipe writes to runs, versions, ledger and lock in MLflow, and functions that read them.
 
-Whoever may write to the registry may write anything there. A constant is called as its tag; MLflow holds tags of every
-release, so a name is never changed.
+Everyone who may write to the registry can write any text into a tag, so reading never trusts its form. A constant has
+the name of its tag. MLflow holds tags of every release, so a tag's name is never changed.
 """
 
 import json
 import math
 from collections.abc import Mapping
 
-# Where a training came from; of a run, copied to its version
+# The lineage of a training; of a run, copied to its version
 GIT_COMMIT = "segpipe.git_commit"  # the whole name of the commit
 GIT_DIRTY = "segpipe.git_dirty"  # 'true' where files were changed and not committed
-RECIPE = "segpipe.recipe"  # the recipe that stood in params.yaml, if it was not the commit's own
+RECIPE = "segpipe.recipe"  # the recipe whose text params.yaml had, if it differed from the commit's params.yaml
 EXPERIMENT = "segpipe.experiment"  # the name of the DVC experiment
 DVC_LOCK_SHA256 = "segpipe.dvc_lock_sha256"  # of dvc.lock without the stage `register`
 DVC_PREFIX = "segpipe.dvc."  # with a path: the hash by which DVC names it
-ENVIRONMENT_PREFIX = "segpipe.environment."  # with a package, or a part of the machine: its version
+ENVIRONMENT_PREFIX = "segpipe.environment."  # with a package, or a property of the machine: its value
 LINEAGE_TAGS = (GIT_COMMIT, GIT_DIRTY, RECIPE, EXPERIMENT, DVC_LOCK_SHA256, DVC_PREFIX, ENVIRONMENT_PREFIX)
 
 # What identifies a training; of a run
-ATTEMPT = "segpipe.attempt"  # the training's own name, the same after an interruption
-SIGNATURE = "segpipe.signature"  # sha256 of all that decides the weights
-CREATED_MS = "segpipe.created_ms"  # when MLflow was told of the run, milliseconds since 1970
+ATTEMPT = "segpipe.attempt"  # a random name of the training, the same after an interruption
+SIGNATURE = "segpipe.signature"  # sha256 of everything that decides the weights
+CREATED_MS = "segpipe.created_ms"  # when the run was created in MLflow, milliseconds since 1970
 EVALUATION_FILES_SHA256 = "segpipe.evaluation_files_sha256"  # of the evaluation's files, as the run keeps them
 
-# What a version is; the weights' hash also of a run and of a logged model
+# What identifies a version, and its scores; the weights' hash also of a run and of a logged model
 WEIGHTS_SHA256 = "segpipe.weights_sha256"  # of weights.safetensors
 WEIGHTS_BYTES = "segpipe.weights_bytes"  # the size of that file
 EVALUATION_DIGEST = "segpipe.evaluation_digest"  # of the validation images, their labels and the metric
@@ -34,7 +34,7 @@ VAL_MEAN_IOU = "segpipe.val_mean_iou"  # on the validation split
 VAL_MEAN_IOU_INTERVAL = "segpipe.val_mean_iou_interval"  # its 95% interval, 'LOW to HIGH'
 VAL_IOU_PREFIX = "segpipe.val_iou."  # with a class: its IoU on the validation split
 
-# What was decided about a version, for MLflow's pages: the ledger is what counts
+# The decision about a version, for MLflow's pages; segpipe itself reads decisions from the ledger
 DECISION = "segpipe.decision"  # 'promoted' or 'not promoted'
 REASONS = "segpipe.reasons"  # a JSON list of sentences
 COMPARED_WITH = "segpipe.compared_with"  # the version that was champion then
@@ -46,20 +46,20 @@ LEDGER_ENTRY = "segpipe.ledger_entry"  # time and action of the entry that these
 # The ledger: of a version of NAME.ledger, the last of the registered model NAME.ledger
 ENTRY = "segpipe.entry"  # the entry as JSON
 DIGEST = "segpipe.digest"  # sha256 of that text
-APPLIED = "segpipe.applied"  # 'true' where the alias has followed
+APPLIED = "segpipe.applied"  # 'true' where the alias was moved as the entry says
 HEAD = "segpipe.head"  # number and digest of the last entry
 
 # The lock: of the registered model NAME.lock
-HOLDER = "segpipe.holder"  # who holds it
+HOLDER = "segpipe.holder"  # user, machine and a random name of the process that holds it
 
 
 def read_number(tags: Mapping[str, str], name: str) -> float | None:
-    """Gives a tag's number; None where there is no such tag, or it is no finite number."""
+    """Gives a tag's number; None where the tag is missing or holds no finite number."""
     return number_in(tags.get(name, ""))
 
 
 def number_in(text: str) -> float | None:
-    """Gives the finite number that a text is; None for anything else."""
+    """Reads a finite number; None for any other text."""
     try:
         value = float(text)
     except ValueError:
@@ -68,16 +68,16 @@ def number_in(text: str) -> float | None:
 
 
 def tags_below(tags: Mapping[str, str], prefix: str) -> dict[str, str]:
-    """Gives the tags whose names begin with a prefix, by the rest of their names."""
+    """Gives the tags whose names begin with a prefix, with that prefix removed."""
     return {name.removeprefix(prefix): value for name, value in sorted(tags.items()) if name.startswith(prefix)}
 
 
 def read_texts(tags: Mapping[str, str], name: str) -> list[str]:
-    """Gives the texts of a tag that holds a JSON list; of anything else, one line that says so."""
+    """Gives the texts of a tag that holds a JSON list; for any other content one line that says so."""
     try:
         texts = json.loads(tags.get(name, "[]"))
     except (ValueError, RecursionError):
         texts = None
     if isinstance(texts, list) and all(isinstance(text, str) for text in texts):
         return texts
-    return [f"(tag {name} cannot be read: it is not what segpipe writes)"]
+    return [f"(tag {name} cannot be read: segpipe did not write it)"]

@@ -50,13 +50,13 @@ def test_a_stage_is_found_with_its_clone(processes: list[psutil.Process], tmp_pa
     assert find_stages(processes) == [RunningStage("train", tmp_path)]
 
 
-def test_whether_a_training_wrote_its_checkpoint_is_told(tmp_path: Path) -> None:
+def test_the_message_says_whether_a_training_wrote_its_checkpoint(tmp_path: Path) -> None:
     stage = RunningStage("train", tmp_path)
-    assert "before its first checkpoint" in stage.tell(time.time())
+    assert "before its first checkpoint" in stage.describe_end(time.time())
     folder = tmp_path / "checkpoints/signature"
     folder.mkdir(parents=True)
     (folder / "checkpoint.pt").write_bytes(b"")
     written = (folder / "checkpoint.pt").stat().st_mtime
-    assert "wrote its checkpoint" in stage.tell(written - 1)
-    assert "goes on from its last checkpoint" in stage.tell(written + 1)
-    assert "runs it again" in RunningStage("preprocess", tmp_path).tell(written)
+    assert "wrote its checkpoint" in stage.describe_end(written - 1)
+    assert "its last" in stage.describe_end(written + 1)
+    assert "runs it again" in RunningStage("preprocess", tmp_path).describe_end(written)

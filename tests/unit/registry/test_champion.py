@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -87,7 +86,7 @@ def killed_at(client: MlflowClient, monkeypatch: pytest.MonkeyPatch, call: str) 
 # Decisions by hand
 
 
-def test_nobody_is_champion_of_what_does_not_exist(client: MlflowClient, versions: dict[int, ModelVersion]) -> None:
+def test_a_model_that_does_not_exist_has_no_champion(client: MlflowClient, versions: dict[int, ModelVersion]) -> None:
     assert find_champion(client, "unheard-of") is None
     assert find_champion(client, NAME) is None
     assert champion_of(client) is None
@@ -114,8 +113,7 @@ def test_roll_back_goes_back_step_by_step_and_pins(client: MlflowClient, version
     assert last_entry(client) == ("rolled back", "3", "2", True)
     roll_back(client, NAME, "More complaints.")
     assert champion_of(client) == "1"
-    message = "'boxes' has had no earlier champion that still exists; name one: `segpipe registry promote V --why ...`"
-    with pytest.raises(TrackingError, match=re.escape(message)):
+    with pytest.raises(TrackingError, match=r"'boxes' .* no earlier champion .* `segpipe registry promote V --why"):
         roll_back(client, NAME, "Even more.")
     assert champion_of(client) == "1"
 
@@ -142,12 +140,10 @@ def test_roll_back_passes_over_versions_that_were_deleted(
 
 
 def test_pin_and_unpin(client: MlflowClient, versions: dict[int, ModelVersion]) -> None:
-    with pytest.raises(TrackingError, match=r"version 1 is not the champion \(that is none\)"):
+    with pytest.raises(TrackingError, match=r"version 1 is not the champion \(.* none\)"):
         pin(client, versions[1], "Early.")
     promote(client, versions[1], "The first.")
-    with pytest.raises(
-        TrackingError, match=r"version 2 .* \(that is 1\); `segpipe registry promote 2 --why \.\.\.` first"
-    ):
+    with pytest.raises(TrackingError, match=r"version 2 .* 1\); `segpipe registry promote 2 --why \.\.\.` first"):
         pin(client, versions[2], "The wrong one.")
     with pytest.raises(TrackingError, match="'boxes' has no pinned champion"):
         unpin(client, NAME, "There is no pin.")
@@ -224,9 +220,8 @@ def test_a_champion_that_was_deleted_leaves_none_and_no_pin(
     client.delete_model_version(NAME, "2")
     ledger = settle(client)
     assert ledger.champion is None
-    assert ledger.entries[-1].entry.reasons == (
-        "The champion was deleted outside segpipe, its version with the alias.",
-    )
+    (reason,) = ledger.entries[-1].entry.reasons
+    assert "deleted outside segpipe" in reason
     assert last_entry(client) == ("noticed", "2", None, False)
     assert champion_of(client) is None
     settle(client)  # said once
@@ -299,7 +294,7 @@ def test_what_is_said_while_the_alias_has_not_followed(
         promote(client, versions[2], "Better.")
     said = find_outside_change(client, read_ledger(client, NAME))
     assert said is not None
-    assert said.startswith("the alias has not followed the last entry: ")
+    assert "`segpipe publish`" in said
     assert "outside" not in said
 
 
@@ -307,7 +302,7 @@ def test_an_alias_moved_by_hand_after_a_kill_is_respected(
     client: MlflowClient, versions: dict[int, ModelVersion], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     promote(client, versions[1], "The first.")
-    with killed_at(client, monkeypatch, "set_model_version_tag"):  # the alias has moved, and nobody has noted it
+    with killed_at(client, monkeypatch, "set_model_version_tag"):  # after the alias has moved
         promote(client, versions[2], "Better.")
     client.set_registered_model_alias(NAME, CHAMPION, "3")
     assert find_outside_change(client, read_ledger(client, NAME)) == (

@@ -227,7 +227,7 @@ def test_problems_that_are_mended_or_accepted_decide_anew(registry: Registry) ->
     assert registry.decide(third, [problem], accepted_problems=["leak-near"]).is_promoted
 
 
-def test_another_champion_decides_anew(registry: Registry) -> None:
+def test_a_new_champion_means_a_new_decision(registry: Registry) -> None:
     first, second, third = registry.train(flat(60)), registry.train(flat(70)), registry.train(flat(80))
     registry.decide(first)
     registry.decide(third)
@@ -243,12 +243,14 @@ def test_a_pinned_champion_stays_and_the_gate_says_what_it_would_have_done(regis
     first, better, worse = registry.train(flat(60)), registry.train(flat(80)), registry.train(flat(50))
     registry.decide(first)
     pin(registry.client, registry.read(first), "A customer tests it.")
-    pinned = f"Version 1 is pinned by {describe_self()}: A customer tests it. `segpipe registry unpin` lets the gate "
+    pinned = f"Version 1 is pinned by {describe_self()}: A customer tests it. "
     refused = registry.decide(better)
     assert not refused.is_promoted
-    assert refused.reasons[0] == f"{pinned}decide, which would have promoted it."
+    assert refused.reasons[0].startswith(pinned)
+    assert "would have promoted it" in refused.reasons[0]
+    assert "`segpipe registry unpin`" in refused.reasons[0]
     assert refused.reasons[1].startswith("Better beyond chance: ")
-    assert registry.decide(worse).reasons[0] == f"{pinned}decide, which would have kept the champion."
+    assert "would have kept the champion" in registry.decide(worse).reasons[0]
     assert registry.decide(better) == refused
     assert (registry.champion, len(registry.entries)) == ("1", 4)
 
@@ -266,7 +268,7 @@ def test_images_are_matched_by_content_not_by_their_order(registry: Registry) ->
 
 @pytest.mark.parametrize("num_seen", [0, 2, 6])
 def test_images_that_the_champion_was_trained_on_do_not_count(registry: Registry, num_seen: int) -> None:
-    """It was registered by other images; of today's it knows some by heart."""
+    """It was registered with other images, and trained on some of today's validation images."""
     champion, challenger = registry.train((100, 100, 60, 60, 60, 60)), registry.train(flat(80))
     registry.decide(champion)
     client, run_id = registry.client, champion.run_id
@@ -283,14 +285,14 @@ def test_images_that_the_champion_was_trained_on_do_not_count(registry: Registry
     evidence = registry.entries[-1].evidence
     if num_seen == NUM_IMAGES:
         assert not decided.is_promoted
-        assert "cannot be compared: every one of these validation images was in a training" in decided.reasons[0]
+        assert "cannot be compared: every validation image was used in a training" in decided.reasons[0]
         return
     # Of all six: 440 of 600 px right, an IoU of 440/760; of the four that it has not seen 60 of 100 each, 60/140.
     expected = {0: 440 / 760, 2: 60 / 140}[num_seen]
     assert evidence["champion_mean_iou"] == pytest.approx(expected)
     assert evidence["num_images"] == NUM_IMAGES - num_seen
     assert decided.is_promoted is (num_seen == 2)
-    assert "was registered by other validation images, labels or classes (mIoU 0.5789 there)" in decided.reasons[1]
+    assert "other validation images, labels or classes (mIoU 0.5789 there)" in decided.reasons[1]
     left_out = "It was trained on 2 of them, which are left out here."
     assert decided.reasons[1].endswith(left_out) is (num_seen == 2)
 

@@ -175,7 +175,7 @@ def test_a_store_that_finds_no_space_is_named_and_nothing_is_left(store: Path) -
     limited = f"ulimit -f 4; exec {sys.executable} -m segpipe.tracking.store {address(store)}"
     done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True)
     assert done.returncode == 1
-    assert f"segpipe: MLflow's store {store} cannot be made: " in done.stderr
+    assert f"segpipe: MLflow's store {store} cannot be created: " in done.stderr
     assert "nothing was changed" in done.stderr
     assert "killed" not in done.stderr  # no process was
     assert {path.name for path in store.parent.iterdir()} <= {"mlflow.db.lock"}

@@ -3,7 +3,7 @@
 An archive is checked before anything is written: all names and sizes that it declares, and that its compressed stream
 is complete. Then each file is written under the name that was checked, with no more bytes than were declared. Links and
 devices are refused; owners, modes and times are not kept. Which attacks are prevented, and which are not:
-docs/decisions/0019-what-a-source-can-do.md.
+docs/decisions/0019-threat-model-of-downloads.md.
 """
 
 import bz2

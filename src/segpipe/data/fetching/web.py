@@ -1,6 +1,6 @@
 """Opens a file on a web server at any offset.
 
-Redirects are followed only to https (docs/decisions/0019-what-a-source-can-do.md). Messages and logs never hold the
+Redirects are followed only to https (docs/decisions/0019-threat-model-of-downloads.md). Messages and logs never hold the
 parts of an address that may be secret.
 """
 

@@ -1,1 +1,1 @@
-"""A registered model measured again, run by code that is known, in a process of its own."""
+"""Measures a registered model again, in a process of its own, with trusted code."""

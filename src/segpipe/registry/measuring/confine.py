@@ -1,4 +1,4 @@
-"""What a process that runs a registered model finds around it: few variables, and for code of others no network."""
+"""Limits a process that runs a registered model: few environment variables, and no network for untrusted code."""
 
 import subprocess
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """Measures a registered model as it is served: with the code it was registered with.
 
-A champion outlives the code that made it: today's package may build its network otherwise, or not at all. So each model
-runs in a process of its own (`served_predictions`), which imports the package that `trust` has found for it. What is
-counted in its masks is counted here, by today's definition, which is the same for challenger and champion.
+A champion may be older than today's package, which may build its network differently or not at all. So each model runs
+in a process of its own (`served_predictions`), which imports the package that `trust` has found for it. Its masks are
+counted here, by today's definition of the metric, the same for challenger and champion.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ ADVICE = "promote by hand (`segpipe registry promote`), or train and register ag
 
 
 def classes_of_served(model: Path) -> tuple[str, ...]:
-    """Reads which classes a model predicts, in the order of its indices.
+    """Reads the names of the classes that a model predicts, in the order of its indices.
 
     Args:
         model: folder of a downloaded MLflow model.
@@ -53,7 +53,7 @@ def classes_of_served(model: Path) -> tuple[str, ...]:
         raise IncomparableError(f"it is no MLflow model (no file MLmodel); {ADVICE}")
     try:
         names = (MlflowModel.load(str(model)).metadata or {}).get("classes")
-    except Exception as error:  # of whatever MLflow's reader of YAML meets
+    except Exception as error:  # MLflow's reader of YAML raises many types
         raise IncomparableError(f"its MLmodel cannot be read: {type(error).__name__}; {ADVICE}") from error
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise IncomparableError(f"it was not registered by segpipe (its MLmodel names no classes); {ADVICE}")
@@ -61,7 +61,7 @@ def classes_of_served(model: Path) -> tuple[str, ...]:
 
 
 def predict_served(model: Runnable, store: Store, indices: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
-    """Predicts samples of a store one by one; nothing but the one at hand is kept in memory.
+    """Predicts samples of a store one by one; only one mask at a time is in memory.
 
     Args:
         model: with the code that may run it.
@@ -82,7 +82,7 @@ def predict_served(model: Runnable, store: Store, indices: Sequence[int]) -> Ite
 def confusions_of_served(model: Runnable, model_classes: Sequence[str], store: Store) -> npt.NDArray[np.int64]:
     """Counts what a model predicts on every sample of a store, in the store's classes.
 
-    The classes are matched by name. One that the model does not know is never predicted.
+    The classes are matched by name. A class that the model does not have is never predicted.
 
     Args:
         model: with the code that may run it.
@@ -96,7 +96,7 @@ def confusions_of_served(model: Runnable, model_classes: Sequence[str], store: S
         IncomparableError: the model predicts a class that the store does not have.
         TrackingError: it cannot predict.
     """
-    import torch  # here, so that a registration that has nothing to measure never loads it
+    import torch  # here, because a registration that measures nothing does not need it
 
     from segpipe.metrics.evidence.confusion import confusion_matrices
 
@@ -117,13 +117,13 @@ def confusions_of_served(model: Runnable, model_classes: Sequence[str], store: S
 
 
 def latency_ms_of_served(models: Sequence[Runnable], store: Store) -> list[float]:
-    """Times models against each other on this machine: what a caller of `predict` waits for one image.
+    """Times models on this machine: how long a caller of `predict` waits for one image.
 
     Each model is loaded once, in a process of its own, on the device it chooses for serving. Then the models
-    take turns on the same images, one image at a time, A B A B ...: a machine that slows down slows them all. The
-    images are `NUM_LATENCY_IMAGES` of the store, evenly spread, all of them `NUM_LATENCY_ROUNDS` times; the first round
-    warms up every size of image and is not counted. Neither are loading and the transport of pixels between the
-    processes; where a model is run by its own code, MLflow's check of the input is.
+    take turns on the same images, one image at a time, A B A B ...: if the machine slows down, all are slower. The
+    images are `NUM_LATENCY_IMAGES` of the store, evenly spread, each `NUM_LATENCY_ROUNDS` times. The first round warms
+    up and is not counted. Loading and the transport of pixels between the processes are not counted; MLflow's check of
+    the input is counted where a model runs its own code.
 
     Args:
         models: each with the code that may run it.
@@ -149,7 +149,7 @@ def latency_ms_of_served(models: Sequence[Runnable], store: Store) -> list[float
 
 @dataclass(frozen=True)
 class _Served:
-    """A model that is loaded, or loading, in a process of its own."""
+    """A model in a process of its own, loaded or still loading."""
 
     model: Runnable
     process: "subprocess.Popen[bytes]"
@@ -160,7 +160,7 @@ class _Served:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         height, width, _ = image.shape
-        with contextlib.suppress(BrokenPipeError):  # then there is no answer either
+        with contextlib.suppress(BrokenPipeError):  # the process has ended; the missing answer shows it below
             self.process.stdin.write(f"{height} {width}\n".encode() + image.tobytes())
             self.process.stdin.flush()
         milliseconds = self.process.stdout.readline()
@@ -175,8 +175,8 @@ class _Served:
         lines = self.complaints.read().decode(errors="replace").splitlines()[-NUM_LINES_SHOWN:]
         end = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
         folder = self.model.model
-        fix = f"install what {folder / 'requirements.txt'} names, or {ADVICE}"
-        what = f"{folder}: does not predict as it was registered ({end}); {fix}"
+        fix = f"install the packages of {folder / 'requirements.txt'}, or {ADVICE}"
+        what = f"{folder}: its process ended before it gave a mask ({end}); {fix}"
         return TrackingError("\n  ".join([what, *lines]))
 
 
@@ -206,10 +206,11 @@ def _serve(model: Runnable) -> Iterator[_Served]:
 
 
 def _begin_foreign_command() -> tuple[str, ...]:
-    """Gives what stands before a command that runs a model's own code, and says what that code can reach."""
+    """Gives the first words of a command that runs a model's own code, and logs what that code can reach."""
     prefix = without_network()
-    network = "without a network" if prefix else "WITH the network, which this system does not let us take away"
+    network = "no network" if prefix else "THE NETWORK, because this system does not allow to take it away"
     log.warning(
-        "running a model's own code, with what this user may read and write, without its secret variables, %s", network
+        "running a model's own code: it can read and write this user's files, has no secret variables, and has %s",
+        network,
     )
     return prefix

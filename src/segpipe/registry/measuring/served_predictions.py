@@ -3,13 +3,13 @@
     served_predictions.py FILES SOURCES     `model.json` and weights, run by the package `segpipe` in SOURCES
     served_predictions.py MODEL             an MLflow model, run by the code in its own folder
 
-It runs as a script and imports nothing of segpipe, so that the package it does import is the one it was given: the
-network as it was when the model was registered, whatever became of it since.
+It runs as a script and imports nothing of today's segpipe, so that it loads the package that it was given: the network
+as it was when the model was registered.
 
     standard input      for each image a line `height width`, then its (height, width, 3) uint8 RGB pixels
     standard output     for each image a line with the milliseconds of `predict`, then its (height, width) uint8 mask
 
-It ends with its input, and says on standard error why it failed.
+It ends when its input ends, and says on standard error why it failed.
 """
 
 import ctypes
@@ -29,20 +29,20 @@ PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent() -> None:
-    """Asks the kernel to kill this process with its parent; elsewhere it ends when it next reads its input."""
+    """Asks the kernel to kill this process when its parent ends; except on Linux, it ends at its next read of input."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def take_standard_output() -> BinaryIO:
-    """Gives standard output for the answers alone: whatever else the model's code prints goes to standard error."""
+    """Gives standard output for the answers alone: everything that the model's code prints goes to standard error."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return answers
 
 
 def load_by_sources(files: Path, sources: Path) -> Callable[[Any], Any]:
-    """Loads a model by the package in a folder; of the model nothing is imported."""
+    """Loads a model with the package in a folder; no code of the model's own is imported."""
     sys.path.insert(0, str(sources))
     loader = next((sources / "segpipe").rglob("served_model.py"))
     spec = importlib.util.spec_from_file_location("served_model", loader)
@@ -65,12 +65,12 @@ def load_by_mlflow(folder: Path) -> Callable[[Any], Any]:
 
 
 def require_code_of(folder: Path) -> None:
-    """Ends the process if another copy of the package was imported than the one in a folder."""
+    """Ends the process if the package was imported from elsewhere than this folder."""
     own = folder.resolve()
     for name, module in sys.modules.items():
         file = getattr(module, "__file__", None)
         if name.partition(".")[0] == "segpipe" and file and own not in Path(file).resolve().parents:
-            sys.exit(f"it was registered without its code: {name} would come from {file}")
+            sys.exit(f"it was registered without its code: {name} would be imported from {file}")
 
 
 def main() -> None:
@@ -81,7 +81,7 @@ def main() -> None:
     predict = load_by_sources(folder, *sources) if sources else load_by_mlflow(folder)
     while line := sys.stdin.buffer.readline():
         height, width = (int(number) for number in line.split())
-        pixels = bytearray(sys.stdin.buffer.read(3 * height * width))  # writable, as torch wishes
+        pixels = bytearray(sys.stdin.buffer.read(3 * height * width))  # writable, as torch needs it
         images_NHWC = np.frombuffer(pixels, np.uint8).reshape(1, height, width, 3)
         start = time.perf_counter()
         masks_NHW = np.asarray(predict(images_NHWC))

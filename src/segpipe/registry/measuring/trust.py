@@ -1,9 +1,9 @@
-"""Whose code a registered model is run by: this package's, that of a published commit, or on a person's word its own.
+"""Chooses the code that runs a registered model: this package, a published commit, or, if a person allows it, its own.
 
-MLflow loads a model by executing the Python files in its folder, so whoever may write to the registry could run code
-on every machine that measures a model. But a model of ours is weights and a description, and its code is a copy of
-sources that we have: so these sources run it, after they were compared with the copy byte for byte. Nothing of the
-registry's own Python is imported, unless a person says so.
+MLflow loads a model by executing the Python files in its folder, so everyone who may write to the registry could run
+code on every machine that measures a model. But a model of ours is weights and a description, and its code is a copy of
+sources that we have. So these sources run it, after they were compared with the copy byte for byte. Python files of the
+registry are imported only if a person allows it.
 """
 
 import io
@@ -18,12 +18,12 @@ from mlflow.entities.model_registry import ModelVersion
 from segpipe.code import PACKAGE
 from segpipe.errors import CommandError, IncomparableError
 from segpipe.places import MODEL_FILE, WEIGHTS_FILE
-from segpipe.project import git_bytes, is_commit, is_published, tell_places
+from segpipe.project import describe_places, git_bytes, is_commit, is_published
 from segpipe.tracking.tags import GIT_COMMIT
 
 # In a model's folder, as `publish` writes it.
 FILES, COPIED_PACKAGE = Path("artifacts/model"), Path("code/segpipe")
-# In the package: what turns an image into a mask, in addition to the file of the model; and what of it MLflow runs.
+# The files of the package that turn an image into a mask, in addition to the model's own file.
 PREDICTING = (
     "choices.py",
     "classes.py",
@@ -35,7 +35,7 @@ PREDICTING = (
     "models/__init__.py",
 )
 PREDICTING_FOLDER = "models/parts/"
-LOADER = "served_model.py"
+LOADER = "served_model.py"  # the file that MLflow runs
 
 
 @dataclass(frozen=True)
@@ -52,22 +52,22 @@ class Runnable:
 
 
 def by_this_package(files: Path) -> Runnable:
-    """Gives a model in a folder of `model.json` and weights, which today's code runs."""
+    """Gives a model in a folder of `model.json` and weights, run by today's code."""
     return Runnable(files, PACKAGE.parent)
 
 
 def find_code(version: ModelVersion, model: Path, place: Path, root: Path, is_trusted: bool) -> Runnable:
-    """Finds the code that may run a version, and is the one that it was registered with.
+    """Finds trusted code that is equal to the code that a version was registered with.
 
     Args:
         version: of the registry.
         model: its downloaded files.
-        place: a folder, not yet there, for the sources of a commit.
+        place: a folder for the sources of a commit; must not exist.
         root: a clone of the project.
-        is_trusted: whether a person lets the model's own code run, where no other is known to be the same.
+        is_trusted: whether a person allows the model's own code to run if no trusted code is equal to it.
 
     Raises:
-        IncomparableError: nobody lets it.
+        IncomparableError: no trusted code is equal to it, and its own code is not allowed to run.
     """
     files = model / FILES
     name = _read_model_name(files)
@@ -86,7 +86,7 @@ def find_code(version: ModelVersion, model: Path, place: Path, root: Path, is_tr
 
 
 def _read_model_name(files: Path) -> str | None:
-    """Gives the name of the network in `model.json`; None where this is no model of our own format."""
+    """Gives the name of the network in `model.json`; None where the model has another format."""
     try:
         name = json.loads((files / MODEL_FILE).read_text(encoding="utf-8"))["model"]["name"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -96,7 +96,7 @@ def _read_model_name(files: Path) -> str | None:
 
 
 def _is_same(copy: Path, package: Path, model_name: str) -> bool:
-    """Whether two packages predict by the same text: that of the files that decide a mask, or, moved ones, all."""
+    """Whether two packages have equal files that decide a mask, or, where these were moved, equal files altogether."""
     for select in (_predicting_files, _all_files):
         theirs, ours = select(copy, model_name), select(package, model_name)
         if ours and ours == theirs and any(Path(name).name == LOADER for name in ours):
@@ -118,7 +118,7 @@ def _all_files(package: Path, model_name: str) -> dict[str, bytes]:
 
 
 def _unpack_commit(root: Path, commit: str, place: Path) -> bool:
-    """Brings the sources of a commit; the project may lie below the repository's top."""
+    """Unpacks the sources of a commit; the project may lie below the repository's top."""
     try:
         archive = git_bytes(root, "archive", "--format=tar", commit, "src/segpipe")
     except CommandError:
@@ -132,8 +132,9 @@ def _explain(version: ModelVersion, root: Path) -> str:
     who = version.tags.get("mlflow.user") or version.user_id or "somebody"
     address = f"models:/{version.name}/{version.version}"
     return (
-        f"it would be run by the Python code that {who} stored with it (source {version.source}), which is neither "
-        f"this package's nor that of a commit at a branch or tag of {tell_places(root)}, and so is not run; look at it "
+        f"the Python code that {who} stored with it (source {version.source}) is not run, because it differs from this "
+        f"package and from the commit of the version's tag {GIT_COMMIT}, or no branch or tag of "
+        f"{describe_places(root)} holds that commit; read the code "
         f"(`mlflow artifacts download --artifact-uri {address} --dst-path FOLDER`, below code/), then measure it by "
         f"`segpipe registry compare {version.version} OTHER --trust`, and choose by `segpipe registry promote`"
     )

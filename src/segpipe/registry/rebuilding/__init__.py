@@ -1,1 +1,1 @@
-"""A version trained again from its commit, and what differs."""
+"""Trains a version again from its commit, and lists the differences."""

@@ -1,6 +1,6 @@
-"""A clone of its own for a version: its commit, the recipe that a retraining used, the data that DVC keeps.
+"""A new clone for the rebuild of a version: its commit, the recipe that a retraining used, the data that DVC keeps.
 
-Of the clone that it is made from nothing changes; the new one has its own DVC cache, and only reads from the other's.
+Nothing changes in the clone that it is made from. The new clone has its own DVC cache, and only reads the other cache.
 """
 
 import contextlib
@@ -20,13 +20,13 @@ from segpipe.project import (
     SHORT_SHA,
     DvcConfig,
     clone_at,
+    describe_places,
     dvc,
     git,
     is_commit,
     is_published,
     list_git,
     succeeds,
-    tell_places,
 )
 from segpipe.registry.rebuilding.differences import Record
 from segpipe.tracking.lineage import NO_PATCH, PATCH, read_yaml
@@ -34,7 +34,7 @@ from segpipe.tracking.run import LINEAGE
 from segpipe.tracking.tags import GIT_COMMIT, GIT_DIRTY, RECIPE
 
 CLONE_REMOTE = "segpipe-clone"
-# The options of DVC that are paths, relative to the folder of the file that holds them.
+# The options of DVC that are paths, relative to the folder of the settings file.
 DVC_PATHS = {
     "url", "keyfile", "credentialpath", "configpath", "cert_path", "key_path",
     "gdrive_user_credentials_file", "gdrive_service_account_json_file_path",
@@ -42,29 +42,29 @@ DVC_PATHS = {
 
 
 def find_commit(record: Record, root: Path) -> str:
-    """Gives the commit that holds all that the version was made from.
+    """Gives the commit that the version was trained from.
 
     Raises:
-        TrackingError: there is none, or not in this repository.
+        TrackingError: there is none, the trained code was not committed, or this repository does not have the commit.
     """
     version, commit = record.version, record.tags.get(GIT_COMMIT, "")
     if not is_commit(commit):
         raise TrackingError(
-            f"version {version} names no commit (tag {GIT_COMMIT}: {commit!r}): it was trained outside git or not by "
-            "segpipe, and cannot be rebuilt; train it again in a git repository"
+            f"version {version} names no commit (tag {GIT_COMMIT}: {commit!r}), so it cannot be rebuilt: it was "
+            "trained outside git or not by segpipe; train it again in a git repository"
         )
     if record.tags.get(GIT_DIRTY) == "true":
         raise TrackingError(
-            f"version {version} was trained from changes to commit {commit[:SHORT_SHA]} that were not committed, and "
-            f"cannot be rebuilt; {_where_changes_are(record, commit)}"
+            f"version {version} was trained from commit {commit[:SHORT_SHA]} with changes that were not committed, so "
+            f"it cannot be rebuilt; {_where_changes_are(record, commit)}"
         )
     if not succeeds(root, "rev-parse", "--git-dir"):
         raise TrackingError(f"{root.resolve()} is not in a git repository; run `rebuild` in a clone of the project")
     if not is_published(root, commit):
         raise TrackingError(
             f"version {version} was trained from commit {commit[:SHORT_SHA]}, and no branch or tag of "
-            f"{tell_places(root)} holds it ({root.resolve()}): whoever writes to the registry could have named it. "
-            "Look at it, and push it to a branch from the clone that has it: "
+            f"{describe_places(root)} holds it ({root.resolve()}). Everyone who may write to the registry could have "
+            "named this commit, so it is not run. Review it, and push it to a branch from the clone that has it: "
             f"`git push origin {commit[:SHORT_SHA]}:refs/heads/NAME`"
         )
     return commit
@@ -77,18 +77,16 @@ def _where_changes_are(record: Record, commit: str) -> str:
             "file, commit, and train again"
         )
     if (record.lineage_folder / NO_PATCH).exists():
-        return (
-            f"its run does not keep them either ({LINEAGE}/{NO_PATCH} says why): commit what there is and train again"
-        )
-    return "its run does not keep them either: commit what there is and train again"
+        return f"its run does not keep the changes ({LINEAGE}/{NO_PATCH} says why): commit your files and train again"
+    return "its run does not keep the changes: commit your files and train again"
 
 
 @contextlib.contextmanager
 def open_clone(root: Path, commit: str, keep: Path | None) -> Iterator[Path]:
-    """Checks a commit out into a clone of its own; gives the project in it.
+    """Checks a commit out into a new clone; gives the project in it.
 
     Raises:
-        TrackingError: the place is taken, or git refuses.
+        TrackingError: the folder `keep` exists already, or git fails.
     """
     if keep is not None and keep.exists():
         raise TrackingError(f"{keep} is already there; name another folder, or remove it")
@@ -109,7 +107,7 @@ def open_clone(root: Path, commit: str, keep: Path | None) -> Iterator[Path]:
 
 
 def bring_recipe(record: Record, project: Path) -> None:
-    """Puts the recipe that a retraining used in the place of the commit's parameters."""
+    """Replaces the commit's parameters by the recipe that a retraining used."""
     recipe = record.tags.get(RECIPE)
     if recipe is None:
         return
@@ -123,23 +121,25 @@ def bring_recipe(record: Record, project: Path) -> None:
 
 
 def bring_data(root: Path, project: Path, say: Callable[[str], None]) -> None:
-    """Brings what DVC's pointers name and git does not hold: from the remote, else from this clone's cache.
+    """Brings the data that DVC's pointers name and git does not hold: from the remote, else from this clone's cache.
 
-    The remote comes first, because it is what another machine would have. Nothing is verified on the way: a file that
-    has changed there is to be found and named, not to be refused with its hash alone.
+    The remote is tried first, because another machine would use it. DVC does not verify the files: a changed file is
+    found by the comparison later, which names it, while DVC would refuse it with its hash alone.
 
     Raises:
-        TrackingError: the data are in neither.
+        TrackingError: neither has the data.
     """
     pointers = [name for name in list_git(project, "ls-files", "--", "*.dvc") if _is_outside_git(project / name)]
     if not pointers:
         return
-    # What DVC remembers of the new clone goes with it.
+    # DVC's notes about the new clone are deleted with it.
     variables = {"DVC_SITE_CACHE_DIR": str(project / ".dvc/tmp/site")}
     try:
         _write_dvc_settings(root, project, (root / dvc(root, "cache", "dir", variables=variables)).resolve())
     except CommandError as error:
-        raise TrackingError(f"{root.resolve()}: DVC does not tell its cache; look at its settings: {error}") from error
+        raise TrackingError(
+            f"{root.resolve()}: `dvc cache dir` fails; correct .dvc/config or .dvc/config.local: {error}"
+        ) from error
     remotes = [["--remote", CLONE_REMOTE]]
     with contextlib.suppress(CommandError):  # no default remote is set
         if dvc(project, "config", "core.remote", variables=variables):
@@ -153,8 +153,8 @@ def bring_data(root: Path, project: Path, say: Callable[[str], None]) -> None:
         except CommandError as error:
             failures.append(str(error))
     raise TrackingError(
-        f"DVC brings the data of {', '.join(pointers)} neither from its remote nor from the cache of {root.resolve()}; "
-        "`dvc push` them from a clone that has them. " + "\n".join(failures)
+        f"neither DVC's remote nor the cache of {root.resolve()} has the data of {', '.join(pointers)}; run `dvc push` "
+        "in a clone that has them. " + "\n".join(failures)
     )
 
 
@@ -163,7 +163,7 @@ def _is_outside_git(pointer: Path) -> bool:
 
 
 def _write_dvc_settings(root: Path, project: Path, cache: Path) -> None:
-    """Gives the new clone this one's remotes with their secrets, and a cache of its own."""
+    """Writes this clone's remotes with their secrets, and an own cache, into the new clone's settings."""
     settings = DvcConfig(root)
     for section in settings.sections():
         if not section.startswith("'remote "):

@@ -1,4 +1,4 @@
-"""What is recorded of a version, and what of it is not as it was in a project where its stages ran again."""
+"""The record of a version, and how a project in which its stages ran again differs from it."""
 
 import importlib.metadata
 import platform
@@ -12,7 +12,7 @@ from segpipe.places import MODEL, MODEL_FILE, PARAMS_FILE, RAW, SOURCE_FILE
 from segpipe.tracking.lineage import read_yaml
 from segpipe.tracking.run import flatten
 
-# What describes the machine in model.json's environment; all else there are versions of packages.
+# The names in model.json's environment that describe the machine; all others are versions of packages.
 MACHINE_PARTS = {
     "cpu_capability": "CPU capability",
     "num_threads": "threads",
@@ -23,12 +23,12 @@ MACHINE_PARTS = {
 
 @dataclass(frozen=True)
 class Record:
-    """What is recorded of a version.
+    """The record of a version.
 
     Attributes:
         version: its number in the registry.
         tags: the version's, or its run's.
-        lineage_folder: what its run keeps below `lineage/`, downloaded; what is missing there is not compared.
+        lineage_folder: the downloaded folder `lineage/` of its run; a file that is missing there is not compared.
         model: its model.json.
     """
 
@@ -40,7 +40,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not as it was.
+    """One difference.
 
     Attributes:
         part: 'code', 'data', 'params', 'initial weights', 'class weights', 'wheels', 'CPU capability', 'threads',
@@ -57,12 +57,12 @@ class Difference:
 
 
 def compare(record: Record, project: Path) -> tuple[Difference, ...]:
-    """Names all that is not as it was, as far as the stages have come in `project`."""
+    """Lists all differences, as far as the stages in `project` have run."""
     there, here = record.model, read_model(project)
     differences = _compare_data(record, project, here)
     params_there = flatten(read_yaml(record.lineage_folder / PARAMS_FILE))
     params_here = flatten(read_yaml(project / PARAMS_FILE)) if params_there else {}
-    params_here = {name: redact(value) for name, value in params_here.items()}  # as they are kept
+    params_here = {name: redact(value) for name, value in params_here.items()}  # as the run keeps them
     if here is not None:
         if here.code != there.code:
             what = "the training loaded other sources than those of the commit that the version names"
@@ -82,7 +82,7 @@ def compare(record: Record, project: Path) -> tuple[Difference, ...]:
 
 
 def _compare_data(record: Record, project: Path, model: ModelDescription | None) -> list[Difference]:
-    """Compares the source file by file, and the data set that was made from it as a whole."""
+    """Compares the source file by file; if all are equal, the digest of the data set made from them."""
     there, here = _read_source(record.lineage_folder / SOURCE_FILE), _read_source(project / RAW / SOURCE_FILE)
     found = []
     if there is not None and here is not None:
@@ -105,7 +105,7 @@ def _compare_data(record: Record, project: Path, model: ModelDescription | None)
 
 
 def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
-    """Gives what differs by name, both values in words."""
+    """Gives the names whose values differ, each with both values in words."""
     return {
         name: f"{name} {before.get(name, 'not there')}, here {now.get(name, 'not there')}"
         for name in sorted(before.keys() | now.keys())
@@ -114,7 +114,7 @@ def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str
 
 
 def _installed(environment: Mapping[str, str]) -> dict[str, str]:
-    """Gives an environment as far as it is known before a training: the versions of Python and the packages."""
+    """Gives the part of the environment that is known before a training: the versions of Python and packages."""
     known = {**environment, "python": platform.python_version()}
     for name in environment.keys() - MACHINE_PARTS.keys() - {"python"}:
         try:
@@ -129,7 +129,7 @@ def _installed(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def read_model(project: Path) -> ModelDescription | None:
-    """Reads what the training wrote; None where none came so far."""
+    """Reads the training's `model.json`; None where there is none yet."""
     path = project / MODEL / MODEL_FILE
     return ModelDescription.read(path, "run the stage train there") if path.exists() else None
 

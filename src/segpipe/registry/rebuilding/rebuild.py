@@ -1,8 +1,8 @@
-"""A version made again from what its lineage says, to see whether the same weights come out.
+"""Trains a version again from its lineage, to check that the weights are the same.
 
-The stages run again from the first to `evaluate`, in a clone with its own cache, outs, checkpoints and MLflow store,
-so nothing is taken from an earlier result. What comes out is compared with the original: the weights by their sha256,
-and all that decides about them part by part.
+The stages run again from the first to `evaluate`, in a clone with its own cache, outs, checkpoints and MLflow store, so
+no earlier result is used. Then the result is compared with the original: the weights by their sha256, and everything
+that decides them part by part.
 """
 
 import contextlib
@@ -47,17 +47,17 @@ FINAL_STAGE = "evaluate"
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """What came out.
+    """The result of a rebuild.
 
     Attributes:
         version: its number in the registry.
         is_identical: whether the weights are the same bit for bit.
         weights_sha256: of the original.
-        rebuilt_sha256: of the weights made again.
-        differences: all that is not as it was; not empty where the weights differ.
+        rebuilt_sha256: of the new weights.
+        differences: all differences; not empty where the weights differ.
         mean_iou: the original's on the validation split; NaN where it is not recorded.
-        rebuilt_mean_iou: of the weights made again.
-        folder: the clone, where it was to be kept.
+        rebuilt_mean_iou: of the new weights.
+        folder: the clone, if it is kept.
     """
 
     version: str
@@ -71,16 +71,16 @@ class Rebuilt:
 
 
 def rebuild(record: Record, root: Path, say: Callable[[str], None], keep: Path | None = None) -> Rebuilt:
-    """Makes a version again and compares.
+    """Trains a version again and compares.
 
     Args:
-        record: what is known of the version.
-        root: a clone of the project; its git knows the commit, its DVC settings lead to the data.
-        say: gets each line of what DVC and the stages tell.
-        keep: a folder, not yet there, in which the clone stays; None for a temporary one.
+        record: of the version.
+        root: a clone of the project that has the commit, and DVC's settings for the data.
+        say: gets each line that DVC and the stages print.
+        keep: a folder for the clone, which must not exist; None for a temporary one.
 
     Raises:
-        TrackingError: the version is not whole in git, its data cannot be had, or a stage fails.
+        TrackingError: git does not hold all of the version, its data cannot be brought, or a stage fails.
     """
     commit = find_commit(record, root)
     with (
@@ -88,7 +88,7 @@ def rebuild(record: Record, root: Path, say: Callable[[str], None], keep: Path |
         open_clone(root, commit, keep) as project,
         tempfile.TemporaryDirectory(prefix="segpipe-weights-") as downloads,
     ):
-        say(f"version {record.version} is made again from commit {commit[:SHORT_SHA]} in {project}")
+        say(f"version {record.version} is trained again from commit {commit[:SHORT_SHA]} in {project}")
         bring_recipe(record, project)
         bring_data(root, project, say)
         variables = {**_stage_variables(project), **_bring_weights(record, root, project, Path(downloads))}
@@ -99,15 +99,13 @@ def rebuild(record: Record, root: Path, say: Callable[[str], None], keep: Path |
                 run(command, cwd=project, env=variables, on_line=say, what=f"the stage {stage}")
             except CommandError as error:
                 found = compare(record, project)
-                raise TrackingError(
-                    f"version {record.version} cannot be made again: {error}\n{_list(found)}"
-                ) from error
+                raise TrackingError(f"version {record.version} cannot be rebuilt: {error}\n{_list(found)}") from error
         rebuilt_sha256 = sha256_of_file(project / MODEL / WEIGHTS_FILE)
         metrics = json.loads((project / EVALUATION / METRICS_FILE).read_text(encoding="utf-8"))
         is_identical = rebuilt_sha256 == record.model.weights_sha256
         differences = compare(record, project)
         if not is_identical and not differences:
-            what = "nothing that is recorded differs: this training has a source of chance that is not recorded"
+            what = "nothing that is recorded differs, so this training depends on chance that is not recorded"
             differences = (Difference("chance", what),)
         return Rebuilt(
             version=record.version,
@@ -122,20 +120,20 @@ def rebuild(record: Record, root: Path, say: Callable[[str], None], keep: Path |
 
 
 def _bring_weights(record: Record, root: Path, project: Path, downloads: Path) -> dict[str, str]:
-    """Brings what the training began with: a file that git does not hold, or the version that an alias named then.
+    """Brings the initial weights: a file that git does not hold, or the version that an alias named then.
 
     Returns:
-        What the stages' environment needs on top.
+        Variables to add to the stages' environment.
 
     Raises:
-        TrackingError: it is not there any more, or has another content.
+        TrackingError: the weights do not exist any more, or have another content.
     """
     initial = record.model.initial_weights
     if initial is None or initial.source in {"none", "imagenet"}:
         return {}
     source, number = _check_source(record, initial, project), initial.version
     if number is None:
-        # The commit's own file, where git holds one; an absolute path is the same on both sides.
+        # The commit's own file, where git holds one; an absolute path is the same in both clones.
         file, variables = project / source, {}
         if not file.exists() and not Path(source).is_absolute() and (root / source).is_file():
             _copy_inside(root / source, file, project)
@@ -145,8 +143,8 @@ def _bring_weights(record: Record, root: Path, project: Path, downloads: Path) -
         file, variables = folder / WEIGHTS_FILE, {PINNED_WEIGHTS: f"{number}:{folder}"}
     if not file.is_file() or sha256_of_file(file) != initial.sha256:
         raise TrackingError(
-            f"version {record.version} began with the weights {source}, which are not there any more or are others: "
-            f"their file must have the sha256 {initial.sha256}"
+            f"version {record.version} began with the weights {source}, which are missing or have another content; "
+            f"restore the file with sha256 {initial.sha256}"
         )
     return variables
 
@@ -155,7 +153,7 @@ def _check_source(record: Record, initial: InitialWeights, project: Path) -> str
     """Gives the address or path that a version's model.json names, if its commit names it too.
 
     Raises:
-        TrackingError: model.json, which whoever writes to the registry may change, names another.
+        TrackingError: model.json, which everyone who may write to the registry can change, names another.
     """
     train = read_yaml(project / PARAMS_FILE).get("train")
     model = train.get("model") if isinstance(train, dict) else None
@@ -164,7 +162,7 @@ def _check_source(record: Record, initial: InitialWeights, project: Path) -> str
     if source != named or not (number is None or number.isdecimal()):
         raise TrackingError(
             f"version {record.version}: its model.json says that it began with the weights {source!r} (version "
-            f"{number!r}), and {PARAMS_FILE} of its commit says {named!r}: one was changed, and nothing is run"
+            f"{number!r}), but {PARAMS_FILE} of its commit says {named!r}: one was changed, so nothing is run"
         )
     return source
 
@@ -177,8 +175,8 @@ def _copy_inside(source: Path, target: Path, folder: Path) -> None:
     """
     if ".." in target.parts or not target.resolve().is_relative_to(folder.resolve()):
         raise TrackingError(
-            f"train.model.weights: {source} lies outside the repository, and is brought from nowhere; name an absolute "
-            "path, or keep the file in the repository"
+            f"train.model.weights: {source} lies outside the repository, so it is not copied; write an absolute path, "
+            "or keep the file in the repository"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
@@ -186,7 +184,7 @@ def _copy_inside(source: Path, target: Path, folder: Path) -> None:
 
 def _list(differences: Sequence[Difference]) -> str:
     if not differences:
-        return "As far as it came, nothing that is recorded differs from the original."
+        return "Until then, nothing that is recorded differs from the original."
     lines = [f"  {difference}" for difference in differences[:MAX_PROBLEMS_SHOWN]]
     if len(differences) > MAX_PROBLEMS_SHOWN:
         lines.append(f"  and {len(differences) - MAX_PROBLEMS_SHOWN} more")
@@ -196,12 +194,12 @@ def _list(differences: Sequence[Difference]) -> str:
 def _read_stages(project: Path) -> list[str]:
     stages = list(read_yaml(project / GRAPH_FILE).get("stages") or {})
     if FINAL_STAGE not in stages:
-        raise TrackingError(f"dvc.yaml of the version's commit has no stage {FINAL_STAGE}: it cannot be run again")
+        raise TrackingError(f"dvc.yaml of the version's commit has no stage {FINAL_STAGE}, so it cannot be rebuilt")
     return stages[: stages.index(FINAL_STAGE) + 1]
 
 
 def _stage_variables(project: Path) -> dict[str, str]:
-    """Gives the stages' environment: the sources of the clone, and no server that could take a run for new."""
+    """Gives the stages' environment: the sources of the clone, and no server, which would show a new run."""
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PREFECT", "GIT_"))
     }
@@ -215,7 +213,7 @@ def _stage_variables(project: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _ending_at_sigterm() -> Iterator[None]:
-    """Lets SIGTERM end the work as an exception does, so that the clone is removed."""
+    """Makes SIGTERM raise an exception, so that the clone is removed."""
 
     def end(signum: int, frame: Any) -> None:
         raise SystemExit(128 + signum)

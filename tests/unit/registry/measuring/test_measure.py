@@ -182,7 +182,7 @@ def test_what_segpipe_did_not_register_is_named(make_model: MakeModel, store: St
 
 def test_a_model_without_its_own_code_is_refused(make_model: MakeModel, store: Store) -> None:
     """Today's package is installed, and would serve it."""
-    with pytest.raises(TrackingError, match=r"exit code 1(.|\n)*without its code: segpipe.* would come from"):
+    with pytest.raises(TrackingError, match=r"exit code 1(.|\n)*without its code: segpipe"):
         next(predict_served(Runnable(make_model(load="import segpipe.classes", code=None)), store, [0]))
 
 

@@ -204,14 +204,14 @@ def test_what_is_no_commit_is_refused(record: Record, tmp_path: Path, commit: st
     ("file", "expected"),
     [
         ("uncommitted.patch", f"its run keeps them as lineage/uncommitted.patch: `git checkout {COMMIT[:12]}`"),
-        ("uncommitted.txt", "its run does not keep them either (lineage/uncommitted.txt says why)"),
-        ("other", "its run does not keep them either: commit what there is and train again"),
+        ("uncommitted.txt", "lineage/uncommitted.txt says why"),
+        ("other", "does not keep the changes: commit your files and train again"),
     ],
 )
 def test_uncommitted_changes_are_refused(record: Record, tmp_path: Path, file: str, expected: str) -> None:
     write(record.lineage_folder / file, "")
     message = refusal(record, tmp_path, **{"segpipe.git_dirty": "true"})
-    assert message.startswith(f"version 3 was trained from changes to commit {COMMIT[:12]} that were not committed")
+    assert message.startswith(f"version 3 was trained from commit {COMMIT[:12]} with changes that were not committed")
     assert expected in message
 
 
