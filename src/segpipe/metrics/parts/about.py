@@ -1,4 +1,4 @@
-"""What a metric's file says of its metric, next to how it is computed."""
+"""The type of `ABOUT`, which describes a metric in its file."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ class About:
     """How a metric is called, and what it needs.
 
     Attributes:
-        label: in tables.
+        label: name in tables.
         evidence: a file of `segpipe/metrics/evidence`.
         is_per_class: whether there is a value for each class instead of one.
     """
