@@ -127,7 +127,9 @@ def test_weights_of_sixteen_bits_become_weights_of_32(save: Callable[..., Path])
 def test_another_content_than_its_sha256_is_refused(save: Callable[..., Path]) -> None:
     file = save(_state(_network()))
     found = sha256_of_file(file)
-    assert _refusal(_choice(file, sha256="0" * 64)) == f"train.model.sha256: {file} has {found}, not {'0' * 64}"
+    assert (
+        _refusal(_choice(file, sha256="0" * 64)) == f"train.model.sha256: {file} has the sha256 {found}, not {'0' * 64}"
+    )
 
 
 @pytest.mark.parametrize(("name", "what"), [("gone.pth", "No such file or directory"), (".", "Is a directory")])

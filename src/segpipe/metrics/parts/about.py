@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class About:
-    """How a metric is called, and what it needs.
+    """The label of a metric, and its kind of evidence.
 
     Attributes:
         label: name in tables.
-        evidence: a file of `segpipe/metrics/evidence`.
-        is_per_class: whether there is a value for each class instead of one.
+        evidence: the name of a file of `segpipe/metrics/evidence`.
+        is_per_class: whether the metric has one value for each class.
     """
 
     label: str
