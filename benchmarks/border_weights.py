@@ -1,15 +1,15 @@
-"""What U-Net's border weights cost a frame: drawn in the loss, drawn the plain way, or stored by preprocess.
+"""Time of U-Net's border weights for each frame: computed in the loss, computed the plain way, or stored by preprocess.
 
-in the loss: `measure_closeness` as the loss calls it, all classes as objects, in one thread; and in as many as asked.
-plain: one distance transform over the whole frame for each object, the two smallest of all, kept as it goes (sorting
-    a stack of all distances, as tutorials do, takes several times as long again).
+in the loss: `measure_closeness` as the loss calls it, all classes as objects, in one thread and in `--threads` threads.
+plain: one distance transform over the whole frame for each object, with a running minimum of the two smallest
+    distances (to sort a stack of all distances, as tutorials do, takes several times as long).
 stored: a window of a zoom between 0.5 and 2 is cut from a memory-mapped map and resized (bilinear) to the frame; uint8
     is an 8-bit share of w0, float16 is widened first. The bytes come on top of the store's 4 a pixel.
 
-And how wrong a stored map is: it is drawn before the zoom, so its sigma is the zoom's multiple. The figure is the mean
-absolute difference from the map of the zoomed mask, over the mean of the latter.
+It also measures the error of a stored map: the map is computed before the zoom, so its sigma is multiplied by the zoom.
+The error is the mean absolute difference from the map of the zoomed mask, divided by the mean of that map.
 
-Figures are medians over rounds and frames, ratios are of these. Frames are rendered, or your own by --masks.
+Times are medians over rounds and frames; ratios are ratios of medians. Frames are rendered, or your own with --masks.
 
     python benchmarks/border_weights.py [--masks DIR] [--threads 2]
 """

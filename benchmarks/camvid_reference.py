@@ -1,10 +1,10 @@
-"""What a user would run on CamVid instead: torchvision's segmentation reference recipe, for the same minutes.
+"""The alternative on CamVid: torchvision's segmentation reference recipe, trained for the same number of minutes.
 
 LRASPP on MobileNetV3-Large from scratch; random resize of the short side between 0.5 and 2 of the base size, flip,
 random crop, on PIL images in worker processes; SGD 0.01, momentum 0.9, weight decay 1e-4, batch 8, poly 0.9.
-Two kindnesses: base size and crop are the data's own, and the batch-norm statistics are estimated again at the end
-(with torchvision's momentum of 0.01 they are unfinished after so few steps). It reads decoded images of the store that
-`preprocess` wrote for `recipes/camvid.yaml`, and trains on the same frames.
+Two changes help it: base size and crop fit the data, and the batch-norm statistics are estimated again at the end
+(with torchvision's momentum of 0.01 they are not accurate after so few steps). It reads decoded images of the store
+that `preprocess` wrote for `recipes/camvid.yaml`, and trains on the same frames.
 
     python benchmarks/camvid_reference.py --minutes 20 --dataset build/dataset
 """
@@ -62,7 +62,7 @@ class ReferenceSet(Dataset[Pair]):
 
 
 def train(module: nn.Module, loader: DataLoader[Pair], seconds: float) -> int:
-    """Trains for so long; the schedule's length comes from the speed of the first steps.
+    """Trains for a given time; the speed of the first steps decides the schedule's length.
 
     Returns:
         The number of steps.
@@ -117,7 +117,7 @@ def main() -> None:
     ).train()
     num_steps = train(module, loader, options.minutes * 60)
     print(f"{num_steps} steps of {BATCH}")
-    report("as it stands, test", module, store.of_split("test"))
+    report("as trained, test", module, store.of_split("test"))
     torch.optim.swa_utils.update_bn(loader, module.train())
     report("statistics estimated again, val", module, store.of_split("val"))
     report("statistics estimated again, test", module, store.of_split("test"))

@@ -1,9 +1,9 @@
-"""What a checkpoint costs: seconds and bytes, and how that compares with a step of the same training.
+"""The cost of a checkpoint: seconds and bytes, compared with a step of the same training.
 
     python benchmarks/checkpoint_cost.py [--size H W] [--batch N] [--rounds N] [--folder DIR] [MODEL ...]
 
-AdamW, the moving average and the best weights included, as the starter has them; written to a real disk and synced.
-The figures are medians of the rounds.
+A checkpoint includes AdamW's state, the moving average and the best weights, as in the starter training. It is written
+to a real disk and synced. The figures are medians of the rounds.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--size", nargs=2, type=int, default=(192, 256))
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", type=Path, default=Path(), help="on the disk that is measured (default: here)")
+    parser.add_argument("--folder", type=Path, default=Path(), help="a folder on the disk to measure (default: here)")
     options = parser.parse_args()
     make_repeatable(0, NUM_THREADS)
     keep_freed_memory()

@@ -1,9 +1,10 @@
-"""Colour alone must not solve the starter data: the best classifier of single pixels by colour, next to the network.
+"""Shows that colour alone does not solve the starter data: compares the best colour classifier with the network.
 
-The classifier is the best that a pixel's colour allows at 32 levels a channel: for each of the 32^3 cells the class
-that is most frequent there among the training pixels; and scikit-learn's gradient boosting on RGB and HSV, in case a
-smooth boundary generalises better. The better of the two counts. Trained on the train split, measured on val and test
-with the same confusion matrix as the network, whose scores are read from build/evaluation. Run after `dvc repro`.
+There are two classifiers of single pixels, and the better one counts. The first has 32 levels a channel: for each of
+the 32^3 cells it takes the most frequent class among the training pixels. The second is scikit-learn's gradient
+boosting on RGB and HSV, in case a smooth boundary generalises better. Both are trained on the train split and measured
+on val and test with the same confusion matrix as the network. The network's scores are read from build/evaluation: run
+`dvc repro` first.
 """
 
 import json

@@ -1,12 +1,12 @@
-"""How often the gate calls one of two equally good models better, and how often it sees a real gain.
+"""How often the gate calls one of two equally good models better, and how often it detects a real gain.
 
-Pairs of models are simulated on videos whose frames are alike: in each video each class is harder or easier by an
-amount that both models share and by one of each model's own, and each frame adds noise. The chance of a hit follows on
-the logistic scale; what is missed goes to the other classes by their frequency. Eleven classes from 28% to 0.3% of the
-pixels. All amounts of the two models come from the same distributions, so neither is better, unless a gain is added.
+Pairs of models are simulated on videos whose frames are alike. In each video, each class has a difficulty that both
+models share and one for each model; each frame adds noise. The probability of a hit follows on the logistic scale;
+missed pixels go to the other classes by their frequency. There are eleven classes with 28% to 0.3% of the pixels. Both
+models' values come from the same distributions, so neither model is better, unless a gain is added.
 
-"Better" is a lower bound above zero; its rate for equal models should be at most 2.5%. Next to segpipe's `compare`
-stand the percentiles of the paired bootstrap over the same units, and both over single frames.
+"Better" means a lower bound above zero; its rate for equal models should be at most 2.5%. The table has segpipe's
+`compare`, the percentiles of the paired bootstrap over the same units, and both over single frames.
 
     OMP_NUM_THREADS=1 python benchmarks/gate_calibration.py --pairs 1000
 """
@@ -42,7 +42,7 @@ class Setting:
         gain: added to the challenger's logits.
         rare_share: share of the videos in which each of the three rarest classes occurs.
         is_uneven: lengths of videos differ log-normally.
-        likeness_frames: a video's own hardness is forgotten after so many frames; None: it lasts the whole video.
+        likeness_frames: number of frames after which a video's difficulty changes; None: it lasts the whole video.
         block_length: as in `bundle`.
     """
 
@@ -145,7 +145,7 @@ def _mean_iou(times: Floats, confusions: Counts) -> Floats:
 
 
 def take_frames(pair: Pair) -> Pair:
-    """Takes each frame as a unit, as if frames were independent."""
+    """Makes each frame a unit, as if frames were independent."""
     num_images = len(pair.challenger)
     return replace(pair, units=Units(np.arange(num_images), "group", num_images))
 

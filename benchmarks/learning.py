@@ -1,12 +1,11 @@
-"""Whether every model of the zoo learns: it is trained on four small crops until it knows them by heart.
+"""Tests that every model can learn: trains it until it overfits four small crops.
 
     python benchmarks/learning.py [--camvid ARCHIVE] [--pictures FOLDER] [MODEL ...]
 
-The crops are windows of frames of the starter data (of CamVid too, where its archive is given), magnified, so that a
-network whose coarsest cells are 32 px wide has something to tell apart in each. Four frames, no augmentation, AdamW at
-a constant rate, cross-entropy: the least that a working architecture with a working gradient must manage. The mIoU is
-measured in evaluation mode on the same four crops, over the classes that they hold. Nothing here says which model is
-the better one.
+The crops are magnified windows of frames of the starter data (and of CamVid, if its archive is given), so that even
+cells of 32 px, the coarsest of a network, show several classes. Four frames, no augmentation, AdamW at a constant rate,
+cross-entropy: every working architecture with working gradients can learn this. The mIoU is measured in evaluation mode
+on the same four crops, over their classes. It does not say which model is better.
 """
 
 import argparse
@@ -46,19 +45,19 @@ ROOT = Path(__file__).parents[1]
 NUM_FRAMES = 4
 WINDOW_PX = (24, 32)
 CROP_PX = (96, 128)
-MIN_SHARE = 0.02  # of a window: a class with fewer pixels does not speak for choosing the window
+MIN_SHARE = 0.02  # of a window: a class with fewer pixels is not counted in the choice of the window
 GOOD_ENOUGH = 0.90
 MAX_STEPS, STEPS_BETWEEN_LOOKS = 600, 20
 LEARNING_RATE = 1e-3
-# Four crops need no width, and a CPU is grateful: a quarter of the channels is a sixteenth of the work.
+# Four crops need few channels, and a quarter of the channels is a sixteenth of the operations.
 NARROW = {"width": 16}
 FCN = ("fcn32s_vgg16", "fcn16s_vgg16", "fcn8s_vgg16")
 OPTIONS: dict[str, dict[str, Any]] = dict.fromkeys(("unet", "attention_unet", "segnet_vgg16"), NARROW)
-# Up to 32 px at once, bilinearly, draws no pole: these learn by heart with a last up-sampling that is learned.
+# Fixed bilinear up-sampling by up to 32 cannot draw a pole: these overfit only if the last up-sampling is learned.
 OPTIONS |= {name: {**NARROW, "fc_width": 256, "learn_last_upsampling": True} for name in FCN}
 OPTIONS |= {"dilated_vgg16": {**NARROW, "fc_width": 256}}
-# Values that are dropped before a batch norm make its running statistics others than in evaluation, and so through a
-# hundred layers: with dropout the loss falls to 0.007 and the mIoU in evaluation stays at 0.46.
+# Dropout before a batch norm makes its running statistics differ from those in evaluation, in each of a hundred layers:
+# with dropout the loss falls to 0.007, but the mIoU in evaluation stays at 0.46.
 OPTIONS |= {name: {"dropout": 0.0} for name in ("fc_densenet56", "fc_densenet67", "fc_densenet103")}
 # Without batch norm in a deep encoder.
 SMALLER_RATES = dict.fromkeys((*FCN, "dilated_vgg16", "dpt"), 3e-4)
@@ -85,14 +84,14 @@ class Crops:
     classes: ClassTable
 
     def enlarge(self, factor: int) -> "Crops":
-        """Gives them with each pixel as a square of pixels."""
+        """Gives the crops with each pixel enlarged to a square of pixels."""
         images, masks = (array.repeat(factor, 1).repeat(factor, 2) for array in (self.images_NHWC, self.masks_NHW))
         return Crops(images, masks, self.classes)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a training.
+    """The result of a training.
 
     Attributes:
         mean_iou: on the four crops, in evaluation mode.
@@ -190,11 +189,11 @@ def draw(crops: Crops, outcome: Outcome) -> npt.NDArray[np.uint8]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a row a model and data set, as JSON lines."""
-    parser = argparse.ArgumentParser(description="Whether every model learns four crops by heart.")
+    parser = argparse.ArgumentParser(description="Tests that every model can overfit four crops.")
     parser.add_argument("models", nargs="*", help="default: all")
-    parser.add_argument("--camvid", type=Path, help="CamVid's archive: its crops are learned too")
+    parser.add_argument("--camvid", type=Path, help="CamVid's archive, to learn its crops too")
     parser.add_argument("--pictures", type=Path, help="folder for a picture of the first starter crop by each model")
-    parser.add_argument("--verbose", action="store_true", help="shows each look at the mIoU")
+    parser.add_argument("--verbose", action="store_true", help="print each measured mIoU")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s")
     log.setLevel(logging.DEBUG if options.verbose else logging.WARNING)

@@ -1,4 +1,4 @@
-"""Training samples a second from our loader, from the loaders that people write, and from copying alone.
+"""Training samples a second from our loader, from two usual loaders, and from copying alone.
 
 All draw a zoom between 0.5 and 2, a crop of 360x480 and a flip, from the same frames, in one process, in turn.
 
@@ -7,7 +7,8 @@ albumentations: cv2 decodes PNG files; RandomScale, RandomCrop, HorizontalFlip, 
 ours: the memory-mapped store, with as many threads as the product uses, and with one.
 copy: a sample's image and mask from the store into a batch, in one thread; no loader can be faster.
 
-The figures are medians over rounds, the ratios are of these. Frames are rendered, or your own by --images and --masks.
+Figures are medians over rounds; ratios are ratios of medians. Frames are rendered, or your own with --images and
+--masks.
 """
 
 import segpipe.stages  # noqa: F401  # isort: skip  # sets OpenMP's wait policy before torch is loaded
@@ -127,7 +128,7 @@ def torchvision_batches(pairs: list[tuple[str, str]]) -> Iterator[Any]:
 
 
 def albumentations_batches(pairs: list[tuple[str, str]]) -> Iterator[Any]:
-    """As many notebooks do: cv2 and one Compose, float at its end."""
+    """The usual loader of notebooks: cv2 and one Compose, with float at its end."""
     import albumentations as A
 
     compose = A.Compose(
@@ -169,7 +170,7 @@ def our_normalized_batches(store: Store, num_threads: int) -> Iterator[Any]:
 
 
 def copied_batches(store: Store) -> Iterator[Any]:
-    """Image and mask of each sample into a batch, as they are."""
+    """Copies image and mask of each sample into a batch, unchanged."""
     rng = np.random.default_rng(0)
     images, masks = np.empty((BATCH, HEIGHT, WIDTH, 3), np.uint8), np.empty((BATCH, HEIGHT, WIDTH), np.uint8)
     while True:

@@ -1,7 +1,7 @@
 """Our losses against those of torch and segmentation_models.pytorch (smp): time of a forward and a backward pass.
 
-The peers are what a user would take instead; smp's are given the same logits and `ignore_index`, although some of them
-compute another function (docs/decisions/0016). All in one process, in turn; the figures are medians.
+The peers are the losses that a user would use instead. smp's losses get the same logits and `ignore_index`, although
+some compute another function (docs/decisions/0016). All run in one process, in turn; the figures are medians.
 """
 
 import statistics

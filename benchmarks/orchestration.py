@@ -1,8 +1,8 @@
-"""What Prefect costs: a retraining in which nothing is stale, and each stage that is run, next to plain `dvc repro`.
+"""The overhead of Prefect: for a retraining without stale stages, and for each stage, compared with `dvc repro`.
 
 Needs the services of this clone (`make up`, then `. pipelines/login.sh` in this shell) and a clean commit. The
-retrainings are of `recipes/smoke.yaml`, in its own clone; the peer is `dvc repro --force` in that same clone, in turn
-with them. Seconds, medians of RUNS.
+retrainings use `recipes/smoke.yaml`, in their own clone; the peer is `dvc repro --force` in the same clone. Both run in
+turn. Seconds, medians of RUNS.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""What `preprocess` costs next to decoding the files, and how it grows.
+"""The time of `preprocess` compared with decoding the files, and its growth with the number of samples.
 
-    python benchmarks/preprocess.py decode  SOURCE   class counts and all else, next to decoding alone, in one process
+    python benchmarks/preprocess.py decode  SOURCE   class counts and all checks, and decoding alone, in one process
     python benchmarks/preprocess.py camvid  SOURCE   a cold build in two processes, then ten images more, and decoding
     python benchmarks/preprocess.py growth           2,000 and 20,000 samples: time and peak memory
 

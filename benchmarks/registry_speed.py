@@ -1,4 +1,4 @@
-"""`segpipe registry list`, `show` and `history` at 1,000 versions, each next to the least that MLflow itself takes.
+"""The time of `segpipe registry list`, `show` and `history` at 1,000 versions, compared with MLflow's minimum.
 
 Fills a SQLite store in a temporary folder with 1,000 versions and as many entries of the ledger, then runs each command
 as its user does. The peer is a Python process that imports MLflow, opens the same store and fetches one version.
@@ -27,7 +27,7 @@ PEER = "from mlflow import MlflowClient; MlflowClient('sqlite:///mlflow.db').get
 
 
 def fill(model_name: str) -> None:
-    """Registers and decides, without models: what counts here are rows and tags."""
+    """Registers and decides, without models: only the numbers of rows and tags matter."""
     client = connect()
     client.create_registered_model(model_name)
     deltas = {name: {"value": 0.01, "low": -0.01, "high": 0.03} for name in CLASSES}

@@ -1,9 +1,9 @@
-"""Formats that the store could have had: throughput, random access, size, and what new samples rewrite.
+"""Compares formats for the store: throughput, random access, size, and bytes that new samples rewrite.
 
-Each format holds the same labelled frames as raw uint8, so that nothing but the format is measured; PNG files are the
-classic way. Crops are what training reads, whole samples what evaluation reads. The order is random, files are in the
-page cache. `new bytes` is what a content-addressed cache (DVC's) must take in again when one sequence of ten frames is
-added: the files whose content changed.
+Each format holds the same labelled frames as raw uint8, so that only the format is measured; PNG files are the usual
+way. Training reads crops, evaluation reads whole samples. The order is random, files are in the page cache. `new MB` is
+the size of the files whose content changes when one sequence of ten frames is added: a content-addressed cache (DVC's)
+must store them again.
 
     python benchmarks/store_formats.py [--frames 400] [--rounds 5]
 """
@@ -211,7 +211,7 @@ def measure(num_frames: int, rounds: int) -> Iterator[str]:
     """Gives the table's rows."""
     yield f"{'format':12} {'crops/s':>9} {'ratio':>6} {'whole/s':>9} {'ratio':>6} {'MB':>7} {'new MB':>7} {'files':>6}"
     samples = make_samples(num_frames + NUM_NEW)
-    # The new frames stand in the midst of the old ones, as a new sequence does among sorted names.
+    # The new frames are between the old ones, like a new sequence among sorted names.
     new_ids = {f"sequence{num_frames // FRAMES_OF_SEQUENCE // 2:03d}x_{i:03d}" for i in range(NUM_NEW)}
     new = [Sample(i, s.image, s.mask) for i, s in zip(sorted(new_ids), samples[num_frames:], strict=True)]
     old = samples[:num_frames]

@@ -1,12 +1,12 @@
-"""A training step's time and memory: as segpipe runs it, against the same network, loss and optimiser written plainly.
+"""Time and memory of a training step in segpipe, compared with a plain one of the same network, loss and optimiser.
 
     python benchmarks/training_speed.py [--size H W] [--batch N] [--rounds N] [--device cuda] [MODEL ...]
 
-segpipe: channels-last, freed memory kept, uint8 handed over and normalised on the device, idle threads that sleep.
+segpipe: channels-last, freed memory kept, uint8 copied to the device and normalised there, idle threads that sleep.
 Plain: torchvision's or smp's own network, or ours without activation checkpointing, in contiguous layout, glibc's
 defaults, a float tensor made on the CPU as torchvision's `ToTensor` + `Normalize` do, OpenMP's defaults, torch's loss.
-Both in processes of their own, in turn; the figures are medians of the rounds, the memory is the process's peak with
-the libraries in it (on CUDA: what torch took there).
+Both run in separate processes, in turn. The figures are medians of the rounds. The memory is the process's peak,
+libraries included (on CUDA: torch's peak there).
 """
 
 import argparse
@@ -91,7 +91,7 @@ def measure(style: str, model_name: str, options: argparse.Namespace) -> dict[st
 
 
 def build_plainly(model_name: str) -> Any:
-    """Builds the network as its library gives it; ours without what only segpipe would do."""
+    """Builds the network as its library does; for our models, without activation checkpointing."""
     from segpipe.choices import MODELS
     from segpipe.models import read_card
 

@@ -1,9 +1,9 @@
-"""Is a database locked for whoever looks on? Retrainings one after the other, while browsers ask for the UIs' pages.
+"""Tests that no database is locked for users of the UIs: runs retrainings while browsers request the UIs' pages.
 
 Needs the services of this clone (`make up`, then `. pipelines/login.sh` in this shell) and a clean commit. Each browser
-repeats what the pages of Prefect and MLflow ask for, with a pause of 0.05 s and without trying again, and saves a
-variable now and then. A retraining is `force` of `recipes/smoke.yaml`, six stages. Prints the answers by their status,
-and what the servers' log says of locks.
+repeats the requests of the pages of Prefect and MLflow, with a pause of 0.05 s and without retries, and sometimes saves
+a variable. A retraining is `force` of `recipes/smoke.yaml`, six stages. Prints the answers by their status, and the
+messages about locks in the servers' log.
 """
 
 import argparse
@@ -60,12 +60,12 @@ MLFLOW: tuple[Page, ...] = (
 
 @dataclass
 class Tally:
-    """What the browsers of one server were answered.
+    """The answers of one server to its browsers.
 
     Attributes:
         answers: how often each status came, or the name of an error without an answer.
         seconds: of each request.
-        failures: how often each request was answered other than well.
+        failures: how often each request failed.
     """
 
     answers: "collections.Counter[str]" = field(default_factory=collections.Counter)

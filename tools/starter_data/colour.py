@@ -1,8 +1,8 @@
 """Colour in linear light, and the paint ranges that several classes share on purpose.
 
-Everything is mixed in linear light and turned into sRGB once, by the sensor. The ranges below are drawn on by more
-than one class (asphalt, slabs, plaster, posts and rails are all grey or brown somewhere), so colour alone cannot name
-a class.
+Everything is mixed in linear light and turned into sRGB once, by the sensor. More than one class uses each of the
+ranges below (asphalt, slabs, plaster, posts and rails are all grey or brown somewhere), so colour alone does not
+identify a class.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Fences, hedges and guard rails.
 
-One sees through between the bars; the label covers the whole panel, as annotators label it.
+The background is visible between the bars, but the label covers the whole panel, as annotators label it.
 """
 
 from __future__ import annotations

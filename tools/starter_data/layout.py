@@ -1,4 +1,4 @@
-"""What stands along the street: stretch by stretch, each from its own seed, so the street never ends and never repeats.
+"""The objects along the street. Each stretch has its own seed, so the street never ends and never repeats.
 
 Layers order the drawing: along any line of sight, nearer things stand closer to the middle of the road, so buildings
 come first and traffic last; within a layer, far comes before near.

@@ -1,7 +1,7 @@
-"""The canvas and the few primitives every object is drawn with.
+"""The canvas, and the few primitives that draw every object.
 
-A primitive paints the image and writes the label in one go, so a mask always fits its picture. Far things are drawn
-first; whatever is drawn later covers. Image values are linear light, mixed with the haze according to depth.
+A primitive paints the image and writes the label together, so a mask always fits its picture. Far objects are drawn
+first; later objects cover them. Image values are linear light, mixed with the haze according to depth.
 """
 
 from __future__ import annotations

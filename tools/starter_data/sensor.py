@@ -1,4 +1,4 @@
-"""From linear light to the picture a dashboard camera would store."""
+"""Turns linear light into the picture that a dashboard camera would store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shadows on the ground: each thing's outline slid down the sun's rays, and the dark beneath a car."""
+"""Shadows on the ground: each object's outline projected along the sun's rays, and the dark area under a car."""
 
 from __future__ import annotations
 

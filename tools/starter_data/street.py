@@ -1,4 +1,4 @@
-"""The plan of one sequence's street: its curve, cross-section, materials and habits."""
+"""The plan of one sequence's street: its curve, cross-section and materials, and its railings and parked cars."""
 
 from __future__ import annotations
 

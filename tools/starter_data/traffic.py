@@ -1,6 +1,6 @@
-"""What moves: people on the pavements, people crossing, cyclists and cars, each a closed formula of the frame index.
+"""Moving objects: people on the pavements, people crossing, cyclists and cars, each a function of the frame index.
 
-Nothing is simulated step by step, so any frame can be drawn without the ones before it.
+There is no simulation step by step, so any frame can be drawn without the earlier ones.
 """
 
 from __future__ import annotations

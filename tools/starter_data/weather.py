@@ -14,7 +14,7 @@ WEATHERS = ("clear", "overcast", "dusk", "wet", "fog", "clear", "overcast")
 
 @dataclass(frozen=True)
 class Weather:
-    """Everything the sky decides. Colours are linear light, (3,) float32; directions are unit vectors (3,) float32.
+    """Sun, sky, air and wetness. Colours are linear light, (3,) float32; directions are unit vectors (3,) float32.
 
     Attributes:
         sun_direction: towards the sun.

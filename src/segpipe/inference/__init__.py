@@ -1,1 +1,1 @@
-"""From images to logits, the one way for all that predicts; and from logits to masks and evaluations."""
+"""Logits from images, for every caller that predicts; masks and evaluations from logits."""

@@ -1,4 +1,4 @@
-"""What a model costs, found without computing anything: on torch's meta device tensors have shapes and no content."""
+"""The size of a model and its operations, counted on torch's meta device, whose tensors have shapes but no content."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Cost:
-    """A model's size and work.
+    """A model's size and its operations.
 
     Attributes:
-        num_parameters: all that are trained, auxiliary heads included.
-        num_flops: of one image in evaluation; a multiply-add counts as two.
+        num_parameters: number of parameters, auxiliary heads included.
+        num_flops: operations for one image in evaluation; a multiply-add counts as two.
     """
 
     num_parameters: int
@@ -33,8 +33,8 @@ def count_cost(
     Convolutions, matrix products and attention are counted, as torch does; sums, activations and resizing are not.
 
     Args:
-        name: of the model.
-        options: its own.
+        name: the model's name.
+        options: the model's options.
         num_classes: channels of the logits.
         size: height and width of the image, pixels.
         in_channels: as in `build_network`.
@@ -53,7 +53,7 @@ def count_cost(
 
 
 def without_content(work: Callable[[], T]) -> T:
-    """Does work on the meta device; where a library's constructor looks at numbers, as it is."""
+    """Does work on the meta device, or normally if a library's constructor needs the numbers in tensors."""
     try:
         with torch.device("meta"):
             return work()

@@ -1,4 +1,4 @@
-"""The device that computes, and what makes its results repeatable."""
+"""Chooses the device, and makes its results repeatable."""
 
 import contextlib
 import ctypes
@@ -14,8 +14,8 @@ from torch import nn
 
 from segpipe.errors import ConfigError
 
-# The packages, next to torch, that decode, vary or compute what becomes a weight, or write it: another version of
-# one may give other bits. simsimd and stringzilla do albucore's arithmetic, scipy some of albumentations'.
+# Besides torch, these packages decode or augment images, compute weights or write them: another version of one may give
+# other bits. simsimd and stringzilla do albucore's arithmetic, scipy some of albumentations'.
 PACKAGES = (
     "albucore", "albumentations", "numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow", "safetensors",
     "scipy", "segmentation-models-pytorch", "simsimd", "stringzilla", "timm", "torchvision",
@@ -48,28 +48,28 @@ def choose_device(name: str) -> torch.device:
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Gives the device that a network is on; one without parameters and buffers computes on the CPU."""
+    """Gives the device of a network; without parameters and buffers it is the CPU."""
     first = next(itertools.chain(module.parameters(), module.buffers()), None)
     return torch.device("cpu") if first is None else first.device
 
 
 def make_repeatable(seed: int, num_threads: int) -> None:
-    """Fixes all that torch leaves to chance or to the machine: seeds, number of threads, choice of kernels.
+    """Fixes what torch draws at random or chooses by the machine: seeds, number of threads, kernels.
 
     The same wheels, CPU capability, number of threads and device then give the same weights, bit for bit. On CUDA some
-    kernels have no deterministic form; torch warns of each that is used.
+    kernels have no deterministic form; torch warns about each of them that runs.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.manual_seed(seed)
     torch.set_num_threads(num_threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Deterministic mode also fills every new tensor, for programs that read memory they never wrote; none does here.
+    # Deterministic mode also fills every new tensor. That helps only programs that read uninitialised memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
 
 
 def keep_freed_memory() -> None:
-    """Tells glibc to keep freed memory instead of returning it: most page faults of a CPU training go away."""
+    """Tells glibc to keep freed memory instead of returning it, which avoids most page faults of a CPU training."""
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(M_MMAP_MAX, 0)
@@ -77,7 +77,7 @@ def keep_freed_memory() -> None:
 
 
 def describe_environment(device: torch.device) -> dict[str, str]:
-    """Names what the weights' bits depend on, next to seed, data, code and parameters."""
+    """Gives the versions and properties that the weights' bits depend on, besides seed, data, code and parameters."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -1,4 +1,4 @@
-"""Measures a network on every sample of a store: whole, or tile by tile where an image is huge."""
+"""Evaluates a network on every sample of a store; a huge image is evaluated tile by tile."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ Collect = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network does on a set of samples.
+    """The counts and the loss of a network on a set of samples.
 
     Attributes:
-        evidence: by kind, what was counted in each sample, (num_samples, ...).
-        loss: mean over the batches; a huge image is one.
+        evidence: by kind, the counts of each sample, (num_samples, ...).
+        loss: mean over the batches; a huge image is a batch by itself.
     """
 
     evidence: dict[str, npt.NDArray[Any]]
@@ -42,19 +42,19 @@ class Evaluation:
 
     @property
     def mean_iou(self) -> float:
-        """Of the whole set, 0..1; NaN without one labelled pixel."""
+        """The mean IoU of the whole set, 0..1; NaN if no pixel is labelled."""
         return mean_iou.compute(self.confusions)
 
 
 @torch.inference_mode()
 def evaluate(module: nn.Module, store: Store, terms: Terms, kinds: Sequence[str] = (CONFUSION,)) -> Evaluation:
-    """Predicts each sample and counts what happens to its pixels.
+    """Predicts each sample and counts its pixels for the metrics.
 
     Args:
-        module: in any mode; left in evaluation mode.
+        module: in any mode; afterwards in evaluation mode.
         store: the samples; at least one.
-        terms: factors and losses, of which the weighted sum is the loss.
-        kinds: of evidence, as the metrics ask for it; the confusion matrices are among them.
+        terms: factors and losses; the loss is their weighted sum.
+        kinds: the kinds of evidence that the metrics need, confusion matrices included.
     """
     module.eval()
     collect = {kind: EVIDENCE.function_of(kind) for kind in kinds}
@@ -85,7 +85,7 @@ def _batches(store: Store) -> Iterator[list[int]]:
 
 
 def _stack(arrays: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
-    """Puts arrays of one shape together; of a single one, which may be huge, no copy is made."""
+    """Stacks arrays of one shape; a single array, which may be huge, is not copied."""
     return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
 
 
@@ -96,15 +96,15 @@ def _measure(
     terms: Terms,
     collect: Mapping[str, Collect],
 ) -> tuple[dict[str, npt.NDArray[Any]], float]:
-    """Gives the evidence (N, ...) of each kind and the loss of a batch, which a huge image is alone.
+    """Gives the evidence (N, ...) of each kind and the loss of a batch; a huge image is a batch by itself.
 
-    What the pieces of an image count is added up. So are the sums and weights of the losses, before one is divided by
-    the other: where a loss is a mean over pixels that is the loss of the whole.
+    The counts of the pieces of an image are added up. The sums and the weights of the losses are added up too, before
+    the division. So a loss that is a mean over pixels has the value for the whole image.
     """
     counted: dict[str, npt.NDArray[Any]] = {}
     sums: list[WeightedSum] = []
     for piece in give_logits(module, images_NHWC):
-        # A copy: torch wants memory that may be written; a map may not.
+        # A copy, because torch needs writable memory, and a memory map is read-only.
         target_NHW = torch.from_numpy(masks_NHW[piece.place].copy()).to(piece.logits_NCHW.device)
         for kind, function in collect.items():
             counts = function(piece.logits_NCHW, target_NHW).cpu().numpy()

@@ -1,8 +1,7 @@
-"""From images to logits to masks: the one way that evaluation, prediction, overlays and the served model go.
+"""Logits and masks from images: evaluation, prediction, overlays and the served model all use this code.
 
-`give_logits` turns a batch of uint8 images into logits, piece by piece where an image is huge. What changes how a
-network sees an image (another precision, sliding windows, flips) changes this function or wraps it, and everything that
-predicts follows.
+`give_logits` turns a batch of uint8 images into logits, piece by piece if an image is huge. To change the input of a
+network everywhere (another precision, sliding windows, flips), change or wrap this function.
 """
 
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from torch import nn
 from segpipe.inference.device import device_of
 from segpipe.inference.tiles import is_huge, plan_tiles
 
-# ImageNet's statistics, the field's custom; RGB, of values 0..255.
+# ImageNet's statistics, as is usual; RGB, for values 0..255.
 MEAN_RGB = (123.675, 116.28, 103.53)
 STD_RGB = (58.395, 57.12, 57.375)
 
@@ -36,14 +35,14 @@ class Piece:
 
 @torch.inference_mode()
 def give_logits(module: nn.Module, images_NHWC: npt.NDArray[np.uint8]) -> Iterator[Piece]:
-    """Gives the logits of a batch: of images of up to `MAX_WHOLE_PX` in one piece, of huge ones tile by tile.
+    """Gives the logits of a batch: in one piece for images of up to `MAX_WHOLE_PX`, tile by tile for huge ones.
 
     Args:
         module: in evaluation mode.
-        images_NHWC: (N, H, W, 3) uint8 RGB, any H and W; of a memory map only one tile's window at a time is read.
+        images_NHWC: (N, H, W, 3) uint8 RGB, any H and W; a memory map of a huge image is read one window at a time.
 
     Yields:
-        Pieces that together hold each pixel once.
+        Pieces that cover each pixel exactly once.
     """
     num_images, height, width = images_NHWC.shape[:3]
     device = device_of(module)
@@ -76,25 +75,25 @@ def predict_masks(module: nn.Module, images_NHWC: npt.NDArray[np.uint8]) -> npt.
 
 def most_likely(logits_NCHW: torch.Tensor) -> torch.Tensor:
     """Gives (N, H, W) int64: the class of the highest logit."""
-    # max, not argmax: ten times as fast on the CPU, and the same.
+    # max instead of argmax: the same result, ten times as fast on the CPU.
     return logits_NCHW.max(dim=1).indices
 
 
 def to_input(images_NHWC: npt.NDArray[np.uint8], device: torch.device) -> torch.Tensor:
-    """Hands images over as uint8 and normalises them on the device.
+    """Copies images to the device as uint8 and normalises them there.
 
     Args:
         images_NHWC: (N, H, W, 3) uint8 RGB.
-        device: where the network is.
+        device: the network's device.
 
     Returns:
-        (N, 3, H, W) float32 in channels-last layout, which is how the images already lie in memory.
+        (N, 3, H, W) float32 in channels-last layout, which the images already have in memory.
     """
     return normalize(torch.tensor(images_NHWC).to(device, non_blocking=True))
 
 
 def normalize(images_NHWC: torch.Tensor) -> torch.Tensor:
-    """Normalises images where they are.
+    """Normalises images on their device.
 
     Args:
         images_NHWC: (N, H, W, 3) uint8 RGB; not changed.
@@ -103,7 +102,7 @@ def normalize(images_NHWC: torch.Tensor) -> torch.Tensor:
         (N, 3, H, W) float32 in channels-last layout.
     """
     num_images, height, width, num_channels = images_NHWC.shape
-    # A whole row at once: to repeat three numbers along the innermost axis takes ten times as long on a CPU.
+    # One vector for a whole row: to broadcast three numbers along the innermost axis takes ten times as long on a CPU.
     mean, std = (torch.tensor(values, device=images_NHWC.device).repeat(width) for values in (MEAN_RGB, STD_RGB))
     rows = images_NHWC.reshape(num_images * height, width * num_channels).float().sub_(mean).div_(std)
     return rows.view(images_NHWC.shape).permute(0, 3, 1, 2)

@@ -1,7 +1,7 @@
-"""A trained network: how it is built, and its files on disk.
+"""Builds a network, and loads a trained one from its files.
 
-`model.json` says how to build it and what its outputs mean, `weights.safetensors` holds its parameters. Nothing is
-pickled.
+`model.json` says how to build the network and what its outputs mean; `weights.safetensors` holds its parameters. There
+are no pickles.
 """
 
 from collections.abc import Mapping
@@ -31,14 +31,14 @@ State = Mapping[str, torch.Tensor]
 def build_network(
     name: str, options: Mapping[str, Any], num_classes: int, in_channels: int = 3, is_pretrained: bool = False
 ) -> nn.Module:
-    """Builds a model of the zoo in channels-last layout; its input are RGB images in any case.
+    """Builds a model in channels-last layout; its input is always RGB images.
 
     Args:
-        name: of the model.
-        options: its own.
+        name: the model's name.
+        options: the model's options.
         num_classes: channels of the logits.
-        in_channels: channels of the first layer; 1 sees the mean of the colours.
-        is_pretrained: downloads the encoder's weights from ImageNet, where they are not on this machine yet.
+        in_channels: channels of the first layer; with 1 its input is the mean of the colours.
+        is_pretrained: loads the encoder's weights from ImageNet, and downloads them if they are not on this machine.
 
     Raises:
         ConfigError: unknown name or option, or no weights from ImageNet.
@@ -48,7 +48,7 @@ def build_network(
     context = {"pretrained": is_pretrained} if has_pretrained(name) else {}
     network: nn.Module = MODELS.call(name, options, num_classes=num_classes, in_channels=in_channels, **context)
     if in_channels == 1:
-        # A hook, not a layer: the names of the parameters stay as they are.
+        # A hook and not a layer, so that the names of the parameters do not change.
         network.register_forward_pre_hook(_average_colors)
     return network.to(memory_format=torch.channels_last)
 
@@ -57,7 +57,7 @@ def check_pretrained(name: str) -> None:
     """Checks that a part of the model has weights from ImageNet.
 
     Raises:
-        ConfigError: it has none.
+        ConfigError: no part has such weights.
     """
     if not has_pretrained(name):
         known = ", ".join(other for other in MODELS.names() if has_pretrained(other))
@@ -69,7 +69,7 @@ def _average_colors(module: nn.Module, inputs: tuple[torch.Tensor]) -> torch.Ten
 
 
 def list_differences(wanted: State, found: State) -> str:
-    """Says line by line what the tensors of a network and of a file do not have in common; empty where they fit."""
+    """Lists the differences between the tensors of a network and of a file, one a line; empty if there are none."""
     lines = [f"missing: {name} {tuple(tensor.shape)}" for name, tensor in wanted.items() if name not in found]
     lines += [f"not in the network: {name} {tuple(found[name].shape)}" for name in found if name not in wanted]
     lines += [
@@ -87,9 +87,9 @@ class Network:
     """A trained network, ready to predict.
 
     Args:
-        module: in evaluation mode, on its device.
-        classes: what its outputs mean.
-        weights_sha256: of the file of its weights.
+        module: the network in evaluation mode, on its device.
+        classes: the classes of its outputs.
+        weights_sha256: sha256 of the file with its weights.
     """
 
     module: nn.Module
@@ -112,15 +112,15 @@ class Network:
             found = sha256_of_file(folder / WEIGHTS_FILE)
             if found != description.weights_sha256:
                 fix = "take both files from one training (`dvc checkout`, or `dvc repro --force train`)"
-                raise StoreError(f"{folder / WEIGHTS_FILE}: is not what {MODEL_FILE} describes (sha256); {fix}")
+                raise StoreError(f"{folder / WEIGHTS_FILE}: its sha256 is not the one in {MODEL_FILE}; {fix}")
             module = build_network(model.name, dict(model.options), classes.num_classes, model.in_channels)
             weights = load_file(folder / WEIGHTS_FILE)
             if differences := list_differences(module.state_dict(), weights):
                 raise StoreError(
-                    f"{folder / WEIGHTS_FILE}: is not of the model that {MODEL_FILE} describes "
-                    f"({model.name!r} for {classes.num_classes} classes), or the model was changed since:\n"
+                    f"{folder / WEIGHTS_FILE}: is not from the model in {MODEL_FILE} "
+                    f"({model.name!r} for {classes.num_classes} classes), or the model's code has changed since:\n"
                     f"{differences}\n"
-                    "Run `dvc repro train`, or predict with the sources that trained it"
+                    "Run `dvc repro train`, or predict with the code that trained it"
                 )
             module.load_state_dict(weights)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:

@@ -24,7 +24,7 @@ class Prediction:
 
     Attributes:
         name: path of the image within the input, suffix removed.
-        mask: (height, width) uint8 class indices.
+        mask: the predicted mask, (height, width) uint8 class indices.
     """
 
     name: str
@@ -32,10 +32,10 @@ class Prediction:
 
 
 def find_images(source: Path) -> dict[str, Path]:
-    """Finds the image files at or below a path, by their path within it, suffix removed.
+    """Finds the image files in a folder, by their path within it without suffix; or gives a single image file.
 
     Raises:
-        PredictionError: there is none, or two differ in nothing but the suffix.
+        PredictionError: there is no image, or two differ only in the suffix.
     """
     if source.is_file():
         return {source.stem: source}
@@ -49,7 +49,9 @@ def find_images(source: Path) -> dict[str, Path]:
             twice += [f"{files[name]} and {path}"] if name in files else []
             files[name] = path
     if twice:
-        raise PredictionError(f"the same name twice, so one mask would replace the other: {'; '.join(twice)}")
+        raise PredictionError(
+            f"two images with the same name, so one mask would replace the other; rename one: {'; '.join(twice)}"
+        )
     if not files:
         raise PredictionError(f"{source}: holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return files
@@ -58,10 +60,10 @@ def find_images(source: Path) -> dict[str, Path]:
 def predict_images(network: Network, source: Path, output: Path) -> Iterator[Prediction]:
     """Predicts each image and writes `masks/`, `colors/` and `overlays/` below `output`, one PNG an image in each.
 
-    An image that cannot be read does not keep the others from being predicted.
+    If an image cannot be read, the others are still predicted.
 
     Raises:
-        PredictionError: after the last image, if any could not be read: all of them.
+        PredictionError: some images could not be read; raised after the last image, and names all of them.
     """
     faults = []
     for name, path in find_images(source).items():
@@ -76,7 +78,7 @@ def predict_images(network: Network, source: Path, output: Path) -> Iterator[Pre
 
 
 def _predict_file(network: Network, path: Path, name: str, output: Path) -> npt.NDArray[np.uint8]:
-    """Predicts one image and writes its pictures; of a huge one, no more than one picture is in memory."""
+    """Predicts one image and writes its pictures one by one, so that only one picture is in memory."""
     image = load_image(path)
     mask: npt.NDArray[np.uint8] = network.predict(image[None])[0]
     _write_png(output / MASKS / f"{name}.png", Image.fromarray(mask))

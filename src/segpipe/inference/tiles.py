@@ -1,35 +1,37 @@
-"""How a huge image is cut, so that a network sees it piece by piece in a bounded memory.
+"""Cuts a huge image into tiles, so that its prediction needs a limited amount of memory.
 
-Source: the overlap-tile strategy of Ronneberger, Fischer, Brox, "U-Net", MICCAI 2015, figure 2. A network sees a window
-and decides its core alone; around the core lies a margin of context that other windows decide.
-Deviation: at the image's border there is no mirrored margin. Windows lie inside the image, and the border of the image
-is the border of a window: the network pads it as it does when it sees the image whole.
+Source: the overlap-tile strategy of Ronneberger, Fischer, Brox, "U-Net", MICCAI 2015, figure 2. The network's input is
+a window, but only the predictions in its core are used. Around the core is a margin of context, whose predictions come
+from other windows.
+Deviation: at the image's border there is no mirrored margin. Windows lie inside the image, so the border of the image
+is the border of a window, and the network pads it as it pads a whole image.
 """
 
 from dataclasses import dataclass
 from itertools import pairwise
 
-# A larger image is cut.
+# Larger images are cut.
 MAX_WHOLE_PX = 2048 * 2048
 
-# A window has about half the pixels of the largest whole image. Networks of the starter, trained for a minute, on 7 Mpx
-# of its scenes, sides divisible by 64: of CompactFPN without its image-level context 34 pixels differ from the whole's
-# with a margin of just this, and none with 256. Image-level context is taken over a window instead of the image: 2-4%
-# of the pixels differ in CompactFPN and 1% in LRASPP (8% and 2% on magnified scenes); accuracies are within 0.6 points.
+# A window has about half the pixels of the largest whole image. Measured with networks of the starter data, trained for
+# a minute, on 7 Mpx of its scenes, sides divisible by 64: CompactFPN without its image-level context predicts 34 pixels
+# differently from the whole image with this margin, and none with 256. Image-level context comes from a window instead
+# of the image: 2-4% of the pixels differ in CompactFPN and 1% in LRASPP (8% and 2% on magnified scenes); accuracies are
+# within 0.6 points.
 WINDOW_PX, MARGIN_PX = 1536, 192
 
-# The cells of a network's coarsest features lie as in the whole image only where windows begin at a multiple of their
-# size: 32 px in most networks, 64 px in the deepest U-Net.
+# The cells of a network's coarsest features are at the same places as in the whole image only if windows begin at a
+# multiple of the cell size: 32 px in most networks, 64 px in the deepest U-Net.
 ALIGNMENT_PX = 64
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One piece of an image; slices are of the image's rows and columns.
+    """One piece of an image, as slices of the image's rows and columns.
 
     Args:
-        window: what the network sees.
-        core: what it decides; the cores of all tiles cover each pixel once.
+        window: the network's input.
+        core: the part whose predictions are used; the cores of all tiles cover each pixel once.
     """
 
     window: tuple[slice, slice]
@@ -37,7 +39,7 @@ class Tile:
 
     @property
     def core_in_window(self) -> tuple[slice, slice]:
-        """The core's rows and columns counted from the window's corner."""
+        """The core's rows and columns, counted from the window's corner."""
         (rows, columns), (core_rows, core_columns) = self.window, self.core
         return (
             slice(core_rows.start - rows.start, core_rows.stop - rows.start),
@@ -53,8 +55,8 @@ def is_huge(height_px: int, width_px: int) -> bool:
 def plan_tiles(height_px: int, width_px: int) -> list[Tile]:
     """Covers an image with tiles, row by row.
 
-    A side of an image is cut into windows of `WINDOW_PX`, the last of them up to `ALIGNMENT_PX` longer, evenly spread
-    from end to end: there are no small pieces. A core has at least `MARGIN_PX` around it wherever the image goes on.
+    Each side of the image is covered by evenly spread windows of `WINDOW_PX`; the last one is up to `ALIGNMENT_PX`
+    longer. So there are no small pieces. A core has a margin of at least `MARGIN_PX`, except at the image's border.
     """
     return [
         Tile((window_rows, window_columns), (core_rows, core_columns))
@@ -68,7 +70,7 @@ def _cut_side(length_px: int) -> list[tuple[slice, slice]]:
     last_start = (length_px - WINDOW_PX) // ALIGNMENT_PX * ALIGNMENT_PX
     if last_start <= 0:
         return [(slice(0, length_px), slice(0, length_px))]
-    # The largest step that leaves two margins of overlap; a multiple of the alignment, as rounding adds up to that.
+    # The largest step that leaves two margins of overlap; a multiple of the alignment, as starts are rounded to it.
     max_step = (WINDOW_PX - 2 * MARGIN_PX) // ALIGNMENT_PX * ALIGNMENT_PX
     num_steps = -(-last_start // max_step)
     starts = [i * last_start // num_steps // ALIGNMENT_PX * ALIGNMENT_PX for i in range(num_steps + 1)]

@@ -1,4 +1,4 @@
-"""U-Net's cross-entropy: pixels between two objects that nearly touch count more."""
+"""U-Net's cross-entropy: pixels between two objects that nearly touch have more weight."""
 
 from typing import Annotated
 
@@ -24,14 +24,14 @@ def build_loss(
     The sums run over the labelled pixels i; p_i = softmax(x_i)_{y_i}. d1 and d2 are the distances to the nearest
     borders of two different objects. Objects are the components (8-neighbours) of each class in `object_classes`.
 
-    Which classes: cells or other things that nearly touch each other on a background, as in the paper, are
-    `object_classes: [1]`, say: the gaps between them count more. Left out, the components of all classes are objects:
-    in a street scene, where they do touch, both sides of every border then count more, and void is no object but the
-    objects on both sides of a band of void are still near to each other.
+    Choice of classes: for cells or other things that nearly touch on a background, as in the paper, name their class,
+    for example `object_classes: [1]`; the gaps between them get more weight. Without the option, the components of all
+    classes are objects. In a street scene, where they touch, both sides of every border then get more weight. Void is
+    not an object, but objects on both sides of a band of void are near each other.
 
-    The map is computed from the target that the loss is given, so it fits every zoom, crop and flip, and `sigma_px` is
-    in that target's pixels: a training at half resolution draws borders twice as wide in the scene. An object cut by
-    the crop has no border at the cut; what lies outside of the crop is not seen.
+    The map is computed from the loss's target, so it fits every zoom, crop and flip. `sigma_px` is in pixels of this
+    target: at half resolution the borders are twice as wide in the scene. An object that the crop cuts has no border
+    at the cut; objects outside of the crop do not count.
 
     Source: Ronneberger, Fischer, Brox, "U-Net", MICCAI 2015, equations 1 and 2, whose w0 and sigma these are.
     Deviations: equation 1 is a sum, this is a weighted mean; where the second term is below w0 / 1000 it is zero.
@@ -39,8 +39,8 @@ def build_loss(
     Args:
         class_weights: (num_classes,) float32, positive: w_c. w0 is added to them, so they should be about 1 for the
             mean pixel, as the stage class_weights makes them.
-        w0: the most that is added.
-        sigma_px: how far it reaches.
+        w0: the largest added weight.
+        sigma_px: sigma, the width of the added weight, pixels.
         object_classes: class indices; None for all.
 
     Raises:

@@ -17,7 +17,7 @@ def build_loss(*, class_weights: torch.Tensor, label_smoothing: Annotated[float,
     l_i = -(1 - e) log p_{i, y_i} - (e / C) sum_c log p_{i, c}, with p = softmax(logits) and e the label smoothing.
 
     The weighted mean is ours: torch's own `reduction="mean"` is non-deterministic on CUDA and NaN for a batch of void.
-    Deviation from torch: the smoothed part has the weight of the pixel's class too, not of each class its own.
+    Deviation from torch: the smoothed part has the weight of the pixel's class, not the weight of each class c.
 
     Args:
         class_weights: (num_classes,) float32, positive.

@@ -14,8 +14,8 @@ def build_loss(*, class_weights: torch.Tensor, smooth: Annotated[float, Field(gt
     """Gives L = 1 - weighted mean over classes of (2 sum_i p_i g_i + s) / (sum_i p_i + sum_i g_i + s).
 
     Sums run over the labelled pixels of the whole batch; only classes that occur in it count. The items are the
-    classes: where a step has several micro batches, it takes the weighted mean over the classes of all of them, and
-    each ratio is of one micro batch's pixels. That is another loss than the one of the same images in one batch.
+    classes. A step with several micro batches takes the weighted mean over the classes of all micro batches; each ratio
+    uses the pixels of one micro batch. This differs from the loss of the same images in one batch.
 
     Source: Milletari, Navab, Ahmadi, "V-Net", 3DV 2016, equation 2; without the squares in the denominator, as
     Sudre et al., DLMIA 2017, and with more than two classes.

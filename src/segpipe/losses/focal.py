@@ -22,13 +22,13 @@ def build_loss(*, class_weights: torch.Tensor, gamma: Annotated[float, Field(ge=
 
     Args:
         class_weights: (num_classes,) float32, positive.
-        gamma: how much less well-predicted pixels count.
+        gamma: larger values give well-predicted pixels less weight.
     """
 
     def cost(logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
         cost_NHW = F.cross_entropy(logits_NCHW, target_NHW, ignore_index=IGNORE_INDEX, reduction="none")
         miss_NHW = 1 - torch.exp(-cost_NHW)
-        # Below gamma = 1 the power has no slope at zero.
+        # For gamma < 1 the derivative of the power is infinite at zero.
         factor_NHW = miss_NHW.clamp(min=torch.finfo(miss_NHW.dtype).tiny) ** gamma
         return factor_NHW * cost_NHW
 

@@ -1,4 +1,4 @@
-"""Lovasz-softmax: a surrogate of the mean intersection over union itself."""
+"""Lovasz-softmax: a surrogate of the mean intersection over union."""
 
 from functools import partial
 
@@ -7,8 +7,7 @@ import torch
 from segpipe.classes import IGNORE_INDEX
 from segpipe.losses.parts.weighted_sum import Loss, find_present, weigh_classes
 
-# The bits of floats that are not negative sort as the floats do, and torch sorts integers from the smallest four times
-# as fast as it sorts floats.
+# The bits of non-negative floats sort like the floats, and torch sorts integers upwards four times as fast as floats.
 BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
@@ -16,12 +15,13 @@ def build_loss(*, class_weights: torch.Tensor, per_image: bool = False) -> Loss:
     """Gives L = weighted mean over classes c of Delta_c(m(c)), the Lovasz extension of 1 - IoU_c.
 
     m_i(c) = 1 - p_i(c) where the truth of pixel i is c, else p_i(c), over the labelled pixels; p = softmax(logits).
-    Only classes that occur count. Sorted from the largest, the errors are weighted by what each adds to 1 - IoU, which
-    is seen as fixed by the gradient (the extension is linear while the order stays).
+    Only classes that occur count. The errors are sorted from the largest; the weight of each is its increment of
+    1 - IoU. The gradient treats these weights as constants (the extension is linear while the order stays).
 
-    The items are the images with `per_image`, else the classes. Where a step has several micro batches, the images of
-    all of them are its items, which is the loss of the same images in one batch; without `per_image` it is the weighted
-    mean over the classes of each micro batch, whose pixels are sorted by themselves: that is another loss.
+    The items are the images with `per_image`, else the classes. In a step with several micro batches, the images of all
+    of them are its items, so the loss is that of the same images in one batch. Without `per_image`, the pixels of each
+    micro batch are sorted separately, and the step is the weighted mean over the classes of all micro batches. This
+    differs from the loss of the same images in one batch.
 
     Source: Berman, Rannen Triki, Blaschko, "The Lovasz-softmax loss", CVPR 2018, equations 8, 9, 11 and algorithm 1.
     Deviations: the class weights in the mean (the paper's is even), and the steps of 1 - IoU in closed form instead of
@@ -29,12 +29,12 @@ def build_loss(*, class_weights: torch.Tensor, per_image: bool = False) -> Loss:
 
     Args:
         class_weights: (num_classes,) float32, positive; weigh the classes in the mean.
-        per_image: the loss of each image that has a label, then their mean; else one loss of all pixels together.
+        per_image: True for the mean of the losses of all images with labels; False for one loss of all pixels.
     """
 
     def cost_of_classes(logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
         probability_NCHW = logits_NCHW.softmax(dim=1)
-        # Of a batch of void one class is taken too: it costs nothing, and gives a gradient of zero.
+        # A batch with only void keeps one class too, for a cost and a gradient of zero.
         present = find_present(target_NHW, len(class_weights)).nonzero().flatten().tolist() or [0]
         costs = []
         for index in present:
@@ -59,11 +59,12 @@ def build_loss(*, class_weights: torch.Tensor, per_image: bool = False) -> Loss:
 
 
 def _find_steps(error_NHW: torch.Tensor, is_class_NHW: torch.Tensor, is_labelled_NHW: torch.Tensor) -> torch.Tensor:
-    """Gives (N, H, W): what each pixel adds to 1 - IoU of a class when the pixels turn wrong from the largest error on.
+    """Gives (N, H, W): the increment of a class's 1 - IoU at each pixel.
 
-    With the pixels up to this one wrong, I pixels of the class are still right and U is the union. A pixel of the class
-    has made I smaller by one: it adds 1 / U. Another has made U larger by one: it adds I / (U (U - 1)). Once no pixel
-    of the class is left nothing adds; so void, sorted to the end, gets zero.
+    The pixels become wrong one after another, beginning with the largest error. After a pixel has become wrong, I
+    pixels of the class are still right and U is the union. A pixel of the class makes I smaller by one: it adds 1 / U.
+    Another pixel makes U larger by one: it adds I / (U (U - 1)). When no pixel of the class is left, the increment is
+    zero; so void, sorted to the end, gets zero.
 
     Args:
         error_NHW: float32 or float64 in 0..1.
@@ -71,10 +72,10 @@ def _find_steps(error_NHW: torch.Tensor, is_class_NHW: torch.Tensor, is_labelled
         is_labelled_NHW: bool.
     """
     largest_first_NHW = -error_NHW.view(BITS[error_NHW.dtype])
-    # Stable: else equal errors would share out their gradient in an order that is nobody's choice.
+    # Stable, so that the order of equal errors, and with it their gradients, is always the same.
     order = largest_first_NHW.masked_fill(~is_labelled_NHW, 1).flatten().sort(stable=True).indices
     is_class = is_class_NHW.flatten().index_select(0, order)
-    # Integers: a cumulative sum of floats is non-deterministic on CUDA; of 32 bits: 20 times as fast as of 64.
+    # Integers, because a cumulative sum of floats is non-deterministic on CUDA; 32 bits are 20 times as fast as 64.
     num_wrong = is_class.cumsum(dim=0, dtype=torch.int32)
     num_class = num_wrong[-1]
     position = torch.arange(1, len(order) + 1, dtype=torch.int32, device=order.device)

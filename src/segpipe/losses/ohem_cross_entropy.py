@@ -1,4 +1,4 @@
-"""Cross-entropy of the hard pixels only: online hard example mining."""
+"""Cross-entropy of the hard pixels only: online hard example mining (OHEM)."""
 
 import math
 from typing import Annotated
@@ -19,26 +19,26 @@ def build_loss(
 ) -> Loss:
     """Gives the weighted cross-entropy of `cross_entropy` over the hard pixels of the batch.
 
-    Hard is a labelled pixel whose true class has a probability below `threshold`. Where these are fewer than
-    `min_kept_share` of the labelled pixels, the ones with the lowest probability are taken up to that share, and with
-    them all that are exactly as hard as the last of them: the choice then hangs on no order of sorting. Which pixels
-    are hard is seen as fixed by the gradient. `threshold: 1, min_kept_share: 1` is `cross_entropy`.
+    A labelled pixel is hard if its true class has a probability below `threshold`. If these are fewer than
+    `min_kept_share` of the labelled pixels, the pixels with the lowest probability up to that share are hard, and all
+    pixels with the same probability as the last of them. So the choice does not depend on the order of sorting. The
+    gradient treats the choice as constant. `threshold: 1, min_kept_share: 1` is `cross_entropy`.
 
-    The whole batch is one item, which weighs what all its labelled pixels weigh: which pixels are hard is known only
-    after the network has seen them. Where a step has several micro batches, each chooses its own hard pixels, and the
-    step takes the mean of the micro batches' losses, weighted by their labelled pixels. That is another loss than the
-    one of the same images in one batch, unless all pixels are hard.
+    The whole batch is one item, with the weight of all its labelled pixels, because the hard pixels are known only
+    after the forward pass. In a step with several micro batches, each chooses its own hard pixels, and the step takes
+    the mean of the micro batches' losses, weighted by their labelled pixels. This differs from the loss of the same
+    images in one batch, unless all pixels are hard.
 
     Source: Shrivastava, Gupta, Girshick, CVPR 2016, section 4.2, who take the regions of highest loss in an image. The
-    rule for pixels, with a probability as the limit and a least number, is the one that PSPNet's successors use (Wu,
-    Shen, van den Hengel, "Bridging category-level and instance-level semantic image segmentation", 2016, section 3.3).
-    Deviation: the least number is a share, not pixels (100,000 a crop is usual): it means the same for any crop, for
-    half-resolution training, and for auxiliary logits.
+    rule for pixels, with a probability as threshold and a minimum number, is the one of PSPNet's successors (Wu, Shen,
+    van den Hengel, "Bridging category-level and instance-level semantic image segmentation", 2016, section 3.3).
+    Deviation: the minimum is a share, not a number (100,000 pixels a crop is usual), so it fits any crop, training at
+    half resolution, and auxiliary logits.
 
     Args:
-        class_weights: (num_classes,) float32, positive; they weigh the hard pixels and do not choose them.
-        threshold: probability of the truth from which on a pixel is easy.
-        min_kept_share: of the labelled pixels of the whole batch.
+        class_weights: (num_classes,) float32, positive; they weight the hard pixels, but do not affect their choice.
+        threshold: a pixel is easy if its true class has this probability or more.
+        min_kept_share: minimum share of hard pixels among the labelled pixels of the whole batch.
     """
     easy_cost = -math.log(threshold)
 
@@ -56,9 +56,9 @@ def build_loss(
 
 
 def _find_hard(cost_NHW: torch.Tensor, easy_cost: float, min_kept_px: int) -> torch.Tensor:
-    """Gives (N, H, W) bool: the pixels that cost more than `easy_cost`, and the next ones up to the least number.
+    """Gives (N, H, W) bool: the pixels with a cost above `easy_cost`, and the next ones up to the minimum number.
 
-    Void costs nothing, so it comes last; where it ties with pixels that cost nothing either, it has no weight.
+    Void has a cost of zero, so it comes last. If it ties with labelled pixels of cost zero, it still has no weight.
     """
     is_hard_NHW = cost_NHW > easy_cost
     if int(is_hard_NHW.sum()) >= min_kept_px:

@@ -1,6 +1,6 @@
-"""IoU of each class: the pixels that are of a class and predicted as it, of those that are one or the other.
+"""IoU of each class: the pixels that have the class in truth and prediction, divided by those that have it in either.
 
-    n_ii / (t_i + p_i - n_ii), NaN for a class without one labelled pixel
+    n_ii / (t_i + p_i - n_ii), NaN for a class without labelled pixels
 
 Source: Long, Shelhamer, Darrell, "Fully convolutional networks for semantic segmentation", CVPR 2015, section 5.
 """

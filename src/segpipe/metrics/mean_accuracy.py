@@ -13,7 +13,7 @@ ABOUT = About("mean accuracy")
 
 
 def compute(evidence: npt.NDArray[np.int64]) -> float:
-    """Gives the mean accuracy, 0..1; NaN without one labelled pixel.
+    """Gives the mean accuracy, 0..1; NaN if no pixel is labelled.
 
     Args:
         evidence: (num_images, num_classes, num_classes) pixels; rows are truth.

@@ -1,7 +1,6 @@
-"""Mean IoU: the mean over the classes that have labelled pixels. It chooses epochs and champions.
+"""Mean IoU: the mean over the classes that have labelled pixels. Epochs and champions are chosen by it.
 
-A class that is only predicted, never labelled, has no IoU of its own; its pixels count against the classes in whose
-place it was predicted.
+A class that is predicted but never labelled has no IoU. Its pixels lower the IoU of their true classes.
 
 Source: Long, Shelhamer, Darrell, "Fully convolutional networks for semantic segmentation", CVPR 2015, section 5.
 """
@@ -16,7 +15,7 @@ ABOUT = About("mIoU")
 
 
 def compute(evidence: npt.NDArray[np.int64]) -> float:
-    """Gives the mean IoU, 0..1; NaN without one labelled pixel.
+    """Gives the mean IoU, 0..1; NaN if no pixel is labelled.
 
     Args:
         evidence: (num_images, num_classes, num_classes) pixels; rows are truth.

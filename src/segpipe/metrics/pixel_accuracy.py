@@ -1,4 +1,4 @@
-"""Pixel accuracy: the share of the labelled pixels whose class is predicted.
+"""Pixel accuracy: the share of the labelled pixels that are predicted correctly.
 
     sum_i n_ii / sum_i t_i
 
@@ -15,7 +15,7 @@ ABOUT = About("pixel accuracy")
 
 
 def compute(evidence: npt.NDArray[np.int64]) -> float:
-    """Gives the pixel accuracy, 0..1; NaN without one labelled pixel.
+    """Gives the pixel accuracy, 0..1; NaN if no pixel is labelled.
 
     Args:
         evidence: (num_images, num_classes, num_classes) pixels; rows are truth.

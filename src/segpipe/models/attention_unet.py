@@ -1,8 +1,8 @@
-"""Attention U-Net: each skip is weighed, pixel by pixel, by what the next coarser level of the decoder makes of it.
+"""Attention U-Net: each pixel of a skip is weighted by a gate, which reads the next coarser level of the decoder.
 
 Source: Oktay et al., "Attention U-Net: learning where to look for the pancreas", MIDL 2018, and the authors' code.
 The gates (section 2, equations 1 and 2) are in `parts/attention/gate.py`; the gating signal is the decoder's map before
-its up-sampling. As in the paper the skip of level 0 is not gated: its features say too little of what is in the image.
+its up-sampling. As in the paper the skip of level 0 is not gated: its features do not represent objects yet.
 Deviations: two dimensions, where the paper's volumes have three. A 3x3 convolution after up-sampling brings the
 channels to those of the skip before both are joined, as in U-Net; the authors' code joins first. No 1x1 convolution
 makes a gating signal of the deepest map. With deep supervision (`deep_supervision: true`) each level has a loss of its

@@ -3,9 +3,9 @@
 Sources: the residual block of He et al., "Deep residual learning", CVPR 2016 (figure 2, left); the top-down pathway of
 Lin et al., "Feature pyramid networks", CVPR 2017, merged to one map as in Kirillov et al., "Panoptic feature pyramid
 networks", CVPR 2019; the image-level context of Liu et al., "ParseNet", arXiv:1506.04579.
-Deviations: the pyramid goes on to half resolution, where poles and signs still have a pixel; two blocks a stage.
-Attention, where asked for: a block on the encoder's deepest map; or gates on the laterals and on the stem's map, by the
-pyramid so far; or blocks on the pyramid after each addition, and on the map at half resolution.
+Deviations: the pyramid goes on to half resolution, where poles and signs are still a pixel wide; two blocks a stage.
+The option attention adds, depending on the block: a block on the encoder's deepest map; or gates on the laterals and on
+the stem's map, by the coarser pyramid; or blocks on the pyramid after each addition and on the map at half resolution.
 """
 
 from itertools import pairwise
@@ -69,7 +69,7 @@ class CompactFPN(nn.Module):
         self.smooth = nn.Sequential(_conv_bn(pyramid_width, pyramid_width), nn.ReLU(inplace=True))
         self.fine = nn.Sequential(_conv_bn(pyramid_width + stem_width, pyramid_width // 2), nn.ReLU(inplace=True))
         self.head = nn.Conv2d(pyramid_width // 2, num_classes, 1)
-        # After the layers, so that these begin with the same weights with and without attention. Coarse to fine.
+        # Built after the layers, so that their initial weights are the same with and without attention. Coarse to fine.
         skip_widths = [pyramid_width] * (len(self.laterals) - 1) + [stem_width]
         merged_widths = [pyramid_width] * (len(self.laterals) - 1) + [pyramid_width // 2]
         self.deepest = deepest_block(attention, widths[-1])

@@ -1,13 +1,13 @@
-"""Dilated VGG16: a front end with scores at 1/8, and a context module that looks around each of them.
+"""Dilated VGG16: a front end with scores at 1/8, and a context module that combines neighbouring scores.
 
 Source: Yu and Koltun, "Multi-scale context aggregation by dilated convolutions", ICLR 2016, sections 3 and 4.
 Deviations:
 - Zeros at the rim of every map instead of a reflected image around it, see `parts/vgg16.py` and `parts/context.py`.
 - Front end and context module are trained together from the first step; the paper trains the front end first.
-- The front end's scores begin around 1 where a context module follows. That begins as identity with ReLUs, so of scores
-  around 0 it would cut off half, and a class whose scores are all negative would get no gradient.
-- VGG16 may have batch norms (`batch_norm`), as a help for trainings from random weights.
-Attention, where asked for, refines fc7's map, at 1/8, before it is scored.
+- The front end's scores begin around 1 if a context module follows. The module begins as identity with ReLUs: with
+  scores around 0 it would cut off half of them, and a class whose scores are all negative would get no gradient.
+- VGG16 may have batch norms (`batch_norm`), which help trainings from random weights.
+The option attention adds a block on fc7's map, at 1/8, before the scores.
 """
 
 from typing import Annotated, Literal
@@ -57,7 +57,7 @@ class DilatedVGG16(nn.Module):
             self.context = build_context(context, num_classes)
             assert self.score.bias is not None
             nn.init.ones_(self.score.bias)
-        # After the layers, so that these begin with the same weights with and without attention.
+        # Built after the layers, so that their initial weights are the same with and without attention.
         self.refinement = None if attention is None else Refinement(attention, [encoder.fc7.out_channels])
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
@@ -89,7 +89,7 @@ def build_model(
         context: form of the context module. `none` leaves it out; `large` has 15,422 parameters times the square of
             `num_classes`: 1.9 million for 11 classes, 347 million for 150.
         width: channels of VGG16's first stage; 2, 4, 8 and 8 times as many in the others. ImageNet's weights need 64.
-        fc_width: channels of fc6 and fc7; with another number than 4096 the two begin random in any case.
+        fc_width: channels of fc6 and fc7; with another number than 4096 both always begin with random weights.
         batch_norm: whether VGG16 has batch norms; the paper's has none.
         dropout: share of fc6's and fc7's values that each training step leaves out.
         attention: name of an attention block for single maps, on fc7's.

@@ -45,7 +45,7 @@ def describe(
     Args:
         map_channels: of the four maps made of tokens, from the finest to the coarsest.
         decoder_channels: of the decoder that joins them.
-        readout: what becomes of the class token, where the encoder has one: `cat` and `add` bring it into all others.
+        readout: use of the class token, if the encoder has one: `cat` and `add` combine it with all other tokens.
     """
     network = partial(
         _build_network,

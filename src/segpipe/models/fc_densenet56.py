@@ -1,8 +1,8 @@
 """FC-DenseNet56: eleven dense blocks of 4 layers with 12 new channels each (section 4.1, table 3).
 
 Source and deviations: `parts/fc_densenet.py`.
-The paper's 1.5 M parameters do not follow from what it says of the network: 1.38 M do, 1.40 M with the running
-statistics of batch norm, which the authors' code counts and with which the larger networks' figures come out right.
+The paper states 1.5 M parameters, but the network that it describes has 1.38 M, or 1.40 M with the running statistics
+of batch norm. The authors' code counts these statistics, and with them the figures of the larger networks are right.
 """
 
 from segpipe.models.parts.card import Card

@@ -1,4 +1,4 @@
-"""FCN-32s on VGG16: class scores at 1/32, enlarged at once (section 4.1).
+"""FCN-32s on VGG16: class scores at 1/32, enlarged in one step (section 4.1).
 
 Source and deviations: `parts/fcn.py`.
 """

@@ -2,8 +2,8 @@
 
 Source: Li et al., "Pyramid attention network for semantic segmentation", BMVC 2018: feature pyramid attention (section
 3.1) and global attention upsample (section 3.2).
-Deviations: the decoder's convolutions, which all have a batch norm behind them, have no bias, because the norm takes it
-away again; any encoder, the paper's is resnet101, dilated to an output stride of 16 too. Those of `parts/smp`.
+Deviations: the decoder's convolutions, which all have a batch norm behind them, have no bias, because the norm removes
+it; any encoder, the paper's is resnet101, dilated to an output stride of 16 too. Those of `parts/smp`.
 Three poolings halve the deepest map: images are padded to at least 8 of its cells, 128 px at an output stride of 16.
 """
 

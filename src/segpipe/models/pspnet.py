@@ -1,4 +1,4 @@
-"""PSPNet, which looks at the deepest map in regions of several sizes, by segmentation_models.pytorch (smp).
+"""PSPNet, which pools the deepest map over regions of several sizes, by segmentation_models.pytorch (smp).
 
 Source: Zhao et al., "Pyramid scene parsing network", CVPR 2017: the pyramid pooling module of figure 3 on a ResNet that
 is dilated to an output stride of 8, and the auxiliary loss of section 3.3.

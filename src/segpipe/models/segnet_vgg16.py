@@ -1,4 +1,4 @@
-"""SegNet: VGG16 down, and a mirrored decoder that puts each value back where its pooling took it from.
+"""SegNet: VGG16 as encoder, and a mirrored decoder that puts each value back where its pooling found it.
 
 Source: Badrinarayanan, Kendall and Cipolla, "SegNet: a deep convolutional encoder-decoder architecture for image
 segmentation", TPAMI 2017, section 3; the widths are those of figure 2 and the authors' code.
@@ -6,7 +6,7 @@ Deviations:
 - Odd sizes keep their last row and column (`ceil_mode`), and un-pooling gives back exactly the size before.
 - Positions are held as int64, which autograd needs; the paper counts two bits a window.
 - The images' local contrast is not normalised first; that is left to preprocessing.
-Attention, where asked for, stands on the encoder's last map or after each stage of the decoder. There are no skips.
+The option attention adds blocks on the encoder's last map or after each stage of the decoder. There are no skips.
 """
 
 from typing import Annotated
@@ -69,7 +69,7 @@ class SegNet(nn.Module):
         self.encoder = _UnpoolableVGG16(in_channels, width)
         self.decoder = _build_decoder(width)
         self.head = nn.Conv2d(width, num_classes, 3, padding=1)
-        # After the layers, so that these begin with the same weights with and without attention.
+        # Built after the layers, so that their initial weights are the same with and without attention.
         widths = list_stage_widths(width)[::-1]
         self.deepest = deepest_block(attention, widths[0])
         self.refine = nn.ModuleList(local_block(attention, narrow) for narrow in [*widths[1:], width])
@@ -87,8 +87,8 @@ class SegNet(nn.Module):
 def unpool(features_NCHW: torch.Tensor, positions_NCHW: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
     """Puts values back to where a max pooling found them, with zeros elsewhere.
 
-    Equal to `F.max_unpool2d`, which torch counts among CUDA's non-deterministic operations because two positions might
-    be the same. Those of windows that do not overlap never are, and the gradient only reads.
+    Equal to `F.max_unpool2d`, which torch counts as non-deterministic on CUDA because two positions might be the same.
+    Positions of windows that do not overlap are always different, and the gradient only reads.
 
     The memory format is kept (L in names: a map's cells in one row).
 

@@ -1,4 +1,4 @@
-"""U-Net, the network that carries each resolution's features across from the contracting to the expanding path.
+"""U-Net, a network with skips from the contracting to the expanding path at each resolution.
 
 Source: Ronneberger, Fischer, Brox, "U-Net: convolutional networks for biomedical image segmentation", MICCAI 2015.
 The layers are those of figure 1; weights begin as in section 3, with a standard deviation of sqrt(2/N).
@@ -62,8 +62,8 @@ def build_model(
         raise ConfigError("model 'unet': option deep_supervision: there is no coarser level; set depth to 2 or more")
     if padding == "valid" and up_sampling != "transposed":
         raise ConfigError(
-            f"model 'unet': option up_sampling: {up_sampling!r} looks beyond the edge of a map, which padding 'valid' "
-            "rules out; set up_sampling to 'transposed' or padding to 'same'"
+            f"model 'unet': option up_sampling: {up_sampling!r} needs values beyond the edge of a map, and padding "
+            "'valid' has none; set up_sampling to 'transposed' or padding to 'same'"
         )
     return UNet(
         num_classes=num_classes,

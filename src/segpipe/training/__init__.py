@@ -1,1 +1,1 @@
-"""From batches to weights: the state of a training, its step, its loop, its objective and its checkpoints."""
+"""Trains weights on batches: the state of a training, its step, its loop, its objective and its checkpoints."""

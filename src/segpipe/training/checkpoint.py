@@ -1,8 +1,8 @@
-"""What a killed training needs in order to go on as if nothing had happened.
+"""Checkpoints: with one, a killed training goes on and ends with the same weights.
 
-A checkpoint is one file: a line with the sha256 of what follows, then what `torch.save` writes. The one before it is
-kept. A file that does not hold what was written, or is of another training, is named in the log and not used: a wrong
-byte in it would give other weights.
+A checkpoint is one file: a line with the sha256 of the rest, then the output of `torch.save`. The previous checkpoint
+is kept. A damaged file, or one of another training, is named in the log and not used, because a wrong byte would give
+other weights.
 """
 
 import hashlib
@@ -24,10 +24,10 @@ DIGEST_CHARS = 64
 
 
 def save_checkpoint(folder: Path, state: TrainState) -> None:
-    """Writes the state of a training and torch's random numbers, whole or not at all.
+    """Writes the state of a training and of torch's random number generators, completely or not at all.
 
     Raises:
-        OSError: the system refuses to write (no space, no permission); what was saved before is still there.
+        OSError: the system refuses to write (no space, no permission); the earlier checkpoint is still there.
     """
     states = {name: part.state_dict() for name, part in state.parts().items()}
     # Dropout on a GPU draws from the GPU's own generator.
@@ -38,7 +38,7 @@ def save_checkpoint(folder: Path, state: TrainState) -> None:
     path = folder / CHECKPOINT
     try:
         with whole_file(path) as temporary:
-            # Bytes first: a full disk is then the system's own error, not torch's.
+            # `torch.save` wrote to memory, so a full disk is an OSError here and not an error of torch.
             with temporary.open("wb") as file:
                 file.write(HEADER % hashlib.sha256(buffer.getbuffer()).hexdigest().encode())
                 file.write(buffer.getbuffer())
@@ -49,9 +49,9 @@ def save_checkpoint(folder: Path, state: TrainState) -> None:
 
 
 def load_checkpoint(folder: Path, state: TrainState) -> None:
-    """Brings a training to its saved state; without a checkpoint it stays as it is.
+    """Loads the saved state into a training; without a checkpoint the state does not change.
 
-    A damaged checkpoint is set aside, and the one before it is used.
+    A damaged checkpoint is renamed, and the previous one is used.
     """
     for path in (folder / CHECKPOINT, folder / PREVIOUS):
         try:
@@ -77,14 +77,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is not what was written, or not of the training in whose folder it lies.
+        ValueError: it is damaged, or from another training than its folder.
     """
     with path.open("rb") as file:
         header = file.read(len(HEADER % (b"0" * DIGEST_CHARS)))
         content = file.read()
     if header != HEADER % hashlib.sha256(content).hexdigest().encode():
-        raise ValueError("is damaged: it does not have the sha256 that was written with it")
+        raise ValueError("is damaged: its content does not have the sha256 in its first line")
     document: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
     if document["training"] != path.parent.name:
-        raise ValueError(f"is of another training, {document['training']}")
+        raise ValueError(f"is from another training, {document['training']}")
     return document

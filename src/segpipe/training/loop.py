@@ -1,7 +1,7 @@
 """The training loop: `fit` -> `train_one_epoch` -> the steps, with a validation after the epoch.
 
-Everything that decides the weights is a function of seed, data, parameters and step; so a training that was interrupted
-and goes on from its checkpoint ends with the same weights as one that was not.
+The weights depend only on seed, data, parameters and step. So a training that was interrupted and goes on from its
+checkpoint ends with the same weights as an uninterrupted one.
 """
 
 import itertools
@@ -42,7 +42,7 @@ SECONDS_PER_MINUTE = 60
 
 
 class MetricSink(Protocol):
-    """Where a training reports to. `tracking` implements it; the loop knows nothing more."""
+    """Receives the metrics and predictions of a training. `tracking` implements it."""
 
     def log_metrics(self, metrics: Mapping[str, float], epoch: int) -> None:
         """Takes the metrics of a finished epoch (counted from 1)."""
@@ -55,10 +55,10 @@ class MetricSink(Protocol):
         prediction: npt.NDArray[np.uint8],
         epoch: int,
     ) -> None:
-        """Takes what the network makes of a validation sample after an epoch.
+        """Takes the prediction for a validation sample after an epoch.
 
         Args:
-            name: of the sample.
+            name: the sample's name.
             image: (height, width, 3) uint8 RGB.
             truth: (height, width) uint8 class indices, void = 255.
             prediction: (height, width) uint8 class indices.
@@ -67,23 +67,23 @@ class MetricSink(Protocol):
 
 
 class Interrupted(BaseException):
-    """The training was asked to stop; its checkpoint is written."""
+    """The training was asked to stop and has written its checkpoint."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """All that a training works with.
+    """The inputs of a training.
 
     Args:
-        module: the network, on its device; trained in place, except for what needs no gradient.
-        objective: what is minimised.
+        module: the network, on its device; trained in place, except parameters without gradient.
+        objective: the loss to minimise.
         train_loader: batches of the training split.
         val_store: the validation split.
         settings: `train` of the parameters.
-        folder: takes checkpoints and weights.
-        sink: takes metrics and predictions.
-        should_stop: asked after each step; True ends the training with a checkpoint.
-        clock: seconds that only grow.
+        folder: the folder for checkpoints and weights.
+        sink: receives metrics and predictions.
+        should_stop: called after each step; True ends the training with a checkpoint.
+        clock: monotonic seconds.
     """
 
     module: nn.Module
@@ -102,7 +102,7 @@ class Fit:
         return -(-self.train_loader.batches_per_epoch // self.settings.accumulate_batches)
 
     def steps(self, epoch: int, first_batch: int) -> Iterator[list[DeviceBatch]]:
-        """Gives the batches of each step of an epoch, from the step on that begins with this batch."""
+        """Gives the batches of each step of an epoch, beginning with the step that has this first batch."""
         batches = send_ahead(self.train_loader.batches(epoch, first_batch=first_batch), device_of(self.module))
         while step := list(itertools.islice(batches, self.settings.accumulate_batches)):
             yield step
@@ -116,8 +116,8 @@ def fit(job: Fit) -> Progress:
 
     Raises:
         ConfigError: the settings name a part that the network does not have.
-        TrainingError: the loss is no number, or the validation split has no labelled pixel.
-        Interrupted: `should_stop` said so.
+        TrainingError: the loss is not finite, or the validation split has no labelled pixel.
+        Interrupted: `should_stop` returned True.
     """
     settings = job.settings
     freeze(job.module, settings)
@@ -137,12 +137,12 @@ def fit(job: Fit) -> Progress:
 
 
 def train_one_epoch(job: Fit, state: TrainState) -> None:
-    """Takes the steps of the epoch under way that are not yet taken."""
+    """Takes the remaining steps of the current epoch."""
     settings, progress = job.settings, state.progress
     start_training(job.module, settings)
     is_half = progress.epoch < settings.half_resolution_share * settings.epochs
     meter = Meter(job.val_store.classes.num_classes, progress.train_confusion, device_of(job.module))
-    saved_at = job.clock()  # an epoch begins with a checkpoint, or with nothing to lose
+    saved_at = job.clock()  # at its start an epoch has a checkpoint, or no steps to lose
     with _show_progress(job, progress) as bar:
         for batches in job.steps(progress.epoch, progress.batch):
             loss = add_gradients(job.module, job.objective, batches, is_half, meter.observe)
@@ -196,7 +196,7 @@ def _finish_epoch(job: Fit, state: TrainState, images_per_second: float) -> None
         metrics |= {"val_loss": evaluation.loss, "val_mean_iou": evaluation.mean_iou}
     progress.history.append({"epoch": epoch, **metrics})
     progress.epoch, progress.batch, progress.loss_sum, progress.train_confusion = epoch, 0, 0.0, []
-    # Reported first: an epoch that is reported twice, around a kill, is known by its number; one that is not is lost.
+    # Before the checkpoint: after a kill an epoch may be reported twice, which its number shows; it is never lost.
     job.sink.log_metrics({**metrics, "images_per_second": images_per_second}, epoch)
     save_checkpoint(job.folder, state)
     shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
@@ -206,13 +206,13 @@ def _finish_epoch(job: Fit, state: TrainState, images_per_second: float) -> None
 
 
 def _validate(job: Fit, state: TrainState, epoch: int) -> Evaluation:
-    """Measures the network that would be kept, and keeps it if it is the best so far."""
+    """Evaluates the network (or its average), and keeps its weights if they are the best so far."""
     evaluation = evaluate(state.network, job.val_store, job.objective.terms)
     mean_iou = evaluation.mean_iou
     if math.isnan(mean_iou):
         raise TrainingError(
             f"epoch {epoch}: there is no validation mIoU, because none of the {len(job.val_store)} validation samples "
-            "has a labelled pixel: no epoch could be the best; name labelled samples in preprocess.split.val"
+            "has a labelled pixel, so no epoch can be the best; name labelled samples in preprocess.split.val"
         )
     if state.plateau is not None:
         state.plateau.step(mean_iou)
@@ -225,7 +225,7 @@ def _validate(job: Fit, state: TrainState, epoch: int) -> Evaluation:
 
 
 def _should_stop_early(progress: Progress, settings: Train) -> bool:
-    """Whether the validation mIoU has stood still for too long; asked again after each validation."""
+    """Whether the validation mIoU has not improved for too long; called after each validation."""
     was_validated = bool(progress.history) and "val_mean_iou" in progress.history[-1]
     if settings.early_stopping is None or not was_validated:
         return False

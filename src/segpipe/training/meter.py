@@ -1,4 +1,4 @@
-"""What the steps of an epoch show: the pixels of the training images as they were augmented, counted by class."""
+"""The training mIoU of an epoch, from the augmented images of its steps."""
 
 import numpy as np
 import torch
@@ -8,12 +8,12 @@ from segpipe.metrics.evidence import confusion
 
 
 class Meter:
-    """Counts the pixels of an epoch on the device: nothing waits for them.
+    """Counts the pixels of an epoch on the device, so that no step waits for a copy to the host.
 
     Args:
         num_classes: channels of the logits.
-        counts: of the batches before, (num_classes, num_classes) as nested lists; empty for none.
-        device: of the logits.
+        counts: confusion matrix of the earlier batches, (num_classes, num_classes) as nested lists; empty for none.
+        device: the device of the logits.
     """
 
     def __init__(self, num_classes: int, counts: list[list[int]], device: torch.device) -> None:
@@ -33,6 +33,6 @@ class Meter:
 
 
 def mean_iou_of(counts: list[list[int]]) -> float:
-    """Gives the mIoU of a confusion matrix; 0 where nothing was counted."""
+    """Gives the mIoU of a confusion matrix; 0 for an empty one."""
     matrix = np.array(counts, np.int64)
     return mean_iou.compute(matrix[None]) if matrix.any() else 0.0

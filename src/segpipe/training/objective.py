@@ -1,4 +1,4 @@
-"""What a training minimises: a weighted sum of losses, at the main output and at the auxiliary ones."""
+"""The loss of a training: a weighted sum of losses, at the main output and at the auxiliary outputs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,31 +14,31 @@ from segpipe.losses.parts.weighted_sum import Loss, WeightedSum
 
 @dataclass(frozen=True)
 class Objective:
-    """What a step minimises, over its micro batches m, its terms t and the network's outputs o.
+    """The loss L of a step, over its micro batches m, its terms t and the network's outputs o.
 
     L = sum_t f_t sum_o a_o (sum_m S_tom / sum_m W_tm)
 
-    S and W are sum and weight of loss t (see `segpipe.losses`), f its factor in the parameters; a is 1 at the main
-    output and the share `auxiliary_weight` at each auxiliary one. So each term is divided by its own weight over the
-    whole step. Weights follow from the target alone: they are the same at each output, and known before the first
-    forward pass. L is a sum over micro batches, whose gradients can be added up one by one.
+    S and W are sum and weight of loss t (see `segpipe.losses`), f is its factor in the parameters; a is 1 at the main
+    output and `auxiliary_weight` at each auxiliary output. So each term is divided by its own weight over the whole
+    step. Weights depend on the target alone: they are the same at each output, and known before the first forward
+    pass. L is a sum over micro batches, so their gradients can be added one after another.
 
     Sources: auxiliary heads as in Zhao et al., "Pyramid scene parsing network", CVPR 2017, section 3.3 (0.4 there);
     deep supervision as in Lee et al., "Deeply-supervised nets", AISTATS 2015, equation 3, with one weight for all.
 
     Args:
         terms: factor and loss of each term.
-        auxiliary_weight: the share at each auxiliary output.
+        auxiliary_weight: the factor a at each auxiliary output.
     """
 
     terms: tuple[tuple[float, Loss], ...]
     auxiliary_weight: float
 
     def shares_of(self, targets: Sequence[torch.Tensor]) -> list["Share"]:
-        """Gives what each micro batch of a step adds to L.
+        """Gives the part of L that each micro batch of a step adds.
 
         Args:
-            targets: (N, H, W) int64 class indices of each, void = 255.
+            targets: of each micro batch, (N, H, W) int64 class indices, void = 255.
         """
         weights = [tuple(loss.weigh(target_NHW) for _, loss in self.terms) for target_NHW in targets]
         totals = tuple(torch.stack([part.sum() for part in parts]).sum() for parts in zip(*weights, strict=True))
@@ -47,13 +47,13 @@ class Objective:
 
 @dataclass(frozen=True)
 class Share:
-    """What one micro batch adds to the objective of its step.
+    """The part that one micro batch adds to the objective of its step.
 
     Args:
-        objective: of the training.
-        target_NHW: the micro batch's.
-        weights: of each term's costs in this micro batch.
-        totals: of each term over the whole step, scalars.
+        objective: the training's objective.
+        target_NHW: the micro batch's target.
+        weights: for each term, the weights of its costs in this micro batch.
+        totals: for each term, the sum of the weights over the whole step, a scalar.
     """
 
     objective: Objective
@@ -74,10 +74,11 @@ class Share:
         return torch.stack(values).sum()
 
     def of_outputs(self, outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gives the share of all that a network in training mode gives.
+        """Gives the share at all outputs of a network in training mode.
 
         Args:
-            outputs: logits, or these and further logits of any height and width, which are resized bilinearly.
+            outputs: logits, or a tuple of main logits and auxiliary logits of any height and width, which are resized
+                bilinearly.
 
         Returns:
             The share, a scalar, and the main logits.
@@ -97,11 +98,11 @@ def make_objective(terms: Sequence[LossTerm], auxiliary_weight: float, class_wei
 
     Args:
         terms: names, options and weights.
-        auxiliary_weight: of the loss at each auxiliary output.
+        auxiliary_weight: factor of the loss at each auxiliary output.
         class_weights: (num_classes,) float32, on the device of the logits.
 
     Raises:
-        ConfigError: an option is unknown or wrong; those of all terms in one message.
+        ConfigError: options are unknown or wrong; one message for all terms.
     """
     built, problems = [], []
     for term in terms:

@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules by name; all of them torch's own."""
+"""Optimisers and learning-rate schedules of torch, by name."""
 
 from torch import nn, optim
 from torch.optim.lr_scheduler import (
@@ -22,7 +22,10 @@ SGD_MOMENTUM = 0.9
 
 
 def make_optimizer(module: nn.Module, settings: Train) -> optim.Optimizer:
-    """Makes the optimiser of all that is trained; biases and normalisation layers (one dimension) are not decayed."""
+    """Makes the optimiser of all trainable parameters.
+
+    Weight decay does not apply to biases and normalisation layers, which have one dimension.
+    """
     parameters: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
@@ -44,20 +47,23 @@ def make_optimizer(module: nn.Module, settings: Train) -> optim.Optimizer:
 def make_schedule(optimizer: optim.Optimizer, settings: Schedule, num_steps: int, steps_per_epoch: int) -> LRScheduler:
     """Makes the schedule, to be stepped after each of `num_steps` optimiser steps.
 
-    All rise linearly over the warm-up. Then `cosine` falls to zero as SGDR's half cosine (Loshchilov, Hutter, ICLR
-    2017, equation 5 without restarts), `poly` as (1 - progress) ** power (Chen et al., "DeepLab", TPAMI 2018, section
-    4.1), `exponential` by its factor an epoch, a little with each step, and `step` by its factor at each milestone,
-    which is a share of all steps, warm-up included. `constant` stays, and so does `plateau`: `make_plateau` lowers it.
-    `one_cycle` rises and falls on cosines (Smith, Topin, arXiv:1708.07120), momentum left alone.
+    All rates rise linearly during the warm-up. Then:
+
+    - `cosine` falls to zero along half a cosine (Loshchilov, Hutter, "SGDR", ICLR 2017, equation 5 without restarts).
+    - `poly` falls as (1 - progress) ** power (Chen et al., "DeepLab", TPAMI 2018, section 4.1).
+    - `exponential` falls by its factor in each epoch, a little at each step.
+    - `step` falls by its factor at each milestone, which is a share of all steps, warm-up included.
+    - `constant` stays. `plateau` stays too, until `make_plateau` lowers it.
+    - `one_cycle` rises and falls along cosines (Smith, Topin, arXiv:1708.07120); the momentum does not change.
     """
     if settings.name == "one_cycle":
         highest = [group["lr"] for group in optimizer.param_groups]
-        # torch divides by the steps of the rise less one: so short a rise is left out.
+        # torch divides by the number of rising steps minus one, so a rise of one step is left out.
         rise = settings.warmup_share if settings.warmup_share * num_steps > 1 else 0.0
         return OneCycleLR(optimizer, highest, total_steps=num_steps, pct_start=rise, cycle_momentum=False)
     num_warmup_steps = min(round(settings.warmup_share * num_steps), num_steps - 1)
     if settings.name == "plateau":
-        # Not in a sequence: that would write the rates which the plateau lowers.
+        # No SequentialLR: it would overwrite the rates that the plateau has lowered.
         return LinearLR(optimizer, WARMUP_START if num_warmup_steps else 1.0, total_iters=num_warmup_steps)
     main = _make_main_schedule(optimizer, settings, num_steps, num_warmup_steps, steps_per_epoch)
     if num_warmup_steps == 0:
@@ -76,7 +82,7 @@ def _make_main_schedule(
         return PolynomialLR(optimizer, total_iters=num_main_steps, power=settings.power)
     if settings.name == "constant":
         return ConstantLR(optimizer, factor=1.0)
-    assert settings.factor is not None, "the configuration asks for it"
+    assert settings.factor is not None, "the configuration requires it"
     if settings.name == "exponential":
         return ExponentialLR(optimizer, gamma=settings.factor ** (1 / steps_per_epoch))
     milestones = (round(share * num_steps) - num_warmup_steps for share in settings.milestones or ())
@@ -84,17 +90,17 @@ def _make_main_schedule(
 
 
 def make_plateau(optimizer: optim.Optimizer, settings: Schedule, validate_every: int) -> ReduceLROnPlateau | None:
-    """Makes what lowers the rates where the validation mIoU stands still; to be stepped with each validation's.
+    """Makes the scheduler that lowers the rates if the validation mIoU does not improve; step it with each mIoU.
 
     Returns:
-        None where the schedule is another than `plateau`.
+        None if the schedule is not `plateau`.
     """
     if settings.name != "plateau":
         return None
-    assert settings.factor is not None and settings.patience is not None, "the configuration asks for them"
-    # Rounded up: as long as `patience` epochs are not over, the rate stays.
+    assert settings.factor is not None and settings.patience is not None, "the configuration requires them"
+    # Rounded up: the rate stays for at least `patience` epochs.
     num_validations = -(-settings.patience // validate_every)
-    # torch waits for its own `patience` of validations and lowers at the next one.
+    # torch waits for `patience` validations and lowers the rate at the next one.
     return ReduceLROnPlateau(
         optimizer, mode="max", factor=settings.factor, patience=num_validations - 1, threshold=0.0, threshold_mode="abs"
     )

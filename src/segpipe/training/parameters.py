@@ -1,4 +1,4 @@
-"""The parts of a network by name: which stay as they are, and how fast the others learn."""
+"""The parts of a network by name: which ones are frozen, and the learning-rate factors of the others."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -11,14 +11,14 @@ from segpipe.errors import ConfigError
 
 
 def freeze(module: nn.Module, settings: Train) -> None:
-    """Takes what is to stay as it is out of the training.
+    """Freezes the parts that the settings name.
 
     Args:
-        module: changed in place: parameters that stay need no gradient from now on.
+        module: changed in place: frozen parameters need no gradient.
         settings: `freeze`, `freeze_batch_norm`, and `learning_rate_factors`, whose names are checked too.
 
     Raises:
-        ConfigError: a name is of no part of the network, a factor is of a part that stays, or nothing is left to train.
+        ConfigError: the network has no part of a name, a frozen part has a factor, or nothing is left to train.
     """
     factors = settings.learning_rate_factors
     names = {
@@ -43,10 +43,10 @@ def freeze(module: nn.Module, settings: Train) -> None:
 
 
 def start_training(module: nn.Module, settings: Train) -> None:
-    """Brings a network into training mode, except for the batch norms that stay: their running statistics do too.
+    """Sets a network to training mode, except frozen batch norms, whose running statistics must not change.
 
     Args:
-        module: changed in place; `freeze` has taken its names.
+        module: changed in place; `freeze` was called with it.
         settings: `freeze` and `freeze_batch_norm`.
     """
     module.train()
@@ -55,7 +55,7 @@ def start_training(module: nn.Module, settings: Train) -> None:
 
 
 def factor_of(name: str, factors: Mapping[str, float]) -> float:
-    """Gives the factor of a parameter's learning rate: that of the innermost part with one; else 1."""
+    """Gives the factor of a parameter's learning rate: the factor of the innermost part that has one, or 1."""
     inside = [part for part in factors if name.startswith(f"{part}.")]
     return factors[max(inside, key=len)] if inside else 1.0
 

@@ -1,4 +1,4 @@
-"""Batches on their way to the device: on CUDA the next one is copied while the network computes with this one."""
+"""Copies batches to the device: on CUDA the next batch is copied while the network computes on the current one."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ class DeviceBatch:
 
 
 def send_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[DeviceBatch]:
-    """Hands batches over as uint8.
+    """Gives batches on the device, as uint8.
 
-    On CUDA a copy runs on a stream of its own, from pinned memory, while the kernels of the step before run. Elsewhere
-    nothing is copied that need not be, and no batch is asked for before its turn.
+    On CUDA a copy runs on its own stream, from pinned memory, while the kernels of the previous step run. On other
+    devices there are no extra copies, and no batch is loaded before its turn.
 
     Args:
-        batches: of the loader; their arrays must stay as they are.
-        device: where the network is.
+        batches: batches of the loader; their arrays must not change later.
+        device: the network's device.
     """
     if device.type != "cuda":
         for images, masks in batches:
@@ -47,7 +47,7 @@ def send_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Devic
 
 def _send(batch: Batch, device: torch.device, stream: torch.cuda.Stream) -> tuple[DeviceBatch, torch.cuda.Event]:
     with torch.cuda.stream(stream):
-        # torch keeps pinned memory until the copy out of it is done, and then uses it again.
+        # torch does not reuse pinned memory before the copy from it is done.
         images, masks = (torch.from_numpy(array).pin_memory().to(device, non_blocking=True) for array in batch)
         return DeviceBatch(images, masks), stream.record_event()
 
@@ -56,6 +56,6 @@ def _receive(batch: DeviceBatch, copied: torch.cuda.Event, device: torch.device)
     current = torch.cuda.current_stream(device)
     current.wait_event(copied)
     for tensor in (batch.images_NHWC, batch.masks_NHW):
-        # Else its memory could be given to the next copy while kernels of this stream still read it.
+        # Without this, the next copy could get its memory while kernels of this stream still read it.
         tensor.record_stream(current)
     return batch

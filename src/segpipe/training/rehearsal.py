@@ -1,4 +1,4 @@
-"""What can be said about a training before there is any data: all that its parameters name is built once."""
+"""Checks the parameters of a training without data: builds all that they name once."""
 
 import torch
 from torch import nn
@@ -12,12 +12,12 @@ from segpipe.training.objective import make_objective
 from segpipe.training.parameters import freeze, start_training
 from segpipe.training.weights import check_file
 
-# The most there can be: an option may name any class, and only the data knows which there are.
+# The maximum: an option may name any class, and the number of classes is known only with the data.
 NUM_CLASSES = IGNORE_INDEX
 
 
 def rehearse(settings: Train) -> None:
-    """Builds network and losses, and shows the network a batch without content; downloads nothing.
+    """Builds network and losses, and runs the network on a batch without content; downloads nothing.
 
     Args:
         settings: `train` of the parameters.
@@ -59,17 +59,17 @@ def _rehearse_model(settings: Train) -> None:
 
 
 def _show_batch(network: nn.Module, settings: Train) -> None:
-    """Runs the network on tensors that have shapes alone."""
+    """Runs the network on tensors that have shapes but no content."""
     step = 2 if settings.half_resolution_share else 1
     height, width = (side // step for side in settings.augment.crop)
     try:
         network(torch.empty(settings.batch_size, 3, height, width, device="meta"))
-    except ValueError as error:  # of a batch norm that sees a single value
+    except ValueError as error:  # from a batch norm with a single value for each channel
         what = (
             f"train.batch_size: {settings.batch_size} is too few for the batch norms of model {settings.model.name!r}"
         )
         raise ConfigError(f"{what}: {error}; take at least 2") from error
     except RuntimeError as error:
-        what = f"train.augment.crop: {height}x{width} px, as the network sees it, is too small"
+        what = f"train.augment.crop: {height}x{width} px, the network's input, is too small"
         fix = "every model takes 32x32 and more"
         raise ConfigError(f"{what} for {settings.model.name!r}: {error}; {fix}") from error

@@ -1,4 +1,4 @@
-"""All that a training changes from step to step: what a checkpoint holds and a training that goes on begins with."""
+"""The state of a training: all that its steps change. A checkpoint holds it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,26 +18,26 @@ from segpipe.training.optim import make_optimizer, make_plateau, make_schedule
 
 
 class Stateful(Protocol):
-    """A part of the state, as torch's own parts are."""
+    """A part of the state, with the two methods of torch's modules and optimisers."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives what the part has become."""
+        """Gives the state of the part."""
 
     def load_state_dict(self, state: dict[str, Any], /) -> Any:
-        """Makes the part what another had become."""
+        """Sets the state of the part."""
 
 
 @dataclass
 class Progress:
-    """How far a training is; all of it plain values.
+    """How far a training is, in plain values.
 
     Attributes:
-        epoch: the epoch under way, from 0.
-        batch: batches done in it.
-        loss_sum: sum over these batches of the loss of the step that each was part of.
-        train_confusion: their summed confusion matrix, as nested lists.
+        epoch: the current epoch, from 0.
+        batch: number of finished batches in it.
+        loss_sum: sum over these batches of the losses of their steps.
+        train_confusion: the confusion matrix of these batches, as nested lists.
         best_mean_iou: the highest validation mIoU so far.
-        best_epoch: when it was reached.
+        best_epoch: the epoch of `best_mean_iou`.
         history: one row of metrics for each finished epoch.
     """
 
@@ -51,20 +51,20 @@ class Progress:
 
 
 class BestWeights:
-    """The weights of the best epoch: a part of the checkpoint, as a damaged copy of them would be another model."""
+    """The weights of the best epoch; the checkpoint holds them, because its sha256 protects them from damage."""
 
     def __init__(self) -> None:
         self.tensors: dict[str, torch.Tensor] = {}
 
     def keep(self, network: nn.Module) -> None:
-        """Copies the weights that a network has now: to the host, in plain layout."""
+        """Copies the current weights of a network to the host, in contiguous layout."""
         tensors = network.state_dict().items()
         self.tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors}
 
     def write(self, path: Path) -> None:
-        """Writes the kept weights as safetensors, whole or not at all."""
+        """Writes the kept weights as safetensors, completely or not at all."""
         with whole_file(path) as temporary:
-            # Bytes first: a full disk is then the system's own error, not safetensors'.
+            # `save` gives bytes, so a full disk is an OSError here and not an error of safetensors.
             temporary.write_bytes(save(self.tensors))
 
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -72,7 +72,7 @@ class BestWeights:
         return self.tensors
 
     def load_state_dict(self, state: dict[str, torch.Tensor], /) -> None:
-        """Takes kept weights over."""
+        """Replaces the kept weights."""
         self.tensors = dict(state)
 
 
@@ -82,12 +82,12 @@ class TrainState:
 
     Attributes:
         module: the network, on its device.
-        optimizer: of the module's parameters.
-        schedule: of the learning rates, step by step.
-        plateau: what lowers the rates by the validations; None for other schedules.
-        average: the moving average of the weights; None where none is asked for.
+        optimizer: the optimiser of the module's parameters.
+        schedule: changes the learning rates at each step.
+        plateau: lowers the learning rates after validations; None for other schedules.
+        average: the moving average of the weights, or None.
         best: the weights of the best epoch.
-        progress: how far it is.
+        progress: how far the training is.
     """
 
     module: nn.Module
@@ -103,9 +103,9 @@ class TrainState:
         """Gives the state of a training before its first step.
 
         Args:
-            module: with its first weights; `freeze` has taken out what is not trained.
+            module: the network with its initial weights; `freeze` was called with it.
             settings: `train` of the parameters.
-            steps_per_epoch: of the optimiser.
+            steps_per_epoch: optimiser steps in an epoch.
         """
         optimizer = make_optimizer(module, settings)
         return TrainState(
@@ -118,14 +118,14 @@ class TrainState:
 
     @property
     def network(self) -> nn.Module:
-        """What is validated and kept: the moving average where there is one, else the network itself."""
+        """The network that is validated and kept: the moving average if there is one, else the module."""
         if self.average is None:
             return self.module
         averaged: nn.Module = self.average.module
         return averaged
 
     def parts(self) -> dict[str, Stateful]:
-        """Gives each part that has a state of its own, by its name in a checkpoint."""
+        """Gives each part that has a state, by its name in a checkpoint."""
         parts: dict[str, Stateful | None] = {
             "module": self.module,
             "best": self.best,

@@ -1,4 +1,4 @@
-"""One step of a training: the gradients of its micro batches, added up, and the optimiser's step by them."""
+"""One step of a training: adds up the gradients of its micro batches, then takes the optimiser's step."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,14 +17,14 @@ Observe = Callable[[torch.Tensor, torch.Tensor], None]
 def add_gradients(
     module: nn.Module, objective: Objective, batches: Sequence[DeviceBatch], is_half: bool, observe: Observe
 ) -> float:
-    """Adds the gradients of a step to those that the network's parameters have.
+    """Adds the gradients of a step to the gradients of the network's parameters.
 
     Args:
-        module: in training mode.
-        objective: what is minimised; it weighs the micro batches.
-        batches: the step's micro batches, on the module's device. The network sees one after another.
-        is_half: halves images and masks first.
-        observe: is shown the logits and the target of each micro batch.
+        module: the network, in training mode.
+        objective: the loss to minimise; it weights the micro batches.
+        batches: the step's micro batches, on the module's device. The network gets one after another.
+        is_half: halves height and width of images and masks first.
+        observe: called with the logits and the target of each micro batch.
 
     Returns:
         The step's loss.
@@ -51,11 +51,11 @@ def _target_of(batch: DeviceBatch, is_half: bool) -> torch.Tensor:
 
 
 def take_step(state: TrainState, max_gradient_norm: float | None) -> None:
-    """Takes one optimiser step by the gradients that have been added up, and forgets them.
+    """Takes one optimiser step with the added gradients, and clears them.
 
     Args:
-        state: of the training.
-        max_gradient_norm: longer gradients are shortened to it; None for none.
+        state: the training's state.
+        max_gradient_norm: clips the norm of the gradients; None for no limit.
     """
     if max_gradient_norm is not None:
         nn.utils.clip_grad_norm_(state.module.parameters(), max_gradient_norm)

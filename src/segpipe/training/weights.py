@@ -1,8 +1,8 @@
-"""What a training begins with: weights from a file, a registered model or ImageNet, fitted to the network.
+"""The initial weights of a training: from a file, a registered model or ImageNet, fitted to the network.
 
-Two layers may be others than in the weights: the first, where images have another number of channels, is adapted; the
-head, whose shape follows the number of classes, begins with random weights. Which parameters these are the model says:
-those whose shape changes with the number of channels, or of classes.
+Two layers may differ from the weights. The first layer is adapted if the number of channels differs. The head begins
+with random weights if the classes differ. Their parameters are found by building the model twice: they are those whose
+shape changes with the number of channels, or of classes.
 """
 
 import functools
@@ -28,17 +28,17 @@ from segpipe.inference.network import State, build_network, list_differences
 
 log = logging.getLogger(__name__)
 
-# Under which key others keep the tensors in a file, next to optimiser and epoch.
+# Other programs keep the tensors under one of these keys, next to optimiser and epoch.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "ema")
-# What torchvision and smp call the parts of their networks.
+# The names of parts in torchvision and smp, with ours.
 PARTS_OF_OTHERS = {
     "backbone": "encoder", "classifier": "decoder", "aux_classifier": "auxiliary", "segmentation_head": "head",
 }  # fmt: skip
 HTTP_CLIENTS = {"http", "httpx", "httpx2", "huggingface_hub", "requests", "urllib"}
 DAMAGES = ("PytorchStreamReader failed", "unexpected EOF", "invalid hash value")
 CACHES = (
-    "torch's `~/.cache/torch/hub/checkpoints`, or where TORCH_HOME leads; Hugging Face's `~/.cache/huggingface/hub`, "
-    "or where HF_HOME leads"
+    "torch's `~/.cache/torch/hub/checkpoints`, or the same below TORCH_HOME; Hugging Face's "
+    "`~/.cache/huggingface/hub`, or the same below HF_HOME"
 )
 NUM_CLASSES_TRIED, CHANNELS_TRIED = (2, 3), (3, 4)
 
@@ -49,8 +49,8 @@ class Given:
 
     Args:
         file: the file.
-        class_names: of the head's outputs, in order; None where they are not known.
-        version: of a registered model.
+        class_names: the classes of the head's outputs, in order; None if they are not known.
+        version: version of a registered model, or None.
     """
 
     file: Path
@@ -65,11 +65,11 @@ def make_network(
 
     Args:
         choice: `train.model`.
-        class_names: what the head is to tell apart.
-        fetch: brings the weights of a registered model from its address.
+        class_names: the classes of the head's outputs, in order.
+        fetch: downloads the weights of a registered model from its address.
 
     Raises:
-        ConfigError: the weights cannot be had, or are of another model: says all that differs.
+        ConfigError: the weights cannot be read, or are from another model; the message lists all differences.
     """
 
     def build(num_classes: int = len(class_names), in_channels: int = choice.in_channels) -> nn.Module:
@@ -89,23 +89,23 @@ def make_network(
 def _from_imagenet(
     choice: ModelChoice, num_classes: int, build: Callable[..., nn.Module]
 ) -> tuple[nn.Module, InitialWeights]:
-    without_content(build)  # a wrong option is found before anything is downloaded
+    without_content(build)  # finds a wrong option before the download
     try:
         pretrained = build_network(choice.name, choice.options, num_classes, is_pretrained=True)
     except ConfigError:
         raise
-    except Exception as error:  # of three libraries and their ways to the network
+    except Exception as error:  # three libraries download, each with its own errors
         what = f"the weights from ImageNet for model {choice.name!r}"
         if _is_of_damage(error):
-            fix = f"delete the library's copy, and it is downloaded again ({CACHES})"
+            fix = f"delete the library's copy, then it is downloaded again ({CACHES})"
             raise ConfigError(f"{what} are damaged: {error}\n{fix}") from error
         if not _is_of_network(error):
             raise
         raise ConfigError(
             f"{what} cannot be downloaded: {error}\n"
-            "To go on without a network: start the same training once on a machine that has one, and copy its caches "
-            f"({CACHES}) to the same place here, and set HF_HUB_OFFLINE=1; or name a file of such a network or of its "
-            "encoder: train.model.weights: PATH with its sha256; or weights: none"
+            "To train without a network, either start the same training once on a machine with a network, copy its "
+            f"caches ({CACHES}) to the same place here and set HF_HUB_OFFLINE=1; or write train.model.weights: PATH, a "
+            "file of such a network or of its encoder, with its sha256; or write train.model.weights: none"
         ) from error
     state = pretrained.state_dict()
     initial = InitialWeights("imagenet", sha256=_sha256_of_tensors(pretrained.get_submodule("encoder").state_dict()))
@@ -117,13 +117,13 @@ def _from_imagenet(
 
 
 def _is_of_network(error: BaseException) -> bool:
-    """Whether a library failed on its way to a server; they all come from OSError or from their HTTP client's own."""
+    """Whether a download failed: such errors are an OSError, or defined by an HTTP client."""
     modules = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
     return isinstance(error, OSError) or bool(modules & HTTP_CLIENTS)
 
 
 def _is_of_damage(error: BaseException) -> bool:
-    """Whether a library's copy of a file is not what was published: torch looks at its hash at the download only."""
+    """Whether a library's copy of a file is damaged: torch verifies the hash only at the download."""
     if isinstance(error, RuntimeError):
         return any(sign in str(error) for sign in DAMAGES)
     return isinstance(error, (EOFError, pickle.UnpicklingError, SafetensorError))
@@ -133,7 +133,7 @@ def check_file(choice: ModelChoice) -> str:
     """Gives the sha256 of the file that `train.model.weights` names.
 
     Raises:
-        ConfigError: it is not there, or has another.
+        ConfigError: the file is missing, or its sha256 is not the one in the settings.
     """
     return _check_sha256(Path(choice.weights), choice)
 
@@ -144,18 +144,18 @@ def _check_sha256(file: Path, choice: ModelChoice) -> str:
     except OSError as error:
         raise ConfigError(f"train.model.weights: {file}: {error.strerror or error}") from error
     if choice.sha256 is not None and found != choice.sha256:
-        raise ConfigError(f"train.model.sha256: {file} has {found}, not {choice.sha256}")
+        raise ConfigError(f"train.model.sha256: {file} has the sha256 {found}, not {choice.sha256}")
     return found
 
 
 def read_weights(file: Path) -> State:
-    """Reads the tensors of a file, by the names that they have there.
+    """Reads the tensors of a file, by their names in the file.
 
     Args:
-        file: .safetensors, or what `torch.save` wrote; nothing in it is executed.
+        file: .safetensors, or a file of `torch.save`; no code in it is executed.
 
     Raises:
-        ConfigError: the file holds anything else.
+        ConfigError: the file holds anything other than tensors.
     """
     where = f"train.model.weights: {file}"
     try:
@@ -164,10 +164,10 @@ def read_weights(file: Path) -> State:
         else:
             document = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # torch's own message advises to execute what is in the file.
-        fix = "take it from its source again; if it is whole, save its state_dict alone, best as .safetensors"
-        raise ConfigError(f"{where}: is damaged, or holds more than tensors, which is not executed; {fix}") from error
-    except Exception as error:  # a damaged pickle ends in any: struct.error, KeyError, AssertionError, ...
+        # torch's own message advises to execute the code in the file.
+        fix = "get it from its source again; if it is not damaged, save its state_dict alone, best as .safetensors"
+        raise ConfigError(f"{where}: is damaged, or holds more than tensors, which is not loaded; {fix}") from error
+    except Exception as error:  # a damaged pickle can raise any error: struct.error, KeyError, AssertionError, ...
         cause = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{where}: holds no weights: {cause}") from error
     for key in WRAPPERS:
@@ -175,25 +175,25 @@ def read_weights(file: Path) -> State:
             document = document[key]
     items = document.items() if isinstance(document, dict) else ()
     if not items or not all(isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in items):
-        raise ConfigError(f"{where}: holds no table of tensors by name (a state_dict)")
-    # What DataParallel and DistributedDataParallel put before each name.
+        raise ConfigError(f"{where}: holds no tensors by name (a state_dict)")
+    # DataParallel and DistributedDataParallel add this prefix to each name.
     return {name.removeprefix("module."): tensor for name, tensor in document.items()}
 
 
 def fit_weights(
     network: nn.Module, state: State, build: Callable[..., nn.Module], source: str, is_same_head: bool
 ) -> None:
-    """Brings weights into a network, its first layer adapted and its head new where they are others.
+    """Loads weights into a network; adapts the first layer and replaces the head where they differ.
 
     Args:
         network: changed in place.
         state: the weights, by the network's names.
-        build: builds such a network; takes `num_classes` and `in_channels`.
-        source: of the weights, for messages.
-        is_same_head: whether the weights' classes are the network's, as far as anyone knows.
+        build: builds the same model; takes `num_classes` and `in_channels`.
+        source: name of the weights, for messages.
+        is_same_head: whether the classes of the weights are the network's, or not known.
 
     Raises:
-        ConfigError: the weights are of another model; says what differs.
+        ConfigError: the weights are from another model; the message lists the differences.
     """
     wanted = network.state_dict()
     state = _rename(state, wanted)
@@ -205,12 +205,12 @@ def fit_weights(
         fitted[name] = _adapt_channels(fitted[name], wanted[name])
     if not is_same_head or any(name in fitted and fitted[name].shape != wanted[name].shape for name in head):
         fitted |= {name: wanted[name] for name in head}
-        notes.append(f"the classes are others: the head begins with random weights ({', '.join(sorted(head))})")
+        notes.append(f"its classes differ: the head begins with random weights ({', '.join(sorted(head))})")
     elif missing := head - fitted.keys():
         fitted |= {name: wanted[name] for name in missing}
-        notes.append(f"has no head: it begins with random weights ({', '.join(sorted(missing))})")
+        notes.append(f"it has no head: the head begins with random weights ({', '.join(sorted(missing))})")
     if differences := list_differences(wanted, fitted):
-        raise ConfigError(f"train.model.weights: {source} is of another model, or of other options:\n{differences}")
+        raise ConfigError(f"train.model.weights: {source} is from another model, or has other options:\n{differences}")
     network.load_state_dict(fitted)
     if any(name in state and state[name].shape != wanted[name].shape for name in first):
         notes.append(f"the first layer was adapted to {wanted[min(first)].shape[1]} channels")
@@ -219,7 +219,7 @@ def fit_weights(
 
 
 def _rename(state: State, wanted: State) -> State:
-    """Gives tensors our names: those of torchvision's and smp's whole networks, or of a classifier without its head."""
+    """Gives tensors our names; the source is a whole network of torchvision or smp, or a classifier."""
     renamed = {}
     for name, tensor in state.items():
         part, dot, rest = name.partition(".")
@@ -231,17 +231,18 @@ def _rename(state: State, wanted: State) -> State:
 
 
 def _parameters_that_follow(build: Callable[[int], nn.Module], numbers: tuple[int, int]) -> set[str]:
-    """Gives the names of the parameters whose shapes change with a number."""
+    """Gives the names of the parameters whose shapes depend on a number."""
     few, more = (without_content(functools.partial(build, number)).state_dict() for number in numbers)
     return {name for name, tensor in few.items() if more[name].shape != tensor.shape}
 
 
 def _adapt_channels(weight_OIHW: torch.Tensor, wanted_OIHW: torch.Tensor) -> torch.Tensor:
-    """Gives a first layer's weights for another number of channels; an image of equal channels gives what it gave.
+    """Gives a first layer's weights for another number of channels.
 
-    More channels get the weights in turn, and those of one weight share it evenly; fewer get the sum of the weights
-    that fall to them in turn, so that one channel stands for all. (timm scales all alike, by which three channels made
-    four keep the sum only where their weights are equal.)
+    For an image with equal channels the layer gives the same output as before. With more channels, the channels take
+    the old weights in turn, and channels with the same old weight share it evenly. With fewer channels, the old weights
+    are dealt to them in turn and summed. Deviation from timm, which scales all weights by the same factor: from three
+    to four channels that keeps the sum only if the weights are equal.
     """
     found, wanted = weight_OIHW.shape, wanted_OIHW.shape
     if found == wanted or len(found) < 2 or found[:1] != wanted[:1] or found[2:] != wanted[2:]:

@@ -148,7 +148,7 @@ def test_load_refuses_changed_weights(write_network: Callable[..., Path]) -> Non
     content = bytearray((folder / WEIGHTS_FILE).read_bytes())
     content[-1] ^= 1
     (folder / WEIGHTS_FILE).write_bytes(content)
-    with pytest.raises(StoreError, match=r"weights.safetensors: is not what model.json describes \(sha256\)"):
+    with pytest.raises(StoreError, match=r"weights.safetensors: its sha256 is not the one in model.json"):
         Network.load(folder, CPU)
 
 
@@ -204,9 +204,9 @@ def test_predict_says_what_weights_of_another_model_have_else(
     arguments = [str(tmp_path / "images"), "--output", str(tmp_path / "out"), "--model", str(folder)]
     assert main(["predict", *arguments, "--device", "cpu"]) == 1
     message = capsys.readouterr().err
-    assert f"segpipe: {folder / WEIGHTS_FILE}: is not of the model that model.json describes (" in message
+    assert f"segpipe: {folder / WEIGHTS_FILE}: is not from the model in model.json (" in message
     assert any(told.startswith(f"  {line}") for told in message.splitlines())
-    assert message.splitlines()[-1] == "Run `dvc repro train`, or predict with the sources that trained it"
+    assert message.splitlines()[-1] == "Run `dvc repro train`, or predict with the code that trained it"
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]"])

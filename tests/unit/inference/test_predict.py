@@ -87,7 +87,7 @@ def test_what_cannot_be_found_is_said(tmp_path: Path) -> None:
 def test_two_images_of_one_name_are_refused_before_any_is_predicted(tmp_path: Path, network: Network) -> None:
     for name in ("a.png", "a.jpg", "b.png"):
         _write_image(tmp_path / "in" / name)
-    with pytest.raises(PredictionError, match=r"the same name twice, .*a\.jpg and .*a\.png"):
+    with pytest.raises(PredictionError, match=r"two images with the same name, .*a\.jpg and .*a\.png"):
         next(predict_images(network, tmp_path / "in", tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 

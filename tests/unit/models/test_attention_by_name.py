@@ -164,7 +164,7 @@ def test_checkpointing_changes_nothing_in_blocks(attention: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(PARTS.keys() - WITH_SKIPS))
 def test_a_gate_needs_two_maps(name: str) -> None:
-    expected = f"model '{name}': option attention: 'gate' belongs between two feature maps.*such as 'scse'"
+    expected = f"model '{name}': option attention: 'gate' needs two feature maps.*such as 'scse'"
     with torch.device("meta"), pytest.raises(ConfigError, match=expected):
         _build(name, attention="gate")
 

@@ -157,7 +157,7 @@ def test_attention_refines_the_maps_that_the_decoder_takes(name: str, attention:
 
 
 def test_a_gate_needs_two_maps() -> None:
-    with pytest.raises(ConfigError, match="model 'pspnet': option attention: 'gate' belongs between two feature maps"):
+    with pytest.raises(ConfigError, match="model 'pspnet': option attention: 'gate' needs two feature maps"):
         build("pspnet", attention="gate")
 
 
@@ -178,7 +178,7 @@ def test_a_message_names_the_model(name: str) -> None:
         ("segformer", "test_vit", "its maps have strides of 16 px", "strides of 4, 8, 16 and 32 px"),
         ("fpn", "botnet26t_256", "it fails with AssertionError", "strides of 4, 8, 16 and 32 px"),
         ("dpt", "resnet18", "strides of 2, 4, 8, 32 px, and the decoder takes maps of 8", "a Vision Transformer"),
-        ("dpt", "mit_b0", "it is not of timm", "a Vision Transformer"),
+        ("dpt", "mit_b0", "it is not an encoder of timm", "a Vision Transformer"),
     ],
 )
 def test_an_encoder_that_does_not_fit(name: str, encoder: str, reason: str, fitting: str) -> None:

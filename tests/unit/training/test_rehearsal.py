@@ -72,5 +72,5 @@ def test_a_crop_that_is_too_small_once_halved(make_train_settings: Callable[...,
     model = {"name": "fc_densenet56", "options": {"growth": 4}}
     settings = make_train_settings(model=model, augment={"crop": [40, 40]}, half_resolution_share=0.5)
     assert _refusal(settings).startswith(
-        "train.augment.crop: 20x20 px, as the network sees it, is too small for 'fc_densenet56'"
+        "train.augment.crop: 20x20 px, the network's input, is too small for 'fc_densenet56'"
     )

@@ -127,7 +127,9 @@ def test_weights_of_sixteen_bits_become_weights_of_32(save: Callable[..., Path])
 def test_another_content_than_its_sha256_is_refused(save: Callable[..., Path]) -> None:
     file = save(_state(_network()))
     found = sha256_of_file(file)
-    assert _refusal(_choice(file, sha256="0" * 64)) == f"train.model.sha256: {file} has {found}, not {'0' * 64}"
+    assert (
+        _refusal(_choice(file, sha256="0" * 64)) == f"train.model.sha256: {file} has the sha256 {found}, not {'0' * 64}"
+    )
 
 
 @pytest.mark.parametrize(("name", "what"), [("gone.pth", "No such file or directory"), (".", "Is a directory")])
@@ -151,7 +153,7 @@ def test_code_in_a_file_is_not_executed(tmp_path: Path) -> None:
     torch.save({"state_dict": _state(_network()), "extra": _Code(marker)}, file)
     message = _refusal(_choice(file))
     assert not marker.exists()
-    assert message.startswith(f"train.model.weights: {file}: is damaged, or holds more than tensors, which is not ")
+    assert message.startswith(f"train.model.weights: {file}: is damaged, or holds more than tensors")
     assert "weights_only" not in message  # torch's advice, which would execute it
     torch.load(file, weights_only=False)
     assert marker.exists()  # as it would have been
@@ -192,7 +194,7 @@ def test_a_file_that_is_cut_off_is_named(save: Callable[..., Path], name: str) -
 )
 def test_what_is_no_table_of_tensors_is_named(tmp_path: Path, document: object) -> None:
     torch.save(document, tmp_path / "weights.pth")
-    assert _refusal(_choice(tmp_path / "weights.pth")).endswith("holds no table of tensors by name (a state_dict)")
+    assert _refusal(_choice(tmp_path / "weights.pth")).endswith("holds no tensors by name (a state_dict)")
 
 
 # Other models and classes
@@ -201,7 +203,7 @@ def test_what_is_no_table_of_tensors_is_named(tmp_path: Path, document: object) 
 def test_other_options_are_told_tensor_by_tensor(save: Callable[..., Path]) -> None:
     message = _refusal(_choice(save(_state(_network(width=3)))))
     first, *lines = message.splitlines()
-    assert first.endswith(" is of another model, or of other options:")
+    assert first.endswith(" is from another model, or has other options:")
     assert "  first.0.weight: (3, 3, 3, 3) where the network has (2, 3, 3, 3)" in lines
     assert not any("head" in line and "where" not in line for line in lines)
 
@@ -224,7 +226,7 @@ def test_another_number_of_classes_gets_a_new_head(save: Callable[..., Path], ca
     fresh = _network(seed=2).state_dict()
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, fresh[name] if name in HEAD else state[name]), name
-    assert "the classes are others: the head begins with random weights (head.bias, head.weight)" in caplog.text
+    assert "its classes differ: the head begins with random weights (head.bias, head.weight)" in caplog.text
 
 
 def test_auxiliary_heads_begin_anew_too(save: Callable[..., Path]) -> None:
@@ -241,7 +243,7 @@ def test_weights_without_a_head_get_one(save: Callable[..., Path], caplog: pytes
         network, _ = _make(_choice(save(state)))
     fresh = _network(seed=2).state_dict()
     assert not _differing(network, state | {name: fresh[name] for name in HEAD})
-    assert "has no head: it begins with random weights (head.bias, head.weight)" in caplog.text
+    assert "has no head: the head begins with random weights (head.bias, head.weight)" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -373,7 +375,7 @@ def test_a_failed_download_says_how_to_go_on(downloader: Path) -> None:
         f"the weights from ImageNet for model {IMAGENET!r} cannot be downloaded: <urlopen error [Errno -2] Name or "
         "service not known>"
     )
-    assert second.startswith("To go on without a network: ")
+    assert second.startswith("To train without a network, ")
     assert all(part in second for part in ("TORCH_HOME", "HF_HOME", "HF_HUB_OFFLINE=1", "weights: none"))
 
 

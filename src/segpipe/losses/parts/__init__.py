@@ -1,1 +1,1 @@
-"""What losses share; no loss by itself, so the registry passes it by."""
+"""Shared code of the losses; the registry of losses ignores this folder."""

@@ -1,7 +1,7 @@
 """How close each pixel of a mask lies to the borders of two objects: the map of U-Net's border weights.
 
-An object is a component of pixels of one class, joined over sides or corners. Its border is its pixels with another
-class, another object or void next to them; where the image ends no object does.
+An object is a component of pixels of one class, connected over sides or corners. Its border is those of its pixels that
+have another class, another object or void next to them; the image's edge is not a border.
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-# Below this closeness is zero: 1% of a mean class weight where w0 is 10. It keeps the work near the objects.
+# Smaller values are zero (this is 1% of a mean class weight for w0 = 10), so only pixels near objects are computed.
 NEGLIGIBLE = 1e-3
 
 Floats = npt.NDArray[np.float32]
@@ -24,8 +24,8 @@ Window = tuple[slice, slice]
 def measure_closeness(target_NHW: torch.Tensor, object_classes: Iterable[int], sigma_px: float) -> torch.Tensor:
     """Gives exp(-(d1 + d2)^2 / (2 sigma^2)), d1 and d2 the distances to the nearest borders of two different objects.
 
-    Distances are Euclidean, between centres of pixels, and the same inside and outside of an object. Where the value
-    is below NEGLIGIBLE it is zero. It is computed on the CPU, image by image, in as many threads as torch uses there.
+    Distances are Euclidean, between centres of pixels, inside and outside of objects. Values below NEGLIGIBLE are set
+    to zero. The map is computed on the CPU, image by image, in as many threads as torch uses there.
 
     Source: Ronneberger, Fischer, Brox, "U-Net", MICCAI 2015, equation 2.
 
@@ -54,7 +54,7 @@ def _measure_one(mask_HW: Labels, object_classes: frozenset[int], sigma_px: floa
         np.minimum(second, np.maximum(nearest, distance), out=second)
         np.minimum(nearest, distance, out=nearest)
     sum_HW = nearest_HW + second_HW
-    # Beyond the reach lie distances that some windows have and others have not.
+    # Beyond the reach only some windows hold a distance, so those values are dropped.
     sum_HW[sum_HW > reach_px] = np.inf
     closeness_HW: Floats = np.exp(-np.square(sum_HW) / np.float32(2 * sigma_px**2))
     return closeness_HW
@@ -63,9 +63,9 @@ def _measure_one(mask_HW: Labels, object_classes: frozenset[int], sigma_px: floa
 def _find_objects(
     mask_HW: Labels, object_classes: frozenset[int], margin_px: int
 ) -> Iterator[tuple[Window, npt.NDArray[np.uint8]]]:
-    """Gives each object's window, with a margin, and there uint8: 0 on the object's border, 1 elsewhere.
+    """Gives each object's window, with a margin, and for the window uint8: 0 on the object's border, 1 elsewhere.
 
-    Only an object that fills the image has no border; there is then no second one that it could be near to.
+    Only an object that fills the image has no border; then there is no second object.
     """
     is_border_HW = _find_borders(mask_HW)
     present = np.flatnonzero(np.bincount(mask_HW.ravel()))  # np.unique takes more than twice as long

@@ -1,6 +1,7 @@
-"""How much of each class a prediction covers: what Dice and Tversky are ratios of.
+"""The overlap of prediction and truth for each class, from which Dice and Tversky are computed.
 
-The sums go plane by plane. A one-hot tensor of the truth took half of Dice's time and two copies of the logits.
+The sums are computed class by class: a one-hot tensor of the truth took half of Dice's time and two copies of the
+logits.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""What a loss is made of: costs and their weights, summed up so that batches can be put together.
+"""The type of all losses: costs and their weights as sums, so that batches can be added.
 
-The loss of a batch is sum_k w_k c_k / sum_k w_k. What an item k is, the loss says: a pixel, a class, an image. The
-weights follow from the target alone; `segpipe.losses` says why.
+The loss of a batch is sum_k w_k c_k / sum_k w_k. Each loss defines its items k: pixels, classes or images. The weights
+depend on the target alone; `segpipe.losses` says why.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from segpipe.classes import IGNORE_INDEX
 
 @dataclass(frozen=True)
 class WeightedSum:
-    """Costs added up.
+    """The sum of weighted costs and the sum of weights.
 
     Attributes:
         sum: scalar, the sum of weight times cost.
@@ -29,19 +29,19 @@ class WeightedSum:
         return WeightedSum(self.sum + other.sum, self.weight + other.weight)
 
     def mean(self) -> torch.Tensor:
-        """Gives sum / weight, and zero where the weight is zero."""
+        """Gives sum / weight, or zero if the weight is zero."""
         return self.sum / self.weight.clamp(min=torch.finfo(self.weight.dtype).tiny)
 
 
 @dataclass(frozen=True)
 class Loss:
-    """What `build_loss` gives: costs, and what each of them weighs.
+    """The result of `build_loss`: the functions for costs and their weights.
 
     Attributes:
-        weigh: gives the weights of a target (N, H, W), int64 class indices with void = 255: float, of any shape, not
-            negative; zero for whatever is void or absent.
-        cost: gives the costs of logits (N, C, H, W) for a target, of the weights' shape and the logits' dtype; finite
-            also where the weight is zero. The logits are float32 or float64.
+        weigh: gives the weights for a target (N, H, W), int64 class indices with void = 255. Weights are float, of any
+            shape, not negative, and zero for void and for absent classes.
+        cost: gives the costs for logits (N, C, H, W) and a target, with the weights' shape and the logits' dtype;
+            finite also where the weight is zero. The logits are float32 or float64.
     """
 
     weigh: Callable[[torch.Tensor], torch.Tensor]
@@ -71,12 +71,12 @@ class Loss:
 
 
 def widen(logits: torch.Tensor) -> torch.Tensor:
-    """Gives logits of 16 bits as float32, others as they are: sums over a batch's pixels need more than 11 bits."""
+    """Converts logits of 16 bits to float32, because sums over a batch's pixels need more than 11 bits."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def weigh_pixels(class_weights: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
-    """Gives each pixel the weight of its class, void none.
+    """Gives the weight of each pixel: that of its class, or zero for void.
 
     Args:
         class_weights: (num_classes,) float, on the target's device.
@@ -85,14 +85,14 @@ def weigh_pixels(class_weights: torch.Tensor, target_NHW: torch.Tensor) -> torch
     Returns:
         (N, H, W) of the weights' dtype.
     """
-    # One table with a place for void, and index_select: together ten times as fast as masks and an index.
+    # A table with an entry for void and index_select are ten times as fast as masking and indexing.
     table = class_weights.new_zeros(IGNORE_INDEX + 1)
     table[: len(class_weights)] = class_weights
     return table.index_select(0, target_NHW.flatten()).view(target_NHW.shape)
 
 
 def weigh_classes(class_weights: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
-    """Gives each class that occurs its weight, the others none.
+    """Gives the weight of each class; zero for classes that do not occur.
 
     Args:
         class_weights: (num_classes,) float, on the target's device.

@@ -1,1 +1,1 @@
-"""What metrics share, and what is made of all of them."""
+"""Shared code of the metrics, the scores of all metrics, and intervals."""

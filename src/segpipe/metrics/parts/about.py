@@ -1,16 +1,16 @@
-"""What a metric's file says of its metric, next to how it is computed."""
+"""The type of `ABOUT`, which describes a metric in its file."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class About:
-    """How a metric is called, and what it needs.
+    """The label of a metric, and its kind of evidence.
 
     Attributes:
-        label: in tables.
-        evidence: a file of `segpipe/metrics/evidence`.
-        is_per_class: whether there is a value for each class instead of one.
+        label: name in tables.
+        evidence: the name of a file of `segpipe/metrics/evidence`.
+        is_per_class: whether the metric has one value for each class.
     """
 
     label: str

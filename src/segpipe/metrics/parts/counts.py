@@ -28,7 +28,7 @@ class Counts:
 
     @property
     def iou(self) -> Floats:
-        """n_ii / (t_i + p_i - n_ii), 0..1; NaN for a class without one labelled pixel."""
+        """n_ii / (t_i + p_i - n_ii), 0..1; NaN for a class without labelled pixels."""
         return divide(self.hit, self.truth + self.predicted - self.hit, where=self.truth > 0)
 
 
@@ -43,13 +43,13 @@ def count(confusions_ICC: npt.NDArray[np.int64]) -> Counts:
 
 
 def divide(numerator: Floats, denominator: Floats, where: npt.NDArray[np.bool_]) -> Floats:
-    """Gives the quotients; NaN elsewhere."""
+    """Gives the quotients where the condition holds, NaN elsewhere."""
     quotient = np.full(numerator.shape, np.nan)
     np.divide(numerator, denominator, out=quotient, where=where)
     return quotient
 
 
 def mean_of_present(values: Floats) -> float:
-    """Gives the mean of the values that are not NaN; NaN where there are none."""
+    """Gives the mean of the values that are not NaN; NaN if there are none."""
     present = values[~np.isnan(values)]
     return float(present.mean()) if len(present) else float("nan")

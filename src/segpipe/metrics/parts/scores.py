@@ -11,17 +11,17 @@ from segpipe.choices import METRICS
 from segpipe.metrics.parts.about import About
 
 CHIEF = "mean_iou"  # chooses epochs and champions
-# Changes whenever a score would come out differently for the same masks: scores are compared within one version only.
+# Raise it when the same masks would get another score: only scores of the same version are compared.
 METRIC_VERSION = 1
 
 
 def list_metrics() -> list[str]:
-    """Gives the names of all metrics in the order of reports: the one that decides, then by the alphabet."""
+    """Gives the names of all metrics in the order of reports: the mean IoU first, the others by the alphabet."""
     return sorted(METRICS.names(), key=lambda name: (name != CHIEF, name))
 
 
 def read_about(name: str) -> About:
-    """Gives what a metric's file says of its metric.
+    """Gives the `ABOUT` of a metric.
 
     Raises:
         ConfigError: there is no such metric.
@@ -31,7 +31,7 @@ def read_about(name: str) -> About:
 
 
 def list_labels() -> dict[str, str]:
-    """Gives the labels of the metrics that are one number, by name, in the order of reports."""
+    """Gives the labels of the metrics that have a single value, by name, in the order of reports."""
     abouts = {name: read_about(name) for name in list_metrics()}
     return {name: about.label for name, about in abouts.items() if not about.is_per_class}
 
@@ -49,7 +49,7 @@ def score(evidence: Mapping[str, npt.NDArray[Any]], class_names: Sequence[str]) 
         class_names: in the order of the classes' indices.
 
     Returns:
-        By name a number, or for a metric per class the numbers by class; None where nothing can be said.
+        By name a number, or for a metric per class the numbers by class; None for NaN.
     """
     scores: dict[str, Any] = {}
     for name in list_metrics():
@@ -67,10 +67,10 @@ def _or_none(value: float) -> float | None:
 
 
 def evaluation_digest(images_digest: str) -> str:
-    """Identifies what scores rest on: only scores of equal digests may be compared.
+    """Identifies the images and the version of the metrics: only scores with equal digests may be compared.
 
     Args:
-        images_digest: of the images, their labels and their class table.
+        images_digest: digest of the images, their labels and their class table.
 
     Returns:
         32 hexadecimal digits.

@@ -1,1 +1,1 @@
-"""What the zoo's models share: encoders, blocks, and what brings a library's model to our contract."""
+"""Shared code of the models: encoders, blocks, and adapters for the models of libraries."""

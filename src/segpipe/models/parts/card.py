@@ -1,4 +1,4 @@
-"""What a model's file says of its model, in addition to how to build it."""
+"""The type of `CARD`, which describes a model in its file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Card:
-    """A model's source, and what its contract is held to.
+    """A model's source, and the values for its contract tests.
 
     Attributes:
         source: whose code computes: ours, torchvision's, or that of segmentation_models.pytorch (with timm).
         paper: authors, title, venue and year.
         published: number of classes, and of parameters with so many classes by default options, as the paper or the
-            library says (some count the running statistics of batch norm too); None where nobody does, or where the
-            module's docstring says why it cannot be so.
+            library says (some count the running statistics of batch norm too); None if there is no such number, or if
+            it is wrong and the module's docstring says why.
         small: options that make the model small enough for quick tests; the architecture stays the same.
         no_onnx: why the model cannot be exported to ONNX; None where it can.
     """

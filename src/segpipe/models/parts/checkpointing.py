@@ -1,4 +1,4 @@
-"""Activation checkpointing: a training keeps what goes into a module, and computes the rest again when it is needed.
+"""Activation checkpointing: a training keeps only the inputs of a module, and computes the rest again in backward.
 
 Source: Chen et al., "Training deep nets with sublinear memory cost", arXiv:1604.06174; torch's implementation.
 torch runs the module a second time in the backward pass. Two things must not happen twice: random numbers are restored
@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def run_checkpointed(module: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
-    """Runs a module so that a training keeps only its inputs; gradients and buffers become what they would without.
+    """Runs a module so that a training keeps only its inputs; gradients and buffers are the same as without this.
 
     The memory is saved in training mode with gradients; otherwise this is a plain call.
 
@@ -38,7 +38,7 @@ def run_checkpointed(module: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def _shield_buffers(module: nn.Module) -> Iterator[None]:
-    """Lets a module change copies of its buffers; the buffers themselves are back afterwards.
+    """Lets a module change copies of its buffers, and restores the buffers afterwards.
 
     Copies, because a batch norm without running statistics saves fewer tensors for the backward pass, and torch checks
     that both runs save the same.

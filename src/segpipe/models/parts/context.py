@@ -1,4 +1,4 @@
-"""The context module: convolutions of growing dilation that widen what each cell sees, at an unchanged resolution.
+"""The context module: convolutions of growing dilation enlarge the receptive field at constant resolution.
 
 Source: Yu and Koltun, "Multi-scale context aggregation by dilated convolutions", ICLR 2016, section 3 and table 1.
 Deviation: each convolution pads its input by zeros to keep the map's size; the paper's code widens the image before.
@@ -18,7 +18,7 @@ _NOISE = 1e-3  # of 1 / widening
 def build_context(form: Literal["basic", "large"], channels: int) -> nn.Sequential:
     """Gives table 1's eight convolutions, which begin as identity: seven of 3x3, each with its ReLU, and one of 1x1.
 
-    For maps without negative values the module begins as identity altogether; the ReLUs cut negative ones off.
+    For maps without negative values the module begins as the identity; the ReLUs cut negative values off.
 
     Args:
         form: `basic`: `channels` everywhere (equation 4); `large`: up to 32 times as many in between (equation 5).

@@ -1,17 +1,17 @@
 """FC-DenseNet, the "one hundred layers Tiramisu", of which three sizes are published.
 
 Source: Jegou, Drozdzal, Vazquez, Romero, Bengio, "The one hundred layers Tiramisu: fully convolutional DenseNets for
-semantic segmentation", CVPRW 2017, figures 1 and 2, tables 1 and 2, section 3. Where these are silent, as the authors'
-code: the first rows and columns of an up-sampled map stay where it is larger than the skip; the last convolution sees
+semantic segmentation", CVPRW 2017, figures 1 and 2, tables 1 and 2, section 3. Two details are from the authors' code:
+if an up-sampled map is larger than the skip, its first rows and columns are kept; the input of the last convolution is
 the skip, the up-sampled and the new features.
-Deviations: the transposed convolutions have no bias; the next batch norm takes it away again, or the bias of the last
-convolution takes it up. Evaluation uses the running statistics of batch norm; the authors' code uses those of the test
+Deviations: the transposed convolutions have no bias, because the next batch norm removes it, or the bias of the last
+convolution replaces it. Evaluation uses the running statistics of batch norm; the authors' code uses those of the test
 batch. Batch norm's epsilon is torch's 1e-5 (the authors' library: 1e-4).
-Memory: features are concatenated where they are read and nowhere else, so that a block holds each of them once. In a
+Memory: features are concatenated only where they are read, so that a block holds each of them once. In a
 training the concatenation, its batch norm and ReLU are computed again for the backward pass, as in Pleiss et al.,
 "Memory-efficient implementation of DenseNets", arXiv:1707.06990.
-Attention, where asked for, stands on what a dense block adds: on the bottom's, or on that of each block on the way up;
-or each skip as a whole is gated by what the block below adds. Such a map is concatenated, and held once more.
+The option attention adds a block on the new features of the bottom's dense block, or of each block on the way up; or
+each skip as a whole is gated by the new features of the block below. Such a map is concatenated, and held once more.
 """
 
 from collections.abc import Sequence

@@ -3,17 +3,17 @@
 Source: Long, Shelhamer and Darrell, "Fully convolutional networks for semantic segmentation", CVPR 2015, sections 4.1
 and 4.2, figure 3; the scales of skips are those of "at once" training in the TPAMI 2017 version's code.
 Deviations:
-- fc6 pads by 3 and the image is not padded by 100, see `FullyConvolutionalVGG16`. Nothing has to be shifted then: maps
-  are cut at the right and below alone.
-- All strides are trained at once. The paper trains 32s, goes on with 16s, then with 8s. Its later version trains them
-  at once with pool4 times 0.01 and pool3 times 0.0001, which fits features of Caffe's VGG16 for images of 0 to 255;
-  ours are normalised to about 1, so the scales here are 1, and options.
+- fc6 pads by 3 and the image is not padded by 100, see `FullyConvolutionalVGG16`. So no map is shifted: maps are cut
+  only at the right and below.
+- All strides are trained together. The paper trains 32s, goes on with 16s, then with 8s. Its later version trains them
+  together with pool4 times 0.01 and pool3 times 0.0001, which fits features of Caffe's VGG16 for images of 0 to 255;
+  ours are normalised to about 1, so the scales are 1 here, and options.
 - The deepest score layer begins random; the paper's begins at zero, which gives the encoder no gradient in the first
   step. The scores of the skips begin at zero as in the paper.
 - The last up-sampling, fixed in the paper, can be learned (`learn_last_upsampling`).
-- VGG16 may have batch norms (`batch_norm`), as a help for trainings from random weights. More: `parts/vgg16.py`.
-Attention, where asked for, refines the maps that are scored: fc7's, for 16s pool4's too, for 8s pool3's as well. Where
-it stands on pooled maps, their scores begin random: scores that begin at zero give it no gradient in the first step.
+- VGG16 may have batch norms (`batch_norm`), which help trainings from random weights. More: `parts/vgg16.py`.
+The option attention adds blocks on the scored maps: fc7's, for 16s pool4's too, for 8s pool3's as well. With a block on
+a pooled map, its scores begin random: scores that begin at zero give the block no gradient in the first step.
 """
 
 from collections.abc import Callable
@@ -79,7 +79,7 @@ class FCN(nn.Module):
         self.last_upsampling = (
             bilinear_transposed_conv(num_classes, self.last_stride) if learn_last_upsampling else None
         )
-        # After the layers, so that these begin with the same weights with and without attention.
+        # Built after the layers, so that their initial weights are the same with and without attention.
         first_scored = len(widths) - 1 - len(skip_scales)
         scored_widths = [0] * first_scored + widths[first_scored:-1] + [0, fc_width]
         self.refinement = None if attention is None else Refinement(attention, scored_widths)
@@ -100,7 +100,7 @@ class FCN(nn.Module):
 
 
 def fcn_builder(name: str, skip_scales: Callable[..., tuple[float, ...]]) -> Build:
-    """Gives the `build_model` of one of the three.
+    """Gives the `build_model` of FCN-32s, FCN-16s or FCN-8s.
 
     Args:
         name: of the model, for messages.
@@ -128,10 +128,10 @@ def fcn_builder(name: str, skip_scales: Callable[..., tuple[float, ...]]) -> Bui
             in_channels: channels of the images.
             pretrained: whether the encoder begins with VGG16's weights from ImageNet.
             width: channels of VGG16's first stage; 2, 4, 8 and 8 times as many in the others. ImageNet's need 64.
-            fc_width: channels of fc6 and fc7; with another number than 4096 the two begin random in any case.
+            fc_width: channels of fc6 and fc7; with another number than 4096 both always begin random.
             batch_norm: whether VGG16 has batch norms; the paper's has none.
             dropout: share of fc6's and fc7's values that each training step leaves out.
-            learn_last_upsampling: whether the last enlargement, bilinear in the paper, is learned from there on.
+            learn_last_upsampling: whether the last enlargement is learned; in the paper it is bilinear.
             attention: name of an attention block, on the maps that are scored.
             options: the scales of the skips.
 

@@ -1,7 +1,7 @@
-"""Options that two functions declare: one those of several models, the other those of a single one.
+"""Options from two functions: one declares the options of several models, the other those of a single model.
 
-A model's options are the keyword-only arguments of its `build_model` that have a default: they are checked by its
-annotations, and shown with its docstring. Where models share options, one function declares these for all of them.
+A model's options are the keyword-only arguments of its `build_model` with a default. They are checked by its
+annotations, and shown with its docstring. If models share options, one function declares these for all of them.
 """
 
 import inspect
@@ -15,8 +15,8 @@ Build = Callable[..., nn.Module]
 def with_options_of(own: Callable[..., object]) -> Callable[[Build], Build]:
     """Gives a decorator for a function that passes further keyword arguments, `**options`, on to `own`.
 
-    The function then declares the options of `own` too, before those that it has itself: in its signature, annotations,
-    defaults and docstring.
+    The function then declares the options of `own` too, before its own options: in its signature, annotations, defaults
+    and docstring.
 
     Args:
         own: a function of keyword-only arguments, each with an annotation and a default.
@@ -27,7 +27,7 @@ def with_options_of(own: Callable[..., object]) -> Callable[[Build], Build]:
     def declare(build: Build) -> Build:
         signature = inspect.signature(build)
         *shared, _ = signature.parameters.values()
-        # Python itself fills in the defaults of each function; what is set here is what others read.
+        # Python fills in the defaults of each function; these attributes are for callers that inspect the function.
         vars(build)["__signature__"] = signature.replace(parameters=[*options, *shared])
         build.__annotations__ = own.__annotations__ | build.__annotations__
         build.__kwdefaults__ = (own.__kwdefaults__ or {}) | (build.__kwdefaults__ or {})

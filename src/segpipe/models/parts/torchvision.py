@@ -1,4 +1,4 @@
-"""What torchvision's networks need to keep the contract of the zoo: our names of the parts, tuples, N channels."""
+"""Adapts torchvision's networks to our contract: our names of the parts, tuples, N channels."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from segpipe.models.parts.attention import Refinement
 
 
 class EncoderDecoder(nn.Module):
-    """A segmentation network of torchvision, taken apart; its weights and its logits stay what they are.
+    """A segmentation network of torchvision, split into our parts; its weights and its logits do not change.
 
     Deviation: auxiliary logits are computed in training only, and not resized; the loss does that.
 
@@ -37,7 +37,7 @@ class EncoderDecoder(nn.Module):
         if in_channels != 3:
             _redraw_first_convolution(self.encoder, in_channels)
         self.levels = tuple(channels)
-        # After the layers, so that these begin with the same weights with and without attention.
+        # Built after the layers, so that their initial weights are the same with and without attention.
         self.refinement = None if attention is None else Refinement(attention, list(channels.values()))
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
@@ -62,7 +62,7 @@ def set_batch_norm_momentum(module: nn.Module, momentum: float) -> None:
     """Sets the share of the newest batch in the running statistics of all batch norms.
 
     MobileNetV3 has 0.01 in torchvision, which needs thousands of steps until the statistics describe the network. In a
-    short training they stay unfinished and evaluation falls apart (CamVid, 12 minutes on a CPU: test mIoU 2, not 27).
+    short training they are still wrong, and so is the evaluation (CamVid, 12 minutes on a CPU: test mIoU 2, not 27).
     """
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):

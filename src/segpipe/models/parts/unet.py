@@ -1,9 +1,9 @@
-"""The skeleton of the U-Nets: a contracting path, an expanding path, and each level's features across.
+"""The structure of the U-Nets: a contracting path, an expanding path, and a skip at each level.
 
 Source: Ronneberger, Fischer, Brox, "U-Net: convolutional networks for biomedical image segmentation", MICCAI 2015.
 
 Level 0 is the image's resolution; each level below has half the height and width. Poolings round up (`ceil_mode`), so
-that an odd size keeps its last row and column, and what an enlarged map has too much is cut off.
+that an odd size keeps its last row and column, and the surplus of an enlarged map is cut off.
 Without padding a map loses two pixels a side at each pair of convolutions. The map of level k then begins
 2 (2^k - 1) pixels of the image before the logits do, and the whole network needs 6 * 2^depth - 4 pixels around them.
 """
@@ -195,7 +195,7 @@ class UNet(nn.Module):
 
 
 def _align(skip_NCHW: torch.Tensor, upsampled_NCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cuts both maps to what they have in common; views, nothing is copied.
+    """Cuts both maps to their common part; gives views, without copies.
 
     With padding the up-sampled map may be one pixel larger, at the right and below. Without, the skip is larger, on all
     sides equally.

@@ -1,8 +1,8 @@
-"""Maps made larger by a whole factor so that they stay aligned with the image.
+"""Enlarges maps by an integer factor so that they stay aligned with the image.
 
 Cell (i, j) of a map with stride s describes the pixels s*i .. s*i + s - 1, s*j .. s*j + s - 1. Poolings with
 `ceil_mode` keep this rule for every size: the last cell may reach over the image's right or lower edge. So a map is
-enlarged by exactly s, never fitted to the image's size, and what reaches over is cut off.
+enlarged by exactly s, never fitted to the image's size, and the part beyond the image is cut off.
 """
 
 import torch
@@ -38,8 +38,8 @@ def bilinear_transposed_conv(channels: int, stride: int) -> nn.ConvTranspose2d:
 def upsample_bilinear(features_NCHW: torch.Tensor, stride: int) -> torch.Tensor:
     """Enlarges a map by bilinear interpolation, with its outermost cells repeated outside.
 
-    On CUDA its gradient is deterministic only under `torch.use_deterministic_algorithms`, which has torch take another
-    way.
+    On CUDA its gradient is deterministic only under `torch.use_deterministic_algorithms`, which selects another
+    implementation.
 
     Args:
         features_NCHW: (N, C, h, w) float.
@@ -52,7 +52,7 @@ def upsample_bilinear(features_NCHW: torch.Tensor, stride: int) -> torch.Tensor:
 
 
 def crop_to(features_NCHW: torch.Tensor, like_NCHW: torch.Tensor) -> torch.Tensor:
-    """Cuts off what an enlarged map has too much at the right and below; a view, nothing is copied.
+    """Cuts off the surplus of an enlarged map at the right and below; gives a view, without a copy.
 
     Args:
         features_NCHW: (N, C, h, w), at least as large as `like_NCHW`.

@@ -5,10 +5,10 @@
     build_block(*, channels, gating_channels) -> nn.Module                # "skip"
 
 A block takes float32 features (N, C, H, W) of any H and W from 1 px up, and gives the same shape; a block on a skip
-takes the skip's features and the gating ones. What blocks share lies in `parts/`.
+takes the skip's features and the gating features. Shared code is in `parts/`.
 
-A network asks for blocks at every place where it has one, by the name that the user chose: it gets the block where it
-belongs, and elsewhere a module that changes nothing and has no parameters. So it need not know the names.
+A network requests a block at every place, by the name that the user chose. At the block's own kind of place it gets
+the block; elsewhere it gets a module that changes nothing and has no parameters.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def place_of(name: str) -> Place:
 
 
 def local_block(name: str | None, channels: int) -> nn.Module:
-    """Gives a block for any feature map, (N, C, H, W) to the same; the identity where `name` is None or elsewhere's.
+    """Gives a block for any feature map, (N, C, H, W) to the same; the identity for None and blocks of other places.
 
     Raises:
         ConfigError: there is no block of this name.
@@ -46,7 +46,7 @@ def local_block(name: str | None, channels: int) -> nn.Module:
 
 
 def deepest_block(name: str | None, channels: int) -> nn.Module:
-    """Gives a block for the coarsest feature map, where all pixels look at all; otherwise as `local_block`.
+    """Gives a block for the coarsest feature map, with attention between all pixels; otherwise as `local_block`.
 
     Raises:
         ConfigError: there is no block of this name.
@@ -89,7 +89,7 @@ def check_attention(model: str, name: str | None, *, has_skips: bool) -> None:
         raise ConfigError(f"{where}{error}") from error
     if is_misplaced:
         raise ConfigError(
-            f"{where}{name!r} belongs between two feature maps, and this model's decoder takes one alone; "
+            f"{where}{name!r} needs two feature maps, and this model's decoder takes a single one; "
             "take a block for single maps, such as 'scse'"
         )
 

@@ -1,4 +1,4 @@
-"""Dual attention: pixels look at the pixels that resemble them, and channels at the channels.
+"""Dual attention: between similar pixels, and between similar channels.
 
 Source: Fu et al., "Dual attention network for scene segmentation", CVPR 2019.
 Position (equations 1 and 2): s_ji = softmax_i(B_i . C_j), and alpha sum_i s_ji D_i, with B, C and D by 1x1 convolutions

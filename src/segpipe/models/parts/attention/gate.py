@@ -1,4 +1,4 @@
-"""The additive attention gate: a coarser level, which sees more of the image, says what of a skip to let through.
+"""The additive attention gate: a coarser level, with a larger receptive field, weights the pixels of a skip.
 
 Source: Oktay et al., "Attention U-Net: learning where to look for the pancreas", MIDL 2018, equations 1 and 2:
 a = sigmoid(psi^T relu(W_x x + W_g g + b_g) + b_psi) on the grid of the gating features g, resampled to that of the skip
@@ -19,7 +19,7 @@ OPEN = 3.0
 
 
 class AttentionGate(nn.Module):
-    """Weighs each pixel of a skip by a number between 0 and 1.
+    """Multiplies each pixel of a skip by a number between 0 and 1.
 
     Args:
         channels: of the skip.

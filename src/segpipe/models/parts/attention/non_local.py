@@ -1,4 +1,4 @@
-"""The non-local block, self-attention over pixels: each takes something of all those that resemble it.
+"""The non-local block: self-attention over pixels.
 
 Source: Wang, Girshick, Gupta, He, "Non-local neural networks", CVPR 2018, equations 1, 4 and 6 (embedded Gaussian):
 y_i = sum_j softmax_j(theta(x_i)^T phi(x_j)) g(x_j), and z_i = BN(W y_i) + x_i; theta, phi and g have half the channels.

@@ -1,4 +1,4 @@
-"""Concurrent spatial and channel squeeze and excitation (scSE): channels and pixels are weighed, and the two added.
+"""Concurrent spatial and channel squeeze and excitation (scSE): the sum of weighted channels and weighted pixels.
 
 Source: Roy, Navab, Wachinger, "Concurrent spatial and channel squeeze & excitation in fully convolutional networks",
 MICCAI 2018, section 2, computed by segmentation_models.pytorch: U_scSE = U_cSE + U_sSE; reduction 2 in cSE.

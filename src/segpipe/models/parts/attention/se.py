@@ -1,4 +1,4 @@
-"""Squeeze and excitation: each channel is weighed by what all channels are on average over the image.
+"""Squeeze and excitation: the weight of each channel is computed from the means of all channels over the image.
 
 Source: Hu, Shen, Sun, "Squeeze-and-excitation networks", CVPR 2018, equations 2 to 4, computed by timm:
 s = sigmoid(W2 relu(W1 z)) with z_c the mean of channel c, and x_c s_c as output; reduction r = 16.

@@ -1,4 +1,4 @@
-"""Spatial squeeze and excitation (sSE): each pixel is weighed by what its channels say together.
+"""Spatial squeeze and excitation (sSE): the weight of each pixel is computed from its channels.
 
 Source: Roy, Navab, Wachinger, "Concurrent spatial and channel squeeze & excitation in fully convolutional networks",
 MICCAI 2018, section 2: q = W * U, a 1x1 convolution to one channel, and u_ij sigmoid(q_ij) as output.
@@ -14,7 +14,7 @@ PLACE: Place = "every map"
 
 
 class SpatialExcitation(nn.Module):
-    """Weighs each pixel of features (N, channels, H, W) by a number between 0 and 1."""
+    """Multiplies each pixel of features (N, channels, H, W) by a number between 0 and 1."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,18 +1,18 @@
 """Networks of segmentation_models.pytorch (smp), with any encoder of smp or timm that fits, for images of any size.
 
-smp's networks take images of certain sizes alone, fail in their first step where an encoder does not fit, and keep
-parameters that never get a gradient. So a network is taken apart here, and run once when it is built: that shows what
-its encoder gives, what does not fit, and what is never used.
+smp's networks take only images of certain sizes, fail in their first step if an encoder does not fit, and keep
+parameters that never get a gradient. So a network is split into our parts here, and run once when it is built. This
+shows its encoder's maps, whether they fit, and which parameters are never used.
 
 Deviations from smp, for all its networks:
 - Images of other sizes are padded with zeros at the right and below, and the logits are cut to the image. Zero is the
-  mean colour after normalisation, and what every convolution sees beyond the edge of an image already.
-- Layers of the encoder that no logit depends on, as the last norm of a ViT, are taken out.
+  mean colour after normalisation, and every convolution already pads with it.
+- Layers of the encoder that no logit depends on, for example the last norm of a ViT, are removed.
 - Batch norms of encoders with a momentum below torch's 0.1 get 0.1. With the 0.01 of some encoders the running
-  statistics need thousands of steps until they describe the network, and shorter trainings fall apart in evaluation.
+  statistics need thousands of steps until they fit the network, and shorter trainings have bad scores in evaluation.
 - Adaptive poolings to more than one cell are matrix products, whose gradients are the same each time on CUDA too.
-- Images come normalised by ImageNet's statistics. Encoders that were trained with others, as many ViTs and Xceptions,
-  get them normalised by theirs, whatever weights they begin with.
+- Images arrive normalised by ImageNet's statistics. Encoders that were trained with other statistics, such as many ViTs
+  and Xceptions, get images normalised by these, with any initial weights.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ def smp_builder(describe: Callable[..., Architecture], *, encoder: str, auxiliar
     """Gives the `build_model` of a network of smp.
 
     Args:
-        describe: gives the architecture; its arguments are options of the model, next to those of all of smp's.
+        describe: gives the architecture; its arguments are the model's own options, besides those of all smp models.
         encoder: default of the option.
         auxiliary: default of the option.
     """
@@ -137,9 +137,9 @@ def _build_fitting(
     in_channels: int,
     weights: str | bool | None,
 ) -> SmpSegmentation:
-    """Builds the network in the first way in which its encoder fits, and takes out what it does not use.
+    """Builds the network in the first way in which its encoder fits, and removes unused layers.
 
-    The trial is without weights: so a download that fails is not taken for an encoder that does not fit.
+    The trial loads no weights, so that a failed download is not reported as an encoder that does not fit.
     """
     misfits: list[Exception] = []
     for way in architecture.ways if name.startswith(TIMM_PREFIX) else ({},):

@@ -1,4 +1,4 @@
-"""What a model's file says of a network of smp: who builds it, which encoders fit, what images it takes."""
+"""The description of a network of smp in a model's file: how to build it, which encoders fit, which images it takes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ DecoderChannels = Annotated[Sequence[Annotated[int, Field(ge=1)]], Field(min_len
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network of smp, and what it asks of its encoder and of its images.
+    """A network of smp, with its requirements for encoder and images.
 
     Attributes:
         name: of the model, for messages.
@@ -33,7 +33,7 @@ class Architecture:
         min_side_px: height and width that images must have at least.
         ways: keyword arguments for timm's encoders, to be tried in this order. Some need to be told that images are not
             always of the size that their weights were trained with.
-        is_timm_only: whether the encoders of smp's own list do not come into question.
+        is_timm_only: whether the encoders of smp's own list are excluded.
     """
 
     name: str

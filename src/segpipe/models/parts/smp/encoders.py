@@ -1,4 +1,4 @@
-"""Encoders by name, of smp's list or timm's: which there are, their weights from ImageNet, what images they saw."""
+"""Encoders of smp's list or timm's, by name: their names, weights from ImageNet, and normalisation of images."""
 
 from collections.abc import Sequence
 
@@ -55,7 +55,7 @@ def find_weights(model: str, name: str) -> str | bool:
         name: of the encoder, as `find_encoder` gives it.
 
     Raises:
-        ConfigError: nobody gives weights for this encoder.
+        ConfigError: there are no weights for this encoder.
     """
     if not name.startswith(TIMM_PREFIX):
         known: list[str] = list(NATIVE_ENCODERS[name]["pretrained_settings"])

@@ -25,14 +25,14 @@ class SmpSegmentation(nn.Module):
 
     Args:
         network: smp's network.
-        architecture: what it asks for.
+        architecture: its requirements.
         num_classes: channels of the auxiliary logits.
         attention: name of the blocks that refine the encoder's feature maps before the decoder takes them, or None.
         auxiliary: whether a second head gives logits from the encoder's second deepest map in training.
         statistics: by which the encoder's images are to be normalised.
 
     Raises:
-        ConfigError: there is no such block, or it belongs to a place that this network has not.
+        ConfigError: there is no such block, or this network has no place for it.
     """
 
     def __init__(

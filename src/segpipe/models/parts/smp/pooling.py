@@ -1,4 +1,4 @@
-"""Adaptive pooling whose gradients are the same each time on CUDA too."""
+"""Adaptive pooling with deterministic gradients on CUDA."""
 
 import torch
 from torch import nn
@@ -31,7 +31,7 @@ class MatrixPool(nn.Module):
 
 
 def make_poolings_deterministic(decoder: nn.Module) -> None:
-    """Puts a `MatrixPool` in the place of each adaptive average pooling to more than one cell."""
+    """Replaces each adaptive average pooling to more than one cell by a `MatrixPool`."""
     for name, module in list(decoder.named_modules()):
         if isinstance(module, nn.AdaptiveAvgPool2d):
             size = module.output_size

@@ -1,4 +1,4 @@
-"""Whether an encoder fits a network: it is run once on a small image, which also shows what is never used."""
+"""Checks that an encoder fits a network: runs it once on a small image, which also shows unused parameters."""
 
 from collections.abc import Sequence
 
@@ -65,7 +65,7 @@ def describe_misfit(architecture: Architecture, name: str, error: Exception) -> 
     bare = name.removeprefix(TIMM_PREFIX)
     reason = (str(error) or f"it fails with {type(error).__name__}").splitlines()[0].rstrip(".!")
     if architecture.is_timm_only and not name.startswith(TIMM_PREFIX):
-        reason = "it is not of timm"
+        reason = "it is not an encoder of timm"
     if "downsampling pattern" in reason:
         # smp's words for it name neither the strides that it found nor those that it knows.
         with torch.device("meta"):
@@ -78,7 +78,7 @@ def describe_misfit(architecture: Architecture, name: str, error: Exception) -> 
 
 
 def remove_unused(module: nn.Module, unused: set[str], prefix: str = "") -> None:
-    """Takes out the layers all of whose parameters are unused; single ones in used layers are frozen."""
+    """Removes layers whose parameters are all unused; freezes single unused parameters in other layers."""
     for name, child in module.named_children():
         path = f"{prefix}{name}."
         parameters = {path + key for key, _ in child.named_parameters()}

@@ -1,1 +1,1 @@
-"""What attention blocks share."""
+"""Shared code of the attention blocks."""

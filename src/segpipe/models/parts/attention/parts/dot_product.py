@@ -1,4 +1,4 @@
-"""Dot-product attention that is the same each time."""
+"""Deterministic dot-product attention."""
 
 import torch
 import torch.nn.functional as F
