@@ -431,9 +431,7 @@ def test_a_branch_follows_the_revisions_and_is_never_rewound(workspace: ModuleTy
     assert workspace.commit_lock(results, old, "results") is None
 
 
-def test_a_checked_out_branch_stays_even_without_an_earlier_check(
-    workspace: ModuleType, results: Path
-) -> None:
+def test_a_checked_out_branch_stays_even_without_an_earlier_check(workspace: ModuleType, results: Path) -> None:
     revision, before = workspace.Revision("current", git(results, "rev-parse", "HEAD")), state_of(results)
     with pytest.raises(CommandError, match="refusing to update checked out branch"):
         workspace.commit_lock(results, revision, "main")
