@@ -43,7 +43,7 @@ def test_what_is_joined_is_pinned_by_its_content(joined: Project, kind: str) -> 
     assert len(ids) == 15
     if kind == "folder":
         add_sample(joined.root / "more", "e_003")
-        assert f"says {found[1]}" in joined.refused("download")
+        assert f"sha256: is {found[1]}" in joined.refused("download")
 
 
 def test_classes_are_mapped_and_a_map_with_holes_is_refused_whole(joined: Project) -> None:

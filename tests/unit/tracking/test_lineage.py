@@ -237,14 +237,16 @@ def test_a_user_s_settings_of_git_do_not_spoil_the_patch(repository: Path, tmp_p
     assert (repository / "src/code.py").read_text() == "a = 2\n"
 
 
-def test_a_patch_that_is_too_long_is_told_and_not_kept(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_patch_that_is_too_long_is_not_kept_and_its_files_are_listed(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lineage, "MAX_PATCH_BYTES", 1000)
     (repository / "src/code.py").write_bytes(os.urandom(2000))
     (repository / "src/new.py").write_text("b = 1\n")
     files = lineage_files(repository)
     assert "uncommitted.patch" not in files
     assert files["uncommitted.txt"].decode().splitlines() == [
-        "The changes that were not committed are not kept: git diff prints more than 1,000 bytes. They are in",
+        "The uncommitted changes are not kept: git diff prints more than 1,000 bytes. These files were changed:",
         "src/code.py",
         "src/new.py",
     ]

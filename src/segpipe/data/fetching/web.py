@@ -1,7 +1,7 @@
 """Opens a file on a web server at any offset.
 
-Only redirects to https are followed (docs/decisions/0019-threat-model-of-downloads.md). Messages and logs never hold the
-parts of an address that may be secret.
+Only redirects to https are followed (docs/decisions/0019-threat-model-of-downloads.md). Messages and logs never hold
+the parts of an address that may be secret.
 """
 
 import email.utils
