@@ -51,7 +51,7 @@ def test_the_list_names_model_data_and_the_first_sentence(project: Path, capsys:
         ["smoke", "compact_fpn", "data"],
     ]
     assert lines[2].endswith(
-        "  The starter data for one epoch: tries every stage and service in a minute, and gives no model worth having."
+        "  The starter data for one epoch: tries every stage and service in a minute, and gives no useful model."
     )
     _run("list", "--json")
     listed = json.loads(capsys.readouterr().out)
