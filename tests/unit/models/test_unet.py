@@ -49,7 +49,7 @@ def test_unpadded_convolutions_give_logits_for_each_pixel(depth: int) -> None:
 
 
 def test_valid_padding_refuses_up_sampling_that_pads() -> None:
-    with pytest.raises(ConfigError, match=r"model 'unet': option up_sampling: 'nearest' needs values beyond .* 'transposed'"):
+    with pytest.raises(ConfigError, match=r"option up_sampling: 'nearest' needs values beyond .* 'transposed'"):
         _build(padding="valid", up_sampling="nearest")
 
 
