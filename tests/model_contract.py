@@ -3,6 +3,7 @@
 import copy
 import functools
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,11 +18,12 @@ NUM_CLASSES = 5
 
 def build(name: str, *, num_classes: int = NUM_CLASSES, in_channels: int = 3, seed: int = 0) -> nn.Module:
     """Gives a model by its small options, in evaluation mode, without pretrained weights; for the caller alone."""
-    return copy.deepcopy(_built(name, num_classes, in_channels, seed))
+    return copy.deepcopy(_built(MODELS.function_of(name), name, num_classes, in_channels, seed))
 
 
 @functools.lru_cache(maxsize=2)  # to draw the weights of a large one takes longer than a check
-def _built(name: str, num_classes: int, in_channels: int, seed: int) -> nn.Module:
+def _built(code: Callable[..., nn.Module], name: str, num_classes: int, in_channels: int, seed: int) -> nn.Module:
+    """Builds a model once; `code` is its function, so that a changed file of the same name is another model."""
     torch.manual_seed(seed)
     context = {"pretrained": False} if has_pretrained(name) else {}
     options = read_card(name).small
