@@ -86,7 +86,7 @@ def test_a_model_whose_weights_were_exchanged_is_refused(finished: Project, imag
     weights.unlink()
     weights.write_bytes(content)
     done = finished.run("segpipe", "predict", str(images), "--output", str(tmp_path / "out"), *MODEL)
-    assert not missing(message_of_refusal(done), "model.json", "describes", "sha256")
+    assert not missing(message_of_refusal(done), "weights.safetensors", "model.json", "sha256")
 
 
 def test_render_gives_a_set_that_download_and_preprocess_take(sources: Project) -> None:
