@@ -79,7 +79,7 @@ def test_a_second_run_needs_no_server(client: Project, server: Served) -> None:
 def test_another_content_than_expected(client: Project) -> None:
     write_remote(client, sha256="0" * 64)
     message = client.refused("download")
-    assert "content" in message
+    assert not missing(message, "its content", f"`sha256:` is {'0' * 64}", "get the file again")
     assert client.files() == {}
 
 

@@ -195,7 +195,7 @@ def test_lineage(three: Project, tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site/index.html").write_text("of somebody else", encoding="utf-8")
     message = refused(three, "lineage", "champion", "--output", str(tmp_path / "site"))
-    assert not missing(message, "exists", "--output")
+    assert not missing(message, str(tmp_path / "site"), "exists", "files of your own", "another folder by --output")
     assert (tmp_path / "site/index.html").read_text(encoding="utf-8") == "of somebody else"
 
 

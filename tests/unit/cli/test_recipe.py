@@ -164,7 +164,7 @@ def test_an_unknown_name_gets_the_nearest(project: Path, command: str) -> None:
 
 def test_another_folder_has_no_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"recipes.*no recipe"):
+    with pytest.raises(ConfigError, match=r"^recipes: .*no recipe.*root folder"):
         _run("list")
 
 
