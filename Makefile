@@ -40,7 +40,7 @@ worker: $(READY) ## start a worker for the server in PREFECT_API_URL (POOL=cpu o
 	pipelines/worker.sh $(POOL) $(DEVICE)
 
 test: $(READY) check ## check, and run the tests (without test-team, chaos and zoo)
-	pytest -n 2 --dist loadfile --no-loadscope-reorder
+	pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-team: $(READY) ## test a team's set-up: PostgreSQL behind both servers, a DVC remote by ssh
 	pytest -m team tests/team

@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-# Begun first, so that no worker of xdist is busy with one of them when the other has nothing left. The second needs no
-# finished project, which the first makes meanwhile.
-FIRST = ("end_to_end/test_retrain.py", "unit/models/test_contract.py")
+# Begun first, so that no worker of xdist is busy with one of them when the others have nothing left. The second needs
+# no finished project, which the first makes meanwhile.
+FIRST = (
+    "end_to_end/test_retrain.py",
+    "unit/models/test_contract.py",
+    "chaos/test_interrupted_training.py",
+    "end_to_end/test_graph.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

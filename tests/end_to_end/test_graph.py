@@ -1,8 +1,10 @@
 """`dvc repro` on a finished project: exactly what a change concerns runs again."""
 
+import contextlib
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +25,23 @@ def stages_to_run(project: Project) -> tuple[str, ...]:
 def touch_source(project: Project, path: str) -> None:
     with (project.root / "src/segpipe" / path).open("a", encoding="utf-8") as file:
         file.write("\n# A comment.\n")
+
+
+@pytest.fixture(scope="module")
+def asked(original: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished project in which tests change one text file, ask, and change it back: `changed` does that."""
+    return original.copy_to(tmp_path_factory.mktemp("asked") / "project")
+
+
+@contextlib.contextmanager
+def changed(project: Project, path: str) -> Iterator[None]:
+    """Brings a file back as it was, or not there, at the end."""
+    file = project.root / path
+    before = file.read_bytes() if file.exists() else None
+    try:
+        yield
+    finally:
+        file.unlink() if before is None else file.write_bytes(before)
 
 
 def test_a_second_repro_runs_nothing_and_leaves_git_clean(finished: Project) -> None:
@@ -52,9 +71,10 @@ def test_every_output_is_in_the_cache_and_comes_back_without_a_computation(finis
         ("register.min_delta", 0.1, "register"),
     ],
 )
-def test_a_changed_parameter_starts_at_its_stage(finished: Project, key: str, value: object, first: str) -> None:
-    finished.change_params(key, value)
-    status = json.loads(finished.call("dvc", "status", "--json"))
+def test_a_changed_parameter_starts_at_its_stage(asked: Project, key: str, value: object, first: str) -> None:
+    with changed(asked, "params.yaml"):
+        asked.change_params(key, value)
+        status = json.loads(asked.call("dvc", "status", "--json"))
     assert first in status
     assert not set(STAGES[: STAGES.index(first)]) & status.keys()
 
@@ -150,10 +170,11 @@ def test_what_decides_no_result_runs_nothing(finished: Project) -> None:
     ],
 )
 def test_a_source_runs_the_stages_whose_result_it_can_decide(
-    finished: Project, path: str, stages: tuple[str, ...]
+    asked: Project, path: str, stages: tuple[str, ...]
 ) -> None:
-    touch_source(finished, path)
-    assert tuple(json.loads(finished.call("dvc", "status", "--json"))) == stages
+    with changed(asked, f"src/segpipe/{path}"):
+        touch_source(asked, path)
+        assert tuple(json.loads(asked.call("dvc", "status", "--json"))) == stages
 
 
 def test_a_new_reader_ends_at_download_and_another_text_of_the_chosen_one_does_not(finished: Project) -> None:
@@ -226,8 +247,9 @@ def test_bad_data_stops_the_graph_with_our_message_and_keeps_nothing_half_writte
         ("train.learning_rat", 1, "did you mean 'learning_rate'"),
     ],
 )
-def test_check_tells_what_the_graph_cannot(finished: Project, key: str, value: object, right: str) -> None:
-    finished.change_params(key, value)
-    done = finished.run("segpipe", "check")
+def test_check_tells_what_the_graph_cannot(asked: Project, key: str, value: object, right: str) -> None:
+    with changed(asked, "params.yaml"):
+        asked.change_params(key, value)
+        done = asked.run("segpipe", "check")
     assert done.returncode == 1
     assert right in done.stderr

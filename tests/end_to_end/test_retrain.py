@@ -6,6 +6,7 @@ The tests share the services, and a project that plain `dvc repro` has finished 
 import json
 import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,15 @@ from integration.project import (
     with_environment,
 )
 from integration.schedules import BRANCH, add_origin, let_nightly_fire, let_watch_start, push_label, watch_once
-from integration.services import Run, Services, find_free_ports, processes_of, running_services, service_pids
+from integration.services import (
+    LOG_SECONDS,
+    Run,
+    Services,
+    find_free_ports,
+    processes_of,
+    running_services,
+    service_pids,
+)
 
 POOLS = {
     "download": "cpu",
@@ -203,11 +212,16 @@ def test_a_schedule_that_is_switched_on_fires_and_its_run_completes(services: Se
 
 
 def events_of(services: Services, run_id: str) -> tuple[set[str], list[set[str]]]:
-    """The names of a flow run's events, and for each event its tags."""
+    """The names of a finished flow run's events, and for each event its tags; they come some seconds after its end."""
     wanted = {
         "filter": {"any_resource": {"id": [f"prefect.flow-run.{run_id}"]}, "event": {"prefix": ["prefect.flow-run."]}}
     }
-    events = services.request("POST", "/events/filter", wanted)["events"]
+    deadline = time.monotonic() + LOG_SECONDS
+    while True:
+        events = services.request("POST", "/events/filter", wanted)["events"]
+        if "prefect.flow-run.Completed" in {event["event"] for event in events} or time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
     related = [[one["prefect.resource.id"] for one in event["related"]] for event in events]
     tags = [{name.removeprefix("prefect.tag.") for name in names} for names in related]
     return {event["event"] for event in events}, tags
