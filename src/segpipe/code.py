@@ -7,6 +7,7 @@ compute. A test checks each import of each stage against the two lists.
 
 import ast
 import hashlib
+import os
 import sys
 from collections.abc import Iterable
 from functools import cache
@@ -49,7 +50,7 @@ def digest_of_loaded() -> str:
     """Identifies the deciding code of this package that the process has loaded; 64 hexadecimal digits."""
     # With `python -m segpipe.stages.NAME` the stage is loaded as `__main__`.
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    own = {Path(file) for file in files if file and PACKAGE in Path(file).parents}
+    own = [Path(file) for file in files if file and file.startswith(f"{PACKAGE}{os.sep}")]
     return digest_of_code(file for file in own if decides(file))
 
 
