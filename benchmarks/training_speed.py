@@ -1,8 +1,9 @@
 """Time and memory of a training step in segpipe, compared with a plain one of the same network, loss and optimiser.
 
-    python benchmarks/training_speed.py [--size H W] [--batch N] [--rounds N] [--device cuda] [MODEL ...]
+    python benchmarks/training_speed.py [--size H W] [--batch N] [--half] [--rounds N] [--device cuda] [MODEL ...]
 
-segpipe: channels-last, freed memory kept, uint8 copied to the device and normalised there, idle threads that sleep.
+segpipe: the step of the train stage: channels-last, freed memory kept, uint8 copied to the device and normalised there,
+idle threads that sleep after a while, training mIoU counted; in float32, and with `train.precision: bf16`.
 Plain: torchvision's or smp's own network, or ours without activation checkpointing, in contiguous layout, glibc's
 defaults, a float tensor made on the CPU as torchvision's `ToTensor` + `Normalize` do, OpenMP's defaults, torch's loss.
 Both run in separate processes, in turn. The figures are medians of the rounds. The memory is the process's peak,
@@ -23,7 +24,8 @@ from typing import Any
 NUM_CLASSES, NUM_THREADS = 11, 2
 AUXILIARY_WEIGHT = 0.4
 NUM_WARMUP = 1
-STYLES = ("segpipe", "plain")
+PRECISIONS = {"segpipe": "float32", "bf16": "bf16"}
+STYLES = (*PRECISIONS, "plain")
 # smp's networks have no auxiliary heads.
 OPTIONS = {"pspnet": {"auxiliary": False}, "upernet": {"auxiliary": False}}
 SMP: dict[str, tuple[str, dict[str, Any]]] = {
@@ -44,50 +46,88 @@ DEFAULT_MODELS = ("compact_fpn", "lraspp_mobilenet_v3_large")
 
 def measure(style: str, model_name: str, options: argparse.Namespace) -> dict[str, float]:
     """Gives the median seconds of a step and the peak bytes of one process."""
-    if style == "segpipe":
-        import segpipe.stages  # noqa: F401  # sets OpenMP's wait policy before torch is loaded
-    import numpy as np
+    step = begin_plainly(model_name, options) if style == "plain" else begin(PRECISIONS[style], model_name, options)
     import torch
 
-    from segpipe.config.train import LossTerm
-    from segpipe.inference.device import keep_freed_memory, make_repeatable
-    from segpipe.inference.logits import MEAN_RGB, STD_RGB, to_input
-    from segpipe.inference.network import build_network
-    from segpipe.training.objective import make_objective
-
-    device = torch.device(options.device)
-    weights = torch.ones(NUM_CLASSES, device=device)
-    minimised: Callable[[Any, Any], tuple[Any, ...]] = lose_plainly
-    if style == "segpipe":
-        objective = make_objective([LossTerm(name="cross_entropy")], AUXILIARY_WEIGHT, weights)
-        minimised = lambda outputs, target_NHW: objective.shares_of([target_NHW])[0].of_outputs(outputs)  # noqa: E731
-        keep_freed_memory()
-        make_repeatable(0, NUM_THREADS)
-        module = build_network(model_name, OPTIONS.get(model_name, {}), NUM_CLASSES).to(device)
-    else:
-        torch.set_num_threads(NUM_THREADS)
-        module = build_plainly(model_name).to(device)
-    optimizer = torch.optim.AdamW(module.parameters())
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (options.batch, *options.size, 3), np.uint8)
-    target = torch.from_numpy(rng.integers(0, NUM_CLASSES, (options.batch, *options.size))).to(device)
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) / 255 for values in (MEAN_RGB, STD_RGB))
     seconds = []
     for _ in range(NUM_WARMUP + options.steps):
         started = time.perf_counter()
-        if style == "segpipe":
-            batch = to_input(images, device)
-        else:
-            batch = ((torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().float() / 255 - mean) / std).to(device)
-        optimizer.zero_grad()
-        minimised(module(batch), target)[0].backward()
-        optimizer.step()
-        if device.type == "cuda":
+        step()
+        if options.device != "cpu":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
     on_cpu = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    num_bytes = torch.cuda.max_memory_allocated() if device.type == "cuda" else on_cpu
+    num_bytes = torch.cuda.max_memory_allocated() if options.device != "cpu" else on_cpu
     return {"seconds": statistics.median(seconds[NUM_WARMUP:]), "bytes": num_bytes}
+
+
+def begin(precision: str, model_name: str, options: argparse.Namespace) -> Callable[[], object]:
+    """Gives a step as the train stage takes it, its training mIoU included."""
+    import torch
+
+    import segpipe.stages  # noqa: F401  # sets OpenMP's variables before torch is loaded
+    from segpipe.config.train import LossTerm
+    from segpipe.inference.device import keep_freed_memory, make_repeatable
+    from segpipe.inference.network import build_network
+    from segpipe.training.meter import Meter
+    from segpipe.training.objective import make_objective
+    from segpipe.training.precision import Precision
+    from segpipe.training.prefetch import send_ahead
+    from segpipe.training.state import Progress, TrainState
+    from segpipe.training.step import add_gradients, take_step
+
+    device = torch.device(options.device)
+    objective = make_objective([LossTerm(name="cross_entropy")], AUXILIARY_WEIGHT, torch.ones(NUM_CLASSES).to(device))
+    keep_freed_memory()
+    make_repeatable(0, NUM_THREADS)
+    module = build_network(model_name, OPTIONS.get(model_name, {}), NUM_CLASSES).to(device).train()
+    optimizer = torch.optim.AdamW(module.parameters(), fused=True)
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
+    state = TrainState(module, optimizer, schedule, precision=Precision.of(precision, device))
+    meter = Meter(NUM_CLASSES, Progress(), device)
+    batch = images_and_masks(options)
+
+    def step() -> None:
+        batches = list(send_ahead([batch], device))
+        add_gradients(state, objective, batches, options.half, meter.observe)
+        take_step(state, None)
+
+    return step
+
+
+def begin_plainly(model_name: str, options: argparse.Namespace) -> Callable[[], object]:
+    """Gives a step as torchvision's references write it."""
+    import torch
+    from torch.nn import functional as F
+
+    from segpipe.inference.logits import MEAN_RGB, STD_RGB
+
+    torch.set_num_threads(NUM_THREADS)
+    module = build_plainly(model_name).to(options.device).train()
+    optimizer = torch.optim.AdamW(module.parameters())
+    images, masks = images_and_masks(options)
+    target = torch.from_numpy(masks).long().to(options.device)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) / 255 for values in (MEAN_RGB, STD_RGB))
+
+    def step() -> None:
+        batch = (torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().float() / 255 - mean) / std
+        batch, goal = batch.to(options.device), target
+        if options.half:
+            batch, goal = F.avg_pool2d(batch, 2), goal[:, ::2, ::2]
+        optimizer.zero_grad()
+        lose_plainly(module(batch), goal)[0].backward()
+        optimizer.step()
+
+    return step
+
+
+def images_and_masks(options: argparse.Namespace) -> tuple[Any, Any]:
+    """Gives random images (N, H, W, 3) and masks (N, H, W), uint8."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    shape = (options.batch, *options.size)
+    return rng.integers(0, 256, (*shape, 3), np.uint8), rng.integers(0, NUM_CLASSES, shape, np.uint8)
 
 
 def build_plainly(model_name: str) -> Any:
@@ -140,6 +180,7 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=DEFAULT_MODELS, help=f"default: {', '.join(DEFAULT_MODELS)}")
     parser.add_argument("--size", nargs=2, type=int, default=(352, 480), metavar=("H", "W"), help="default 352 480")
     parser.add_argument("--batch", type=int, default=2, help="default 2")
+    parser.add_argument("--half", action="store_true", help="halves images and masks first")
     parser.add_argument("--steps", type=int, default=5, help="timed in each process (default 5)")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each style (default 3)")
     parser.add_argument("--device", default="cpu")
@@ -148,32 +189,35 @@ def main() -> None:
     if options.style:
         print(json.dumps(measure(options.style, options.models[0], options)))
         return
-    shape = f"batch {options.batch}, {options.size[0]}x{options.size[1]}, {options.device}"
-    print(f"{shape}, {NUM_THREADS} threads, median of {options.rounds} processes; ratio: segpipe to plain")
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    size = f"{options.size[0]}x{options.size[1]}{', halved' if options.half else ''}"
+    print(
+        f"batch {options.batch}, {size}, {options.device}, {NUM_THREADS} threads, median of {options.rounds} processes"
+        "; in brackets the ratio to plain"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     for model_name in options.models:
         found: dict[str, list[dict[str, float]]] = {style: [] for style in STYLES}
         for _ in range(options.rounds):
             for style, values in found.items():
-                command = [sys.executable, __file__, model_name, "--style", style, "--batch", str(options.batch)]
-                command += [
-                    "--steps",
-                    str(options.steps),
-                    "--size",
-                    *map(str, options.size),
-                    "--device",
-                    options.device,
-                ]
+                command = [sys.executable, __file__, model_name, "--style", style, *_repeat(options)]
                 done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
                 values.append(json.loads(done.stdout))
         seconds, sizes = (
-            [statistics.median(run[key] for run in found[style]) for style in STYLES] for key in ("seconds", "bytes")
+            {style: statistics.median(run[key] for run in runs) for style, runs in found.items()}
+            for key in ("seconds", "bytes")
         )
-        print(
-            f"{model_name:30s} step {seconds[0]:7.3f} s  plain {seconds[1]:7.3f} s  ratio {seconds[0] / seconds[1]:.2f}"
-            f"   peak {sizes[0] / 1e9:5.2f} GB  plain {sizes[1] / 1e9:5.2f} GB",
-            flush=True,
-        )
+        columns = [
+            f"{style} {seconds[style]:7.3f} s ({seconds[style] / seconds['plain']:.2f}) {sizes[style] / 1e9:5.2f} GB"
+            for style in STYLES
+        ]
+        print(f"{model_name:26s} {'   '.join(columns)}", flush=True)
+
+
+def _repeat(options: argparse.Namespace) -> list[str]:
+    """Gives the options for another process of this script."""
+    half = ["--half"] if options.half else []
+    numbers = ["--batch", str(options.batch), "--steps", str(options.steps), "--device", options.device]
+    return [*numbers, "--size", *map(str, options.size), *half]
 
 
 if __name__ == "__main__":

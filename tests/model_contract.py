@@ -154,6 +154,63 @@ def check_card_and_parts(name: str) -> None:
         assert any(key.startswith("encoder.") for key, _ in module.named_parameters())
 
 
+PERIOD_PX = 64
+# How far from a border the pixels are compared, and how much the windows are shifted: a multiple of every stride.
+SHIFT_PX = 32
+
+
+def periodic_images(height_px: int, width_px: int, shift_px: int = 0) -> torch.Tensor:
+    """Gives noise (1, 3, H, W) that repeats itself: each window of whole periods holds the same pixels.
+
+    So means over an image and poolings to a grid are the same in every such window, and what differs between two
+    windows is the place of a cell, or the padding at the border.
+    """
+    period = images_of(1, 3, PERIOD_PX, PERIOD_PX)
+    columns = torch.arange(shift_px, shift_px + width_px) % PERIOD_PX
+    return period[:, :, torch.arange(height_px) % PERIOD_PX][..., columns]
+
+
+@torch.no_grad()
+def trained_by_statistics(module: nn.Module) -> nn.Module:
+    """Lets batch norms see images, so that the values in the network have the size of those in a trained one."""
+    module.train()
+    for _ in range(3):
+        images = periodic_images(2 * PERIOD_PX, 2 * PERIOD_PX).repeat(2, 1, 1, 1)
+        module(images + 0.1 * images_of(*images.shape))
+    return module.eval()
+
+
+@torch.no_grad()
+def place_differences(module: nn.Module, tile_px: int, whole_px: int) -> tuple[float, float]:
+    """Gives the greatest difference of logits in the middle of a tile, as a share of their spread.
+
+    Args:
+        module: in evaluation mode.
+        tile_px: height and width of the tile, a multiple of six periods.
+        whole_px: width of the image, another such multiple.
+
+    Returns:
+        That to the whole image, and that to the same pixels in a tile that begins `SHIFT_PX` later.
+    """
+    first = (tile_px - PERIOD_PX) // 2
+    rows = columns = slice(first, first + PERIOD_PX)
+    moved = slice(first - SHIFT_PX, first - SHIFT_PX + PERIOD_PX)
+    whole = module(periodic_images(tile_px, whole_px))[..., rows, columns]
+    tile = module(periodic_images(tile_px, tile_px))[..., rows, columns]
+    shifted = module(periodic_images(tile_px, tile_px, SHIFT_PX))[..., rows, moved]
+    spread = (whole - whole.mean(dim=(2, 3), keepdim=True)).abs().max()
+    return float((tile - whole).abs().max() / spread), float((shifted - tile).abs().max() / spread)
+
+
 CHECKS = {key.removeprefix("check_"): value for key, value in list(globals().items()) if key.startswith("check_")}
 
-__all__ = ["CHECKS", "NUM_CLASSES", "build", "images_of", "list_models", "outputs_of"]
+__all__ = [
+    "CHECKS",
+    "NUM_CLASSES",
+    "build",
+    "images_of",
+    "list_models",
+    "outputs_of",
+    "place_differences",
+    "trained_by_statistics",
+]

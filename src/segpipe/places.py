@@ -36,6 +36,7 @@ TRAINING_FILE = "training.json"  # in a folder of checkpoints: the training that
 CACHE = Path(".cache")  # makes the next run faster; may be deleted
 DOWNLOADS = CACHE / "downloads"
 LAST_DATASET = CACHE / "dataset"
+MEASURED = CACHE / "measured.json"  # what was fastest on this device
 LOCKS = Path(".locks")
 CLONES = Path("clones")  # of the revisions that are retrained
 

@@ -103,7 +103,7 @@ def _start() -> socket.socket:
     """Starts the Python that forks; it ends with this process."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # As `segpipe.stages` sets it before torch is loaded.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    environment = {"GOMP_SPINCOUNT": "1000", **os.environ}
     command = [sys.executable, __file__, str(theirs.fileno())]
     process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment)
     theirs.close()

@@ -76,3 +76,17 @@ def test_a_version_is_made_again_from_the_one_that_the_alias_named_then(finished
     assert done.returncode == 1
     assert f"version 1 of '{MODEL_NAME}' cannot be downloaded" in done.stderr
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_chosen_precision_is_part_of_the_model_and_a_rebuild_may_pin_it(finished: Project) -> None:
+    finished.change_params("train.epochs", 1)
+    finished.change_params("train.precision", "auto")
+    said = finished.stage("train")
+    chosen = finished.json("build/model/model.json")["params"]["train"]["precision"]
+    assert chosen in {"float32", "bf16"}
+    assert not missing(said, "seconds of a step", "train.precision", chosen)
+    assert "seconds of a step" not in finished.stage("train"), "it is measured once"
+    for pinned in ("float32", "bf16"):
+        done = Project(finished.root, {"SEGPIPE_PINNED_PRECISION": pinned}).run_stage("train")
+        assert done.returncode == 0, done.stderr
+        assert finished.json("build/model/model.json")["params"]["train"]["precision"] == pinned

@@ -113,6 +113,9 @@ class Train(Section):
         seed: of the initial weights, the order of samples and every augmentation.
         device: `auto` takes the first GPU, or the CPU if there is none.
         num_threads: CPU threads. Weights are reproducible bit for bit only with the same number of threads.
+        precision: the number format of convolutions and matrix products. `bf16` makes many networks two to three times
+            as fast on a GPU or a CPU that has it, and others no faster (docs/performance.md); `fp16` is for older GPUs;
+            `auto` takes a few steps in each and remembers the fastest for this device. `model.json` says the choice.
         model: the network, and its first weights.
         freeze: parts of the network that stay as they are, by the names that `segpipe models NAME` gives (`encoder`);
             so do the running statistics of their batch norms.
@@ -125,7 +128,8 @@ class Train(Section):
             the gradient, the others add the decay to the gradient.
         learning_rate: the highest rate of the schedule.
         momentum: of `sgd` and `rmsprop`; null for 0.9 and 0.
-        weight_decay: not applied to biases and normalisation layers.
+        weight_decay: of the matrices and kernels of layers; not applied to biases, normalisation layers, position
+            embeddings, class tokens and tables of relative positions.
         clip_gradient_norm: greatest norm of the gradient of all parameters together; a longer one is shortened to it;
             null for no limit.
         schedule: the learning rate over the steps.
@@ -151,6 +155,7 @@ class Train(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     device: Device = "auto"
     num_threads: Count
+    precision: Literal["float32", "bf16", "fp16", "auto"] = "float32"
     model: ModelChoice
     freeze: list[str] = Field(default_factory=list)
     freeze_batch_norm: list[str] = Field(default_factory=list)

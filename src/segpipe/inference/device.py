@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import sys
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -82,11 +83,25 @@ def describe_environment(device: torch.device) -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         **_versions_of_packages(),
+        # Two machines of one capability and different makes gave other bits: kernels are cut by the size of caches.
+        **({"cpu": _name_cpu()} if device.type == "cpu" else {}),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "num_threads": str(torch.get_num_threads()),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "platform": f"{platform.system()} {platform.machine()}",
     }
+
+
+def _name_cpu() -> str:
+    """Gives the first CPU's name, model and cache as Linux tells them: a virtual machine's name alone says little."""
+    facts = {}
+    with contextlib.suppress(OSError):
+        first, _, _ = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")
+        facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+    if "model name" not in facts:
+        return platform.processor() or "unknown"
+    details = [f"{key} {facts[key]}" for key in ("cpu family", "model", "stepping", "cache size") if key in facts]
+    return ", ".join([facts["model name"], *details])
 
 
 def _versions_of_packages() -> dict[str, str]:

@@ -22,7 +22,7 @@ from segpipe.documents import NetworkDescription
 from segpipe.errors import MAX_PROBLEMS_SHOWN, ConfigError, StoreError
 from segpipe.files import sha256_of_file
 from segpipe.inference.logits import predict_masks
-from segpipe.models import has_pretrained
+from segpipe.models import has_pretrained, read_card
 from segpipe.places import MODEL_FILE, WEIGHTS_FILE
 
 State = Mapping[str, torch.Tensor]
@@ -113,7 +113,8 @@ class Network:
             if found != description.weights_sha256:
                 fix = "take both files from one training (`dvc checkout`, or `dvc repro --force train`)"
                 raise StoreError(f"{folder / WEIGHTS_FILE}: its sha256 is not the one in {MODEL_FILE}; {fix}")
-            module = build_network(model.name, dict(model.options), classes.num_classes, model.in_channels)
+            options = {**read_card(model.name).earlier, **model.options}
+            module = build_network(model.name, options, classes.num_classes, model.in_channels)
             weights = load_file(folder / WEIGHTS_FILE)
             if differences := list_differences(module.state_dict(), weights):
                 raise StoreError(

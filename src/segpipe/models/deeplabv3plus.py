@@ -22,6 +22,7 @@ CARD = Card(
     "smp",
     "Chen et al., Encoder-decoder with atrous separable convolution for semantic image segmentation, ECCV 2018",
     small={"encoder": "test_efficientnet", "decoder_channels": 16},
+    earlier={"align_corners": True},
 )
 
 _ATROUS_RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
@@ -34,6 +35,7 @@ def describe(
     atrous_rates: _AtrousRates | None = None,
     decoder_channels: Annotated[int, Field(ge=1)] = 256,
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
+    align_corners: bool = False,
 ) -> Architecture:
     """Describes the network; the defaults are 26.7 million parameters.
 
@@ -42,6 +44,7 @@ def describe(
         atrous_rates: three; None for the paper's, 6, 12, 18 at an output stride of 16 and twice as many at 8.
         decoder_channels: of pyramid and decoder.
         dropout: probability, after the pyramid.
+        align_corners: how maps are resized; see `parts/smp`.
     """
     network = partial(
         smp.DeepLabV3Plus,
@@ -51,7 +54,9 @@ def describe(
         decoder_aspp_dropout=dropout,
     )
     strides_px = list_strides([2, 5], output_stride)
-    return Architecture("deeplabv3plus", network, strides_px, DILATED_ENCODERS, multiple_px=output_stride)
+    return Architecture(
+        "deeplabv3plus", network, strides_px, DILATED_ENCODERS, multiple_px=output_stride, align_corners=align_corners
+    )
 
 
 build_model = smp_builder(describe, encoder="resnet50")

@@ -24,6 +24,7 @@ CARD = Card(
     "smp",
     "Ranftl et al., Vision transformers for dense prediction, ICCV 2021",
     small={"encoder": "test_vit", "decoder_channels": 16, "map_channels": (16, 16, 16, 16)},
+    earlier={"align_corners": True},
 )
 
 _MapChannels = Annotated[Sequence[Annotated[int, Field(ge=1)]], Field(min_length=4, max_length=4)]
@@ -39,6 +40,7 @@ def describe(
     map_channels: _MapChannels = (256, 512, 1024, 1024),
     decoder_channels: Annotated[int, Field(ge=1)] = 256,
     readout: Literal["cat", "add", "ignore"] = "cat",
+    align_corners: bool = False,
 ) -> Architecture:
     """Describes the network; the defaults are 121 million parameters.
 
@@ -46,6 +48,7 @@ def describe(
         map_channels: of the four maps made of tokens, from the finest to the coarsest.
         decoder_channels: of the decoder that joins them.
         readout: use of the class token, if the encoder has one: `cat` and `add` combine it with all other tokens.
+        align_corners: how maps are resized; see `parts/smp`.
     """
     network = partial(
         _build_network,
@@ -61,6 +64,7 @@ def describe(
         _FITTING,
         ways=({"dynamic_img_size": True}, {}),
         is_timm_only=True,
+        align_corners=align_corners,
     )
 
 

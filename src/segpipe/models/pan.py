@@ -23,6 +23,7 @@ CARD = Card(
     "smp",
     "Li et al., Pyramid attention network for semantic segmentation, BMVC 2018",
     small={"encoder": "test_efficientnet", "decoder_channels": 16},
+    earlier={"align_corners": True},
 )
 
 # The deepest map is halved three times.
@@ -33,12 +34,14 @@ def describe(
     *,
     output_stride: Literal[16, 32] = 16,
     decoder_channels: Annotated[int, Field(ge=1)] = 32,
+    align_corners: bool = False,
 ) -> Architecture:
     """Describes the network; the defaults are 21.5 million parameters.
 
     Args:
         output_stride: of the deepest map; 32 fits encoders without dilation too.
         decoder_channels: of the decoder.
+        align_corners: how maps are resized; see `parts/smp`.
     """
     network = partial(_build_network, encoder_output_stride=output_stride, decoder_channels=decoder_channels)
     return Architecture(
@@ -48,6 +51,7 @@ def describe(
         name_fitting_encoders(output_stride),
         multiple_px=output_stride,
         min_side_px=_LEAST_CELLS * output_stride,
+        align_corners=align_corners,
     )
 
 

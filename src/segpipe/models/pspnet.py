@@ -26,6 +26,7 @@ CARD = Card(
     "smp",
     "Zhao et al., Pyramid scene parsing network, CVPR 2017",
     small={"encoder": "test_efficientnet", "decoder_channels": 16},
+    earlier={"align_corners": True},
 )
 
 
@@ -35,6 +36,7 @@ def describe(
     decoder_channels: Annotated[int, Field(ge=1)] = 512,
     pool_sizes: Annotated[Sequence[Annotated[int, Field(ge=1)]], Field(min_length=1)] = (1, 2, 3, 6),
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2,
+    align_corners: bool = False,
 ) -> Architecture:
     """Describes the network; the defaults are 32.2 million parameters, 2.4 of them the auxiliary head's.
 
@@ -43,6 +45,7 @@ def describe(
         decoder_channels: of the map before the logits.
         pool_sizes: cells along each side, of the poolings; their number must divide the channels of the deepest map.
         dropout: probability for a channel, before the logits.
+        align_corners: how maps are resized; see `parts/smp`.
     """
     network = partial(
         _build_network,
@@ -52,7 +55,14 @@ def describe(
         psp_dropout=dropout,
     )
     fitting = name_fitting_encoders(output_stride)
-    return Architecture("pspnet", network, list_strides([5], output_stride), fitting, multiple_px=output_stride)
+    return Architecture(
+        "pspnet",
+        network,
+        list_strides([5], output_stride),
+        fitting,
+        multiple_px=output_stride,
+        align_corners=align_corners,
+    )
 
 
 def _build_network(*, output_stride: int, pool_sizes: Sequence[int], **options: Any) -> nn.Module:

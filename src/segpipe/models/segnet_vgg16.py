@@ -9,6 +9,7 @@ Deviations:
 The option attention adds blocks on the encoder's last map or after each stage of the decoder. There are no skips.
 """
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import torch
@@ -24,7 +25,7 @@ from segpipe.models.parts.vgg16 import (
     fetch_imagenet_weights,
     initialise_relu_layers,
     list_stage_widths,
-    load_stages,
+    rename_stages,
 )
 
 CARD = Card(
@@ -52,6 +53,10 @@ class _UnpoolableVGG16(nn.Module):
             features_NCHW, positions_NCHW = F.max_pool2d(features_NCHW, 2, ceil_mode=True, return_indices=True)
             poolings.append((positions_NCHW, size))
         return features_NCHW, poolings
+
+    def rename_classifier(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Gives torchvision's VGG16 with batch norms by the names of this encoder; empty if it is none."""
+        return rename_stages(self.stages, state)
 
 
 class SegNet(nn.Module):
@@ -147,5 +152,5 @@ def build_model(
     check_attention("segnet_vgg16", attention, has_skips=False)
     module = SegNet(num_classes, in_channels, width, attention)
     if pretrained:
-        load_stages(module.encoder.stages, fetch_imagenet_weights(batch_norm=True))
+        module.encoder.load_state_dict(module.encoder.rename_classifier(fetch_imagenet_weights(batch_norm=True)))
     return module

@@ -19,20 +19,23 @@ CARD = Card(
     "smp",
     "Xiao et al., Unified perceptual parsing for scene understanding, ECCV 2018",
     small={"encoder": "test_efficientnet", "decoder_channels": 16},
+    earlier={"align_corners": True},
 )
 
 
 def describe(
     *,
     decoder_channels: Annotated[int, Field(ge=1)] = 256,
+    align_corners: bool = False,
 ) -> Architecture:
     """Describes the network; the defaults are 39.6 million parameters, 2.4 of them the auxiliary head's.
 
     Args:
         decoder_channels: of the pyramid.
+        align_corners: how maps are resized; see `parts/smp`.
     """
     network = partial(smp.UPerNet, decoder_channels=decoder_channels)
-    return Architecture("upernet", network, list_strides(range(2, 6)))
+    return Architecture("upernet", network, list_strides(range(2, 6)), align_corners=align_corners)
 
 
 build_model = smp_builder(describe, encoder="resnet50", auxiliary=True)

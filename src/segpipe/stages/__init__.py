@@ -8,6 +8,6 @@ from segpipe.stages.parent import begin_stage
 begin_stage()
 refuse_foreign_code()  # before the slow imports
 
-# OpenMP reads this when torch is loaded. By default its threads spin while they wait: that gains nothing on an idle
-# machine, and on a shared one a training ran 1.5 times as fast without.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# OpenMP reads this when torch is loaded: how often a thread looks whether the others are done before it sleeps. By
+# default it never sleeps, which is slow where other processes work too; threads that sleep at once wake up too late.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -31,18 +31,28 @@ from segpipe.documents import (
 from segpipe.errors import StoreError
 from segpipe.files import sha256_of_file, whole_folder, write_json
 from segpipe.inference.device import choose_device, describe_environment, keep_freed_memory, make_repeatable
-from segpipe.places import CHECKPOINTS, CLASS_WEIGHTS, DATASET, MODEL, MODEL_FILE, TRAINING_FILE, WEIGHTS_FILE
+from segpipe.places import (
+    CHECKPOINTS,
+    CLASS_WEIGHTS,
+    DATASET,
+    MEASURED,
+    MODEL,
+    MODEL_FILE,
+    TRAINING_FILE,
+    WEIGHTS_FILE,
+)
 from segpipe.stages.stage import run_stage
 from segpipe.tracking.history import write_history
 from segpipe.tracking.journal import Journal
 from segpipe.tracking.lineage import environment_tags, lineage_files, lineage_tags
 from segpipe.tracking.recorded import dvc_digest, forget, forget_recorded, is_recorded
-from segpipe.tracking.registered import PINNED_WEIGHTS, fetch_address
+from segpipe.tracking.registered import PINNED_PRECISION, PINNED_WEIGHTS, fetch_address
 from segpipe.tracking.run import Description, track
 from segpipe.tracking.tags import WEIGHTS_SHA256
 from segpipe.training.loop import BEST_WEIGHTS, Fit, Interrupted, MetricSink, fit
+from segpipe.training.measuring import choose_precision
 from segpipe.training.objective import make_objective
-from segpipe.training.rehearsal import rehearse
+from segpipe.training.rehearsal import rehearse, rehearse_batch
 from segpipe.training.state import Progress
 from segpipe.training.weights import Given, make_network
 
@@ -60,14 +70,20 @@ def main(settings: Train) -> None:
     weighting = _read_weights(store)
     weights = torch.tensor([weighting["weights"][name] for name in store.classes.names], dtype=torch.float32)
     with tempfile.TemporaryDirectory() as downloads:
-        network, initial = make_network(
+        network, model, initial = make_network(
             settings.model, store.classes.names, lambda address: _fetch(address, Path(downloads))
         )
     module = network.to(device)
+    if settings.precision == "auto":
+        precision = os.environ.get(PINNED_PRECISION) or choose_precision(module, settings, MEASURED)
+        settings = Train.model_validate(settings.model_dump() | {"precision": precision})
     objective = make_objective(settings.loss, settings.auxiliary_weight, weights.to(device))
-    train_store, val_store = store.of_split("train"), store.of_split("val")
+    # By content, because the digest in the signature knows no names: renamed files give the same training.
+    train_store, val_store = store.of_split("train").by_content(), store.of_split("val")
+    if len(train_store) < settings.batch_size:
+        rehearse_batch(settings, len(train_store))
     loader = TrainLoader(train_store, settings.augment, settings.batch_size, settings.seed)
-    description = _describe(settings, store, weighting, initial, describe_environment(device))
+    description = _describe(settings, store, weighting, model, initial, describe_environment(device))
     folder = CHECKPOINTS / description.signature
     journal = _begin_journal(folder)
     write_json(folder / TRAINING_FILE, description.to_json())
@@ -149,17 +165,22 @@ def _fetch(address: str, output: Path) -> Given:
             "another version in train.model.weights"
         )
     log.info("the training begins with the weights of %s, version %s", address, version)
-    return Given(folder / WEIGHTS_FILE, description.classes.names, version)
+    return Given(folder / WEIGHTS_FILE, description.classes.names, version, description.model)
 
 
 def _describe(
-    settings: Train, store: Store, weighting: dict[str, Any], initial: InitialWeights, environment: dict[str, str]
+    settings: Train,
+    store: Store,
+    weighting: dict[str, Any],
+    model: BuiltModel,
+    initial: InitialWeights,
+    environment: dict[str, str],
 ) -> TrainingDescription:
     """Gives everything that decides the weights."""
     description = TrainingDescription(
         signature="",
         experiment=settings.experiment,
-        model=BuiltModel(**settings.model.model_dump(include={"name", "options", "in_channels"})),
+        model=model,
         initial_weights=initial,
         classes=store.classes,
         dataset=NamedDataset(DATASET.name, store.digest),

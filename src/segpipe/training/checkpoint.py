@@ -8,8 +8,10 @@ other weights.
 import hashlib
 import io
 import logging
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -23,16 +25,75 @@ HEADER = b"segpipe checkpoint 1, sha256 %s\n"
 DIGEST_CHARS = 64
 
 
+class CheckpointWriter:
+    """Writes checkpoints of a training in a thread, while the training goes on with a copy of its state taken.
+
+    Use it as a context: at its end the last checkpoint is written.
+
+    Args:
+        folder: of the training.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._pool = ThreadPoolExecutor(1, "checkpoint")
+        self._under_way: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.wait()
+        finally:
+            self._pool.shutdown()
+
+    def save(self, state: TrainState) -> None:
+        """Copies the state and begins to write it; waits for the checkpoint before, if it is not written yet.
+
+        Raises:
+            OSError: the system refused to write the one before; an earlier checkpoint is still there.
+        """
+        self.wait()
+        self._under_way = self._pool.submit(_write, self._folder, _copy(_document_of(self._folder, state)))
+
+    def wait(self) -> None:
+        """Waits until the last checkpoint is written.
+
+        Raises:
+            OSError: the system refused to write it.
+        """
+        if self._under_way is not None:
+            under_way, self._under_way = self._under_way, None
+            under_way.result()
+
+
 def save_checkpoint(folder: Path, state: TrainState) -> None:
     """Writes the state of a training and of torch's random number generators, completely or not at all.
 
     Raises:
         OSError: the system refuses to write (no space, no permission); the earlier checkpoint is still there.
     """
+    _write(folder, _document_of(folder, state))
+
+
+def _document_of(folder: Path, state: TrainState) -> dict[str, Any]:
     states = {name: part.state_dict() for name, part in state.parts().items()}
     # Dropout on a GPU draws from the GPU's own generator.
     rng = {"rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all()}
-    document = {"training": folder.name, "progress": vars(state.progress), "states": states, **rng}
+    return {"training": folder.name, "progress": vars(state.progress), "states": states, **rng}
+
+
+def _copy(value: Any) -> Any:
+    """Copies tensors to the host, and the containers around them, which the training changes in place."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {key: _copy(one) for key, one in value.items()}
+    return [_copy(one) for one in value] if isinstance(value, list) else value
+
+
+def _write(folder: Path, document: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(document, buffer)
     path = folder / CHECKPOINT

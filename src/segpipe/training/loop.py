@@ -7,17 +7,15 @@ checkpoint ends with the same weights as an uninterrupted one.
 import itertools
 import logging
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from torch import nn
-from tqdm import tqdm
 
 from segpipe.config.train import Train
 from segpipe.data.loading.loader import TrainLoader
@@ -26,9 +24,10 @@ from segpipe.errors import TrainingError
 from segpipe.inference.device import device_of
 from segpipe.inference.evaluate import Evaluation, evaluate
 from segpipe.inference.logits import predict_masks
-from segpipe.training.checkpoint import load_checkpoint, save_checkpoint
+from segpipe.training.checkpoint import CheckpointWriter, load_checkpoint
 from segpipe.training.meter import Meter, mean_iou_of
 from segpipe.training.objective import Objective
+from segpipe.training.pace import Pace
 from segpipe.training.parameters import freeze, start_training
 from segpipe.training.prefetch import DeviceBatch, send_ahead
 from segpipe.training.state import Progress, TrainState
@@ -39,6 +38,9 @@ log = logging.getLogger(__name__)
 BEST_WEIGHTS = "best.safetensors"
 NUM_OVERLAY_EPOCHS = 8
 SECONDS_PER_MINUTE = 60
+# What the line of an epoch says, in 80 columns: loss and mIoU of training, then of validation.
+SHOWN = {"train_loss": "loss", "train_mean_iou": "mIoU", "val_loss": "val", "val_mean_iou": "mIoU"}
+NUM_STEPS_BETWEEN_LOOKS = 20  # to look at the loss makes the host wait for the device
 
 
 class MetricSink(Protocol):
@@ -126,56 +128,44 @@ def fit(job: Fit) -> Progress:
     progress = state.progress
     if progress.epoch or progress.batch:
         log.info("going on from epoch %d, after %d batches", progress.epoch + 1, progress.batch)
-    while progress.epoch < settings.epochs and not _should_stop_early(progress, settings):
-        started, first_batch = time.perf_counter(), progress.batch
-        train_one_epoch(job, state)
-        seconds = time.perf_counter() - started
-        speed = (job.train_loader.batches_per_epoch - first_batch) * settings.batch_size / seconds
-        _finish_epoch(job, state, images_per_second=speed)
+    batches_per_epoch = job.train_loader.batches_per_epoch
+    num_done = progress.epoch * batches_per_epoch + progress.batch
+    with (
+        CheckpointWriter(job.folder) as checkpoints,
+        Pace(settings.epochs, batches_per_epoch, settings.batch_size, num_done) as pace,
+    ):
+        while progress.epoch < settings.epochs and not _should_stop_early(progress, settings):
+            train_one_epoch(job, state, checkpoints, pace)
+            _finish_epoch(job, state, checkpoints, pace)
     state.best.write(job.folder / BEST_WEIGHTS)
     return progress
 
 
-def train_one_epoch(job: Fit, state: TrainState) -> None:
+def train_one_epoch(job: Fit, state: TrainState, checkpoints: CheckpointWriter, pace: Pace) -> None:
     """Takes the remaining steps of the current epoch."""
     settings, progress = job.settings, state.progress
     start_training(job.module, settings)
     is_half = progress.epoch < settings.half_resolution_share * settings.epochs
-    meter = Meter(job.val_store.classes.num_classes, progress.train_confusion, device_of(job.module))
+    meter = Meter(job.val_store.classes.num_classes, progress, device_of(job.module))
     saved_at = job.clock()  # at its start an epoch has a checkpoint, or no steps to lose
-    with _show_progress(job, progress) as bar:
-        for batches in job.steps(progress.epoch, progress.batch):
-            loss = add_gradients(job.module, job.objective, batches, is_half, meter.observe)
-            progress.batch += len(batches)
-            _check_loss(loss, progress)
-            progress.loss_sum += loss * len(batches)
-            take_step(state, settings.clip_gradient_norm)
-            bar.set_postfix(loss=f"{progress.loss_sum / progress.batch:.3f}", refresh=False)
-            bar.update(len(batches))
-            should_stop = job.should_stop()
-            if should_stop or _is_checkpoint_due(job, saved_at):
-                progress.train_confusion = meter.counts()
-                save_checkpoint(job.folder, state)
-                saved_at = job.clock()
-            if should_stop:
-                raise Interrupted
-    progress.train_confusion = meter.counts()
-
-
-def _show_progress(job: Fit, progress: Progress) -> "tqdm[NoReturn]":
-    return tqdm(
-        desc=f"epoch {progress.epoch + 1}/{job.settings.epochs}",
-        initial=progress.batch,
-        total=job.train_loader.batches_per_epoch,
-        leave=False,
-        disable=not sys.stderr.isatty(),
-    )
-
-
-def _check_loss(loss: float, progress: Progress) -> None:
-    if not math.isfinite(loss):
-        where = f"epoch {progress.epoch + 1}, batch {progress.batch}"
-        raise TrainingError(f"{where}: the loss is {loss}; lower train.learning_rate, or lengthen the warm-up")
+    pace.start_epoch(progress.epoch)
+    for number, batches in enumerate(pace.watch(job.steps(progress.epoch, progress.batch)), start=1):
+        loss = add_gradients(state, job.objective, batches, is_half, meter.observe)
+        progress.batch += len(batches)
+        meter.add_loss(loss, len(batches))
+        take_step(state, settings.clip_gradient_norm)
+        if number % NUM_STEPS_BETWEEN_LOOKS == 0:
+            meter.read_loss()
+            pace.show_loss(progress.loss_sum / progress.batch)
+        pace.advance(len(batches))
+        should_stop = job.should_stop()
+        if should_stop or _is_checkpoint_due(job, saved_at):
+            meter.read()
+            checkpoints.save(state)
+            saved_at = job.clock()
+        if should_stop:
+            raise Interrupted
+    meter.read()
 
 
 def _is_checkpoint_due(job: Fit, saved_at: float) -> bool:
@@ -183,9 +173,9 @@ def _is_checkpoint_due(job: Fit, saved_at: float) -> bool:
     return minutes is not None and job.clock() - saved_at >= minutes * SECONDS_PER_MINUTE
 
 
-def _finish_epoch(job: Fit, state: TrainState, images_per_second: float) -> None:
+def _finish_epoch(job: Fit, state: TrainState, checkpoints: CheckpointWriter, pace: Pace) -> None:
     progress, settings = state.progress, job.settings
-    epoch = progress.epoch + 1
+    epoch, speed = progress.epoch + 1, pace.measure()
     metrics = {
         "train_loss": progress.loss_sum / job.train_loader.batches_per_epoch,
         "train_mean_iou": mean_iou_of(progress.train_confusion),
@@ -197,10 +187,11 @@ def _finish_epoch(job: Fit, state: TrainState, images_per_second: float) -> None
     progress.history.append({"epoch": epoch, **metrics})
     progress.epoch, progress.batch, progress.loss_sum, progress.train_confusion = epoch, 0, 0.0, []
     # Before the checkpoint: after a kill an epoch may be reported twice, which its number shows; it is never lost.
-    job.sink.log_metrics({**metrics, "images_per_second": images_per_second}, epoch)
-    save_checkpoint(job.folder, state)
-    shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-    log.info("epoch %d/%d  %s  %.1f images/s", epoch, settings.epochs, shown, images_per_second)
+    job.sink.log_metrics({**metrics, **speed}, epoch)
+    checkpoints.save(state)
+    shown = "  ".join(f"{name} {metrics[key]:.3f}" for key, name in SHOWN.items() if key in metrics)
+    left = pace.time_left(epoch)
+    log.info("epoch %d/%d  %s  %.1f images/s  %s left", epoch, settings.epochs, shown, speed["images_per_second"], left)
     if job.should_stop():
         raise Interrupted
 

@@ -1,35 +1,63 @@
-"""The training mIoU of an epoch, from the augmented images of its steps."""
+"""Loss and mIoU of a training's epoch, from the augmented images of its steps."""
+
+import math
 
 import numpy as np
 import torch
 
+from segpipe.errors import TrainingError
 from segpipe.metrics import mean_iou
 from segpipe.metrics.evidence import confusion
+from segpipe.training.state import Progress
 
 
 class Meter:
-    """Counts the pixels of an epoch on the device, so that no step waits for a copy to the host.
+    """Adds up losses and pixels of an epoch on the device, so that no step waits for a copy to the host.
 
     Args:
         num_classes: channels of the logits.
-        counts: confusion matrix of the earlier batches, (num_classes, num_classes) as nested lists; empty for none.
+        progress: of the training; what earlier steps of the epoch added is continued.
         device: the device of the logits.
     """
 
-    def __init__(self, num_classes: int, counts: list[list[int]], device: torch.device) -> None:
+    def __init__(self, num_classes: int, progress: Progress, device: torch.device) -> None:
+        self._progress = progress
         self._confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
-        if counts:
-            self._confusion += torch.tensor(counts, device=device)
+        if progress.train_confusion:
+            self._confusion += torch.tensor(progress.train_confusion, device=device)
+        self._loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float32, device=device)
 
     @torch.no_grad()
     def observe(self, logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> None:
         """Counts the pixels of a batch."""
         self._confusion += confusion.collect(logits_NCHW, target_NHW).sum(dim=0)
 
-    def counts(self) -> list[list[int]]:
-        """Gives the confusion matrix so far, rows are truth."""
-        counts: list[list[int]] = self._confusion.tolist()
-        return counts
+    def add_loss(self, loss: torch.Tensor, num_batches: int) -> None:
+        """Adds the loss of a step of so many batches."""
+        self._loss_sum += loss * num_batches
+
+    def read_loss(self) -> None:
+        """Writes the sum of losses to the progress; waits for the device.
+
+        Raises:
+            TrainingError: it is not finite.
+        """
+        progress = self._progress
+        progress.loss_sum = float(self._loss_sum)
+        if not math.isfinite(progress.loss_sum):
+            where = f"epoch {progress.epoch + 1}, batch {progress.batch} or shortly before"
+            raise TrainingError(
+                f"{where}: the loss is {progress.loss_sum}; lower train.learning_rate, or lengthen the warm-up"
+            )
+
+    def read(self) -> None:
+        """Writes all sums to the progress; waits for the device.
+
+        Raises:
+            TrainingError: the loss is not finite.
+        """
+        self.read_loss()
+        self._progress.train_confusion = self._confusion.tolist()
 
 
 def mean_iou_of(counts: list[list[int]]) -> float:

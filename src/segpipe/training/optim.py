@@ -15,21 +15,19 @@ from torch.optim.lr_scheduler import (
 )
 
 from segpipe.config.train import Schedule, Train
-from segpipe.training.parameters import factor_of
+from segpipe.training.parameters import factor_of, find_decayed
 
 WARMUP_START = 0.01
 SGD_MOMENTUM = 0.9
 
 
 def make_optimizer(module: nn.Module, settings: Train) -> optim.Optimizer:
-    """Makes the optimiser of all trainable parameters.
-
-    Weight decay does not apply to biases and normalisation layers, which have one dimension.
-    """
+    """Makes the optimiser of all trainable parameters; weight decay applies to those of `find_decayed`."""
+    decayed = find_decayed(module)
     parameters: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            weight_decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+            weight_decay = settings.weight_decay if name in decayed else 0.0
             factor = factor_of(name, settings.learning_rate_factors)
             parameters.setdefault((factor, weight_decay), []).append(parameter)
     rate = settings.learning_rate
@@ -37,11 +35,14 @@ def make_optimizer(module: nn.Module, settings: Train) -> optim.Optimizer:
         {"params": group, "lr": factor * rate, "weight_decay": weight_decay}
         for (factor, weight_decay), group in parameters.items()
     ]
-    if settings.optimizer == "sgd":
-        return optim.SGD(groups, lr=rate, momentum=SGD_MOMENTUM if settings.momentum is None else settings.momentum)
     if settings.optimizer == "rmsprop":
         return optim.RMSprop(groups, lr=rate, momentum=settings.momentum or 0.0)
-    return optim.Adam(groups, lr=rate) if settings.optimizer == "adam" else optim.AdamW(groups, lr=rate)
+    # Fused: one kernel for all parameters, which also takes the place of several passes over memory.
+    if settings.optimizer == "sgd":
+        momentum = SGD_MOMENTUM if settings.momentum is None else settings.momentum
+        return optim.SGD(groups, lr=rate, momentum=momentum, fused=True)
+    kind = optim.Adam if settings.optimizer == "adam" else optim.AdamW
+    return kind(groups, lr=rate, fused=True)
 
 
 def make_schedule(optimizer: optim.Optimizer, settings: Schedule, num_steps: int, steps_per_epoch: int) -> LRScheduler:

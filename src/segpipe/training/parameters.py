@@ -1,4 +1,4 @@
-"""The parts of a network by name: which ones are frozen, and the learning-rate factors of the others."""
+"""The parts of a network by name: which ones are frozen or decayed, and the learning-rate factors."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -58,6 +58,30 @@ def factor_of(name: str, factors: Mapping[str, float]) -> float:
     """Gives the factor of a parameter's learning rate: the factor of the innermost part that has one, or 1."""
     inside = [part for part in factors if name.startswith(f"{part}.")]
     return factors[max(inside, key=len)] if inside else 1.0
+
+
+def find_decayed(module: nn.Module) -> set[str]:
+    """Gives the names of the parameters that weight decay applies to: the matrices and kernels of layers.
+
+    Such a parameter is called `weight` (of attention `in_proj_weight`) and has at least two dimensions. So biases,
+    normalisation layers, position embeddings, class tokens, tables of relative positions and scales are not decayed;
+    neither are embeddings that are looked up, nor what the author of a network of timm excludes (`no_weight_decay`).
+    """
+    excluded = {
+        f"{prefix}.{name}".lstrip(".") for prefix, part in module.named_modules() for name in _excluded_by_author(part)
+    }
+    return {
+        name
+        for name, parameter in module.named_parameters()
+        if parameter.ndim > 1 and name.endswith("weight") and name not in excluded
+    }
+
+
+def _excluded_by_author(part: nn.Module) -> Iterable[str]:
+    if isinstance(part, nn.Embedding):
+        return ("weight",)
+    listed = getattr(part, "no_weight_decay", None)
+    return listed() if callable(listed) else ()
 
 
 def _frozen_batch_norms(module: nn.Module, settings: Train) -> Iterator[_BatchNorm]:

@@ -13,8 +13,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from segpipe.config.train import Train
 from segpipe.files import whole_file
+from segpipe.inference.device import device_of
 from segpipe.training.averaging import make_average
 from segpipe.training.optim import make_optimizer, make_plateau, make_schedule
+from segpipe.training.precision import Precision
 
 
 class Stateful(Protocol):
@@ -86,6 +88,7 @@ class TrainState:
         schedule: changes the learning rates at each step.
         plateau: lowers the learning rates after validations; None for other schedules.
         average: the moving average of the weights, or None.
+        precision: the number format of the passes.
         best: the weights of the best epoch.
         progress: how far the training is.
     """
@@ -95,6 +98,7 @@ class TrainState:
     schedule: LRScheduler
     plateau: ReduceLROnPlateau | None = None
     average: AveragedModel | None = None
+    precision: Precision = field(default_factory=lambda: Precision(torch.device("cpu")))
     best: BestWeights = field(default_factory=BestWeights)
     progress: Progress = field(default_factory=Progress)
 
@@ -114,6 +118,7 @@ class TrainState:
             make_schedule(optimizer, settings.schedule, settings.epochs * steps_per_epoch, steps_per_epoch),
             make_plateau(optimizer, settings.schedule, settings.validate_every),
             None if settings.ema_decay is None else make_average(module, settings.ema_decay),
+            Precision.of(settings.precision, device_of(module)),
         )
 
     @property
@@ -133,5 +138,6 @@ class TrainState:
             "schedule": self.schedule,
             "plateau": self.plateau,
             "average": self.average,
+            "scaler": self.precision.scaler,
         }
         return {name: part for name, part in parts.items() if part is not None}

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from segpipe.inference.logits import normalize
 from segpipe.training.objective import Objective
@@ -15,52 +14,78 @@ Observe = Callable[[torch.Tensor, torch.Tensor], None]
 
 
 def add_gradients(
-    module: nn.Module, objective: Objective, batches: Sequence[DeviceBatch], is_half: bool, observe: Observe
-) -> float:
+    state: TrainState, objective: Objective, batches: Sequence[DeviceBatch], is_half: bool, observe: Observe
+) -> torch.Tensor:
     """Adds the gradients of a step to the gradients of the network's parameters.
 
     Args:
-        module: the network, in training mode.
+        state: the training's state; the network is in training mode.
         objective: the loss to minimise; it weights the micro batches.
         batches: the step's micro batches, on the module's device. The network gets one after another.
         is_half: halves height and width of images and masks first.
         observe: called with the logits and the target of each micro batch.
 
     Returns:
-        The step's loss.
+        The step's loss, a scalar on the device: to read it would make the host wait for the device.
     """
-    loss = 0.0
+    losses = []
     shares = objective.shares_of([_target_of(batch, is_half) for batch in batches])
     for batch, share in zip(batches, shares, strict=True):
         images_NCHW = normalize(batch.images_NHWC)
         if is_half:
             images_NCHW = F.avg_pool2d(images_NCHW, 2)
-        value, logits_NCHW = share.of_outputs(module(images_NCHW))
-        value.backward()  # type: ignore[no-untyped-call]
+        with state.precision.autocast():
+            outputs = state.module(images_NCHW)
+        value, logits_NCHW = share.of_outputs(outputs)
+        state.precision.backward(value)
         observe(logits_NCHW.detach(), share.target_NHW)
-        loss += float(value.detach())
-    return loss
+        losses.append(value.detach())
+    return torch.stack(losses).sum()
 
 
 def _target_of(batch: DeviceBatch, is_half: bool) -> torch.Tensor:
-    target_NHW = batch.masks_NHW.long()
-    if not is_half:
-        return target_NHW
-    height, width = (side // 2 * 2 for side in target_NHW.shape[1:])
-    return target_NHW[:, :height:2, :width:2]
+    return (halve_masks(batch.masks_NHW) if is_half else batch.masks_NHW).long()
+
+
+def halve_masks(masks_NHW: torch.Tensor) -> torch.Tensor:
+    """Gives masks at half height and width, each pixel the most frequent value of its 2x2 block.
+
+    So a border stays where it is, as in the image, which is averaged over the same blocks. If two values have two
+    pixels each, or all four differ, the top left and the bottom right pixel are taken in turn, as on a chessboard:
+    always the same corner would move borders by half a pixel.
+
+    Args:
+        masks_NHW: (N, H, W), any integer type; void counts as a value. Of odd sides the last row or column is left out.
+
+    Returns:
+        (N, H // 2, W // 2) of the same type.
+    """
+    height, width = (side // 2 for side in masks_NHW.shape[1:])
+    top_left, top_right, bottom_left, bottom_right = (
+        masks_NHW[:, row : 2 * height : 2, column : 2 * width : 2] for row in range(2) for column in range(2)
+    )
+    row, column = (torch.arange(side, device=masks_NHW.device) for side in (height, width))
+    is_first_HW = (row[:, None] + column) % 2 == 0
+    one, other = torch.where(is_first_HW, top_left, bottom_right), torch.where(is_first_HW, bottom_right, top_left)
+    occurs_again = (one == other) | (one == top_right) | (one == bottom_left)
+    # Else the other three decide, if two of them are equal.
+    is_of_other = (other == top_right) | (other == bottom_left)
+    rest = torch.where(is_of_other, other, torch.where(top_right == bottom_left, top_right, one))
+    return torch.where(occurs_again, one, rest)
 
 
 def take_step(state: TrainState, max_gradient_norm: float | None) -> None:
     """Takes one optimiser step with the added gradients, and clears them.
 
+    If a step is left out because gradients overflowed, neither the schedule nor the average moves.
+
     Args:
         state: the training's state.
         max_gradient_norm: clips the norm of the gradients; None for no limit.
     """
-    if max_gradient_norm is not None:
-        nn.utils.clip_grad_norm_(state.module.parameters(), max_gradient_norm)
-    state.optimizer.step()
+    has_changed = state.precision.step(state.optimizer, state.module, max_gradient_norm)
     state.optimizer.zero_grad(set_to_none=True)
-    state.schedule.step()
-    if state.average is not None:
-        state.average.update_parameters(state.module)
+    if has_changed:
+        state.schedule.step()
+        if state.average is not None:
+            state.average.update_parameters(state.module)

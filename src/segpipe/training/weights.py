@@ -7,33 +7,31 @@ shape changes with the number of channels, or of classes.
 
 import functools
 import hashlib
+import json
 import logging
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
+from segpipe.choices import MODELS
 from segpipe.config.train import ModelChoice
+from segpipe.documents import BuiltModel
 from segpipe.documents import InitialWeights as InitialWeights
 from segpipe.errors import ConfigError
 from segpipe.files import sha256_of_file
 from segpipe.inference.cost import without_content
 from segpipe.inference.network import State, build_network, list_differences
+from segpipe.models import read_card
+from segpipe.training.foreign_weights import is_of_smp, read_weights, rename
 
 log = logging.getLogger(__name__)
 
-# Other programs keep the tensors under one of these keys, next to optimiser and epoch.
-WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "ema")
-# The names of parts in torchvision and smp, with ours.
-PARTS_OF_OTHERS = {
-    "backbone": "encoder", "classifier": "decoder", "aux_classifier": "auxiliary", "segmentation_head": "head",
-}  # fmt: skip
 HTTP_CLIENTS = {"http", "httpx", "httpx2", "huggingface_hub", "requests", "urllib"}
 DAMAGES = ("PytorchStreamReader failed", "unexpected EOF", "invalid hash value")
 CACHES = (
@@ -51,16 +49,18 @@ class Given:
         file: the file.
         class_names: the classes of the head's outputs, in order; None if they are not known.
         version: version of a registered model, or None.
+        model: that was trained; None if it is not known.
     """
 
     file: Path
     class_names: tuple[str, ...] | None = None
     version: str | None = None
+    model: BuiltModel | None = None
 
 
 def make_network(
     choice: ModelChoice, class_names: tuple[str, ...], fetch: Callable[[str], Given]
-) -> tuple[nn.Module, InitialWeights]:
+) -> tuple[nn.Module, BuiltModel, InitialWeights]:
     """Builds the network that a training begins with.
 
     Args:
@@ -68,34 +68,67 @@ def make_network(
         class_names: the classes of the head's outputs, in order.
         fetch: downloads the weights of a registered model from its address.
 
+    Returns:
+        The network; what builds it, with the options that its weights ask for; where the weights came from.
+
     Raises:
         ConfigError: the weights cannot be read, or are from another model; the message lists all differences.
     """
+    given: Given | None = None
+    state: State = {}
+    trained_with: Mapping[str, Any] | None = None
+    if choice.weights not in {"none", "imagenet"}:
+        given = Given(Path(choice.weights)) if choice.is_from_file else fetch(choice.weights)
+        sha256 = _check_sha256(given.file, choice)
+        state = read_weights(given.file)
+        trained_with = _options_of(state, given, choice.name)
+    model = BuiltModel(choice.name, _choose_options(choice, trained_with), choice.in_channels)
 
     def build(num_classes: int = len(class_names), in_channels: int = choice.in_channels) -> nn.Module:
-        return build_network(choice.name, choice.options, num_classes, in_channels)
+        return build_network(model.name, model.options, num_classes, in_channels)
 
     if choice.weights == "none":
-        return build(), InitialWeights("none")
-    if choice.weights == "imagenet":
-        return _from_imagenet(choice, len(class_names), build)
-    given = Given(Path(choice.weights)) if choice.is_from_file else fetch(choice.weights)
-    sha256 = _check_sha256(given.file, choice)
+        return build(), model, InitialWeights("none")
+    if given is None:
+        network, initial = _from_imagenet(model, len(class_names), build)
+        return network, model, initial
     network = build()
-    fit_weights(network, read_weights(given.file), build, choice.weights, given.class_names in {None, class_names})
-    return network, InitialWeights(choice.weights, given.version, sha256)
+    fit_weights(network, state, build, choice.weights, given.class_names in {None, class_names})
+    return network, model, InitialWeights(choice.weights, given.version, sha256)
+
+
+def _options_of(state: State, given: Given, name: str) -> Mapping[str, Any] | None:
+    """Gives the options that weights were trained with; None if they are not known."""
+    if is_of_smp(state):
+        return {}
+    return given.model.options if given.model is not None and given.model.name == name else None
+
+
+def _choose_options(choice: ModelChoice, trained_with: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Gives a model's options: the user's, and each that the model did not always have.
+
+    Such an option has the value that the weights were trained with, if this is known, else its default.
+    """
+    earlier = read_card(choice.name).earlier
+    defaults: dict[str, Any] = MODELS.function_of(choice.name).__kwdefaults__ or {}
+    of_weights = defaults if trained_with is None else {**earlier, **trained_with}
+    chosen = {key: of_weights[key] for key in earlier}
+    for key in chosen.keys() - choice.options.keys():
+        if chosen[key] != defaults[key]:
+            log.info("train.model.options: %s: %s, as the weights were trained", key, json.dumps(chosen[key]))
+    return {**chosen, **choice.options}
 
 
 def _from_imagenet(
-    choice: ModelChoice, num_classes: int, build: Callable[..., nn.Module]
+    model: BuiltModel, num_classes: int, build: Callable[..., nn.Module]
 ) -> tuple[nn.Module, InitialWeights]:
     without_content(build)  # finds a wrong option before the download
     try:
-        pretrained = build_network(choice.name, choice.options, num_classes, is_pretrained=True)
+        pretrained = build_network(model.name, model.options, num_classes, is_pretrained=True)
     except ConfigError:
         raise
     except Exception as error:  # three libraries download, each with its own errors
-        what = f"the weights from ImageNet for model {choice.name!r}"
+        what = f"the weights from ImageNet for model {model.name!r}"
         if _is_of_damage(error):
             fix = f"delete the library's copy, then it is downloaded again ({CACHES})"
             raise ConfigError(f"{what} are damaged: {error}\n{fix}") from error
@@ -109,10 +142,10 @@ def _from_imagenet(
         ) from error
     state = pretrained.state_dict()
     initial = InitialWeights("imagenet", sha256=_sha256_of_tensors(pretrained.get_submodule("encoder").state_dict()))
-    if choice.in_channels == 3:
+    if model.in_channels == 3:
         return pretrained, initial
     network = build()
-    fit_weights(network, state, build, choice.weights, is_same_head=True)
+    fit_weights(network, state, build, "imagenet", is_same_head=True)
     return network, initial
 
 
@@ -148,38 +181,6 @@ def _check_sha256(file: Path, choice: ModelChoice) -> str:
     return found
 
 
-def read_weights(file: Path) -> State:
-    """Reads the tensors of a file, by their names in the file.
-
-    Args:
-        file: .safetensors, or a file of `torch.save`; no code in it is executed.
-
-    Raises:
-        ConfigError: the file holds anything other than tensors.
-    """
-    where = f"train.model.weights: {file}"
-    try:
-        if file.suffix == ".safetensors":
-            document: Any = load_file(file)
-        else:
-            document = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's own message advises to execute the code in the file.
-        fix = "get it from its source again; if it is not damaged, save its state_dict alone, best as .safetensors"
-        raise ConfigError(f"{where}: is damaged, or holds more than tensors, which is not loaded; {fix}") from error
-    except Exception as error:  # a damaged pickle can raise any error: struct.error, KeyError, AssertionError, ...
-        cause = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"{where}: holds no weights: {cause}") from error
-    for key in WRAPPERS:
-        if isinstance(document, dict) and isinstance(document.get(key), dict):
-            document = document[key]
-    items = document.items() if isinstance(document, dict) else ()
-    if not items or not all(isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in items):
-        raise ConfigError(f"{where}: holds no tensors by name (a state_dict)")
-    # DataParallel and DistributedDataParallel add this prefix to each name.
-    return {name.removeprefix("module."): tensor for name, tensor in document.items()}
-
-
 def fit_weights(
     network: nn.Module, state: State, build: Callable[..., nn.Module], source: str, is_same_head: bool
 ) -> None:
@@ -196,11 +197,10 @@ def fit_weights(
         ConfigError: the weights are from another model; the message lists the differences.
     """
     wanted = network.state_dict()
-    state = _rename(state, wanted)
+    state, notes = rename(state, network)
     head = _parameters_that_follow(lambda number: build(num_classes=number), NUM_CLASSES_TRIED)
     first = _parameters_that_follow(lambda number: build(in_channels=number), CHANNELS_TRIED)
     fitted = dict(state)
-    notes = []
     for name in first & fitted.keys() & wanted.keys():
         fitted[name] = _adapt_channels(fitted[name], wanted[name])
     if not is_same_head or any(name in fitted and fitted[name].shape != wanted[name].shape for name in head):
@@ -216,18 +216,6 @@ def fit_weights(
         notes.append(f"the first layer was adapted to {wanted[min(first)].shape[1]} channels")
     for note in notes:
         log.info("%s: %s", source, note)
-
-
-def _rename(state: State, wanted: State) -> State:
-    """Gives tensors our names; the source is a whole network of torchvision or smp, or a classifier."""
-    renamed = {}
-    for name, tensor in state.items():
-        part, dot, rest = name.partition(".")
-        renamed[PARTS_OF_OTHERS.get(part, part) + dot + rest] = tensor
-    encoder = {name for name in wanted if name.startswith("encoder.")}
-    if encoder and not encoder & renamed.keys() and {name.removeprefix("encoder.") for name in encoder} <= state.keys():
-        return {**wanted, **{name: state[name.removeprefix("encoder.")] for name in encoder}}
-    return max(state, renamed, key=lambda names: len(names.keys() & wanted.keys()))
 
 
 def _parameters_that_follow(build: Callable[[int], nn.Module], numbers: tuple[int, int]) -> set[str]:

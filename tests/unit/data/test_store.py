@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -221,6 +222,18 @@ def test_of_split(make_store: MakeStore, samples: list[Sample]) -> None:
     np.testing.assert_array_equal(val.read(0)[0], samples[2].image)
     assert val.digest == make_store([samples[2]], "val").digest == digest_of(val.manifest, val.classes)
     assert len({opened.digest, val.digest, opened.of_split("train").digest}) == 3
+
+
+def test_the_order_by_content_does_not_know_names(make_store: MakeStore, samples: list[Sample]) -> None:
+    names = [f"z_{len(samples) - index}" for index in range(len(samples))]
+    renamed = [dataclasses.replace(sample, sample_id=name) for sample, name in zip(samples, names, strict=True)]
+    orders = []
+    for group in (samples, renamed):
+        store = make_store(group, str(len(orders))).by_content()
+        pixels = [(image.tobytes(), mask.tobytes()) for image, mask in map(store.read, range(len(store)))]
+        assert [hashlib.sha256(image).hexdigest() for image, _ in pixels] == store.manifest["image_sha256"].tolist()
+        orders.append(pixels)
+    assert orders[0] == orders[1]
 
 
 def test_a_split_without_samples_is_an_empty_store(make_store: MakeStore, samples: list[Sample]) -> None:

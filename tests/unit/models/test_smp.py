@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from model_contract import place_differences, trained_by_statistics
 from segmentation_models_pytorch.decoders.deeplabv3.decoder import ASPPSeparableConv
 from torch import nn
 
 from segpipe.choices import MODELS
 from segpipe.errors import ConfigError
-from segpipe.models import read_card
+from segpipe.models import list_models, read_card
 from segpipe.models.parts.smp.pooling import MatrixPool
 
 FIVE = {"decoder_channels": (16, 16, 8, 8, 8)}
@@ -74,7 +75,8 @@ def encode(network: nn.Module, *size: int) -> list[torch.Tensor]:
 def test_logits_are_those_of_smps_own_network(
     name: str, options: dict[str, Any], peer_class: type[nn.Module], peer_options: dict[str, Any]
 ) -> None:
-    network = build(name, **options).eval()
+    corners = {"align_corners": True} if read_card(name).earlier else {}
+    network = build(name, **options, **corners).eval()
     encoder = "tu-" + str(options.get("encoder", "test_efficientnet"))
     peer = peer_class(encoder_name=encoder, encoder_weights=None, classes=5, **peer_options).eval()
     state = {
@@ -95,6 +97,27 @@ def _without_biases(peer: nn.Module, missing: list[str]) -> nn.Module:
         if key.endswith("conv.bias"):
             nn.init.zeros_(peer.get_parameter(key))
     return peer
+
+
+RESIZING = [name for name in list_models() if read_card(name).earlier]
+
+
+def test_which_networks_resize_with_corners_or_centres() -> None:
+    assert RESIZING == ["deeplabv3plus", "dpt", "fpn", "pan", "pspnet", "segformer", "upernet"]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", sorted({*RESIZING} - {"dpt"}))  # its position embedding is stretched to the image
+def test_a_network_that_keeps_centres_sees_the_same_in_a_tile_as_in_the_whole(name: str) -> None:
+    def differences(**options: Any) -> tuple[float, float]:
+        network = trained_by_statistics(build(name, **{**read_card(name).small, **options}))
+        return place_differences(network, tile_px=384, whole_px=768)
+
+    in_tile, shifted = differences()
+    with_corners, shifted_with_corners = differences(align_corners=True)
+    assert in_tile < with_corners / 3
+    assert shifted < shifted_with_corners / 1.3
+    assert in_tile < 0.1
 
 
 @torch.no_grad()

@@ -145,6 +145,7 @@ def test_each_epoch_is_reported_and_a_network_is_kept(make_job: Callable[..., Fi
     assert [epoch for epoch, _ in sink.metrics] == [1, 2, 3]
     for (epoch, metrics), row in zip(sink.metrics, progress.history, strict=True):
         assert metrics.pop("images_per_second") > 0
+        assert 0 <= metrics.pop("data_wait_share") <= 1
         assert {"epoch": epoch, **metrics} == row
     assert sink.predictions == [(epoch, f"v_{i}", (32, 32)) for epoch in (1, 2, 3) for i in range(2)]
     assert progress.history[2]["train_loss"] < progress.history[0]["train_loss"]
@@ -180,8 +181,9 @@ def test_the_kept_weights_score_what_the_history_says(make_job: Callable[..., Fi
             },
         },
         {"optimizer": "sgd", "schedule": {"name": "poly"}, "batch_size": 4, "epochs": 6},
+        {"precision": "bf16"},
     ],
-    ids=["plain", "everything", "sgd"],
+    ids=["plain", "everything", "sgd", "bf16"],
 )
 def test_two_trainings_are_the_same_bit_for_bit(make_job: Callable[..., Fit], changes: dict[str, Any]) -> None:
     jobs = [make_job(name, **changes) for name in ("a", "b")]
@@ -214,13 +216,14 @@ def test_an_interruption_changes_nothing(
     [
         {"accumulate_batches": 2},
         {"accumulate_batches": 4, "ema_decay": 0.9, "clip_gradient_norm": 0.1},
+        {"precision": "fp16", "ema_decay": 0.9},
         {"schedule": {"name": "step", "factor": 0.5, "milestones": [0.5, 0.8]}},
         {"schedule": {"name": "exponential", "factor": 0.5, "warmup_share": 0.4}, "optimizer": "rmsprop"},
         {"schedule": {"name": "plateau", "factor": 0.5, "patience": 1}, "optimizer": "adam"},
         {"freeze": ["first"], "learning_rate_factors": {"down": 0.1}, "ema_decay": 0.9, "freeze_batch_norm": ["merge"]},
         {"model": {"name": "unet", "options": {**SMALL, "dropout": 0.5, "deep_supervision": True}, "in_channels": 1}},
     ],
-    ids=["accumulate 2", "accumulate 4", "step", "exponential", "plateau", "parts", "dropout and auxiliary"],
+    ids=["accumulate 2", "accumulate 4", "fp16", "step", "exponential", "plateau", "parts", "dropout and auxiliary"],
 )
 def test_an_interruption_changes_nothing_for_any_settings(
     make_job: Callable[..., Fit], changes: dict[str, Any]
@@ -390,7 +393,7 @@ def test_a_validation_without_a_labelled_pixel_is_told_at_once_and_writes_no_wei
 
 def test_a_loss_that_is_no_number_ends_the_training(make_job: Callable[..., Fit]) -> None:
     job = make_job("a", learning_rate=1e30, optimizer="sgd", accumulate_batches=2)
-    with pytest.raises(TrainingError, match=r"epoch \d+, batch \d+:.*train\.learning_rate"):
+    with pytest.raises(TrainingError, match=r"epoch \d+, batch \d+ .*train\.learning_rate"):
         fit(job)
     assert not (job.folder / BEST_WEIGHTS).exists()
 

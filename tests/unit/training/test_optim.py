@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable
 
 import pytest
+import timm
 import torch
 from torch import nn
 
 from segpipe.config.train import Schedule, Train
 from segpipe.training.optim import make_optimizer, make_plateau, make_schedule
-from segpipe.training.parameters import freeze
+from segpipe.training.parameters import find_decayed, freeze
 
 # What each schedule needs in addition to its name.
 SCHEDULES: dict[str, dict[str, object]] = {
@@ -143,6 +144,7 @@ def test_short_trainings_have_a_schedule_too(name: str, warmup_share: float, num
 
 @pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam", "adamw"])
 def test_biases_and_norms_are_not_decayed(make_train_settings: Callable[..., Train], name: str) -> None:
+    torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     settings = make_train_settings(optimizer=name, weight_decay=0.5, learning_rate=0.1)
     optimizer = make_optimizer(module, settings)
@@ -186,6 +188,33 @@ def test_optimizers_by_name(
 def _parts() -> nn.ModuleDict:
     encoder = nn.ModuleDict({"first": nn.Conv2d(1, 1, 1), "second": nn.Conv2d(1, 1, 1)})
     return nn.ModuleDict({"encoder": encoder, "head": nn.Conv2d(1, 1, 1)})
+
+
+@pytest.mark.parametrize(
+    ("encoder", "free", "decayed"),
+    [
+        ("swin_tiny_patch4_window7_224", "relative_position_bias_table", "attn.qkv.weight"),
+        ("swinv2_tiny_window8_256", "cpb_mlp.0.weight", "attn.qkv.weight"),
+        ("vit_tiny_patch16_224", "pos_embed", "attn.qkv.weight"),
+        ("vit_tiny_patch16_224", "cls_token", "patch_embed.proj.weight"),
+        ("xcit_nano_12_p16_224", "attn.temperature", "attn.qkv.weight"),
+        ("convnextv2_atto", "grn.weight", "mlp.fc1.weight"),
+    ],
+)
+def test_what_is_no_matrix_of_a_layer_is_not_decayed(encoder: str, free: str, decayed: str) -> None:
+    with torch.device("meta"):
+        network = timm.create_model(encoder)
+    names = find_decayed(nn.ModuleDict({"encoder": network}))
+    every = [f"encoder.{name}" for name, parameter in network.named_parameters() if parameter.ndim > 1]
+    assert [name for name in every if name.endswith(free)] or free == "grn.weight"
+    assert not [name for name in names if name.endswith(free)]
+    chosen = {name for name in every if name.endswith(decayed)}
+    assert chosen and chosen <= names
+
+
+def test_an_embedding_is_not_decayed_and_attention_is() -> None:
+    module = nn.ModuleDict({"table": nn.Embedding(4, 8), "mixer": nn.MultiheadAttention(8, 2)})
+    assert find_decayed(module) == {"mixer.in_proj_weight", "mixer.out_proj.weight"}
 
 
 def test_factors_and_decay_by_hand(make_train_settings: Callable[..., Train]) -> None:

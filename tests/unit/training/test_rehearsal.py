@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from facts import missing
 
 from segpipe.config.train import Train
 from segpipe.errors import ConfigError
-from segpipe.training.rehearsal import rehearse
+from segpipe.training.rehearsal import rehearse, rehearse_batch
 
 SHA256 = "0" * 64
 
@@ -23,6 +24,17 @@ def _refusal(settings: Train) -> str:
 def test_what_is_right_is_accepted(make_train_settings: Callable[..., Train]) -> None:
     rehearse(make_train_settings())
     rehearse(make_train_settings(batch_size=1))
+
+
+def test_a_training_split_of_one_sample_is_too_few_for_some_batch_norms(
+    make_train_settings: Callable[..., Train],
+) -> None:
+    settings = make_train_settings(model={"name": "deeplabv3_mobilenet_v3_large"}, batch_size=4)
+    rehearse(settings)
+    with pytest.raises(ConfigError) as caught:
+        rehearse_batch(settings, 1)
+    assert not missing(str(caught.value), "preprocess.split", "1 training sample", "deeplabv3_mobilenet_v3_large", "2")
+    rehearse_batch(make_train_settings(batch_size=4), 1)
 
 
 def test_all_mistakes_are_told_together(make_train_settings: Callable[..., Train]) -> None:

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from torch import nn
+from torch.optim.lr_scheduler import ConstantLR
 
 from segpipe.choices import LOSSES
 from segpipe.classes import IGNORE_INDEX
@@ -16,9 +22,10 @@ from segpipe.config.train import LossTerm, Train
 from segpipe.inference.logits import normalize
 from segpipe.losses.parts.weighted_sum import Loss
 from segpipe.training.objective import Objective, make_objective
+from segpipe.training.precision import Precision
 from segpipe.training.prefetch import DeviceBatch
 from segpipe.training.state import TrainState
-from segpipe.training.step import add_gradients, take_step
+from segpipe.training.step import add_gradients, halve_masks, take_step
 
 NUM_IMAGES, NUM_CLASSES, SIDE_PX = 8, 3, 12
 CLASS_WEIGHTS = torch.tensor([0.5, 1.0, 4.0])
@@ -76,8 +83,13 @@ def _objective(*terms: tuple[str, dict[str, Any]], factors: Sequence[float] = (1
 
 def _gradients(network: nn.Module, objective: Objective, batches: list[DeviceBatch]) -> tuple[float, torch.Tensor]:
     network.zero_grad()
-    loss = add_gradients(network, objective, batches, is_half=False, observe=lambda *_: None)
-    return loss, _flat(network)
+    loss = add_gradients(_state(network), objective, batches, is_half=False, observe=lambda *_: None)
+    return float(loss), _flat(network)
+
+
+def _state(network: nn.Module, precision: str = "float32") -> TrainState:
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    return TrainState(network, optimizer, ConstantLR(optimizer), precision=Precision.of(precision, torch.device("cpu")))
 
 
 def _flat(network: nn.Module) -> torch.Tensor:
@@ -136,7 +148,7 @@ def test_half_resolution_is_weighed_by_what_the_network_sees(network: TwoHeads, 
     gradients = []
     for size in (8, 2):
         network.zero_grad()
-        add_gradients(network, objective, _cut(large, size), is_half=True, observe=lambda *_: None)
+        add_gradients(_state(network), objective, _cut(large, size), is_half=True, observe=lambda *_: None)
         gradients.append(_flat(network))
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-6)
 
@@ -154,7 +166,7 @@ def test_each_micro_batch_is_shown_once(network: TwoHeads, large: DeviceBatch) -
     def observe(logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> None:
         seen.append((logits_NCHW.shape, target_NHW.shape, logits_NCHW.requires_grad))
 
-    add_gradients(network, _objective(("cross_entropy", {})), _cut(large, 3), is_half=True, observe=observe)
+    add_gradients(_state(network), _objective(("cross_entropy", {})), _cut(large, 3), is_half=True, observe=observe)
     assert seen == [((size, 3, 6, 6), (size, 6, 6), False) for size in (3, 3, 2)]
 
 
@@ -169,3 +181,61 @@ def test_a_step_uses_up_its_gradients(
     assert all(parameter.grad is None for parameter in network.parameters())
     assert state.average is not None
     assert int(state.average.n_averaged) == 1
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_sixteen_bits_have_nearly_the_gradients_of_32(network: TwoHeads, large: DeviceBatch, precision: str) -> None:
+    objective, batches = _objective(("cross_entropy", {})), _cut(large, 4)
+    loss, gradients = _gradients(network, objective, batches)
+    network.zero_grad()
+    state = _state(network, precision)
+    seen = []
+    found = add_gradients(state, objective, batches, is_half=False, observe=lambda logits, _: seen.append(logits.dtype))
+    if state.precision.scaler is not None:
+        state.precision.scaler.unscale_(state.optimizer)
+    assert {*seen} == {torch.bfloat16 if precision == "bf16" else torch.float16}
+    assert found.dtype == torch.float32
+    assert float(found) == pytest.approx(loss, rel=0.01)
+    torch.testing.assert_close(_flat(network), gradients, rtol=0.05, atol=0.02 * float(gradients.abs().max()))
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+
+
+def test_a_step_whose_gradients_overflow_moves_nothing_but_the_factor(
+    network: TwoHeads, large: DeviceBatch, make_train_settings: Callable[..., Train]
+) -> None:
+    settings = make_train_settings(precision="fp16", ema_decay=0.9, schedule={"name": "cosine", "warmup_share": 0.0})
+    state = TrainState.begin(network, settings, steps_per_epoch=100)
+    scaler, objective = state.precision.scaler, _objective(("cross_entropy", {}))
+    assert scaler is not None and state.average is not None
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    for factor, is_left_out in ((2.0**40, True), (2.0**10, False)):
+        scaler.load_state_dict(scaler.state_dict() | {"scale": factor})
+        rate, num_averaged = state.schedule.get_last_lr(), int(state.average.n_averaged)
+        add_gradients(state, objective, [large], is_half=False, observe=lambda *_: None)
+        take_step(state, max_gradient_norm=0.1)
+        has_moved = not all(map(torch.equal, before, network.parameters()))
+        assert has_moved is not is_left_out
+        assert (state.schedule.get_last_lr() == rate) is is_left_out
+        assert (int(state.average.n_averaged) == num_averaged) is is_left_out
+        assert (scaler.get_scale() < factor) is is_left_out
+        assert all(parameter.grad is None for parameter in network.parameters())
+    # The limit is of the gradients without the factor.
+    moves = torch.cat([(a - b).flatten() for a, b in zip(before, network.parameters(), strict=True)])
+    assert moves.isfinite().all()
+
+
+@given(arrays(np.uint8, (2, 6, 9), elements=st.sampled_from([0, 1, 2, IGNORE_INDEX])))
+def test_a_halved_mask_has_the_most_frequent_value_of_each_block(masks: npt.NDArray[np.uint8]) -> None:
+    halved = halve_masks(torch.from_numpy(masks)).numpy()
+    assert halved.shape == (2, 3, 4)
+    for (index, row, column), value in np.ndenumerate(halved):
+        block = masks[index, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].ravel().tolist()
+        assert block.count(value) == max(block.count(other) for other in block)
+
+
+@pytest.mark.parametrize("is_row", [True, False])
+def test_a_halved_border_stays_where_it_is(is_row: bool) -> None:
+    masks = torch.zeros(1, 16, 16, dtype=torch.uint8)
+    masks[..., 7:] = 1  # in the middle of blocks
+    halved = halve_masks(masks.mT if is_row else masks)
+    assert halved.sum() / halved.numel() == (masks.sum() / masks.numel())

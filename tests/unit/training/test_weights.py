@@ -23,7 +23,8 @@ from segpipe.errors import ConfigError
 from segpipe.files import sha256_of_file
 from segpipe.inference.network import build_network
 from segpipe.training import weights as weights_module
-from segpipe.training.weights import WRAPPERS, Given, InitialWeights, fit_weights, make_network, read_weights
+from segpipe.training.foreign_weights import WRAPPERS, read_weights
+from segpipe.training.weights import Given, InitialWeights, fit_weights, make_network
 
 CLASSES = ("road", "car", "sky")
 OPTIONS = {"width": 2, "depth": 1}
@@ -54,7 +55,8 @@ def _fetch_nothing(address: str) -> Given:
 
 def _make(choice: ModelChoice, fetch: Callable[[str], Given] = _fetch_nothing) -> tuple[nn.Module, InitialWeights]:
     torch.manual_seed(2)
-    return make_network(choice, CLASSES, fetch)
+    network, _, initial = make_network(choice, CLASSES, fetch)
+    return network, initial
 
 
 def _refusal(choice: ModelChoice, fetch: Callable[[str], Given] = _fetch_nothing) -> str:
@@ -108,13 +110,6 @@ def test_tensors_are_found_beside_an_optimiser(tmp_path: Path, key: str) -> None
     state = _state(_network())
     torch.save({"epoch": 3, "optimizer": {"lr": 0.1}, key: state}, tmp_path / "weights.pth")
     assert not _differing(_make(_choice(tmp_path / "weights.pth"))[0], state)
-
-
-@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
-def test_what_parallel_training_puts_before_each_name_is_left_out(save: Callable[..., Path], name: str) -> None:
-    state = _state(_network())
-    file = save({f"module.{key}": tensor for key, tensor in state.items()}, name)
-    assert not _differing(_make(_choice(file))[0], state)
 
 
 def test_weights_of_sixteen_bits_become_weights_of_32(save: Callable[..., Path]) -> None:
@@ -449,22 +444,3 @@ def _fail_with(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
         return build_network(*arguments)
 
     monkeypatch.setattr(weights_module, "build_network", fail)
-
-
-@pytest.mark.parametrize("form", ["a classifier", "torchvision's names"])
-def test_files_of_others_are_taken_by_our_names(form: str, save: Callable[..., Path]) -> None:
-    torch.manual_seed(3)
-    network = build_network("fcn_resnet50", {"auxiliary": False}, len(CLASSES))
-    trained = network.to(memory_format=torch.contiguous_format).state_dict()
-    encoder = {name.removeprefix("encoder."): t for name, t in trained.items() if name.startswith("encoder.")}
-    if form == "a classifier":
-        state = {**encoder, "fc.weight": torch.zeros(10, 4), "fc.bias": torch.zeros(10)}
-    else:
-        names = {"encoder": "backbone", "decoder": "classifier"}
-        state = {names[key.partition(".")[0]] + "." + key.partition(".")[2]: tensor for key, tensor in trained.items()}
-    choice = _choice(save(state), name="fcn_resnet50", options={"auxiliary": False})
-    network, _ = _make(choice)
-    found = network.state_dict()
-    assert all(torch.equal(found[f"encoder.{name}"], tensor) for name, tensor in encoder.items())
-    is_same_head = torch.equal(found["decoder.4.weight"], trained["decoder.4.weight"])
-    assert is_same_head == (form == "torchvision's names")

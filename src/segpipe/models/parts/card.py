@@ -16,6 +16,7 @@ class Card:
             library says (some count the running statistics of batch norm too); None if there is no such number, or if
             it is wrong and the module's docstring says why.
         small: options that make the model small enough for quick tests; the architecture stays the same.
+        earlier: options that the model did not always have, and the values that models without them were trained with.
         no_onnx: why the model cannot be exported to ONNX; None where it can.
     """
 
@@ -23,4 +24,5 @@ class Card:
     paper: str
     published: tuple[int, float] | None = None
     small: Mapping[str, Any] = field(default_factory=dict)
+    earlier: Mapping[str, Any] = field(default_factory=dict)
     no_onnx: str | None = None

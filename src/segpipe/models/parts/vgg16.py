@@ -80,16 +80,28 @@ def fetch_imagenet_weights(*, batch_norm: bool) -> Mapping[str, torch.Tensor]:
     return state
 
 
-def load_stages(stages: nn.ModuleList, state: Mapping[str, torch.Tensor]) -> None:
-    """Fills the stages of `build_stages` from torchvision's `features`, whose names count layers and poolings alike."""
+def rename_stages(stages: nn.ModuleList, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Gives the tensors of torchvision's `features` by the names that they have in a `stages` of `build_stages`.
+
+    Args:
+        stages: of which the layers count.
+        state: torchvision's VGG16; its names count layers and poolings alike.
+
+    Returns:
+        Empty if the state is not that of a VGG16, or one with batch norms is needed and it has none, or vice versa.
+    """
+    renamed: dict[str, torch.Tensor] = {}
     index = 0
-    for stage in stages:
+    for number, stage in enumerate(stages):
         assert isinstance(stage, nn.Sequential)
-        for layer in stage:
+        for place in range(len(stage)):
             prefix = f"features.{index}."
-            layer.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+            of_layer = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            renamed |= {f"stages.{number}.{place}.{key}": value for key, value in of_layer.items()}
             index += 1
         index += 1  # the pooling
+    wanted = {f"stages.{name}" for name in stages.state_dict()}
+    return renamed if renamed.keys() == wanted else {}
 
 
 class FullyConvolutionalVGG16(nn.Module):
@@ -156,20 +168,35 @@ class FullyConvolutionalVGG16(nn.Module):
         return maps
 
     def load_imagenet(self) -> None:
-        """Takes torchvision's weights, for fc6 and fc7 those of its classifier.
+        """Takes torchvision's weights, for fc6 and fc7 those of its classifier."""
+        self.load_state_dict(self.rename_classifier(fetch_imagenet_weights(batch_norm=self.has_batch_norm)))
 
-        With another width than the classifier's 4096, fc6 and fc7 keep their random weights.
+    def rename_classifier(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Gives torchvision's VGG16 by the names of this encoder; fc6 and fc7 come from its classifier.
+
+        With another width than the classifier's 4096, fc6 and fc7 keep their own weights.
+
+        Args:
+            state: torchvision's VGG16, with batch norms or without.
+
+        Returns:
+            Empty if the state is not that of a VGG16.
         """
-        state = fetch_imagenet_weights(batch_norm=self.has_batch_norm)
-        load_stages(self.stages, state)
+        renamed = rename_stages(self.stages, state)
+        if not renamed:
+            return {}
         if self.fc7.out_channels != FC_WIDTH:
             _logger.info(
                 "fc6 and fc7 begin random: VGG16 has %d channels there, not %d", FC_WIDTH, self.fc7.out_channels
             )
-            return
-        for layer, index in ((self.fc6, 0), (self.fc7, 3)):
-            weight, bias = state[f"classifier.{index}.weight"], state[f"classifier.{index}.bias"]
-            layer.load_state_dict({"weight": weight.view_as(layer.weight), "bias": bias})
+        for name, layer, index in (("fc6", self.fc6, 0), ("fc7", self.fc7, 3)):
+            own = layer.state_dict()
+            for key, like in own.items():
+                published = state.get(f"classifier.{index}.{key}")
+                if published is None or published.numel() != like.numel():
+                    published = like
+                renamed[f"{name}.{key}"] = published.view_as(like)
+        return renamed
 
 
 def _dilate(stage: nn.Module, dilation: int) -> None:

@@ -14,6 +14,7 @@ from segpipe.tracking.run import flatten
 
 # The names in model.json's environment that describe the machine; all others are versions of packages.
 MACHINE_PARTS = {
+    "cpu": "CPU",
     "cpu_capability": "CPU capability",
     "num_threads": "threads",
     "device": "device",
@@ -43,8 +44,8 @@ class Difference:
     """One difference.
 
     Attributes:
-        part: 'code', 'data', 'params', 'initial weights', 'class weights', 'wheels', 'CPU capability', 'threads',
-            'device', 'platform' or 'chance'.
+        part: 'code', 'data', 'params', 'initial weights', 'class weights', 'wheels', 'CPU', 'CPU capability',
+            'threads', 'device', 'platform' or 'chance'.
         what: the file, parameter or package, with both values.
     """
 

@@ -39,7 +39,7 @@ from segpipe.project import SHORT_SHA
 from segpipe.registry.rebuilding.clone import bring_data, bring_recipe, find_commit, open_clone
 from segpipe.registry.rebuilding.differences import Difference, Record, compare
 from segpipe.tracking.lineage import read_yaml
-from segpipe.tracking.registered import PINNED_WEIGHTS, fetch_version
+from segpipe.tracking.registered import PINNED_PRECISION, PINNED_WEIGHTS, fetch_version
 from segpipe.tracking.tags import VAL_MEAN_IOU, read_number
 
 FINAL_STAGE = "evaluate"
@@ -91,7 +91,11 @@ def rebuild(record: Record, root: Path, say: Callable[[str], None], keep: Path |
         say(f"version {record.version} is trained again from commit {commit[:SHORT_SHA]} in {project}")
         bring_recipe(record, project)
         bring_data(root, project, say)
-        variables = {**_stage_variables(project), **_bring_weights(record, root, project, Path(downloads))}
+        variables = {
+            **_stage_variables(project),
+            **_bring_weights(record, root, project, Path(downloads)),
+            PINNED_PRECISION: str(record.model.params.train.get("precision", "float32")),
+        }
         for stage in _read_stages(project):
             say(f"{stage}:")
             try:

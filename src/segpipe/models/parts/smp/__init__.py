@@ -11,6 +11,9 @@ Deviations from smp, for all its networks:
 - Batch norms of encoders with a momentum below torch's 0.1 get 0.1. With the 0.01 of some encoders the running
   statistics need thousands of steps until they fit the network, and shorter trainings have bad scores in evaluation.
 - Adaptive poolings to more than one cell are matrix products, whose gradients are the same each time on CUDA too.
+- Bilinear resizing keeps the centres of cells in place, smp's keeps the corners of maps: a cell then lies up to
+  (stride - 1) / 2 px off its place, which depends on the image's width, and an image and its tiles differ. The option
+  `align_corners: true` does as smp does; weights of smp's own networks are taken with it.
 - Images arrive normalised by ImageNet's statistics. Encoders that were trained with other statistics, such as many ViTs
   and Xceptions, get images normalised by these, with any initial weights.
 """

@@ -34,6 +34,8 @@ class Architecture:
         ways: keyword arguments for timm's encoders, to be tried in this order. Some need to be told that images are not
             always of the size that their weights were trained with.
         is_timm_only: whether the encoders of smp's own list are excluded.
+        align_corners: whether bilinear resizing keeps the corners of maps in place, as smp does, or the centres of
+            cells (see `resizing`). Networks that resize by nearest neighbours or by convolutions alone have no choice.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Architecture:
     min_side_px: int = 32
     ways: tuple[Mapping[str, Any], ...] = ({}, {"strict_img_size": False}, {"dynamic_img_size": True})
     is_timm_only: bool = False
+    align_corners: bool = False
 
     @property
     def levels(self) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from segpipe.models.parts.attention import Refinement
 from segpipe.models.parts.smp.architecture import Architecture
 from segpipe.models.parts.smp.encoders import IMAGENET, Statistics
 from segpipe.models.parts.smp.pooling import make_poolings_deterministic
+from segpipe.models.parts.smp.resizing import keep_centres
 
 # Batch norm of torch; smaller ones of encoders are raised to it.
 LEAST_MOMENTUM = 0.1
@@ -55,6 +56,8 @@ class SmpSegmentation(nn.Module):
         self.auxiliary = FCNHead(channels[-2], num_classes) if auxiliary else None
         _quicken_running_statistics(self.encoder)
         make_poolings_deterministic(self.decoder)
+        if not architecture.align_corners:
+            keep_centres(self)
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Gives logits (N, num_classes, H, W) for images (N, in_channels, H, W).
@@ -79,11 +82,15 @@ class SmpSegmentation(nn.Module):
     def pad(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """Pads images with zeros at the right and below to a size that encoder and decoder can take."""
         height_px, width_px = (
-            -(-max(side_px, self.min_side_px) // self.multiple_px) * self.multiple_px
+            # Of positive numbers: ONNX rounds quotients of negative ones towards zero.
+            (torch.sym_max(side_px, self.min_side_px) + self.multiple_px - 1) // self.multiple_px * self.multiple_px
             for side_px in images_NCHW.shape[-2:]
         )
         right_px, below_px = width_px - images_NCHW.shape[-1], height_px - images_NCHW.shape[-2]
-        return F.pad(images_NCHW, (0, right_px, 0, below_px)) if right_px or below_px else images_NCHW
+        # An export must not look at numbers: it would hold for the images that it was made with alone.
+        if torch.compiler.is_exporting() or right_px or below_px:
+            return F.pad(images_NCHW, cast("tuple[int, ...]", (0, right_px, 0, below_px)))
+        return images_NCHW
 
     def encode(self, padded_NCHW: torch.Tensor) -> tuple[list[torch.Tensor], list[Any]]:
         """Gives the encoder's feature maps, and what else the decoder takes: of a ViT, its class tokens."""

@@ -26,7 +26,9 @@ class MatrixPool(nn.Module):
     def _average(self, length: int, like: torch.Tensor) -> torch.Tensor:
         cell = torch.arange(self.num_cells, device=like.device)[:, None]
         position = torch.arange(length, device=like.device)[None]
-        begin, end = cell * length // self.num_cells, -(-(cell + 1) * length // self.num_cells)
+        # Rounded up by a sum: ONNX rounds quotients of negative numbers towards zero.
+        begin = cell * length // self.num_cells
+        end = ((cell + 1) * length + self.num_cells - 1) // self.num_cells
         return ((position >= begin) & (position < end)).to(like.dtype) / (end - begin).to(like.dtype)
 
 

@@ -1,0 +1,66 @@
+"""The choice of the number format: by time, remembered, without a trace in the network or the random numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from segpipe.config.train import Train
+from segpipe.inference.network import build_network
+from segpipe.training import measuring
+from segpipe.training.measuring import choose_precision
+
+
+def _network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build_network("unet", {"width": 2, "depth": 1, "dropout": 0.5}, 3)
+
+
+@pytest.mark.parametrize(("bf16", "expected"), [(0.5, "bf16"), (0.95, "float32"), (1.5, "float32")])
+def test_the_fastest_is_chosen_if_it_gains_a_tenth_and_is_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    make_train_settings: Callable[..., Train],
+    bf16: float,
+    expected: str,
+) -> None:
+    seconds = {"float32": 1.0, "bf16": bf16}
+    asked = []
+
+    def time_steps(_: object, __: object, name: str) -> float:
+        asked.append(name)
+        return seconds[name]
+
+    monkeypatch.setattr(measuring, "_time_steps", time_steps)
+    memory = tmp_path / "cache/measured.json"
+    settings = make_train_settings(precision="auto")
+    assert choose_precision(_network(), settings, memory) == expected
+    assert asked == ["float32", "bf16"]
+    seconds = {"float32": 1.0, "bf16": 1 / bf16}
+    assert choose_precision(_network(), settings, memory) == expected
+    assert asked == ["float32", "bf16"], "nothing is measured twice"
+    choose_precision(_network(), make_train_settings(precision="auto", batch_size=3), memory)
+    assert len(asked) == 4, "another batch is another question"
+    assert len(json.loads(memory.read_text())) == 2
+
+
+def test_a_measurement_leaves_no_trace(tmp_path: Path, make_train_settings: Callable[..., Train]) -> None:
+    network, untouched = _network(), _network()
+    torch.manual_seed(5)
+    choose_precision(network, make_train_settings(precision="auto"), tmp_path / "measured.json")
+    drawn = torch.rand(3)
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(3), drawn)
+    assert all(map(torch.equal, network.state_dict().values(), untouched.state_dict().values()))
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_a_damaged_memory_is_measured_again(tmp_path: Path, make_train_settings: Callable[..., Train]) -> None:
+    memory = tmp_path / "measured.json"
+    memory.write_text("[", encoding="utf-8")
+    assert choose_precision(_network(), make_train_settings(precision="auto"), memory) in {"float32", "bf16"}
+    assert json.loads(memory.read_text())
