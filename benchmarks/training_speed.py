@@ -1,6 +1,7 @@
 """Time and memory of a training step in segpipe, compared with a plain one of the same network, loss and optimiser.
 
-    python benchmarks/training_speed.py [--size H W] [--batch N] [--half] [--rounds N] [--device cuda] [MODEL ...]
+    python benchmarks/training_speed.py [MODEL ...] [--size H W] [--batch N] [--half] [--recompute PART ...]
+        [--rounds N] [--device cuda]
 
 segpipe: the step of the train stage: channels-last, freed memory kept, uint8 copied to the device and normalised there,
 idle threads that sleep after a while, training mIoU counted; in float32, and with `train.precision: bf16`.
@@ -69,6 +70,7 @@ def begin(precision: str, model_name: str, options: argparse.Namespace) -> Calla
     from segpipe.config.train import LossTerm
     from segpipe.inference.device import keep_freed_memory, make_repeatable
     from segpipe.inference.network import build_network
+    from segpipe.models.parts.checkpointing import always_checkpointed
     from segpipe.training.meter import Meter
     from segpipe.training.objective import make_objective
     from segpipe.training.precision import Precision
@@ -81,6 +83,8 @@ def begin(precision: str, model_name: str, options: argparse.Namespace) -> Calla
     keep_freed_memory()
     make_repeatable(0, NUM_THREADS)
     module = build_network(model_name, OPTIONS.get(model_name, {}), NUM_CLASSES).to(device).train()
+    for part in options.recompute:
+        always_checkpointed(module.get_submodule(part))
     optimizer = torch.optim.AdamW(module.parameters(), fused=True)
     schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
     state = TrainState(module, optimizer, schedule, precision=Precision.of(precision, device))
@@ -181,6 +185,7 @@ def main() -> None:
     parser.add_argument("--size", nargs=2, type=int, default=(352, 480), metavar=("H", "W"), help="default 352 480")
     parser.add_argument("--batch", type=int, default=2, help="default 2")
     parser.add_argument("--half", action="store_true", help="halves images and masks first")
+    parser.add_argument("--recompute", nargs="+", default=[], metavar="PART", help="as train.recompute, not in plain")
     parser.add_argument("--steps", type=int, default=5, help="timed in each process (default 5)")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each style (default 3)")
     parser.add_argument("--device", default="cpu")
@@ -217,7 +222,8 @@ def _repeat(options: argparse.Namespace) -> list[str]:
     """Gives the options for another process of this script."""
     half = ["--half"] if options.half else []
     numbers = ["--batch", str(options.batch), "--steps", str(options.steps), "--device", options.device]
-    return [*numbers, "--size", *map(str, options.size), *half]
+    parts = ["--recompute", *options.recompute] if options.recompute else []
+    return [*numbers, "--size", *map(str, options.size), *half, *parts]
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from integration.project import Project
 
 sys.path.insert(0, str(Path(__file__).parent))
+# Three workers share two cores: threads that spin while they wait would take them from the others. Read with torch.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # Begun first, so that no worker of xdist is busy with one of them when the others have nothing left. The second needs
 # no finished project, which the first makes meanwhile.

@@ -102,10 +102,8 @@ def run(
 def _start() -> socket.socket:
     """Starts the Python that forks; it ends with this process."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    # As `segpipe.stages` sets it before torch is loaded.
-    environment = {"GOMP_SPINCOUNT": "1000", **os.environ}
     command = [sys.executable, __file__, str(theirs.fileno())]
-    process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment)
+    process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
     theirs.close()
 
     def stop() -> None:

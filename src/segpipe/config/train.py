@@ -121,6 +121,9 @@ class Train(Section):
             so do the running statistics of their batch norms.
         freeze_batch_norm: parts of the network whose batch norms stay as they are, running statistics included: for
             small batches, with weights that were trained on larger ones (`[encoder]`).
+        recompute: parts of the network, by name (`[encoder.layer1, encoder.layer2]`), that keep no activations for the
+            backward pass and compute them again there: less memory, more time, the same weights bit for bit. A part
+            that holds most of the network saves little, several smaller ones save more.
         learning_rate_factors: for parts of the network, by name, the factor of their learning rate.
         loss: the terms whose weighted sum is minimised.
         auxiliary_weight: weight of the loss at each auxiliary head, if the model has any.
@@ -159,6 +162,7 @@ class Train(Section):
     model: ModelChoice
     freeze: list[str] = Field(default_factory=list)
     freeze_batch_norm: list[str] = Field(default_factory=list)
+    recompute: list[str] = Field(default_factory=list)
     learning_rate_factors: dict[str, Positive] = Field(default_factory=dict)
     loss: Annotated[list[LossTerm], Field(min_length=1)]
     auxiliary_weight: NonNegative = 0.4
@@ -181,7 +185,7 @@ class Train(Section):
 
     def decisive(self) -> dict[str, Any]:
         """Gives the keys that decide the weights, as plain values: they identify a training."""
-        return self.model_dump(mode="json", exclude={"checkpoint_minutes"})
+        return self.model_dump(mode="json", exclude={"checkpoint_minutes", "recompute"})
 
     @model_validator(mode="after")
     def _has_a_use_for_its_keys(self) -> "Train":

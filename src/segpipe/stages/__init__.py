@@ -10,4 +10,5 @@ refuse_foreign_code()  # before the slow imports
 
 # OpenMP reads this when torch is loaded: how often a thread looks whether the others are done before it sleeps. By
 # default it never sleeps, which is slow where other processes work too; threads that sleep at once wake up too late.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")

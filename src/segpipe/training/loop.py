@@ -28,7 +28,7 @@ from segpipe.training.checkpoint import CheckpointWriter, load_checkpoint
 from segpipe.training.meter import Meter, mean_iou_of
 from segpipe.training.objective import Objective
 from segpipe.training.pace import Pace
-from segpipe.training.parameters import freeze, start_training
+from segpipe.training.parameters import freeze, recompute, start_training
 from segpipe.training.prefetch import DeviceBatch, send_ahead
 from segpipe.training.state import Progress, TrainState
 from segpipe.training.step import add_gradients, take_step
@@ -124,6 +124,7 @@ def fit(job: Fit) -> Progress:
     settings = job.settings
     freeze(job.module, settings)
     state = TrainState.begin(job.module, settings, job.steps_per_epoch)
+    recompute(job.module, settings)  # after the average has copied the network
     load_checkpoint(job.folder, state)
     progress = state.progress
     if progress.epoch or progress.batch:

@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from segpipe.choices import nearest
 from segpipe.config.train import Train
 from segpipe.errors import ConfigError
+from segpipe.models.parts.checkpointing import always_checkpointed
 
 
 def freeze(module: nn.Module, settings: Train) -> None:
@@ -15,16 +16,18 @@ def freeze(module: nn.Module, settings: Train) -> None:
 
     Args:
         module: changed in place: frozen parameters need no gradient.
-        settings: `freeze`, `freeze_batch_norm`, and `learning_rate_factors`, whose names are checked too.
+        settings: `freeze` and `freeze_batch_norm`; names in `learning_rate_factors` and `recompute` are checked too.
 
     Raises:
-        ConfigError: the network has no part of a name, a frozen part has a factor, or nothing is left to train.
+        ConfigError: the network has no part of a name, a frozen part has a factor, a part to recompute is a list of
+            parts, or nothing is left to train.
     """
     factors = settings.learning_rate_factors
     names = {
         "freeze": settings.freeze,
         "freeze_batch_norm": settings.freeze_batch_norm,
         "learning_rate_factors": factors,
+        "recompute": settings.recompute,
     }
     _check_names(module, {f"train.{key}": value for key, value in names.items()})
     for name in settings.freeze:
@@ -32,6 +35,12 @@ def freeze(module: nn.Module, settings: Train) -> None:
     for name in settings.freeze_batch_norm:
         if not any(isinstance(layer, _BatchNorm) for layer in module.get_submodule(name).modules()):
             raise ConfigError(f"train.freeze_batch_norm: {name!r} has no batch norm; leave it out")
+    for name in settings.recompute:
+        if isinstance(part := module.get_submodule(name), nn.ModuleList | nn.ModuleDict):
+            members = ", ".join(f"{name}.{member}" for member, _ in part.named_children())
+            raise ConfigError(
+                f"train.recompute: {name!r} is a list of parts and computes nothing; name some of {members}"
+            )
     for layer in _frozen_batch_norms(module, settings):
         layer.requires_grad_(False)
     if not _is_trained(module):
@@ -40,6 +49,17 @@ def freeze(module: nn.Module, settings: Train) -> None:
         fix = "leave the factor out, or do not freeze the part"
         lines = [f"train.learning_rate_factors: {name!r} is frozen and has no learning rate; {fix}" for name in useless]
         raise ConfigError("\n".join(lines))
+
+
+def recompute(module: nn.Module, settings: Train) -> None:
+    """Lets the parts that `settings.recompute` names forget their activations and compute them again in backward.
+
+    Args:
+        module: changed in place, its parameters and results are not; `freeze` was called with it.
+        settings: `recompute`.
+    """
+    for name in settings.recompute:
+        always_checkpointed(module.get_submodule(name))
 
 
 def start_training(module: nn.Module, settings: Train) -> None:

@@ -239,6 +239,20 @@ def test_an_interruption_changes_nothing_for_any_settings(
     assert _results(resumed, fit(resumed)) == expected
 
 
+def test_parts_that_are_computed_again_change_nothing_and_may_change_within_a_training(
+    make_job: Callable[..., Fit],
+) -> None:
+    model = {"name": "unet", "options": {**SMALL, "dropout": 0.5}}
+    whole = make_job("whole", model=model, ema_decay=0.9, epochs=3)
+    expected = _results(whole, fit(whole))
+    saving = make_job("saving", model=model, ema_decay=0.9, epochs=3, recompute=["first", "down.0", "head"])
+    assert _results(saving, fit(saving)) == expected
+    with pytest.raises(Interrupted):
+        fit(make_job("cut", _stop_at(5), model=model, ema_decay=0.9, epochs=3, recompute=["down.1"]))
+    resumed = make_job("cut", init_seed=9, model=model, ema_decay=0.9, epochs=3)
+    assert _results(resumed, fit(resumed)) == expected
+
+
 class Clock:
     """Moves by so many seconds each time it is asked; dies when it is asked for the given time, as by `kill -9`."""
 

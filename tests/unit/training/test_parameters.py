@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from facts import missing
 from torch import nn
 
 from segpipe.config.train import Train
@@ -150,3 +151,11 @@ def test_a_part_without_batch_norm_has_none_to_freeze(
     assert _refusal(network, make_train_settings(freeze_batch_norm=["encoder", "head"])) == [
         "train.freeze_batch_norm: 'head' has no batch norm; leave it out"
     ]
+
+
+def test_a_list_of_parts_has_nothing_to_compute_again(make_train_settings: Callable[..., Train]) -> None:
+    network = nn.ModuleDict({"stages": nn.ModuleList([nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1)])})
+    with pytest.raises(ConfigError) as caught:
+        freeze(network, make_train_settings(recompute=["stages"]))
+    assert not missing(str(caught.value), "train.recompute", "'stages'", "stages.0, stages.1")
+    freeze(network, make_train_settings(recompute=["stages.1"]))

@@ -5,12 +5,23 @@ torch runs the module a second time in the backward pass. Two things must not ha
 by torch, so that dropout drops the same values; the running statistics of batch norm are shielded here.
 """
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+
+
+def always_checkpointed(module: nn.Module) -> None:
+    """Lets a module run as by `run_checkpointed` from now on, whoever calls it.
+
+    Args:
+        module: any part of a network; its names and its results stay the same.
+    """
+    module.forward = functools.partial(_run, module, module.forward)
 
 
 def run_checkpointed(module: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
@@ -25,15 +36,19 @@ def run_checkpointed(module: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
         module: its forward gives one tensor. What it changes in a forward pass must be buffers.
         inputs: float tensors of any shape.
     """
+    output: torch.Tensor = _run(module, module, *inputs)
+    return output
+
+
+def _run(module: nn.Module, forward: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
+    """Runs `forward`, which is the module or its forward function."""
 
     def give_contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _shield_buffers(module)
 
     if not (module.training and torch.is_grad_enabled()):
-        output: torch.Tensor = module(*inputs)
-    else:
-        output = checkpoint(module, *inputs, use_reentrant=False, context_fn=give_contexts)
-    return output
+        return forward(*inputs, **options)
+    return checkpoint(forward, *inputs, use_reentrant=False, context_fn=give_contexts, **options)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from segpipe.models.parts import checkpointing
-from segpipe.models.parts.checkpointing import run_checkpointed
+from segpipe.models.parts.checkpointing import always_checkpointed, run_checkpointed
 
 
 class Counted(nn.Module):
@@ -123,3 +123,50 @@ def test_it_is_a_plain_call_in_evaluation_and_without_gradients(
     module, images = build_module().train(is_training), torch.randn(2, 3, 8, 8)
     with torch.set_grad_enabled(has_gradients):
         assert run_checkpointed(module, images).shape == (2, 4, 6, 6)
+
+
+def test_a_module_that_is_always_checkpointed_keeps_its_names_and_results_and_less_memory() -> None:
+    plain = nn.Sequential(build_module(), nn.Conv2d(4, 2, 1)).train()
+    saving = copy.deepcopy(plain)
+    always_checkpointed(saving[0])
+    assert saving.state_dict().keys() == plain.state_dict().keys()
+    for ours, theirs in zip(step(saving, checkpointing=False), step(plain, checkpointing=False), strict=True):
+        assert torch.equal(ours, theirs)
+    for (name, ours), theirs in zip(saving.named_buffers(), plain.buffers(), strict=True):
+        assert torch.equal(ours, theirs), name
+
+    def count_kept(module: nn.Module) -> int:
+        kept: set[int] = set()
+
+        def remember(tensor: torch.Tensor) -> torch.Tensor:
+            kept.add(tensor.untyped_storage().data_ptr())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
+            output = module(torch.randn(2, 3, 8, 8))
+        assert output.requires_grad
+        return len(kept)
+
+    assert count_kept(saving) < count_kept(plain)
+
+
+def test_a_part_that_gives_several_maps_and_takes_options_is_checkpointed_too() -> None:
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = build_module()
+
+        def forward(self, images_NCHW: torch.Tensor, *, factor: float) -> list[torch.Tensor]:
+            features_NCHW = self.layers(images_NCHW)
+            return [features_NCHW, factor * features_NCHW]
+
+    plain = Encoder().train()
+    saving = copy.deepcopy(plain)
+    always_checkpointed(saving)
+    gradients = []
+    for module in (plain, saving):
+        torch.manual_seed(1)
+        first, second = module(torch.randn(2, 3, 8, 8), factor=2.0)
+        (first + second).square().sum().backward()
+        gradients.append([parameter.grad for parameter in module.parameters()])
+    assert all(map(torch.equal, *gradients))
