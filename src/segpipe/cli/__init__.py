@@ -22,7 +22,7 @@ from segpipe.config.reading import PARAMS_FILE
 from segpipe.documents import Registration
 from segpipe.errors import ConfigError, PredictionError, StoreError
 from segpipe.places import CHECKPOINTS, DATASET, EVALUATION, MODEL, REGISTRATION
-from segpipe.stages.stage import configure_logging, report_errors, writing_alone
+from segpipe.stages.stage import prepare_process, report_errors, writing_alone
 from segpipe.terminal import PrintableStream
 
 NAME_WIDTH = 24
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         The exit code: 0, or 1 after an error that the user can fix.
     """
     options = _parser().parse_args(arguments)
-    configure_logging()
+    prepare_process()
 
     def run() -> None:
         # All commands print text from registries and folders, which may hold control characters.

@@ -1,7 +1,9 @@
 """Runs a stage: one process at a time for each output, with messages and exit codes for the user."""
 
+import atexit
 import contextlib
 import errno
+import gc
 import logging
 import os
 import signal
@@ -32,8 +34,12 @@ EXIT_INTERRUPTED = 130
 SYSTEM_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 
 
-def configure_logging() -> None:
-    """Sends segpipe's own log to standard error, as plain lines without secrets and control characters."""
+def prepare_process() -> None:
+    """Sends segpipe's own log to standard error, as plain lines without secrets and control characters.
+
+    At its end the process is spared the last collection of garbage, which takes more than a second.
+    """
+    atexit.register(gc.freeze)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -105,7 +111,7 @@ def run_stage(work: Callable[[S], None], section: type[S], output: Path) -> None
         section: the section's class.
         output: the file or folder that it writes; if another process writes it, this one ends with a message.
     """
-    configure_logging()
+    prepare_process()
     signal.signal(signal.SIGTERM, _exit_on_signal)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as `begin_stage` has left it
         signal.signal(signal.SIGINT, signal.default_int_handler)

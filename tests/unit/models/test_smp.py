@@ -118,7 +118,7 @@ def test_a_network_that_keeps_centres_sees_the_same_in_a_tile_as_in_the_whole(na
     with_corners, shifted_with_corners = differences(align_corners=True)
     assert in_tile < with_corners / 3
     assert shifted < shifted_with_corners / 1.3
-    assert in_tile < 0.2
+    assert in_tile < (0.15 if name == "fpn" else 0.03)  # FPN's group norms see other pixels in a tile
 
 
 @torch.no_grad()
