@@ -4,9 +4,11 @@
         [--rounds N] [--device cuda]
 
 segpipe: the step of the train stage: channels-last, freed memory kept, uint8 copied to the device and normalised there,
-idle threads that sleep after a while, training mIoU counted; in float32, and with `train.precision: bf16`.
+idle threads that sleep after a while, training mIoU counted; in float32, and with `train.precision: bf16`, on CUDA also
+`tf32`.
 Plain: torchvision's or smp's own network, or ours without activation checkpointing, in contiguous layout, glibc's
 defaults, a float tensor made on the CPU as torchvision's `ToTensor` + `Normalize` do, OpenMP's defaults, torch's loss.
+amp (CUDA): plain with fp16 and a scaled loss, as torchvision's reference loop has it.
 Both run in separate processes, in turn. The figures are medians of the rounds. The memory is the process's peak,
 libraries included (on CUDA: torch's peak there).
 """
@@ -27,6 +29,8 @@ AUXILIARY_WEIGHT = 0.4
 NUM_WARMUP = 1
 PRECISIONS = {"segpipe": "float32", "bf16": "bf16"}
 STYLES = (*PRECISIONS, "plain")
+CUDA_PRECISIONS = PRECISIONS | {"tf32": "tf32"}
+CUDA_STYLES = (*CUDA_PRECISIONS, "amp", "plain")
 # smp's networks have no auxiliary heads.
 OPTIONS = {"pspnet": {"auxiliary": False}, "upernet": {"auxiliary": False}}
 SMP: dict[str, tuple[str, dict[str, Any]]] = {
@@ -47,7 +51,10 @@ DEFAULT_MODELS = ("compact_fpn", "lraspp_mobilenet_v3_large")
 
 def measure(style: str, model_name: str, options: argparse.Namespace) -> dict[str, float]:
     """Gives the median seconds of a step and the peak bytes of one process."""
-    step = begin_plainly(model_name, options) if style == "plain" else begin(PRECISIONS[style], model_name, options)
+    if style in CUDA_PRECISIONS:
+        step = begin(CUDA_PRECISIONS[style], model_name, options)
+    else:
+        step = begin_plainly(model_name, options, is_amp=style == "amp")
     import torch
 
     seconds = []
@@ -99,8 +106,8 @@ def begin(precision: str, model_name: str, options: argparse.Namespace) -> Calla
     return step
 
 
-def begin_plainly(model_name: str, options: argparse.Namespace) -> Callable[[], object]:
-    """Gives a step as torchvision's references write it."""
+def begin_plainly(model_name: str, options: argparse.Namespace, is_amp: bool) -> Callable[[], object]:
+    """Gives a step as torchvision's references write it, with their `--amp` or without."""
     import torch
     from torch.nn import functional as F
 
@@ -109,6 +116,7 @@ def begin_plainly(model_name: str, options: argparse.Namespace) -> Callable[[], 
     torch.set_num_threads(NUM_THREADS)
     module = build_plainly(model_name).to(options.device).train()
     optimizer = torch.optim.AdamW(module.parameters())
+    scaler = torch.amp.GradScaler(options.device, enabled=is_amp)
     images, masks = images_and_masks(options)
     target = torch.from_numpy(masks).long().to(options.device)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) / 255 for values in (MEAN_RGB, STD_RGB))
@@ -119,8 +127,11 @@ def begin_plainly(model_name: str, options: argparse.Namespace) -> Callable[[], 
         if options.half:
             batch, goal = F.avg_pool2d(batch, 2), goal[:, ::2, ::2]
         optimizer.zero_grad()
-        lose_plainly(module(batch), goal)[0].backward()
-        optimizer.step()
+        with torch.autocast(torch.device(options.device).type, torch.float16, enabled=is_amp):
+            loss = lose_plainly(module(batch), goal)[0]
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
 
     return step
 
@@ -189,7 +200,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="timed in each process (default 5)")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each style (default 3)")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--style", choices=STYLES, help="measures one model in this process alone")
+    parser.add_argument("--style", choices=CUDA_STYLES, help="measures one model in this process alone")
     options = parser.parse_args()
     if options.style:
         print(json.dumps(measure(options.style, options.models[0], options)))
@@ -201,7 +212,8 @@ def main() -> None:
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     for model_name in options.models:
-        found: dict[str, list[dict[str, float]]] = {style: [] for style in STYLES}
+        styles = STYLES if options.device == "cpu" else CUDA_STYLES
+        found: dict[str, list[dict[str, float]]] = {style: [] for style in styles}
         for _ in range(options.rounds):
             for style, values in found.items():
                 command = [sys.executable, __file__, model_name, "--style", style, *_repeat(options)]
@@ -213,7 +225,7 @@ def main() -> None:
         )
         columns = [
             f"{style} {seconds[style]:7.3f} s ({seconds[style] / seconds['plain']:.2f}) {sizes[style] / 1e9:5.2f} GB"
-            for style in STYLES
+            for style in styles
         ]
         print(f"{model_name:26s} {'   '.join(columns)}", flush=True)
 

@@ -22,6 +22,7 @@ from prefect.states import Cancelling
 
 from pipelines.errors import PipelineError
 from segpipe.addresses import redact, split_login
+from segpipe.places import MACHINES
 
 POLL_SECONDS = 0.5
 MLFLOW_ANSWER_SECONDS = 5.0
@@ -57,6 +58,11 @@ def check_server() -> None:
             "same requirements.lock (`make setup`, then `make down` and `make up`)"
         )
     _check_mlflow(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    if (machines := os.environ.get(MACHINES, "1")) not in {"", "1"}:
+        raise PipelineError(
+            f"{MACHINES}={machines}: Prefect starts a stage on one machine and knows no group of machines; unset it, "
+            "or run the training by Slurm or Kubernetes (docs/several-gpus.md)"
+        )
 
 
 def _check_mlflow(address: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from segpipe.places import CHECKPOINTS, STAGE_MODULES
+from segpipe.places import CHECKPOINTS, RANK, STAGE_MODULES
 
 # honcho sets this variable to the name of the process in the Procfile, with a number; child processes inherit it.
 NAME = "HONCHO_PROCESS_NAME"
@@ -77,5 +77,6 @@ def find_stages(processes: Iterable[psutil.Process]) -> list[RunningStage]:
             command = process.cmdline()
             modules = [module for option, module in itertools.pairwise(command) if option == "-m"]
             if modules and modules[0].startswith(STAGE_MODULES) and "python" in Path(command[0]).name:
-                found.add(RunningStage(modules[0].removeprefix(STAGE_MODULES), Path(process.cwd())))
+                name = modules[0].removeprefix(STAGE_MODULES)
+                found.add(RunningStage("train" if name == RANK else name, Path(process.cwd())))
     return sorted(found, key=lambda stage: (str(stage.root), stage.name))

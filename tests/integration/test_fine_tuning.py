@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,6 +88,6 @@ def test_a_chosen_precision_is_part_of_the_model_and_a_rebuild_may_pin_it(finish
     assert not missing(said, "seconds of a step", "train.precision", chosen)
     assert "seconds of a step" not in finished.stage("train"), "it is measured once"
     for pinned in ("float32", "bf16"):
-        done = Project(finished.root, {"SEGPIPE_PINNED_PRECISION": pinned}).run_stage("train")
+        done = Project(finished.root, {"SEGPIPE_PINNED_CHOICES": json.dumps({"precision": pinned})}).run_stage("train")
         assert done.returncode == 0, done.stderr
         assert finished.json("build/model/model.json")["params"]["train"]["precision"] == pinned

@@ -18,10 +18,11 @@ from segpipe.cli.models import add_commands as add_models_command
 from segpipe.cli.recipe import add_commands as add_recipe_commands
 from segpipe.cli.registry import add_commands as add_registry_commands
 from segpipe.config.params import load_config
-from segpipe.config.reading import PARAMS_FILE
+from segpipe.config.reading import PARAMS_FILE, load_section
+from segpipe.config.train import Train
 from segpipe.documents import Registration
 from segpipe.errors import ConfigError, PredictionError, StoreError
-from segpipe.places import CHECKPOINTS, DATASET, EVALUATION, MODEL, REGISTRATION
+from segpipe.places import CHECKPOINTS, DATASET, EVALUATION, MACHINE, MODEL, REGISTRATION
 from segpipe.stages.stage import prepare_process, report_errors, writing_alone
 from segpipe.terminal import PrintableStream
 
@@ -81,6 +82,15 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     predict.set_defaults(run=_predict)
 
+    join = commands.add_parser(
+        "join",
+        help="take part in a training that another machine leads",
+        description="For a training on several machines that share this folder (docs/several-gpus.md). Machine 0 runs "
+        "`dvc repro`, each of the others this command, with SEGPIPE_MACHINES, SEGPIPE_MACHINE and SEGPIPE_MEETING set. "
+        "It waits for machine 0, and ends with the training.",
+    )
+    join.set_defaults(run=_join)
+
     publish = commands.add_parser("publish", help="send the results in build/ to MLflow if it lacks them; print them")
     publish.add_argument("--json", action="store_true", help="print scores, decision and ids as one line of JSON")
     publish.set_defaults(run=_publish)
@@ -115,6 +125,16 @@ def _print_schema(options: argparse.Namespace) -> None:
     from segpipe.config.schema import make_schema
 
     print(json.dumps(make_schema(), indent=1, ensure_ascii=False))
+
+
+def _join(options: argparse.Namespace) -> None:
+    from segpipe.training.launching import Placement, launch
+
+    settings = load_section(Train)
+    placement = Placement.of(os.environ, settings.device)
+    if not placement.machine:
+        raise ConfigError(f"{MACHINE} must be 1 or more here; machine 0 leads the training by `dvc repro`")
+    launch(placement)
 
 
 def _predict(options: argparse.Namespace) -> None:

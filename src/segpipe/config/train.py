@@ -115,7 +115,11 @@ class Train(Section):
         num_threads: CPU threads. Weights are reproducible bit for bit only with the same number of threads.
         precision: the number format of convolutions and matrix products. `bf16` makes many networks two to three times
             as fast on a GPU or a CPU that has it, and others no faster (docs/performance.md); `fp16` is for older GPUs;
-            `auto` takes a few steps in each and remembers the fastest for this device. `model.json` says the choice.
+            `tf32` keeps 32 bits and rounds the factors of products to 19, on GPUs since Ampere; `auto` takes a few
+            steps in each and remembers the fastest for this device. `model.json` says the choice.
+        deterministic: `strict`: the same training gives the same weights, bit for bit. `fast`: torch may choose kernels
+            by their speed, on a GPU also such whose sums depend on timing; a training that goes on or is rebuilt then
+            ends with other weights.
         model: the network, and its first weights.
         freeze: parts of the network that stay as they are, by the names that `segpipe models NAME` gives (`encoder`);
             so do the running statistics of their batch norms.
@@ -137,9 +141,14 @@ class Train(Section):
             null for no limit.
         schedule: the learning rate over the steps.
         epochs: passes over the training split.
-        batch_size: samples that the network sees at once.
+        batch_size: samples of a batch. Several processes share them.
+        micro_batch: samples that a process's network sees at once; null for its whole part of the batch. The gradients
+            of a batch are added up and equal those of the whole (but see `accumulate_batches`), for less memory. `auto`
+            finds on a GPU the most that fits, and remembers it for this device; if memory becomes short later, the
+            training halves it and goes on. `model.json` says the choice.
         accumulate_batches: batches whose gradients make one step, as in one large batch. Batch norm, and losses over
-            all pixels of a batch (Dice, Tversky, Lovasz-softmax, hard pixels), still use each batch separately.
+            all pixels of a batch (Dice, Tversky, Lovasz-softmax, hard pixels), still use each batch separately; of
+            several processes, each batch norm uses the whole batch, and such a loss the part of each process.
         augment: what is varied in a sample.
         half_resolution_share: share of the epochs, from the first, in which images and masks are halved on the device:
             four times as many steps a minute while the network learns the coarse layout.
@@ -158,7 +167,8 @@ class Train(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     device: Device = "auto"
     num_threads: Count
-    precision: Literal["float32", "bf16", "fp16", "auto"] = "float32"
+    precision: Literal["float32", "tf32", "bf16", "fp16", "auto"] = "float32"
+    deterministic: Literal["strict", "fast"] = "strict"
     model: ModelChoice
     freeze: list[str] = Field(default_factory=list)
     freeze_batch_norm: list[str] = Field(default_factory=list)
@@ -174,6 +184,7 @@ class Train(Section):
     schedule: Schedule
     epochs: Count
     batch_size: Count
+    micro_batch: Count | Literal["auto"] | None = None
     accumulate_batches: Count = 1
     augment: Augment
     half_resolution_share: Share = 0.0

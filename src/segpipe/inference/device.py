@@ -54,19 +54,24 @@ def device_of(module: nn.Module) -> torch.device:
     return torch.device("cpu") if first is None else first.device
 
 
-def make_repeatable(seed: int, num_threads: int) -> None:
+def make_repeatable(seed: int, num_threads: int, is_strict: bool = True) -> None:
     """Fixes what torch draws at random or chooses by the machine: seeds, number of threads, kernels.
 
     The same wheels, CPU capability, number of threads and device then give the same weights, bit for bit. On CUDA some
     kernels have no deterministic form; torch warns about each of them that runs.
+
+    Args:
+        seed: of torch's generators.
+        num_threads: of the CPU.
+        is_strict: False lets torch choose kernels by their speed.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.manual_seed(seed)
     torch.set_num_threads(num_threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(is_strict, warn_only=True)
     # Deterministic mode also fills every new tensor. That helps only programs that read uninitialised memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.benchmark = not is_strict
 
 
 def keep_freed_memory() -> None:

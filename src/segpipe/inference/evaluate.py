@@ -29,11 +29,16 @@ class Evaluation:
 
     Attributes:
         evidence: by kind, the counts of each sample, (num_samples, ...).
-        loss: mean over the batches; a huge image is a batch by itself.
+        losses: of each batch; a huge image is a batch by itself.
     """
 
     evidence: dict[str, npt.NDArray[Any]]
-    loss: float
+    losses: list[float]
+
+    @property
+    def loss(self) -> float:
+        """The mean loss of the batches."""
+        return float(np.mean(self.losses))
 
     @property
     def confusions(self) -> npt.NDArray[np.int64]:
@@ -47,7 +52,9 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def evaluate(module: nn.Module, store: Store, terms: Terms, kinds: Sequence[str] = (CONFUSION,)) -> Evaluation:
+def evaluate(
+    module: nn.Module, store: Store, terms: Terms, kinds: Sequence[str] = (CONFUSION,), part: slice = slice(None)
+) -> Evaluation:
     """Predicts each sample and counts its pixels for the metrics.
 
     Args:
@@ -55,18 +62,19 @@ def evaluate(module: nn.Module, store: Store, terms: Terms, kinds: Sequence[str]
         store: the samples; at least one.
         terms: factors and losses; the loss is their weighted sum.
         kinds: the kinds of evidence that the metrics need, confusion matrices included.
+        part: of the batches; the others are left out. A part without a batch has no evidence.
     """
     module.eval()
     collect = {kind: EVIDENCE.function_of(kind) for kind in kinds}
     evidence: dict[str, list[npt.NDArray[Any]]] = {kind: [] for kind in kinds}
     losses = []
-    for indices in _batches(store):
+    for indices in list(_batches(store))[part]:
         images, masks = zip(*(store.read(index) for index in indices), strict=True)
         counted, loss = _measure(module, _stack(images), _stack(masks), terms, collect)
         for kind, counts in counted.items():
             evidence[kind].append(counts)
         losses.append(loss)
-    return Evaluation({kind: np.concatenate(parts) for kind, parts in evidence.items()}, float(np.mean(losses)))
+    return Evaluation({kind: np.concatenate(parts) for kind, parts in evidence.items() if parts}, losses)
 
 
 def _batches(store: Store) -> Iterator[list[int]]:

@@ -33,12 +33,19 @@ CARD = Card(
 
 
 class _NormReluConv(nn.Sequential):
-    """Batch norm, ReLU, then a convolution, in this order."""
+    """Batch norm, ReLU, then a convolution, in this order; a stride is for 1x1 convolutions."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_px: int, stride: int = 1) -> None:
         conv = he_conv(in_channels, out_channels, kernel_px, padding_px=kernel_px // 2, bias=False)
-        conv.stride = (stride, stride)
         super().__init__(nn.BatchNorm2d(in_channels), nn.ReLU(inplace=True), conv)
+        self.stride = stride
+
+    def forward(self, features_NCHW: torch.Tensor) -> torch.Tensor:
+        norm, relu, conv = self
+        # Not as the convolution's stride: with fewer than 16 channels, oneDNN 3.12 then writes past its buffer in the
+        # backward pass (oneDNN issue 6035).
+        convolved_NCHW: torch.Tensor = conv(relu(norm(features_NCHW))[..., :: self.stride, :: self.stride])
+        return convolved_NCHW
 
 
 class _SimpleBlock(nn.Module):

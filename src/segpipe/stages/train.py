@@ -14,7 +14,9 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch import nn
 
+from segpipe.classes import ClassTable
 from segpipe.code import digest_of_loaded
 from segpipe.config.train import Train
 from segpipe.data.loading.loader import TrainLoader
@@ -28,7 +30,7 @@ from segpipe.documents import (
     TrainingDescription,
     UsedParams,
 )
-from segpipe.errors import StoreError
+from segpipe.errors import ConfigError, StoreError
 from segpipe.files import sha256_of_file, whole_folder, write_json
 from segpipe.inference.device import choose_device, describe_environment, keep_freed_memory, make_repeatable
 from segpipe.places import (
@@ -38,6 +40,7 @@ from segpipe.places import (
     MEASURED,
     MODEL,
     MODEL_FILE,
+    PROCESSES,
     TRAINING_FILE,
     WEIGHTS_FILE,
 )
@@ -46,14 +49,17 @@ from segpipe.tracking.history import write_history
 from segpipe.tracking.journal import Journal
 from segpipe.tracking.lineage import environment_tags, lineage_files, lineage_tags
 from segpipe.tracking.recorded import dvc_digest, forget, forget_recorded, is_recorded
-from segpipe.tracking.registered import PINNED_PRECISION, PINNED_WEIGHTS, fetch_address
+from segpipe.tracking.registered import PINNED_CHOICES, PINNED_WEIGHTS, fetch_address
 from segpipe.tracking.run import Description, track
 from segpipe.tracking.tags import WEIGHTS_SHA256
-from segpipe.training.loop import BEST_WEIGHTS, Fit, Interrupted, MetricSink, fit
-from segpipe.training.measuring import choose_precision
+from segpipe.training.launching import Placement, launch
+from segpipe.training.loop import BEST_WEIGHTS, Fit, Interrupted, fit
+from segpipe.training.measuring import choose_micro_batch, choose_precision
 from segpipe.training.objective import make_objective
+from segpipe.training.ranks import ALONE, Ranks
 from segpipe.training.rehearsal import rehearse, rehearse_batch
 from segpipe.training.state import Progress
+from segpipe.training.synchronised import synchronise
 from segpipe.training.weights import Given, make_network
 
 log = logging.getLogger(__name__)
@@ -62,48 +68,101 @@ log = logging.getLogger(__name__)
 def main(settings: Train) -> None:
     """Writes `model/`: the best weights, `model.json`, the history of the epochs."""
     rehearse(settings)
-    signals = _listen_for_stop()
     device = choose_device(settings.device)
+    placement = Placement.of(os.environ, settings.device)
+    if placement.is_shared:
+        launch(placement)
+    else:
+        train(settings, device, ALONE)
+
+
+def train(settings: Train, device: torch.device, ranks: Ranks) -> None:
+    """Does the work of the stage, or a rank's part of it."""
+    signals = _listen_for_stop()
     keep_freed_memory()
-    make_repeatable(settings.seed, settings.num_threads)
+    make_repeatable(settings.seed, settings.num_threads, settings.deterministic == "strict")
     store = Store.open(DATASET)
     weighting = _read_weights(store)
     weights = torch.tensor([weighting["weights"][name] for name in store.classes.names], dtype=torch.float32)
-    with tempfile.TemporaryDirectory() as downloads:
-        network, model, initial = make_network(
-            settings.model, store.classes.names, lambda address: _fetch(address, Path(downloads))
-        )
-    module = network.to(device)
-    if settings.precision == "auto":
-        precision = os.environ.get(PINNED_PRECISION) or choose_precision(module, settings, MEASURED)
-        settings = Train.model_validate(settings.model_dump() | {"precision": precision})
+    module, model, initial = _make_network(settings, store, device, ranks)
+    settings = _settle(module, settings, ranks)
+    if ranks.number > 1:
+        module = synchronise(module, device)
     objective = make_objective(settings.loss, settings.auxiliary_weight, weights.to(device))
     # By content, because the digest in the signature knows no names: renamed files give the same training.
     train_store, val_store = store.of_split("train").by_content(), store.of_split("val")
-    if len(train_store) < settings.batch_size:
-        rehearse_batch(settings, len(train_store))
-    loader = TrainLoader(train_store, settings.augment, settings.batch_size, settings.seed)
-    description = _describe(settings, store, weighting, model, initial, describe_environment(device))
+    _check_batch(settings, len(train_store), ranks)
+    loader = TrainLoader(train_store, settings.augment, settings.batch_size, settings.seed, ranks.part)
+    environment = describe_environment(device) | ({"processes": str(ranks.number)} if ranks.number > 1 else {})
+    description = ranks.share(_describe(settings, store, weighting, model, initial, environment))
     folder = CHECKPOINTS / description.signature
+    job = Fit(module, objective, loader, val_store, settings, folder, None, lambda: bool(signals), ranks=ranks)
+    try:
+        if ranks.is_first:
+            _fit_and_write(job, description, store.classes)
+        else:
+            ranks.wait()  # for the folder
+            fit(job)
+    except Interrupted:
+        sys.exit(128 + (signals or [signal.SIGTERM])[0])
+
+
+def _fit_and_write(job: Fit, description: TrainingDescription, classes: ClassTable) -> None:
+    """Trains, with the journal and MLflow's run, and writes the model."""
+    folder = job.folder
     journal = _begin_journal(folder)
     write_json(folder / TRAINING_FILE, description.to_json())
-
-    def work(sink: MetricSink) -> Progress:
-        job = Fit(module, objective, loader, val_store, settings, folder, sink, lambda: bool(signals))
-        return fit(job)
-
+    job.ranks.wait()
     end_tags: dict[str, str] = {}
-    try:
-        with track(journal, _run_description(description), end_tags, store.classes) as sink:
-            progress = work(sink)
-            journal.complete(progress.history)
-            end_tags[WEIGHTS_SHA256] = sha256_of_file(folder / BEST_WEIGHTS)
-            _write_model(folder, description, progress)
-    except Interrupted:
-        sys.exit(128 + signals[0])
+    with track(journal, _run_description(description), end_tags, classes) as sink:
+        progress = fit(replace(job, sink=sink))
+        journal.complete(progress.history)
+        end_tags[WEIGHTS_SHA256] = sha256_of_file(folder / BEST_WEIGHTS)
+        _write_model(folder, description, progress)
     # The checkpoint stays until DVC has recorded the model: if the training is started again, it ends immediately.
     journal.finish(dvc_digest(MODEL))
     (folder / BEST_WEIGHTS).unlink()  # copied; the checkpoint has it too
+
+
+def _make_network(
+    settings: Train, store: Store, device: torch.device, ranks: Ranks
+) -> tuple[nn.Module, BuiltModel, InitialWeights]:
+    """Gives the network with its first weights, which the first rank finds or downloads for all."""
+    first = settings.model
+    choice = first if ranks.is_first else first.model_copy(update={"weights": "none", "sha256": None})
+    with tempfile.TemporaryDirectory() as downloads:
+        network, model, initial = make_network(
+            choice, store.classes.names, lambda address: _fetch(address, Path(downloads))
+        )
+    ranks.separate_random_numbers(settings.seed)
+    module = network.to(device)
+    ranks.take_weights_of_first(module)
+    return module, model, initial
+
+
+def _check_batch(settings: Train, num_samples: int, ranks: Ranks) -> None:
+    if min(settings.batch_size, num_samples) < ranks.number:
+        raise ConfigError(
+            f"a batch of {min(settings.batch_size, num_samples)} samples is too small for {ranks.number} processes; "
+            f"lower {PROCESSES}, or raise train.batch_size"
+        )
+    if num_samples < settings.batch_size:
+        rehearse_batch(settings, num_samples)
+
+
+def _settle(module: nn.Module, settings: Train, ranks: Ranks) -> Train:
+    """Gives the settings with what is pinned, or best on this device, for each `auto`."""
+    # How much fits comes first: the formats are timed with it.
+    for key, choose in {"micro_batch": choose_micro_batch, "precision": choose_precision}.items():
+        if getattr(settings, key) != "auto":
+            continue
+        chosen: object = None
+        if ranks.is_first:
+            pinned = json.loads(os.environ.get(PINNED_CHOICES, "{}"))
+            own_part = settings.model_copy(update={"batch_size": -(-settings.batch_size // ranks.number)})
+            chosen = pinned[key] if key in pinned else choose(module, own_part, MEASURED)
+        settings = settings.model_copy(update={key: ranks.share(chosen)})
+    return settings
 
 
 def _listen_for_stop() -> list[int]:

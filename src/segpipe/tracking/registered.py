@@ -12,8 +12,8 @@ from segpipe.tracking.client import connect
 
 # A rebuild sets this to `VERSION:FOLDER`: the version that the address named at the time, already downloaded.
 PINNED_WEIGHTS = "SEGPIPE_PINNED_WEIGHTS"
-# And this to the precision that `train.precision: auto` had chosen.
-PINNED_PRECISION = "SEGPIPE_PINNED_PRECISION"
+# And this to what `auto` had chosen on the device, as JSON: {"precision": "bf16", "micro_batch": 4}.
+PINNED_CHOICES = "SEGPIPE_PINNED_CHOICES"
 
 
 def fetch_version(model_name: str, version: str, output: Path) -> Path:

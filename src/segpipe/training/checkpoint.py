@@ -16,6 +16,7 @@ from typing import Any, Self
 import torch
 
 from segpipe.files import whole_file
+from segpipe.inference.device import device_of
 from segpipe.training.state import Progress, TrainState
 
 log = logging.getLogger(__name__)
@@ -51,11 +52,16 @@ class CheckpointWriter:
     def save(self, state: TrainState) -> None:
         """Copies the state and begins to write it; waits for the checkpoint before, if it is not written yet.
 
+        All processes of a training must call it; the first one writes.
+
         Raises:
             OSError: the system refused to write the one before; an earlier checkpoint is still there.
         """
         self.wait()
-        self._under_way = self._pool.submit(_write, self._folder, _copy(_document_of(self._folder, state)))
+        random_numbers = state.ranks.gather(_random_numbers_of(state))
+        if state.ranks.is_first:
+            document = _copy(_document_of(self._folder, state, random_numbers))
+            self._under_way = self._pool.submit(_write, self._folder, document)
 
     def wait(self) -> None:
         """Waits until the last checkpoint is written.
@@ -74,14 +80,20 @@ def save_checkpoint(folder: Path, state: TrainState) -> None:
     Raises:
         OSError: the system refuses to write (no space, no permission); the earlier checkpoint is still there.
     """
-    _write(folder, _document_of(folder, state))
+    _write(folder, _document_of(folder, state, [_random_numbers_of(state)]))
 
 
-def _document_of(folder: Path, state: TrainState) -> dict[str, Any]:
+def _document_of(folder: Path, state: TrainState, random_numbers: list[dict[str, torch.Tensor]]) -> dict[str, Any]:
     states = {name: part.state_dict() for name, part in state.parts().items()}
-    # Dropout on a GPU draws from the GPU's own generator.
-    rng = {"rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all()}
-    return {"training": folder.name, "progress": vars(state.progress), "states": states, **rng}
+    progress = vars(state.progress)
+    return {"training": folder.name, "progress": progress, "states": states, "random_numbers": random_numbers}
+
+
+def _random_numbers_of(state: TrainState) -> dict[str, torch.Tensor]:
+    """Gives the states of torch's generators; dropout on a GPU draws from the GPU's own."""
+    device = device_of(state.module)
+    of_gpu = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+    return {"cpu": torch.get_rng_state(), **of_gpu}
 
 
 def _copy(value: Any) -> Any:
@@ -112,8 +124,17 @@ def _write(folder: Path, document: dict[str, Any]) -> None:
 def load_checkpoint(folder: Path, state: TrainState) -> None:
     """Loads the saved state into a training; without a checkpoint the state does not change.
 
-    A damaged checkpoint is renamed, and the previous one is used.
+    A damaged checkpoint is renamed, and the previous one is used. Of several processes the first one does that, and
+    the others load when it is done.
     """
+    if not state.ranks.is_first:
+        state.ranks.wait()
+    _load(folder, state)
+    if state.ranks.is_first:
+        state.ranks.wait()
+
+
+def _load(folder: Path, state: TrainState) -> None:
     for path in (folder / CHECKPOINT, folder / PREVIOUS):
         try:
             document = read_checkpoint(path)
@@ -125,8 +146,10 @@ def load_checkpoint(folder: Path, state: TrainState) -> None:
             continue
         for name, part in state.parts().items():
             part.load_state_dict(document["states"][name])
-        torch.set_rng_state(document["rng"])
-        torch.cuda.set_rng_state_all(document["cuda_rng"][: torch.cuda.device_count()])
+        random_numbers = document["random_numbers"][state.ranks.rank]
+        torch.set_rng_state(random_numbers["cpu"])
+        if "cuda" in random_numbers:
+            torch.cuda.set_rng_state(random_numbers["cuda"], device_of(state.module))
         state.progress = Progress(**document["progress"])
         return
     if (folder / DAMAGED).exists():

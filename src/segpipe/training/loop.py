@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import nn
 
 from segpipe.config.train import Train
@@ -22,7 +23,6 @@ from segpipe.data.loading.loader import TrainLoader
 from segpipe.data.store import Store, evenly_spread
 from segpipe.errors import TrainingError
 from segpipe.inference.device import device_of
-from segpipe.inference.evaluate import Evaluation, evaluate
 from segpipe.inference.logits import predict_masks
 from segpipe.training.checkpoint import CheckpointWriter, load_checkpoint
 from segpipe.training.meter import Meter, mean_iou_of
@@ -30,8 +30,10 @@ from segpipe.training.objective import Objective
 from segpipe.training.pace import Pace
 from segpipe.training.parameters import freeze, recompute, start_training
 from segpipe.training.prefetch import DeviceBatch, send_ahead
+from segpipe.training.ranks import ALONE, Ranks
 from segpipe.training.state import Progress, TrainState
 from segpipe.training.step import add_gradients, take_step
+from segpipe.training.validation import validate
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ SECONDS_PER_MINUTE = 60
 # What the line of an epoch says, in 80 columns: loss and mIoU of training, then of validation.
 SHOWN = {"train_loss": "loss", "train_mean_iou": "mIoU", "val_loss": "val", "val_mean_iou": "mIoU"}
 NUM_STEPS_BETWEEN_LOOKS = 20  # to look at the loss makes the host wait for the device
+# What happens after a step. Of several processes each votes, and the highest vote counts.
+GO_ON, SAVE, STOP = range(3)
 
 
 class MetricSink(Protocol):
@@ -83,9 +87,10 @@ class Fit:
         val_store: the validation split.
         settings: `train` of the parameters.
         folder: the folder for checkpoints and weights.
-        sink: receives metrics and predictions.
+        sink: receives metrics and predictions; None in processes that do not report.
         should_stop: called after each step; True ends the training with a checkpoint.
         clock: monotonic seconds.
+        ranks: the processes of the training; the first one writes and reports.
     """
 
     module: nn.Module
@@ -94,9 +99,10 @@ class Fit:
     val_store: Store
     settings: Train
     folder: Path
-    sink: MetricSink
+    sink: MetricSink | None
     should_stop: Callable[[], bool]
     clock: Callable[[], float] = time.monotonic
+    ranks: Ranks = ALONE
 
     @property
     def steps_per_epoch(self) -> int:
@@ -123,22 +129,25 @@ def fit(job: Fit) -> Progress:
     """
     settings = job.settings
     freeze(job.module, settings)
-    state = TrainState.begin(job.module, settings, job.steps_per_epoch)
+    state = TrainState.begin(job.module, settings, job.steps_per_epoch, job.ranks)
     recompute(job.module, settings)  # after the average has copied the network
     load_checkpoint(job.folder, state)
     progress = state.progress
+    if progress.micro_batch is None and settings.micro_batch != "auto":
+        progress.micro_batch = settings.micro_batch
     if progress.epoch or progress.batch:
         log.info("going on from epoch %d, after %d batches", progress.epoch + 1, progress.batch)
     batches_per_epoch = job.train_loader.batches_per_epoch
     num_done = progress.epoch * batches_per_epoch + progress.batch
     with (
         CheckpointWriter(job.folder) as checkpoints,
-        Pace(settings.epochs, batches_per_epoch, settings.batch_size, num_done) as pace,
+        Pace(settings.epochs, batches_per_epoch, settings.batch_size, num_done, job.ranks.is_first) as pace,
     ):
         while progress.epoch < settings.epochs and not _should_stop_early(progress, settings):
             train_one_epoch(job, state, checkpoints, pace)
             _finish_epoch(job, state, checkpoints, pace)
-    state.best.write(job.folder / BEST_WEIGHTS)
+    if job.ranks.is_first:
+        state.best.write(job.folder / BEST_WEIGHTS)
     return progress
 
 
@@ -147,11 +156,11 @@ def train_one_epoch(job: Fit, state: TrainState, checkpoints: CheckpointWriter, 
     settings, progress = job.settings, state.progress
     start_training(job.module, settings)
     is_half = progress.epoch < settings.half_resolution_share * settings.epochs
-    meter = Meter(job.val_store.classes.num_classes, progress, device_of(job.module))
+    meter = Meter(job.val_store.classes.num_classes, progress, device_of(job.module), job.ranks)
     saved_at = job.clock()  # at its start an epoch has a checkpoint, or no steps to lose
     pace.start_epoch(progress.epoch)
     for number, batches in enumerate(pace.watch(job.steps(progress.epoch, progress.batch)), start=1):
-        loss = add_gradients(state, job.objective, batches, is_half, meter.observe)
+        loss = _add_gradients_that_fit(job, state, batches, is_half, meter)
         progress.batch += len(batches)
         meter.add_loss(loss, len(batches))
         take_step(state, settings.clip_gradient_norm)
@@ -159,19 +168,52 @@ def train_one_epoch(job: Fit, state: TrainState, checkpoints: CheckpointWriter, 
             meter.read_loss()
             pace.show_loss(progress.loss_sum / progress.batch)
         pace.advance(len(batches))
-        should_stop = job.should_stop()
-        if should_stop or _is_checkpoint_due(job, saved_at):
+        decision = job.ranks.highest(_vote(job, saved_at))
+        if decision >= SAVE:
             meter.read()
             checkpoints.save(state)
             saved_at = job.clock()
-        if should_stop:
+        if decision == STOP:
             raise Interrupted
     meter.read()
 
 
-def _is_checkpoint_due(job: Fit, saved_at: float) -> bool:
+def _add_gradients_that_fit(
+    job: Fit, state: TrainState, batches: list[DeviceBatch], is_half: bool, meter: Meter
+) -> torch.Tensor:
+    """Adds the gradients of a step; where memory is short, again with half as many samples at once.
+
+    Raises:
+        TrainingError: memory is short, and no smaller part can be taken.
+    """
+    progress = state.progress
+    while True:
+        parts = [part for batch in batches for part in batch.split(progress.micro_batch)]
+        try:
+            return add_gradients(state, job.objective, parts, is_half, meter.observe)
+        except torch.OutOfMemoryError as error:
+            num_at_once = max(len(part.masks_NHW) for part in parts)
+            if progress.micro_batch is None or num_at_once == 1 or job.ranks.number > 1:
+                raise TrainingError(_explain_memory(num_at_once)) from error
+        # Here, because the exception holds the tensors of the step.
+        state.optimizer.zero_grad(set_to_none=True)
+        meter.forget_step()
+        torch.accelerator.memory.empty_cache()
+        progress.micro_batch = half = -(-num_at_once // 2)
+        log.warning("the memory is too short for %d samples at once; from here on %d", num_at_once, half)
+
+
+def _explain_memory(num_at_once: int) -> str:
+    smaller = f"write train.micro_batch: {num_at_once // 2}, or auto"
+    fix = smaller if num_at_once > 1 else "name parts in train.recompute, or lower train.augment.crop"
+    return f"the device's memory is too short for {num_at_once} samples at once; {fix}, then run it again"
+
+
+def _vote(job: Fit, saved_at: float) -> int:
+    if job.should_stop():
+        return STOP
     minutes = job.settings.checkpoint_minutes
-    return minutes is not None and job.clock() - saved_at >= minutes * SECONDS_PER_MINUTE
+    return SAVE if minutes is not None and job.clock() - saved_at >= minutes * SECONDS_PER_MINUTE else GO_ON
 
 
 def _finish_epoch(job: Fit, state: TrainState, checkpoints: CheckpointWriter, pace: Pace) -> None:
@@ -183,24 +225,23 @@ def _finish_epoch(job: Fit, state: TrainState, checkpoints: CheckpointWriter, pa
         "learning_rate": max(group["lr"] for group in state.optimizer.param_groups),
     }
     if epoch % settings.validate_every == 0 or epoch == settings.epochs:
-        evaluation = _validate(job, state, epoch)
-        metrics |= {"val_loss": evaluation.loss, "val_mean_iou": evaluation.mean_iou}
+        metrics |= _validate(job, state, epoch)
     progress.history.append({"epoch": epoch, **metrics})
     progress.epoch, progress.batch, progress.loss_sum, progress.train_confusion = epoch, 0, 0.0, []
     # Before the checkpoint: after a kill an epoch may be reported twice, which its number shows; it is never lost.
-    job.sink.log_metrics({**metrics, **speed}, epoch)
+    if job.sink is not None:
+        job.sink.log_metrics({**metrics, **speed}, epoch)
     checkpoints.save(state)
     shown = "  ".join(f"{name} {metrics[key]:.3f}" for key, name in SHOWN.items() if key in metrics)
     left = pace.time_left(epoch)
     log.info("epoch %d/%d  %s  %.1f images/s  %s left", epoch, settings.epochs, shown, speed["images_per_second"], left)
-    if job.should_stop():
+    if job.ranks.highest(STOP if job.should_stop() else GO_ON) == STOP:
         raise Interrupted
 
 
-def _validate(job: Fit, state: TrainState, epoch: int) -> Evaluation:
-    """Evaluates the network (or its average), and keeps its weights if they are the best so far."""
-    evaluation = evaluate(state.network, job.val_store, job.objective.terms)
-    mean_iou = evaluation.mean_iou
+def _validate(job: Fit, state: TrainState, epoch: int) -> dict[str, float]:
+    """Validates the network (or its average), keeps its weights if they are the best so far, and gives the metrics."""
+    mean_iou, loss = validate(state.network, job.val_store, job.objective.terms, job.ranks)
     if math.isnan(mean_iou):
         raise TrainingError(
             f"epoch {epoch}: there is no validation mIoU, because none of the {len(job.val_store)} validation samples "
@@ -211,9 +252,10 @@ def _validate(job: Fit, state: TrainState, epoch: int) -> Evaluation:
     if mean_iou > state.progress.best_mean_iou:
         state.best.keep(state.network)
         state.progress.best_mean_iou, state.progress.best_epoch = mean_iou, epoch
-    if epoch % _epochs_between_overlays(job.settings) == 0 or epoch == job.settings.epochs:
-        _report_predictions(job, state.network, epoch)
-    return evaluation
+    is_drawn = epoch % _epochs_between_overlays(job.settings) == 0 or epoch == job.settings.epochs
+    if job.sink is not None and is_drawn:
+        _report_predictions(job, job.sink, state.network, epoch)
+    return {"val_loss": loss, "val_mean_iou": mean_iou}
 
 
 def _should_stop_early(progress: Progress, settings: Train) -> bool:
@@ -233,8 +275,8 @@ def _epochs_between_overlays(settings: Train) -> int:
     return -(-step // settings.validate_every) * settings.validate_every
 
 
-def _report_predictions(job: Fit, network: nn.Module, epoch: int) -> None:
+def _report_predictions(job: Fit, sink: MetricSink, network: nn.Module, epoch: int) -> None:
     for index in evenly_spread(len(job.val_store), job.settings.num_overlays):
         image, truth = job.val_store.read(index)
         name = str(job.val_store.manifest["sample_id"].iat[index])
-        job.sink.log_prediction(name, image, truth, predict_masks(network, image[None])[0], epoch)
+        sink.log_prediction(name, image, truth, predict_masks(network, image[None])[0], epoch)

@@ -8,6 +8,7 @@ import torch
 from segpipe.errors import TrainingError
 from segpipe.metrics import mean_iou
 from segpipe.metrics.evidence import confusion
+from segpipe.training.ranks import ALONE, Ranks
 from segpipe.training.state import Progress
 
 
@@ -18,23 +19,33 @@ class Meter:
         num_classes: channels of the logits.
         progress: of the training; what earlier steps of the epoch added is continued.
         device: the device of the logits.
+        ranks: the processes of the training; each counts its part.
     """
 
-    def __init__(self, num_classes: int, progress: Progress, device: torch.device) -> None:
-        self._progress = progress
+    def __init__(self, num_classes: int, progress: Progress, device: torch.device, ranks: Ranks = ALONE) -> None:
+        self._progress, self._ranks = progress, ranks
         self._confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
-        if progress.train_confusion:
-            self._confusion += torch.tensor(progress.train_confusion, device=device)
-        self._loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float32, device=device)
+        self._of_step = torch.zeros_like(self._confusion)
+        self._loss_sum = torch.zeros((), dtype=torch.float32, device=device)
+        if ranks.is_first:
+            self._loss_sum += progress.loss_sum
+            if progress.train_confusion:
+                self._confusion += torch.tensor(progress.train_confusion, device=device)
 
     @torch.no_grad()
     def observe(self, logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> None:
-        """Counts the pixels of a batch."""
-        self._confusion += confusion.collect(logits_NCHW, target_NHW).sum(dim=0)
+        """Counts the pixels of a batch; `add_loss` or `forget_step` ends its step."""
+        self._of_step += confusion.collect(logits_NCHW, target_NHW).sum(dim=0)
 
     def add_loss(self, loss: torch.Tensor, num_batches: int) -> None:
-        """Adds the loss of a step of so many batches."""
+        """Adds this process's part of the loss of a step of so many batches."""
         self._loss_sum += loss * num_batches
+        self._confusion += self._of_step
+        self._of_step.zero_()
+
+    def forget_step(self) -> None:
+        """Forgets the pixels of a step that is computed again."""
+        self._of_step.zero_()
 
     def read_loss(self) -> None:
         """Writes the sum of losses to the progress; waits for the device.
@@ -43,7 +54,7 @@ class Meter:
             TrainingError: it is not finite.
         """
         progress = self._progress
-        progress.loss_sum = float(self._loss_sum)
+        progress.loss_sum = float(self._ranks.add_up(self._loss_sum))
         if not math.isfinite(progress.loss_sum):
             where = f"epoch {progress.epoch + 1}, batch {progress.batch} or shortly before"
             raise TrainingError(
@@ -57,7 +68,7 @@ class Meter:
             TrainingError: the loss is not finite.
         """
         self.read_loss()
-        self._progress.train_confusion = self._confusion.tolist()
+        self._progress.train_confusion = self._ranks.add_up(self._confusion).tolist()
 
 
 def mean_iou_of(counts: list[list[int]]) -> float:

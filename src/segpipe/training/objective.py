@@ -10,6 +10,7 @@ from segpipe.choices import LOSSES
 from segpipe.config.train import LossTerm
 from segpipe.errors import ConfigError
 from segpipe.losses.parts.weighted_sum import Loss, WeightedSum
+from segpipe.training.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,16 @@ class Objective:
     terms: tuple[tuple[float, Loss], ...]
     auxiliary_weight: float
 
-    def shares_of(self, targets: Sequence[torch.Tensor]) -> list["Share"]:
+    def shares_of(self, targets: Sequence[torch.Tensor], ranks: Ranks = ALONE) -> list["Share"]:
         """Gives the part of L that each micro batch of a step adds.
 
         Args:
             targets: of each micro batch, (N, H, W) int64 class indices, void = 255.
+            ranks: the processes that compute parts of the step.
         """
         weights = [tuple(loss.weigh(target_NHW) for _, loss in self.terms) for target_NHW in targets]
-        totals = tuple(torch.stack([part.sum() for part in parts]).sum() for parts in zip(*weights, strict=True))
+        here = [torch.stack([part.sum() for part in parts]).sum() for parts in zip(*weights, strict=True)]
+        totals = tuple(ranks.add_up(torch.stack(here)).unbind())
         return [Share(self, target, parts, totals) for target, parts in zip(targets, weights, strict=True)]
 
 

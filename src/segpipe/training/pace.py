@@ -21,16 +21,19 @@ class Pace:
         batches_per_epoch: batches in an epoch.
         batch_size: images in a batch.
         num_done: batches that are done before, in earlier processes.
+        is_shown: whether a terminal shows it.
     """
 
-    def __init__(self, num_epochs: int, batches_per_epoch: int, batch_size: int, num_done: int) -> None:
+    def __init__(
+        self, num_epochs: int, batches_per_epoch: int, batch_size: int, num_done: int, is_shown: bool = True
+    ) -> None:
         self._num_epochs, self._batches_per_epoch, self._batch_size = num_epochs, batches_per_epoch, batch_size
         self._num_before, self._began = num_done, time.perf_counter()
         self._bar = tqdm(
             initial=num_done,
             total=num_epochs * batches_per_epoch,
             leave=False,
-            disable=not sys.stderr.isatty(),
+            disable=not (is_shown and sys.stderr.isatty()),
             unit="batch",
             bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
             dynamic_ncols=True,

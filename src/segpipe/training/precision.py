@@ -1,9 +1,9 @@
 """The number format of a training's passes forward and backward; the weights themselves are always float32.
 
-With `bf16` and `fp16` torch computes convolutions and matrix products in 16 bits, and keeps in 32 what needs them
-(`torch.autocast`). fp16 has a small range: the loss is multiplied by a factor so that small gradients do not become
-zero, and a step whose gradients overflow is left out (Micikevicius et al., "Mixed precision training", ICLR 2018,
-section 3.2).
+With `tf32` a GPU rounds the factors of products to 10 bits of mantissa. With `bf16` and `fp16` torch computes
+convolutions and matrix products in 16 bits, and keeps in 32 what needs them (`torch.autocast`). fp16 has a small range:
+the loss is multiplied by a factor so that small gradients do not become zero, and a step whose gradients overflow is
+left out (Micikevicius et al., "Mixed precision training", ICLR 2018, section 3.2).
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -14,7 +14,9 @@ from torch import nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from segpipe.errors import ConfigError
+
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,16 @@ class Precision:
 
     @staticmethod
     def of(name: str, device: torch.device) -> "Precision":
-        """Gives the precision of a name in `train.precision`, for a device."""
+        """Gives the precision of a name in `train.precision`, for a device, and sets how CUDA multiplies float32.
+
+        Raises:
+            ConfigError: the device does not know the format.
+        """
+        if name == "tf32" and device.type != "cuda":
+            raise ConfigError(f"train.precision: tf32 is a format of GPUs, and the device is {device.type}; write auto")
+        products = "tf32" if name == "tf32" else "ieee"
+        torch.backends.cuda.matmul.fp32_precision = products
+        torch.backends.cudnn.conv.fp32_precision = products  # type: ignore[attr-defined]
         dtype = DTYPES[name]
         return Precision(device, dtype, GradScaler(device.type) if dtype == torch.float16 else None)
 

@@ -20,6 +20,12 @@ class DeviceBatch:
     images_NHWC: torch.Tensor
     masks_NHW: torch.Tensor
 
+    def split(self, size: int | None) -> list["DeviceBatch"]:
+        """Gives parts of at most `size` samples; None for the whole."""
+        length = size or len(self.masks_NHW)
+        parts = zip(torch.split(self.images_NHWC, length), torch.split(self.masks_NHW, length), strict=True)
+        return [DeviceBatch(images, masks) for images, masks in parts]
+
 
 def send_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[DeviceBatch]:
     """Gives batches on the device, as uint8.

@@ -17,6 +17,7 @@ from segpipe.inference.device import device_of
 from segpipe.training.averaging import make_average
 from segpipe.training.optim import make_optimizer, make_plateau, make_schedule
 from segpipe.training.precision import Precision
+from segpipe.training.ranks import ALONE, Ranks
 
 
 class Stateful(Protocol):
@@ -38,6 +39,7 @@ class Progress:
         batch: number of finished batches in it.
         loss_sum: sum over these batches of the losses of their steps.
         train_confusion: the confusion matrix of these batches, as nested lists.
+        micro_batch: samples that the network sees at once; None for the whole batch.
         best_mean_iou: the highest validation mIoU so far.
         best_epoch: the epoch of `best_mean_iou`.
         history: one row of metrics for each finished epoch.
@@ -47,6 +49,7 @@ class Progress:
     batch: int = 0
     loss_sum: float = 0.0
     train_confusion: list[list[int]] = field(default_factory=list)
+    micro_batch: int | None = None
     best_mean_iou: float = -1.0
     best_epoch: int = -1
     history: list[dict[str, float]] = field(default_factory=list)
@@ -84,11 +87,13 @@ class TrainState:
 
     Attributes:
         module: the network, on its device.
+        replica: the network to call in training: with several processes it adds up the gradients.
         optimizer: the optimiser of the module's parameters.
         schedule: changes the learning rates at each step.
         plateau: lowers the learning rates after validations; None for other schedules.
         average: the moving average of the weights, or None.
         precision: the number format of the passes.
+        ranks: the processes of the training.
         best: the weights of the best epoch.
         progress: how far the training is.
     """
@@ -99,17 +104,22 @@ class TrainState:
     plateau: ReduceLROnPlateau | None = None
     average: AveragedModel | None = None
     precision: Precision = field(default_factory=lambda: Precision(torch.device("cpu")))
+    ranks: Ranks = ALONE
     best: BestWeights = field(default_factory=BestWeights)
     progress: Progress = field(default_factory=Progress)
 
+    def __post_init__(self) -> None:
+        self.replica = self.ranks.replicate(self.module)
+
     @staticmethod
-    def begin(module: nn.Module, settings: Train, steps_per_epoch: int) -> "TrainState":
+    def begin(module: nn.Module, settings: Train, steps_per_epoch: int, ranks: Ranks = ALONE) -> "TrainState":
         """Gives the state of a training before its first step.
 
         Args:
             module: the network with its initial weights; `freeze` was called with it.
             settings: `train` of the parameters.
             steps_per_epoch: optimiser steps in an epoch.
+            ranks: the processes of the training.
         """
         optimizer = make_optimizer(module, settings)
         return TrainState(
@@ -119,6 +129,7 @@ class TrainState:
             make_plateau(optimizer, settings.schedule, settings.validate_every),
             None if settings.ema_decay is None else make_average(module, settings.ema_decay),
             Precision.of(settings.precision, device_of(module)),
+            ranks,
         )
 
     @property

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from segpipe.inference.logits import normalize
 from segpipe.training.objective import Objective
 from segpipe.training.prefetch import DeviceBatch
+from segpipe.training.ranks import adding_later
 from segpipe.training.state import TrainState
 
 Observe = Callable[[torch.Tensor, torch.Tensor], None]
@@ -18,26 +19,31 @@ def add_gradients(
 ) -> torch.Tensor:
     """Adds the gradients of a step to the gradients of the network's parameters.
 
+    Several processes add up the gradients of their parts.
+
     Args:
         state: the training's state; the network is in training mode.
         objective: the loss to minimise; it weights the micro batches.
-        batches: the step's micro batches, on the module's device. The network gets one after another.
+        batches: this process's part of the step's micro batches, on the module's device. The network gets one after
+            another.
         is_half: halves height and width of images and masks first.
         observe: called with the logits and the target of each micro batch.
 
     Returns:
-        The step's loss, a scalar on the device: to read it would make the host wait for the device.
+        This process's part of the step's loss, a scalar on the device: to read it would make the host wait for the
+        device.
     """
     losses = []
-    shares = objective.shares_of([_target_of(batch, is_half) for batch in batches])
-    for batch, share in zip(batches, shares, strict=True):
+    shares = objective.shares_of([_target_of(batch, is_half) for batch in batches], state.ranks)
+    for number, (batch, share) in enumerate(zip(batches, shares, strict=True), start=1):
         images_NCHW = normalize(batch.images_NHWC)
         if is_half:
             images_NCHW = F.avg_pool2d(images_NCHW, 2)
-        with state.precision.autocast():
-            outputs = state.module(images_NCHW)
-        value, logits_NCHW = share.of_outputs(outputs)
-        state.precision.backward(value)
+        with adding_later(state.replica, is_last=number == len(batches)):
+            with state.precision.autocast():
+                outputs = state.replica(images_NCHW)
+            value, logits_NCHW = share.of_outputs(outputs)
+            state.precision.backward(value)
         observe(logits_NCHW.detach(), share.target_NHW)
         losses.append(value.detach())
     return torch.stack(losses).sum()

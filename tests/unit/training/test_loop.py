@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -119,18 +118,14 @@ def _digest(state: object) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _evaluation(mean_iou: float) -> object:
-    return SimpleNamespace(loss=1.0, mean_iou=mean_iou)
-
-
 def _script_evaluations(monkeypatch: pytest.MonkeyPatch, mean_ious: list[float]) -> None:
     script = iter(mean_ious)
 
-    def scripted(module: torch.nn.Module, *_: object) -> object:
+    def scripted(module: torch.nn.Module, *_: object) -> tuple[float, float]:
         module.eval()
-        return _evaluation(next(script))
+        return next(script), 1.0
 
-    monkeypatch.setattr(loop, "evaluate", scripted)
+    monkeypatch.setattr(loop, "validate", scripted)
 
 
 def test_each_epoch_is_reported_and_a_network_is_kept(make_job: Callable[..., Fit], store: Store) -> None:
@@ -353,9 +348,9 @@ def test_the_best_epoch_is_kept_not_the_last(make_job: Callable[..., Fit], monke
     def remember(module: torch.nn.Module, *_: object) -> object:
         module.eval()
         states.append({name: tensor.clone() for name, tensor in module.state_dict().items()})
-        return _evaluation([0.3, 0.5, 0.5, 0.4][len(states) - 1])
+        return [0.3, 0.5, 0.5, 0.4][len(states) - 1], 1.0
 
-    monkeypatch.setattr(loop, "evaluate", remember)
+    monkeypatch.setattr(loop, "validate", remember)
     job = make_job("a", epochs=4)
     progress = fit(job)
     assert (progress.best_epoch, progress.best_mean_iou) == (2, 0.5)  # the first of two equals
@@ -678,3 +673,51 @@ def test_the_average_of_a_grey_network_sees_grey_too(make_job: Callable[..., Fit
     other = make_job("b", model={"name": "unet", "options": SMALL, "in_channels": 1}).module
     other.load_state_dict(load_file(job.folder / BEST_WEIGHTS))
     assert evaluate(other, store.of_split("val"), job.objective.terms).mean_iou == progress.best_mean_iou
+
+
+def _short_of_memory(job: Fit, limit: int, first_call: int = 0) -> Fit:
+    """The job on a device that takes at most `limit` samples at once, from a call of the network on."""
+    calls = iter(range(1000))
+
+    def check(_: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        if job.module.training and next(calls) >= first_call and len(args[0]) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    job.module.register_forward_pre_hook(check)
+    return job
+
+
+def test_micro_batches_have_the_gradients_of_the_whole_batch(make_job: Callable[..., Fit]) -> None:
+    plain = {**PLAIN_STEPS, "batch_size": 3, "epochs": 2}
+    whole, divided = make_job("whole", **plain), make_job("divided", **plain, micro_batch=2)
+    histories = [fit(job).history for job in (whole, divided)]
+    for row, expected in zip(histories[1], histories[0], strict=True):
+        assert row == pytest.approx(expected, abs=1e-5)
+    for name, value in whole.module.state_dict().items():
+        torch.testing.assert_close(divided.module.state_dict()[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_short_memory_does_not_end_a_training(make_job: Callable[..., Fit], caplog: pytest.LogCaptureFixture) -> None:
+    plain = {**PLAIN_STEPS, "batch_size": 3, "epochs": 2, "micro_batch": 3}
+    whole = make_job("whole", **plain)
+    expected = fit(whole).history
+    short = _short_of_memory(make_job("short", **plain), limit=1, first_call=1)  # in the second step
+    progress = fit(short)
+    assert "too short for 3 samples at once; from here on 2" in caplog.text
+    assert "too short for 2 samples at once; from here on 1" in caplog.text
+    assert progress.micro_batch == 1
+    for row, wanted in zip(progress.history, expected, strict=True):
+        assert row == pytest.approx(wanted, abs=1e-5)  # the training mIoU too: no pixel is counted twice
+    assert read_checkpoint(short.folder / CHECKPOINT)["progress"]["micro_batch"] == 1, "a training that goes on knows"
+
+
+@pytest.mark.parametrize(
+    ("micro_batch", "limit", "facts"),
+    [(None, 1, ["2 samples", "train.micro_batch: 1, or auto"]), (2, 0, ["1 samples", "train.recompute"])],
+)
+def test_short_memory_that_nothing_helps_says_what_to_write(
+    make_job: Callable[..., Fit], micro_batch: int | None, limit: int, facts: list[str]
+) -> None:
+    with pytest.raises(TrainingError) as caught:
+        fit(_short_of_memory(make_job("a", micro_batch=micro_batch), limit))
+    assert [fact for fact in facts if fact not in str(caught.value)] == []

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from segpipe.config.train import Train
+from segpipe.errors import TrainingError
 from segpipe.inference.network import build_network
 from segpipe.training import measuring
-from segpipe.training.measuring import choose_precision
+from segpipe.training.measuring import choose_micro_batch, choose_precision
 
 
 def _network() -> torch.nn.Module:
@@ -64,3 +65,45 @@ def test_a_damaged_memory_is_measured_again(tmp_path: Path, make_train_settings:
     memory.write_text("[", encoding="utf-8")
     assert choose_precision(_network(), make_train_settings(precision="auto"), memory) in {"float32", "bf16"}
     assert json.loads(memory.read_text())
+
+
+def test_what_fits_is_halved_until_it_fits_and_remembered(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make_train_settings: Callable[..., Train]
+) -> None:
+    asked = []
+
+    def fits(_: object, __: object, size: int) -> bool:
+        asked.append(size)
+        return size <= 3
+
+    monkeypatch.setattr(measuring, "_fits", fits)
+    monkeypatch.setattr(measuring, "device_of", lambda _: torch.device("meta"))  # any that is no CPU
+    memory = tmp_path / "measured.json"
+    settings = make_train_settings(micro_batch="auto", batch_size=10)
+    assert choose_micro_batch(_network(), settings, memory) == 3
+    assert asked == [10, 5, 3]
+    assert choose_micro_batch(_network(), settings, memory) == 3
+    assert asked == [10, 5, 3], "nothing is measured twice"
+    monkeypatch.setattr(measuring, "_fits", lambda *_: False)
+    with pytest.raises(TrainingError, match=r"train\.recompute"):
+        choose_micro_batch(_network(), make_train_settings(micro_batch="auto"), memory)
+
+
+def test_on_a_cpu_a_batch_is_not_divided(tmp_path: Path, make_train_settings: Callable[..., Train]) -> None:
+    settings = make_train_settings(micro_batch="auto", batch_size=7)
+    assert choose_micro_batch(_network(), settings, tmp_path / "measured.json") == 7
+
+
+@pytest.mark.parametrize("limit", [1, 100])
+def test_a_trial_tells_whether_the_memory_is_enough(
+    monkeypatch: pytest.MonkeyPatch, make_train_settings: Callable[..., Train], limit: int
+) -> None:
+    network = _network()
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        if len(images) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return images
+
+    network.register_forward_pre_hook(lambda _, args: (forward(*args),))
+    assert measuring._fits(network, make_train_settings(), 4) is (limit == 100)

@@ -1,14 +1,14 @@
 """Batches from the store, by threads: cv2 and memory maps release the GIL, and nothing is copied between processes.
 
 A sample's augmentation depends only on (seed, epoch, index). So the stream of batches is the same for any number of
-threads, and can begin at any step: a resumed training gets the same batches as an uninterrupted one.
+threads and processes, and can begin at any step: a resumed training gets the same batches as an uninterrupted one.
 """
 
 import functools
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -33,6 +33,7 @@ class TrainLoader:
         augment: how they are varied.
         batch_size: samples a step; a split smaller than that is one step.
         seed: of order and augmentation.
+        part: the samples of each batch that are made; other processes make the others.
 
     Raises:
         ConfigError: an augmentation cannot work; each is tried once.
@@ -42,6 +43,7 @@ class TrainLoader:
     augment: Augment
     batch_size: int
     seed: int
+    part: slice = field(default_factory=lambda: slice(None))
 
     def __post_init__(self) -> None:
         self.augmenter.rehearse()
@@ -60,14 +62,14 @@ class TrainLoader:
         """Gives an epoch's batches from `first_batch` on.
 
         Yields:
-            images (batch, *crop, 3) and masks (batch, *crop), uint8.
+            images (samples, *crop, 3) and masks (samples, *crop), uint8.
         """
         cv2.setNumThreads(0)
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.store))
         with ThreadPoolExecutor(NUM_LOADING_THREADS) as pool:
             ahead: deque[tuple[Batch, list[Future[None]]]] = deque()
             for number in range(first_batch, self.batches_per_epoch):
-                indices = order[number * self.batch_size : (number + 1) * self.batch_size].tolist()
+                indices = order[number * self.batch_size : (number + 1) * self.batch_size][self.part].tolist()
                 batch = self._empty(len(indices))
                 # Several samples for each task: a task for each sample costs a tenth of the time to make it.
                 work = [pool.submit(self._fill, batch, indices, epoch, n) for n in range(NUM_LOADING_THREADS)]

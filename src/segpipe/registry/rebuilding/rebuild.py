@@ -27,10 +27,12 @@ from segpipe.files import sha256_of_file
 from segpipe.places import (
     EVALUATION,
     GRAPH_FILE,
+    MACHINES,
     METRICS_FILE,
     MLFLOW_STORE,
     MODEL,
     PARAMS_FILE,
+    PROCESSES,
     STAGE_MODULES,
     WEIGHTS_FILE,
 )
@@ -39,7 +41,7 @@ from segpipe.project import SHORT_SHA
 from segpipe.registry.rebuilding.clone import bring_data, bring_recipe, find_commit, open_clone
 from segpipe.registry.rebuilding.differences import Difference, Record, compare
 from segpipe.tracking.lineage import read_yaml
-from segpipe.tracking.registered import PINNED_PRECISION, PINNED_WEIGHTS, fetch_version
+from segpipe.tracking.registered import PINNED_CHOICES, PINNED_WEIGHTS, fetch_version
 from segpipe.tracking.tags import VAL_MEAN_IOU, read_number
 
 FINAL_STAGE = "evaluate"
@@ -94,7 +96,9 @@ def rebuild(record: Record, root: Path, say: Callable[[str], None], keep: Path |
         variables = {
             **_stage_variables(project),
             **_bring_weights(record, root, project, Path(downloads)),
-            PINNED_PRECISION: str(record.model.params.train.get("precision", "float32")),
+            PINNED_CHOICES: json.dumps(_choices_of(record)),
+            PROCESSES: record.model.environment.get("processes", "1"),
+            MACHINES: "1",
         }
         for stage in _read_stages(project):
             say(f"{stage}:")
@@ -200,6 +204,12 @@ def _read_stages(project: Path) -> list[str]:
     if FINAL_STAGE not in stages:
         raise TrackingError(f"dvc.yaml of the version's commit has no stage {FINAL_STAGE}, so it cannot be rebuilt")
     return stages[: stages.index(FINAL_STAGE) + 1]
+
+
+def _choices_of(record: Record) -> dict[str, object]:
+    """Gives what the training ran with where its parameters may say `auto`."""
+    train = record.model.params.train
+    return {key: train[key] for key in ("precision", "micro_batch") if key in train}
 
 
 def _stage_variables(project: Path) -> dict[str, str]:

@@ -1,0 +1,35 @@
+"""Runs a function in several processes that can talk to each other, as the processes of a training do."""
+
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import TypeVar
+
+import torch
+
+from segpipe.training.ranks import Ranks
+
+T = TypeVar("T")
+
+
+def run_ranks(function: Callable[[Ranks], T], number: int) -> list[T]:
+    """Gives the result of each rank. The function lies in a module that another process can import."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with ProcessPoolExecutor(number, multiprocessing.get_context("spawn")) as pool:
+        results = [pool.submit(_run, function, rank, number, port) for rank in range(number)]
+        return [result.result(timeout=120) for result in results]
+
+
+def _run(function: Callable[[Ranks], T], rank: int, number: int, port: int) -> T:
+    names = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    os.environ.update(dict(zip(names, (str(rank), str(number), "127.0.0.1", str(port)), strict=True)))
+    torch.set_num_threads(1)
+    ranks = Ranks.join(torch.device("cpu"))
+    try:
+        return function(ranks)
+    finally:
+        ranks.leave()
