@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 BEST_WEIGHTS = "best.safetensors"
 NUM_OVERLAY_EPOCHS = 8
-SECONDS_PER_MINUTE = 60
+SECONDS_PER_MINUTE, SECONDS_PER_HOUR = 60, 3600
 # What the line of an epoch says, in 80 columns: loss and mIoU of training, then of validation.
 SHOWN = {"train_loss": "loss", "train_mean_iou": "mIoU", "val_loss": "val", "val_mean_iou": "mIoU"}
 NUM_STEPS_BETWEEN_LOOKS = 20  # to look at the loss makes the host wait for the device
@@ -141,7 +141,9 @@ def fit(job: Fit) -> Progress:
     num_done = progress.epoch * batches_per_epoch + progress.batch
     with (
         CheckpointWriter(job.folder) as checkpoints,
-        Pace(settings.epochs, batches_per_epoch, settings.batch_size, num_done, job.ranks.is_first) as pace,
+        Pace(
+            settings.epochs, batches_per_epoch, settings.batch_size, num_done, progress.seconds, job.ranks.is_first
+        ) as pace,
     ):
         while progress.epoch < settings.epochs and not _should_stop_early(progress, settings):
             train_one_epoch(job, state, checkpoints, pace)
@@ -171,6 +173,7 @@ def train_one_epoch(job: Fit, state: TrainState, checkpoints: CheckpointWriter, 
         decision = job.ranks.highest(_vote(job, saved_at))
         if decision >= SAVE:
             meter.read()
+            progress.seconds = pace.seconds
             checkpoints.save(state)
             saved_at = job.clock()
         if decision == STOP:
@@ -219,6 +222,7 @@ def _vote(job: Fit, saved_at: float) -> int:
 def _finish_epoch(job: Fit, state: TrainState, checkpoints: CheckpointWriter, pace: Pace) -> None:
     progress, settings = state.progress, job.settings
     epoch, speed = progress.epoch + 1, pace.measure()
+    progress.seconds = pace.seconds
     metrics = {
         "train_loss": progress.loss_sum / job.train_loader.batches_per_epoch,
         "train_mean_iou": mean_iou_of(progress.train_confusion),
@@ -230,7 +234,8 @@ def _finish_epoch(job: Fit, state: TrainState, checkpoints: CheckpointWriter, pa
     progress.epoch, progress.batch, progress.loss_sum, progress.train_confusion = epoch, 0, 0.0, []
     # Before the checkpoint: after a kill an epoch may be reported twice, which its number shows; it is never lost.
     if job.sink is not None:
-        job.sink.log_metrics({**metrics, **speed}, epoch)
+        device_hours = progress.seconds * job.ranks.number / SECONDS_PER_HOUR
+        job.sink.log_metrics({**metrics, **speed, "device_hours": device_hours}, epoch)
     checkpoints.save(state)
     shown = "  ".join(f"{name} {metrics[key]:.3f}" for key, name in SHOWN.items() if key in metrics)
     left = pace.time_left(epoch)

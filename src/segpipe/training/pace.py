@@ -21,14 +21,22 @@ class Pace:
         batches_per_epoch: batches in an epoch.
         batch_size: images in a batch.
         num_done: batches that are done before, in earlier processes.
+        seconds_before: that they took.
         is_shown: whether a terminal shows it.
     """
 
     def __init__(
-        self, num_epochs: int, batches_per_epoch: int, batch_size: int, num_done: int, is_shown: bool = True
+        self,
+        num_epochs: int,
+        batches_per_epoch: int,
+        batch_size: int,
+        num_done: int,
+        seconds_before: float = 0.0,
+        is_shown: bool = True,
     ) -> None:
         self._num_epochs, self._batches_per_epoch, self._batch_size = num_epochs, batches_per_epoch, batch_size
         self._num_before, self._began = num_done, time.perf_counter()
+        self._seconds_before = seconds_before
         self._bar = tqdm(
             initial=num_done,
             total=num_epochs * batches_per_epoch,
@@ -45,6 +53,11 @@ class Pace:
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
+
+    @property
+    def seconds(self) -> float:
+        """The seconds of the whole training, earlier processes included."""
+        return self._seconds_before + time.perf_counter() - self._began
 
     def start_epoch(self, epoch: int) -> None:
         """Begins to measure an epoch, counted from 0."""

@@ -39,6 +39,7 @@ class Progress:
         batch: number of finished batches in it.
         loss_sum: sum over these batches of the losses of their steps.
         train_confusion: the confusion matrix of these batches, as nested lists.
+        seconds: that the training has taken, of all its attempts up to their last checkpoints.
         micro_batch: samples that the network sees at once; None for the whole batch.
         best_mean_iou: the highest validation mIoU so far.
         best_epoch: the epoch of `best_mean_iou`.
@@ -49,6 +50,7 @@ class Progress:
     batch: int = 0
     loss_sum: float = 0.0
     train_confusion: list[list[int]] = field(default_factory=list)
+    seconds: float = 0.0
     micro_batch: int | None = None
     best_mean_iou: float = -1.0
     best_epoch: int = -1

@@ -138,6 +138,8 @@ def test_each_epoch_is_reported_and_a_network_is_kept(make_job: Callable[..., Fi
     sink = job.sink
     assert isinstance(sink, Sink)
     assert [epoch for epoch, _ in sink.metrics] == [1, 2, 3]
+    hours = [metrics.pop("device_hours") for _, metrics in sink.metrics]
+    assert 0 < hours[0] < hours[1] < hours[2]
     for (epoch, metrics), row in zip(sink.metrics, progress.history, strict=True):
         assert metrics.pop("images_per_second") > 0
         assert 0 <= metrics.pop("data_wait_share") <= 1
@@ -329,6 +331,17 @@ def test_a_finished_training_is_not_trained_again(make_job: Callable[..., Fit]) 
     again = make_job("a", init_seed=5)
     assert _results(again, fit(again)) == expected
     assert again.sink.metrics == []  # type: ignore[attr-defined]
+
+
+def test_a_training_that_goes_on_counts_the_hours_before(make_job: Callable[..., Fit]) -> None:
+    first = make_job("a", _stop_at(4))  # at the end of the first epoch
+    with pytest.raises(Interrupted):
+        fit(first)
+    before = read_checkpoint(first.folder / CHECKPOINT)["progress"]["seconds"]
+    resumed = make_job("a")
+    fit(resumed)
+    (metrics,) = [metrics for _, metrics in resumed.sink.metrics]  # type: ignore[attr-defined]
+    assert metrics["device_hours"] * 3600 > before > 0
 
 
 def test_an_epoch_whose_report_failed_is_reported_on_going_on(make_job: Callable[..., Fit]) -> None:
