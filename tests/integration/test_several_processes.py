@@ -88,6 +88,7 @@ def test_two_and_four_processes_train_as_one(finished: Project) -> None:
             assert row["mean_iou"] == pytest.approx(expected["mean_iou"], abs=1e-3)  # a pixel may be on an edge
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_all_and_the_next_start_goes_on_to_the_same_weights(finished: Project) -> None:
     shared = on(prepare(finished, epochs=12), 2)
     shared.stage("train")
@@ -120,6 +121,7 @@ def test_a_signal_to_the_stage_reaches_all_processes(finished: Project, signum: 
     assert list((finished.root / "checkpoints").glob("*/checkpoint.pt"))
 
 
+@pytest.mark.slow
 def test_two_machines_meet_and_train_as_two_processes(finished: Project) -> None:
     prepare(finished, epochs=2)
     on(finished, 2).stage("train")
