@@ -36,7 +36,13 @@ class Small(nn.Module):
 
 @dataclass(frozen=True)
 class Steps:
-    """Three steps, each of two batches of five samples with void; gives the network's state and the losses."""
+    """Three steps, each of two batches of five samples with void; gives the network's state and the losses.
+
+    Args:
+        num_parts: in which each process divides its part of a batch; then each part has its own batch norm.
+    """
+
+    num_parts: int = 1
 
     def __call__(self, ranks: Ranks) -> tuple[dict[str, torch.Tensor], list[float]]:
         torch.manual_seed(3)
@@ -54,7 +60,8 @@ class Steps:
             masks[0] = 255  # a whole sample of void: the parts have other weights
             halves = [(images[:5], masks[:5]), (images[5:], masks[5:])]
             batches = [DeviceBatch(image[ranks.part], mask[ranks.part]) for image, mask in halves]
-            loss = add_gradients(state, objective, batches, False, lambda logits, target: None)
+            parts = [part for batch in batches for part in batch.split(self.num_parts)]
+            loss = add_gradients(state, objective, parts, False, lambda logits, target: None)
             losses.append(float(ranks.add_up(loss)))
             take_step(state, max_gradient_norm=0.5)
         return module.state_dict(), losses

@@ -35,6 +35,7 @@ DECIDE_NOTHING = (
     "stages/__init__.py",
     "stages/own_code.py",
     "stages/parent.py",
+    "stages/rank.py",
     "stages/stage.py",
     "terminal.py",
     "tracking/",

@@ -115,8 +115,8 @@ class Train(Section):
         num_threads: CPU threads. Weights are reproducible bit for bit only with the same number of threads.
         precision: the number format of convolutions and matrix products. `bf16` makes many networks two to three times
             as fast on a GPU or a CPU that has it, and others no faster (docs/performance.md); `fp16` is for older GPUs;
-            `tf32` keeps 32 bits and rounds the factors of products to 19, on GPUs since Ampere; `auto` takes a few
-            steps in each and remembers the fastest for this device. `model.json` says the choice.
+            `tf32` is for networks of matrix products on GPUs since Ampere, whose convolutions torch computes so anyway;
+            `auto` takes a few steps in each and remembers the fastest for this device. `model.json` says the choice.
         deterministic: `strict`: the same training gives the same weights, bit for bit. `fast`: torch may choose kernels
             by their speed, on a GPU also such whose sums depend on timing; a training that goes on or is rebuilt then
             ends with other weights.
@@ -144,8 +144,9 @@ class Train(Section):
         batch_size: samples of a batch. Several processes share them.
         micro_batch: samples that a process's network sees at once; null for its whole part of the batch. The gradients
             of a batch are added up and equal those of the whole (but see `accumulate_batches`), for less memory. `auto`
-            finds on a GPU the most that fits, and remembers it for this device; if memory becomes short later, the
-            training halves it and goes on. `model.json` says the choice.
+            finds on a GPU the most that fits, and remembers it for this device; `model.json` says the choice. If memory
+            becomes short later, a training of one process halves the number, says so, and goes on; made again it has
+            other bits. Several processes end with a message.
         accumulate_batches: batches whose gradients make one step, as in one large batch. Batch norm, and losses over
             all pixels of a batch (Dice, Tversky, Lovasz-softmax, hard pixels), still use each batch separately; of
             several processes, each batch norm uses the whole batch, and such a loss the part of each process.

@@ -1,4 +1,7 @@
-"""The six stages that DVC runs as `python -m segpipe.stages.NAME`: from parameters and folders to one complete out."""
+"""The six stages that DVC runs as `python -m segpipe.stages.NAME`: from parameters and folders to one complete out.
+
+`rank` is none of them: the train stage starts it where several processes share a training.
+"""
 
 import os
 

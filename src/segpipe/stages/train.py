@@ -37,6 +37,7 @@ from segpipe.places import (
     CHECKPOINTS,
     CLASS_WEIGHTS,
     DATASET,
+    MACHINE,
     MEASURED,
     MODEL,
     MODEL_FILE,
@@ -56,10 +57,10 @@ from segpipe.training.launching import Placement, launch
 from segpipe.training.loop import BEST_WEIGHTS, Fit, Interrupted, fit
 from segpipe.training.measuring import choose_micro_batch, choose_precision
 from segpipe.training.objective import make_objective
+from segpipe.training.precision import Precision
 from segpipe.training.ranks import ALONE, Ranks
 from segpipe.training.rehearsal import rehearse, rehearse_batch
 from segpipe.training.state import Progress
-from segpipe.training.synchronised import synchronise
 from segpipe.training.weights import Given, make_network
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,8 @@ def main(settings: Train) -> None:
     rehearse(settings)
     device = choose_device(settings.device)
     placement = Placement.of(os.environ, settings.device)
+    if placement.machine:
+        raise ConfigError(f"{MACHINE}={placement.machine}: machine 0 runs the stages; run `segpipe join` here")
     if placement.is_shared:
         launch(placement)
     else:
@@ -79,6 +82,8 @@ def main(settings: Train) -> None:
 def train(settings: Train, device: torch.device, ranks: Ranks) -> None:
     """Does the work of the stage, or a rank's part of it."""
     signals = _listen_for_stop()
+    if settings.precision != "auto":
+        Precision.of(settings.precision, device)  # refuses what the device does not know
     keep_freed_memory()
     make_repeatable(settings.seed, settings.num_threads, settings.deterministic == "strict")
     store = Store.open(DATASET)
@@ -87,6 +92,8 @@ def train(settings: Train, device: torch.device, ranks: Ranks) -> None:
     module, model, initial = _make_network(settings, store, device, ranks)
     settings = _settle(module, settings, ranks)
     if ranks.number > 1:
+        from segpipe.training.synchronised import synchronise  # imports timm, which takes a second
+
         module = synchronise(module, device)
     objective = make_objective(settings.loss, settings.auxiliary_weight, weights.to(device))
     # By content, because the digest in the signature knows no names: renamed files give the same training.
@@ -136,15 +143,23 @@ def _make_network(
         )
     ranks.separate_random_numbers(settings.seed)
     module = network.to(device)
+    ranks.wait()  # a download may take longer than a sum of GPUs may
     ranks.take_weights_of_first(module)
     return module, model, initial
 
 
 def _check_batch(settings: Train, num_samples: int, ranks: Ranks) -> None:
-    if min(settings.batch_size, num_samples) < ranks.number:
+    size = min(settings.batch_size, num_samples)
+    if size < ranks.number:
         raise ConfigError(
-            f"a batch of {min(settings.batch_size, num_samples)} samples is too small for {ranks.number} processes; "
-            f"lower {PROCESSES}, or raise train.batch_size"
+            f"a batch of {size} samples is too small for {ranks.number} processes; lower {PROCESSES}, or raise "
+            "train.batch_size"
+        )
+    most, least = -(-size // ranks.number), size // ranks.number
+    if isinstance(settings.micro_batch, int) and -(-most // settings.micro_batch) > least:
+        raise ConfigError(
+            f"train.micro_batch: {settings.micro_batch} divides a part of {most} samples into more than the {least} "
+            f"samples that another process has; take a train.batch_size that {ranks.number} processes share evenly"
         )
     if num_samples < settings.batch_size:
         rehearse_batch(settings, num_samples)

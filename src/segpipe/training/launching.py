@@ -5,7 +5,9 @@ of each machine, and for several machines `SEGPIPE_MACHINES`, `SEGPIPE_MACHINE` 
 """
 
 import logging
+import os
 import re
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -20,11 +23,13 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from segpipe.errors import ConfigError, TrainingError
 from segpipe.places import MACHINE, MACHINES, MEETING, PROCESSES, RANK, STAGE_MODULES
 
+log = logging.getLogger(__name__)
+
 NUM_LINES_SHOWN = 20
 EXIT_BAD_INPUT, EXIT_LOST = 1, 3  # lost: another process has ended before
 GO_ON = "run it again to go on from the checkpoint"
-# A rank that is asked to stop finishes its step and writes a checkpoint.
-STOP_SECONDS = 120
+# A rank that is asked to stop finishes its step and writes a checkpoint. Less than a stage has (segpipe.process).
+STOP_SECONDS = 20
 # The other machines may still run earlier stages, or wait for theirs to start.
 MEETING_SECONDS = 24 * 3600
 
@@ -100,6 +105,9 @@ def launch(placement: Placement) -> None:
         TrainingError: a process was killed, or has a defect.
     """
     is_alone = placement.machines == 1
+    is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as for a job in the background
+    signals = [signal.SIGTERM] if is_ignored else [signal.SIGTERM, signal.SIGINT]
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # of the processes: torch's advice on speed
     with tempfile.TemporaryDirectory() as folder:
         others = {number: Std.ALL for number in range(placement.processes) if number or placement.machine}
         config = LaunchConfig(
@@ -114,26 +122,35 @@ def launch(placement: Placement) -> None:
             local_addr="localhost" if is_alone else None,
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(log_dir=folder, redirects=others),
-            signals_to_handle="SIGTERM,SIGINT",
+            signals_to_handle=",".join(signum.name for signum in signals),
             shutdown_timeout=STOP_SECONDS,
         )
+        if not is_alone:
+            log.info("waiting for %d machines at %s", placement.machines, placement.meeting)
+            # torch waits outside of Python, where no handler would run; there is nothing to save yet.
+            for signum in signals:
+                signal.signal(signum, signal.SIG_DFL)
         logging.disable()  # the launcher's own lines say nothing to a user
         try:
             elastic_launch(config, sys.executable)("-m", f"{STAGE_MODULES}{RANK}")
         except SignalException as error:
             sys.exit(128 + int(error.sigval))
         except ChildFailedError as error:
-            _tell(error.failures, Path(folder))
+            _tell(error.failures, Path(folder), is_alone)
+        except dist.DistError as error:
+            raise TrainingError(f"{MEETING}={placement.meeting}: the machines do not meet: {error}") from error
         finally:
             logging.disable(logging.NOTSET)
 
 
-def _tell(failures: Mapping[int, ProcessFailure], folder: Path) -> None:
-    """Ends the stage with what is known of the processes that did not end because of the others."""
-    first = [(rank, failure) for rank, failure in failures.items() if failure.exitcode != EXIT_LOST]
-    if not first:
-        raise TrainingError(f"a process on another machine has ended, so all ended; {GO_ON}")
-    rank, failure = min(first, key=lambda item: (item[1].exitcode != EXIT_BAD_INPUT, item[0]))
+def _tell(failures: Mapping[int, ProcessFailure], folder: Path, is_alone: bool) -> None:
+    """Ends the stage with what is known of the process that ended first, and not because of the others."""
+    because_of_others = {EXIT_LOST, -signal.SIGTERM}
+    own = [(rank, failure) for rank, failure in failures.items() if failure.exitcode not in because_of_others]
+    if not own:
+        who = "the processes have lost each other" if is_alone else "a process on another machine has ended"
+        raise TrainingError(f"{who}, so all ended; {GO_ON}")
+    rank, failure = own[0]
     if rank == 0 and failure.exitcode == EXIT_BAD_INPUT:
         sys.exit(EXIT_BAD_INPUT)  # it has said why
     how = f"was ended by signal {-failure.exitcode}" if failure.exitcode < 0 else f"ended with {failure.exitcode}"

@@ -109,6 +109,11 @@ class Fit:
         """Optimiser steps in an epoch; the last may have fewer batches than the others."""
         return -(-self.train_loader.batches_per_epoch // self.settings.accumulate_batches)
 
+    @property
+    def samples_here(self) -> int:
+        """The most samples that one process has of a batch."""
+        return -(-self.train_loader.samples_per_batch // self.ranks.number)
+
     def steps(self, epoch: int, first_batch: int) -> Iterator[list[DeviceBatch]]:
         """Gives the batches of each step of an epoch, beginning with the step that has this first batch."""
         batches = send_ahead(self.train_loader.batches(epoch, first_batch=first_batch), device_of(self.module))
@@ -191,13 +196,15 @@ def _add_gradients_that_fit(
     """
     progress = state.progress
     while True:
-        parts = [part for batch in batches for part in batch.split(progress.micro_batch)]
+        # The same number in each process, or they would wait for each other's sums.
+        number = -(-job.samples_here // (progress.micro_batch or job.samples_here))
+        parts = [part for batch in batches for part in batch.split(number)]
         try:
             return add_gradients(state, job.objective, parts, is_half, meter.observe)
         except torch.OutOfMemoryError as error:
             num_at_once = max(len(part.masks_NHW) for part in parts)
             if progress.micro_batch is None or num_at_once == 1 or job.ranks.number > 1:
-                raise TrainingError(_explain_memory(num_at_once)) from error
+                raise TrainingError(_explain_memory(num_at_once, progress.micro_batch is None)) from error
         # Here, because the exception holds the tensors of the step.
         state.optimizer.zero_grad(set_to_none=True)
         meter.forget_step()
@@ -206,8 +213,8 @@ def _add_gradients_that_fit(
         log.warning("the memory is too short for %d samples at once; from here on %d", num_at_once, half)
 
 
-def _explain_memory(num_at_once: int) -> str:
-    smaller = f"write train.micro_batch: {num_at_once // 2}, or auto"
+def _explain_memory(num_at_once: int, is_auto_new: bool) -> str:
+    smaller = f"write train.micro_batch: {num_at_once // 2}{', or auto' if is_auto_new else ''}"
     fix = smaller if num_at_once > 1 else "name parts in train.recompute, or lower train.augment.crop"
     return f"the device's memory is too short for {num_at_once} samples at once; {fix}, then run it again"
 

@@ -1,7 +1,8 @@
 """The number format of a training's passes forward and backward; the weights themselves are always float32.
 
-With `tf32` a GPU rounds the factors of products to 10 bits of mantissa. With `bf16` and `fp16` torch computes
-convolutions and matrix products in 16 bits, and keeps in 32 what needs them (`torch.autocast`). fp16 has a small range:
+On GPUs since Ampere torch's convolutions round the factors of products to 10 bits of mantissa (TF32) also for
+`float32`; with `tf32` matrix products do so too. With `bf16` and `fp16` torch computes convolutions and matrix products
+in 16 bits, and keeps in 32 what needs them (`torch.autocast`). fp16 has a small range:
 the loss is multiplied by a factor so that small gradients do not become zero, and a step whose gradients overflow is
 left out (Micikevicius et al., "Mixed precision training", ICLR 2018, section 3.2).
 """
@@ -35,16 +36,15 @@ class Precision:
 
     @staticmethod
     def of(name: str, device: torch.device) -> "Precision":
-        """Gives the precision of a name in `train.precision`, for a device, and sets how CUDA multiplies float32.
+        """Gives the precision of a name in `train.precision`, for a device, and sets how CUDA multiplies matrices.
 
         Raises:
             ConfigError: the device does not know the format.
         """
         if name == "tf32" and device.type != "cuda":
             raise ConfigError(f"train.precision: tf32 is a format of GPUs, and the device is {device.type}; write auto")
-        products = "tf32" if name == "tf32" else "ieee"
-        torch.backends.cuda.matmul.fp32_precision = products
-        torch.backends.cudnn.conv.fp32_precision = products  # type: ignore[attr-defined]
+        # torch has TF32 in convolutions already.
+        torch.backends.cuda.matmul.fp32_precision = "tf32" if name == "tf32" else "ieee"
         dtype = DTYPES[name]
         return Precision(device, dtype, GradScaler(device.type) if dtype == torch.float16 else None)
 

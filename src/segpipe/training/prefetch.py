@@ -20,10 +20,9 @@ class DeviceBatch:
     images_NHWC: torch.Tensor
     masks_NHW: torch.Tensor
 
-    def split(self, size: int | None) -> list["DeviceBatch"]:
-        """Gives parts of at most `size` samples; None for the whole."""
-        length = size or len(self.masks_NHW)
-        parts = zip(torch.split(self.images_NHWC, length), torch.split(self.masks_NHW, length), strict=True)
+    def split(self, number: int) -> list["DeviceBatch"]:
+        """Gives so many parts of nearly equal size."""
+        parts = zip(self.images_NHWC.tensor_split(number), self.masks_NHW.tensor_split(number), strict=True)
         return [DeviceBatch(images, masks) for images, masks in parts]
 
 

@@ -95,8 +95,11 @@ class Ranks:
         """
         if self.number == 1:
             return module
-        # The buffers are equal: batch norms are synchronised, or frozen.
-        replica = DistributedDataParallel(module, forward_sync_buffers=False, gradient_as_bucket_view=True)
+        # The buffers are equal: batch norms are synchronised, or frozen. To look for unused parameters keeps torch from
+        # arranging the gradients anew after the first step: a training that goes on would add in another order.
+        replica = DistributedDataParallel(
+            module, forward_sync_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=True
+        )
         replica.register_comm_hook(dist.group.WORLD, _add_up_gradients)
         return replica
 
@@ -122,7 +125,9 @@ ALONE = Ranks()
 
 def is_lost(error: BaseException) -> bool:
     """Whether an error says that another rank has ended; gloo has no type for it."""
-    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+    texts = ("Connection closed", "Connection reset", "Read error", "Write error", "Broken pipe")
+    is_of_gloo = "gloo" in str(error) and any(text in str(error) for text in texts)
+    return isinstance(error, dist.DistNetworkError | dist.DistBackendError) or is_of_gloo
 
 
 def adding_later(replica: nn.Module, is_last: bool) -> AbstractContextManager[None]:

@@ -22,14 +22,15 @@ def synchronise(module: nn.Module, device: torch.device) -> nn.Module:
     Raises:
         ConfigError: a batch norm is of an unknown kind.
     """
+    layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, _BatchNorm)}
+    for name, layer in layers.items():
+        if type(layer) not in _SYNCHRONISED:
+            raise ConfigError(f"{name} is a {type(layer).__name__}, which cannot be shared by several processes")
     if device.type == "cuda":
         converted: nn.Module = convert_sync_batchnorm(module)
         return converted
-    for name, layer in module.named_modules():
-        if isinstance(layer, _BatchNorm):
-            if type(layer) not in _SYNCHRONISED:
-                raise ConfigError(f"{name} is a {type(layer).__name__}, which cannot be shared by several processes")
-            layer.__class__ = _SYNCHRONISED[type(layer)]  # the layer with its parameters, hooks and name
+    for layer in layers.values():
+        layer.__class__ = _SYNCHRONISED[type(layer)]  # the layer with its parameters, hooks and name
     return module
 
 

@@ -28,6 +28,13 @@ def test_three_processes_take_the_steps_of_one() -> None:
             assert torch.equal(state[name], value), f"{name} differs between the processes"
 
 
+def test_parts_of_different_sizes_are_in_step() -> None:
+    results = run_ranks(Steps(num_parts=2), 2)  # of three and of two samples
+    for name, value in results[0][0].items():
+        assert torch.equal(results[1][0][name], value), name
+        assert value.isfinite().all()
+
+
 def test_a_shared_validation_is_equal_to_the_last_digit(
     make_store: Callable[..., Store], make_sample: Callable[..., Sample]
 ) -> None:

@@ -58,6 +58,11 @@ class TrainLoader:
         """Full batches in an epoch; the samples that are left over are not used in that epoch."""
         return max(1, len(self.store) // self.batch_size)
 
+    @property
+    def samples_per_batch(self) -> int:
+        """Samples of a batch: fewer than `batch_size` if the split has fewer."""
+        return min(self.batch_size, len(self.store))
+
     def batches(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
         """Gives an epoch's batches from `first_batch` on.
 

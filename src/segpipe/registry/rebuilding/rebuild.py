@@ -27,7 +27,9 @@ from segpipe.files import sha256_of_file
 from segpipe.places import (
     EVALUATION,
     GRAPH_FILE,
+    MACHINE,
     MACHINES,
+    MEETING,
     METRICS_FILE,
     MLFLOW_STORE,
     MODEL,
@@ -98,7 +100,7 @@ def rebuild(record: Record, root: Path, say: Callable[[str], None], keep: Path |
             **_bring_weights(record, root, project, Path(downloads)),
             PINNED_CHOICES: json.dumps(_choices_of(record)),
             PROCESSES: record.model.environment.get("processes", "1"),
-            MACHINES: "1",
+            **dict.fromkeys((MACHINES, MACHINE, MEETING), ""),
         }
         for stage in _read_stages(project):
             say(f"{stage}:")
