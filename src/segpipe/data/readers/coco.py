@@ -17,7 +17,7 @@ Source: Lin et al., "Microsoft COCO: common objects in context", ECCV 2014; coco
 
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -45,12 +45,37 @@ class _Annotation:
         problem: why it cannot be drawn; '' if it can.
     """
 
-    annotation_id: Any
-    image_id: Any
-    category_id: Any
+    annotation_id: object
+    image_id: object
+    category_id: object
     is_crowd: bool
     drawing: tuple[bytes, ...] | tuple[bytes, bool, tuple[int, int]] = ()
     problem: str = ""
+
+
+@dataclass(frozen=True)
+class _Document:
+    """The lists of a file; what their entries are is not known yet, but annotations are small objects already."""
+
+    images: list[object]
+    annotations: list[object]
+    categories: list[object]
+    licences: list[object]
+
+
+@dataclass(frozen=True)
+class _Image:
+    """An entry of the list of images.
+
+    Args:
+        image_id: its id, or the id's text.
+        file_name: as the file has it.
+        size: height and width in pixels, or None.
+    """
+
+    image_id: int | str
+    file_name: str
+    size: tuple[int, int] | None
 
 
 @dataclass
@@ -62,7 +87,7 @@ class _Findings:
     where_of_image: dict[Path, str] = field(default_factory=dict)
 
 
-def _parse_annotation(entry: dict[str, Any], boxes: str) -> Any:
+def _parse_annotation(entry: Mapping[str, object], boxes: str) -> object:
     """Makes a small object of an annotation; leaves every other object of the file as it is."""
     if "image_id" not in entry or "category_id" not in entry:
         return entry
@@ -76,7 +101,7 @@ def _parse_annotation(entry: dict[str, Any], boxes: str) -> Any:
     )
 
 
-def _parse_segmentation(segmentation: Any) -> tuple[Any, str]:
+def _parse_segmentation(segmentation: object) -> tuple[Any, str]:
     """Gives what is to be drawn, or what is wrong with it."""
     if isinstance(segmentation, dict):
         return _parse_run_lengths(segmentation)
@@ -96,7 +121,7 @@ def _parse_segmentation(segmentation: Any) -> tuple[Any, str]:
     return tuple(ring.tobytes() for ring in packed if len(ring) >= NUM_COORDINATES_OF_TRIANGLE), ""
 
 
-def _parse_run_lengths(segmentation: dict[str, Any]) -> tuple[Any, str]:
+def _parse_run_lengths(segmentation: Mapping[str, Any]) -> tuple[Any, str]:
     counts, size = segmentation.get("counts"), segmentation.get("size")
     if not (isinstance(size, list) and len(size) == 2 and all(type(length) is int and length > 0 for length in size)):
         return (), f"has run lengths without a size: {size!r:.40}"
@@ -131,7 +156,7 @@ def _find_files(root: Path, annotations: Sequence[str] | None) -> list[Path]:
     raise SourceError(f"{root}: no annotations: none of {', '.join(PATTERNS)} in it or up to two folders below; {fix}")
 
 
-def _read_document(path: Path, boxes: str) -> dict[str, Any]:
+def _read_document(path: Path, boxes: str) -> _Document:
     document = read_json(path, lambda entry: _parse_annotation(entry, boxes))
     if isinstance(document, list) and any(isinstance(task, dict) and "annotations" in task for task in document[:1]):
         raise AnnotationFileError(path, "is Label Studio's own JSON; export the project as COCO")
@@ -140,13 +165,19 @@ def _read_document(path: Path, boxes: str) -> dict[str, Any]:
     for name in ("images", "annotations", "categories"):
         if not isinstance(document.get(name), list):
             raise AnnotationFileError(path, f"is not COCO's JSON: has no list {name!r}")
-    return document
+    licences = document.get("licenses")
+    return _Document(
+        document["images"],
+        document["annotations"],
+        document["categories"],
+        licences if isinstance(licences, list) else [],
+    )
 
 
-def _read_categories(path: Path, document: dict[str, Any]) -> dict[int, tuple[str, str]]:
+def _read_categories(path: Path, document: _Document) -> dict[int, tuple[str, str]]:
     """Gives name and super-category by id."""
     categories: dict[int, tuple[str, str]] = {}
-    for position, entry in enumerate(document["categories"]):
+    for position, entry in enumerate(document.categories):
         if not isinstance(entry, dict) or type(entry.get("id")) is not int or not isinstance(entry.get("name"), str):
             raise AnnotationFileError(path, f"categories[{position}]: has no whole number id and text name: {entry!r}")
         if entry["id"] in categories:
@@ -155,7 +186,7 @@ def _read_categories(path: Path, document: dict[str, Any]) -> dict[int, tuple[st
     return categories
 
 
-def _join_categories(documents: dict[Path, dict[str, Any]]) -> dict[int, str]:
+def _join_categories(documents: Mapping[Path, _Document]) -> dict[int, str]:
     """Gives the name of each category that is a class, by ids in ascending order.
 
     Raises:
@@ -178,9 +209,9 @@ def _join_categories(documents: dict[Path, dict[str, Any]]) -> dict[int, str]:
     return names
 
 
-def _all_annotations(documents: dict[Path, dict[str, Any]]) -> Iterator[_Annotation]:
+def _all_annotations(documents: Mapping[Path, _Document]) -> Iterator[_Annotation]:
     for document in documents.values():
-        yield from (entry for entry in document["annotations"] if isinstance(entry, _Annotation))
+        yield from (entry for entry in document.annotations if isinstance(entry, _Annotation))
 
 
 def _region_of(entry: _Annotation, index: int, name: str) -> Polygons | RunLengths:
@@ -192,12 +223,12 @@ def _region_of(entry: _Annotation, index: int, name: str) -> Polygons | RunLengt
 
 
 def _group_annotations(
-    where: str, document: dict[str, Any], index_of_category: dict[int, int], crowd: str
-) -> tuple[dict[Any, list[Polygons | RunLengths]], dict[Any, list[Problem]]]:
+    where: str, document: _Document, index_of_category: dict[int, int], crowd: str
+) -> tuple[dict[int | str, list[Polygons | RunLengths]], dict[int | str | None, list[Problem]]]:
     """Gives what is to be drawn on each image, and what is wrong with its annotations, by the image's id."""
-    regions: dict[Any, list[Polygons | RunLengths]] = defaultdict(list)
-    problems: dict[Any, list[Problem]] = defaultdict(list)
-    for position, entry in enumerate(document["annotations"]):
+    regions: dict[int | str, list[Polygons | RunLengths]] = defaultdict(list)
+    problems: dict[int | str | None, list[Problem]] = defaultdict(list)
+    for position, entry in enumerate(document.annotations):
         if not isinstance(entry, _Annotation):
             what = f"annotations[{position}] has no image_id and category_id"
             problems[None].append(Problem("annotation", where, what, FIX_ENTRY))
@@ -205,26 +236,32 @@ def _group_annotations(
         name = f"annotation {entry.annotation_id}"
         image_id = _hashable(entry.image_id)
         what = entry.problem
-        if _hashable(entry.category_id) not in index_of_category:
+        category = _hashable(entry.category_id)
+        index = index_of_category.get(category) if isinstance(category, int) else None
+        if index is None:
             known = shown(sorted(index_of_category), 12)
             what = f"is of category {entry.category_id}, which is not listed; known: {known}"
-        if what:
+        if what or index is None:
             fix = "Draw its outline, or set the option boxes: draw" if what == "has no polygon" else FIX_ENTRY
             problems[image_id].append(Problem("annotation", where, f"{name} {what}", fix))
             continue
         is_void = entry.is_crowd and crowd == "void"
-        index = IGNORE_INDEX if is_void else index_of_category[entry.category_id]
-        regions[image_id].append(_region_of(entry, index, f"{name} of {where}"))
+        region = _region_of(entry, IGNORE_INDEX if is_void else index, f"{name} of {where}")
+        regions[image_id].append(region)
     return regions, problems
 
 
-def _hashable(identifier: Any) -> Any:
+def _hashable(identifier: object) -> int | str:
     return identifier if isinstance(identifier, int | str) else repr(identifier)
 
 
-def _parse_size(entry: dict[str, Any]) -> tuple[int, int] | None:
+def _parse_image(entry: object) -> _Image | None:
+    """Gives an entry of the list of images; None if it has no id and file name."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("file_name"), str) or "id" not in entry:
+        return None
     height, width = entry.get("height"), entry.get("width")
-    return (height, width) if type(height) is int and type(width) is int and height > 0 and width > 0 else None
+    size = (height, width) if type(height) is int and type(width) is int and height > 0 and width > 0 else None
+    return _Image(_hashable(entry["id"]), entry["file_name"], size)
 
 
 def _folders_to_look_in(path: Path, root: Path, images: str | None) -> tuple[list[str], str]:
@@ -243,20 +280,21 @@ def _within(path: Path, root: Path) -> str:
 
 
 def _find_images(
-    path: Path, document: dict[str, Any], tree: ImageTree, images: str | None, found: _Findings
-) -> dict[Any, tuple[Path, dict[str, Any]]]:
-    """Gives the image and the entry of each image's id."""
+    path: Path, document: _Document, tree: ImageTree, images: str | None, found: _Findings
+) -> dict[int | str, tuple[Path, _Image]]:
+    """Gives the file and the entry of each image's id."""
     where = _within(path, tree.root)
     folders, within = _folders_to_look_in(path, tree.root, images)
-    images_of_id: dict[Any, tuple[Path, dict[str, Any]]] = {}
+    images_of_id: dict[int | str, tuple[Path, _Image]] = {}
     listed = set()
-    for position, entry in enumerate(document["images"]):
-        if not isinstance(entry, dict) or not isinstance(entry.get("file_name"), str) or "id" not in entry:
+    for position, value in enumerate(document.images):
+        entry = _parse_image(value)
+        if entry is None:
             what = f"images[{position}] has no id and file_name"
             found.problems.append(Problem("annotation", where, what, FIX_ENTRY))
             continue
-        image_id = _hashable(entry["id"])
-        image = tree.find(entry["file_name"], folders, within)
+        image_id = entry.image_id
+        image = tree.find(entry.file_name, folders, within)
         if image_id in listed:
             what = f"lists the image id {image_id} twice"
             found.problems.append(Problem("name-twice", where, what, FIX_ENTRY))
@@ -276,7 +314,7 @@ def _find_images(
 
 def _collect(
     path: Path,
-    document: dict[str, Any],
+    document: _Document,
     tree: ImageTree,
     index_of_category: dict[int, int],
     options: tuple[str | None, int, str],
@@ -287,7 +325,7 @@ def _collect(
     where = _within(path, tree.root)
     images_of_id = _find_images(path, document, tree, images, found)
     regions, problems = _group_annotations(where, document, index_of_category, crowd)
-    listed = {_hashable(entry["id"]) for entry in document["images"] if isinstance(entry, dict) and "id" in entry}
+    listed = {_hashable(entry["id"]) for entry in document.images if isinstance(entry, dict) and "id" in entry}
     for image_id in regions.keys() - listed:
         what = f"does not list image {image_id!r}, but has annotations of it: {len(regions[image_id])}"
         problems[image_id].append(Problem("annotation", where, what, FIX_ENTRY))
@@ -297,14 +335,13 @@ def _collect(
     for image_id, (image, entry) in images_of_id.items():
         if image_id in problems:
             continue
-        label = RegionMask(image, tuple(regions.get(image_id, ())), background, _parse_size(entry))
+        label = RegionMask(image, tuple(regions.get(image_id, ())), background, entry.size)
         sample_id = image.relative_to(tree.root).with_suffix("").as_posix()
         found.samples.append(RawSample(sample_id, image, label, official_split=split))
 
 
-def _name_licence(documents: dict[Path, dict[str, Any]]) -> str:
-    lists = [document.get("licenses") for document in documents.values()]
-    entries = [entry for licences in lists if isinstance(licences, list) for entry in licences]
+def _name_licence(documents: Mapping[Path, _Document]) -> str:
+    entries = [entry for document in documents.values() for entry in document.licences]
     names = dict.fromkeys(str(entry["name"]) for entry in entries if isinstance(entry, dict) and entry.get("name"))
     return "; ".join(names) or "not stated"
 

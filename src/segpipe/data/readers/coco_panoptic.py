@@ -13,7 +13,7 @@ Source: Kirillov et al., "Panoptic segmentation", CVPR 2019; github.com/cocodata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -83,25 +83,34 @@ def _name_unknown(numbers: npt.NDArray[Any], is_unknown: npt.NDArray[np.bool_]) 
     return Fault("mask-values", what, "Take PNG and JSON of one release; a resized copy blends numbers", is_unknown)
 
 
-def _keep_segment(entry: dict[str, Any]) -> Any:
+@dataclass(frozen=True)
+class _Document:
+    """The lists of a file; what their entries are is not known yet."""
+
+    images: list[object]
+    annotations: list[object]
+    categories: list[object]
+
+
+def _keep_segment(entry: Mapping[str, object]) -> object:
     """Keeps id and category of a segment, and every other object of the file as it is."""
     if "category_id" in entry and "segments_info" not in entry:
         return entry.get("id"), entry["category_id"]
     return entry
 
 
-def _read_document(path: Path) -> dict[str, Any]:
+def _read_document(path: Path) -> _Document:
     document = read_json(path, _keep_segment)
     for name in ("images", "annotations", "categories"):
         if not isinstance(document, dict) or not isinstance(document.get(name), list):
             raise AnnotationFileError(path, f"is not COCO's panoptic JSON: has no list {name!r}")
-    return dict(document)
+    return _Document(document["images"], document["annotations"], document["categories"])
 
 
-def _read_categories(path: Path, document: dict[str, Any]) -> dict[int, tuple[str, Color | None]]:
+def _read_categories(path: Path, document: _Document) -> dict[int, tuple[str, Color | None]]:
     """Gives name and colour by id, in ascending order of the ids."""
     categories: dict[int, tuple[str, Color | None]] = {}
-    for position, entry in enumerate(document["categories"]):
+    for position, entry in enumerate(document.categories):
         if not isinstance(entry, dict) or type(entry.get("id")) is not int or not isinstance(entry.get("name"), str):
             raise AnnotationFileError(path, f"categories[{position}]: has no whole number id and text name: {entry!r}")
         color = entry.get("color")
@@ -115,7 +124,7 @@ def _read_categories(path: Path, document: dict[str, Any]) -> dict[int, tuple[st
     return dict(sorted(categories.items()))
 
 
-def _parse_segments(entries: Any, index_of_category: Mapping[int, int]) -> tuple[Segments, str]:
+def _parse_segments(entries: object, index_of_category: Mapping[int, int]) -> tuple[Segments, str]:
     """Gives the segments, or what is wrong with them."""
     if not isinstance(entries, list) or not all(isinstance(entry, tuple) for entry in entries):
         return (), "has no list segments_info of segments with id and category_id"
@@ -131,7 +140,7 @@ def _parse_segments(entries: Any, index_of_category: Mapping[int, int]) -> tuple
 
 
 def _collect(
-    path: Path, document: dict[str, Any], tree: ImageTree, base: str, index_of_category: Mapping[int, int]
+    path: Path, document: _Document, tree: ImageTree, base: str, index_of_category: Mapping[int, int]
 ) -> tuple[list[RawSample], list[Problem]]:
     """Gives the samples of one file."""
     where = path.relative_to(tree.root).as_posix()
@@ -139,12 +148,12 @@ def _collect(
     folders = [f"{base}{subset}", f"{base}images/{subset}", f"{base}images", base.rstrip("/")]
     masks = set(list_files(path.with_suffix("")))
     entries = {
-        entry["id"]: entry for entry in document["images"] if isinstance(entry, dict) and type(entry.get("id")) is int
+        entry["id"]: entry for entry in document.images if isinstance(entry, dict) and type(entry.get("id")) is int
     }
     samples: list[RawSample] = []
     problems: list[Problem] = []
     seen: set[Path] = set()
-    for position, annotation in enumerate(document["annotations"]):
+    for position, annotation in enumerate(document.annotations):
         name = annotation.get("file_name") if isinstance(annotation, dict) else None
         if not isinstance(name, str) or not _is_of_image(annotation, entries):
             what = f"annotations[{position}] has no file_name, or an image_id that is not listed"
@@ -165,14 +174,14 @@ def _collect(
             seen.add(image)
             label = PanopticMask(path.with_suffix("") / name, segments)
             samples.append(RawSample(f"{subset}/{image.stem}", image, label, official_split=split_of(subset)))
-    annotated = {entry.get("image_id") for entry in document["annotations"] if _is_of_image(entry, entries)}
+    annotated = {entry["image_id"] for entry in document.annotations if _is_of_image(entry, entries)}
     for image_id in sorted(entries.keys() - annotated):
         what = f"has no annotation of {entries[image_id].get('file_name')}"
         problems.append(Problem("mask-missing", where, what, FIX_ENTRY))
     return samples, problems
 
 
-def _is_of_image(annotation: Any, entries: Mapping[int, Any]) -> bool:
+def _is_of_image(annotation: object, entries: Mapping[int, object]) -> TypeGuard[dict[str, object]]:
     """Whether an annotation is of an image that is listed."""
     image_id = annotation.get("image_id") if isinstance(annotation, dict) else None
     return type(image_id) is int and image_id in entries
