@@ -15,7 +15,7 @@ from mlflow.entities import ViewType
 
 from segpipe.training.checkpoint import read_checkpoint
 
-NUM_EPOCHS = 20
+NUM_EPOCHS = 40
 EPOCHS = list(range(1, NUM_EPOCHS + 1))
 WEIGHTS = "build/model/weights.safetensors"
 PATIENCE_SECONDS = 180  # of a machine that others use too

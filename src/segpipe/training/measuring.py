@@ -99,7 +99,7 @@ def _candidates(device: torch.device) -> list[str]:
 
 
 def _key_of(settings: Train, device: torch.device) -> str:
-    keys = {"model", "batch_size", "micro_batch", "num_threads", "freeze", "recompute"}
+    keys = {"model", "batch_size", "micro_batch", "precision", "optimizer", "num_threads", "freeze", "recompute"}
     what = {
         **settings.model_dump(mode="json", include=keys),
         "crop": settings.augment.crop,
