@@ -82,6 +82,7 @@ def smp_builder(describe: Callable[..., Architecture], *, encoder: str, auxiliar
     return build_model
 
 
+@torch.inference_mode(False)  # the trial needs gradients, of parameters that were made outside of that mode
 def build_segmentation(
     architecture: Architecture,
     *,
