@@ -46,7 +46,7 @@ test-team: $(READY) ## test a team's set-up: PostgreSQL behind both servers, a D
 	pytest -m team tests/team
 
 chaos: $(READY) ## run the slow tests: killed workers, servers, registrations; rebuilds, fuzzed files, huge images
-	pytest -m slow
+	pytest -m slow -n 2 --dist loadfile
 
 zoo: $(READY) ## test that every model can overfit four crops and export to ONNX, and that every recipe starts
 	pytest -m zoo
