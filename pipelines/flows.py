@@ -225,6 +225,7 @@ def stage(stage: str, revision: dict[str, Any], force: bool, timeout_hours: floa
     """
     die_with_parent()
     log = get_run_logger()
+    placement.check_machines()
     placement.check_server()
     asked = Revision(**{**revision, "changes": tuple(revision["changes"])})
     is_elsewhere = controller != identity()

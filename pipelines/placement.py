@@ -58,7 +58,15 @@ def check_server() -> None:
             "same requirements.lock (`make setup`, then `make down` and `make up`)"
         )
     _check_mlflow(os.environ.get("MLFLOW_TRACKING_URI", ""))
-    if (machines := os.environ.get(MACHINES, "1")) not in {"", "1"}:
+
+
+def check_machines() -> None:
+    """Refuses an environment that asks for several machines: Prefect starts a stage on one.
+
+    Raises:
+        PipelineError: it does.
+    """
+    if (machines := os.environ.get(MACHINES, "")) not in {"", "1"}:
         raise PipelineError(
             f"{MACHINES}={machines}: Prefect starts a stage on one machine and knows no group of machines; unset it, "
             "or run the training by Slurm or Kubernetes (docs/several-gpus.md)"

@@ -56,3 +56,13 @@ def test_a_package_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyP
     environment = describe_environment(torch.device("cpu"))
     assert "numpy" in environment
     assert "no-such-package" not in environment
+
+
+@pytest.mark.parametrize("is_strict", [True, False])
+def test_fast_kernels_are_allowed_only_where_they_are_asked_for(is_strict: bool) -> None:
+    try:
+        device.make_repeatable(0, torch.get_num_threads(), is_strict)
+        assert torch.are_deterministic_algorithms_enabled() is is_strict
+        assert torch.backends.cudnn.benchmark is not is_strict
+    finally:
+        device.make_repeatable(0, torch.get_num_threads())

@@ -10,6 +10,7 @@ from typing import Any
 
 import prefect
 import pytest
+from prefect.logging import disable_run_logger
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled, Completed, Crashed, Failed, State
 
@@ -125,3 +126,18 @@ def test_what_is_worth_another_attempt_gets_one(
             run()
     assert [name for _, name, *_ in started] == [f"train c0ffeec0ffee attempt {i + 1}" for i in range(num_attempts)]
     assert {(deployment, *tags) for deployment, *_, tags in started} == {("stage/gpu", "train")}
+
+
+@pytest.mark.parametrize("machines", ["", "1"])
+def test_one_machine_is_no_group(monkeypatch: pytest.MonkeyPatch, machines: str) -> None:
+    monkeypatch.setenv("SEGPIPE_MACHINES", machines)
+    placement.check_machines()
+
+
+def test_a_stage_on_several_machines_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGPIPE_MACHINES", "2")
+    with pytest.raises(PipelineError, match=r"SEGPIPE_MACHINES=2.*several-gpus\.md"):
+        placement.check_machines()
+    monkeypatch.setattr(flows, "die_with_parent", lambda: None)  # it is this process that would
+    with disable_run_logger(), pytest.raises(PipelineError, match="SEGPIPE_MACHINES=2"):
+        flows.stage.fn("train", {}, False, 1.0, "")

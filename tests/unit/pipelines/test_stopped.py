@@ -23,10 +23,12 @@ def processes(tmp_path: Path) -> Iterator[list[psutil.Process]]:
     stages.mkdir(parents=True)
     for package in (stages, stages.parent):
         (package / "__init__.py").touch()
-    (stages / "train.py").write_text(SLEEP, encoding="utf-8")
+    for name in ("train", "rank"):
+        (stages / f"{name}.py").write_text(SLEEP, encoding="utf-8")
     commands = [
         *(([sys.executable, "-c", SLEEP], name) for name in ("mlflow.1", "prefect.1", "control.1", "gpu.1", "gpu.2")),
         ([sys.executable, "-m", "segpipe.stages.train"], "gpu.2"),
+        ([sys.executable, "-m", "segpipe.stages.rank"], "gpu.2"),  # of the same training
         (["/bin/sh", "-c", "echo; read never; python -m segpipe.stages.train"], "gpu.2"),
     ]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}

@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import ConstantLR
 from segpipe.choices import LOSSES
 from segpipe.classes import IGNORE_INDEX
 from segpipe.config.train import LossTerm, Train
+from segpipe.errors import ConfigError
 from segpipe.inference.logits import normalize
 from segpipe.losses.parts.weighted_sum import Loss
 from segpipe.training.objective import Objective, make_objective
@@ -239,3 +240,14 @@ def test_a_halved_border_stays_where_it_is(is_row: bool) -> None:
     masks[..., 7:] = 1  # in the middle of blocks
     halved = halve_masks(masks.mT if is_row else masks)
     assert halved.sum() / halved.numel() == (masks.sum() / masks.numel())
+
+
+def test_tf32_is_refused_where_there_is_no_gpu_and_changes_only_matrix_products() -> None:
+    with pytest.raises(ConfigError, match=r"train\.precision: tf32 .* write auto"):
+        Precision.of("tf32", torch.device("cpu"))
+    try:
+        assert Precision.of("tf32", torch.device("cuda")).dtype == torch.float32
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+    finally:
+        Precision.of("float32", torch.device("cpu"))
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
