@@ -37,6 +37,7 @@ OF_PARTS: list[tuple[str, dict[str, Any]]] = [
     *(term for term in EVERY_LOSS if term[0] not in OF_A_BATCH),
     ("cross_entropy", {"label_smoothing": 0.1}),
     ("lovasz_softmax", {"per_image": True}),
+    ("lovasz_softmax", {"per_image": True, "stride": 2}),
     ("ohem_cross_entropy", {"threshold": 1.0, "min_kept_share": 1.0}),
 ]
 
