@@ -718,7 +718,8 @@ def test_short_memory_does_not_end_a_training(make_job: Callable[..., Fit], capl
     progress = fit(short)
     assert "too short for 3 samples at once; from here on 2" in caplog.text
     assert "too short for 2 samples at once; from here on 1" in caplog.text
-    assert progress.micro_batch == 1
+    assert progress.halved_to(short.settings) == progress.micro_batch == 1
+    assert fit(make_job("again", **plain)).halved_to(short.settings) is None
     for row, wanted in zip(progress.history, expected, strict=True):
         assert row == pytest.approx(wanted, abs=1e-5)  # the training mIoU too: no pixel is counted twice
     assert read_checkpoint(short.folder / CHECKPOINT)["progress"]["micro_batch"] == 1, "a training that goes on knows"
