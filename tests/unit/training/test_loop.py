@@ -27,11 +27,13 @@ from segpipe.inference import tiles
 from segpipe.inference.evaluate import evaluate
 from segpipe.inference.logits import normalize
 from segpipe.inference.network import build_network
+from segpipe.losses.parts.border_map import measure_closeness
 from segpipe.training import loop
 from segpipe.training.checkpoint import CHECKPOINT, PREVIOUS, read_checkpoint
 from segpipe.training.loop import BEST_WEIGHTS, Fit, Interrupted, fit
 from segpipe.training.objective import make_objective
 from segpipe.training.state import Progress
+from segpipe.training.step import halve_masks
 
 STEPS_PER_EPOCH = 3
 SMALL = {"width": 4, "depth": 2}
@@ -708,6 +710,22 @@ def test_micro_batches_have_the_gradients_of_the_whole_batch(make_job: Callable[
         assert row == pytest.approx(expected, abs=1e-5)
     for name, value in whole.module.state_dict().items():
         torch.testing.assert_close(divided.module.state_dict()[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_border_weights_are_drawn_ahead_from_what_the_network_sees(make_job: Callable[..., Fit]) -> None:
+    terms = [{"name": "cross_entropy"}, {"name": "border_cross_entropy", "options": {"sigma_px": 2.0}}]
+    job = make_job("a", loss=terms, epochs=2, half_resolution_share=0.5)
+    for epoch, size in ((0, 2), (1, 1)):
+        for batches in job.steps(epoch, first_batch=0):
+            for batch in batches:
+                masks = halve_masks(batch.masks_NHW) if size == 2 else batch.masks_NHW
+                nothing, drawn = batch.maps
+                assert nothing is None and drawn is not None
+                assert torch.equal(drawn, measure_closeness(masks, range(3), 2.0))
+                assert drawn.any()
+    plain = make_job("b")
+    assert not plain.objective.draws_ahead
+    assert next(plain.steps(0, first_batch=0))[0].maps == ()
 
 
 def test_short_memory_does_not_end_a_training(make_job: Callable[..., Fit], caplog: pytest.LogCaptureFixture) -> None:
