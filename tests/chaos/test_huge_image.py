@@ -92,7 +92,9 @@ class Sink:
 
 keep_freed_memory()
 make_repeatable(0, 2)
-settings = load_config(pathlib.Path(PARAMS)).train.model_copy(update={"epochs": 4, "num_overlays": 1})
+settings = load_config(pathlib.Path(PARAMS)).train.model_copy(
+    update={"epochs": 4, "num_overlays": 1, "precision": "float32"}
+)
 store = Store.open(pathlib.Path("dataset"))
 network = build_network("compact_fpn", {}, store.classes.num_classes)
 loss = build_loss(class_weights=torch.ones(store.classes.num_classes))

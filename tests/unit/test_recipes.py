@@ -162,7 +162,9 @@ def _shrink(settings: Train) -> Train:
     model = settings.model.model_copy(update={"weights": "none"})
     augment = settings.augment.model_copy(update={"crop": (64, 64)})
     size = {"epochs": 1, "batch_size": min(2, settings.batch_size), "num_threads": 1, "num_overlays": 0}
-    return settings.model_copy(update={"model": model, "augment": augment, **size})
+    # What the train stage would measure on the device, where a recipe says auto.
+    measured = {"precision": "float32" if settings.precision == "auto" else settings.precision, "micro_batch": None}
+    return settings.model_copy(update={"model": model, "augment": augment, **size, **measured})
 
 
 @pytest.mark.zoo
