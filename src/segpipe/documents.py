@@ -181,11 +181,13 @@ class EvaluationDescription(Document):
         weights_sha256: of the weights.
         class_table: digest of the classes.
         evaluation_digest: of the validation images, their labels and the metric.
+        inference: digest of how the model predicts; None in files of releases that had only the network.
     """
 
     weights_sha256: str
     class_table: str
     evaluation_digest: str
+    inference: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Evaluates a network on every sample of a store; a huge image is evaluated tile by tile."""
+"""Evaluates a predictor on every sample of a store; a huge image is evaluated piece by piece."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from segpipe.choices import EVIDENCE
 from segpipe.data.store import Store
-from segpipe.inference.logits import give_logits
-from segpipe.inference.tiles import is_huge
+from segpipe.inference.predictor import Predictor
 from segpipe.losses.parts.weighted_sum import Loss, WeightedSum
 from segpipe.metrics import mean_iou
 
@@ -29,7 +27,7 @@ class Evaluation:
 
     Attributes:
         evidence: by kind, the counts of each sample, (num_samples, ...).
-        losses: of each batch; a huge image is a batch by itself.
+        losses: of each batch; an image with windows is a batch by itself.
     """
 
     evidence: dict[str, npt.NDArray[Any]]
@@ -53,38 +51,38 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    module: nn.Module, store: Store, terms: Terms, kinds: Sequence[str] = (CONFUSION,), part: slice = slice(None)
+    predictor: Predictor, store: Store, terms: Terms, kinds: Sequence[str] = (CONFUSION,), part: slice = slice(None)
 ) -> Evaluation:
     """Predicts each sample and counts its pixels for the metrics.
 
     Args:
-        module: in any mode; afterwards in evaluation mode.
+        predictor: its network in any mode; afterwards in evaluation mode.
         store: the samples; at least one.
         terms: factors and losses; the loss is their weighted sum.
         kinds: the kinds of evidence that the metrics need, confusion matrices included.
         part: of the batches; the others are left out. A part without a batch has no evidence.
     """
-    module.eval()
+    predictor.module.eval()
     collect = {kind: EVIDENCE.function_of(kind) for kind in kinds}
     evidence: dict[str, list[npt.NDArray[Any]]] = {kind: [] for kind in kinds}
     losses = []
-    for indices in list(_batches(store))[part]:
+    for indices in list(_batches(predictor, store))[part]:
         images, masks = zip(*(store.read(index) for index in indices), strict=True)
-        counted, loss = _measure(module, _stack(images), _stack(masks), terms, collect)
+        counted, loss = _measure(predictor, _stack(images), _stack(masks), terms, collect)
         for kind, counts in counted.items():
             evidence[kind].append(counts)
         losses.append(loss)
     return Evaluation({kind: np.concatenate(parts) for kind, parts in evidence.items() if parts}, losses)
 
 
-def _batches(store: Store) -> Iterator[list[int]]:
-    """Gives the indices of all samples in order: neighbours of one size together, a huge image alone."""
+def _batches(predictor: Predictor, store: Store) -> Iterator[list[int]]:
+    """Gives the indices of all samples in order: neighbours of one size together, an image with windows alone."""
     sizes = list(zip(store.manifest["height"].tolist(), store.manifest["width"].tolist(), strict=True))
-    largest_px = max((height * width for height, width in sizes if not is_huge(height, width)), default=1)
+    largest_px = max((height * width for height, width in sizes if predictor.predicts_whole(height, width)), default=1)
     batch_size = max(1, MAX_BATCH_PX // largest_px)
     batch: list[int] = []
     for index, size in enumerate(sizes):
-        if batch and (len(batch) == batch_size or size != sizes[batch[0]] or is_huge(*size)):
+        if batch and (len(batch) == batch_size or size != sizes[batch[0]] or not predictor.predicts_whole(*size)):
             yield batch
             batch = []
         batch.append(index)
@@ -98,20 +96,20 @@ def _stack(arrays: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
 
 
 def _measure(
-    module: nn.Module,
+    predictor: Predictor,
     images_NHWC: npt.NDArray[np.uint8],
     masks_NHW: npt.NDArray[np.uint8],
     terms: Terms,
     collect: Mapping[str, Collect],
 ) -> tuple[dict[str, npt.NDArray[Any]], float]:
-    """Gives the evidence (N, ...) of each kind and the loss of a batch; a huge image is a batch by itself.
+    """Gives the evidence (N, ...) of each kind and the loss of a batch; an image with windows is a batch by itself.
 
     The counts of the pieces of an image are added up. The sums and the weights of the losses are added up too, before
     the division. So a loss that is a mean over pixels has the value for the whole image.
     """
     counted: dict[str, npt.NDArray[Any]] = {}
     sums: list[WeightedSum] = []
-    for piece in give_logits(module, images_NHWC):
+    for piece in predictor.predict(images_NHWC):
         # A copy, because torch needs writable memory, and a memory map is read-only.
         target_NHW = torch.from_numpy(masks_NHW[piece.place].copy()).to(piece.logits_NCHW.device)
         for kind, function in collect.items():

@@ -25,8 +25,8 @@ from segpipe.metrics.parts.scores import evaluation_digest
 from segpipe.places import PER_IMAGE_FILE
 from segpipe.registry.measuring.measure import classes_of_served, confusions_of_served
 from segpipe.registry.measuring.trust import Runnable, find_code
-from segpipe.tracking.run import LINEAGE, RUN_EVALUATION
-from segpipe.tracking.tags import EVALUATION_DIGEST
+from segpipe.tracking.run import LINEAGE, evaluation_place
+from segpipe.tracking.tags import EVALUATION_DIGEST, INFERENCE
 
 VALIDATION = "val"
 CONTENT = ["image_sha256", "mask_sha256"]
@@ -125,8 +125,9 @@ def read_image_scores(evaluation_folder: Path, digest: str) -> ImageScores:
 
 def fetch_image_scores(client: MlflowClient, version: ModelVersion, digest: str) -> ImageScores | None:
     """Downloads a version's scores on the images of a digest; None where it was never measured on them."""
-    places = [f"{RUN_EVALUATION}/{PER_IMAGE_FILE}"] if version.tags.get(EVALUATION_DIGEST) == digest else []
-    for place in [*places, _place(digest)]:
+    own = f"{evaluation_place(version.tags.get(INFERENCE))}/{PER_IMAGE_FILE}"
+    places = [own] if version.tags.get(EVALUATION_DIGEST) == digest else []
+    for place in [*places, f"{_place(version, digest)}/{PER_IMAGE_FILE}"]:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 found = mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=place, dst_path=folder)
@@ -138,8 +139,9 @@ def fetch_image_scores(client: MlflowClient, version: ModelVersion, digest: str)
     return None
 
 
-def _place(digest: str) -> str:
-    return f"evaluations/{digest}/{PER_IMAGE_FILE}"
+def _place(version: ModelVersion, digest: str) -> str:
+    """Gives the folder in a version's run for what was measured later; versions of one run may predict differently."""
+    return "/".join(["evaluations", digest, *filter(None, [version.tags.get(INFERENCE)])])
 
 
 def open_validation(dataset: Path, digest: str) -> Store | None:
@@ -173,7 +175,7 @@ def measure_again(client: MlflowClient, version: ModelVersion, store: Store, is_
         rows["confusion"] = [confusion.ravel() for confusion in confusions]
         if version.run_id:
             rows.to_parquet(Path(folder) / PER_IMAGE_FILE, index=False)
-            client.log_artifact(version.run_id, str(Path(folder) / PER_IMAGE_FILE), _place(digest).rpartition("/")[0])
+            client.log_artifact(version.run_id, str(Path(folder) / PER_IMAGE_FILE), _place(version, digest))
     return ImageScores(rows, digest)
 
 

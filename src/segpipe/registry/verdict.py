@@ -233,7 +233,8 @@ def _time(policy: Register, results: Results, champion: ModelVersion | None) -> 
         return {}
     store = _validation(results, results.evaluation.evaluation_digest)
     with tempfile.TemporaryDirectory() as folder:
-        models = [by_this_package(results.model_folder)]
+        results.copy_model(Path(folder) / "challenger")
+        models = [by_this_package(Path(folder) / "challenger")]
         if champion is not None:
             models.append(download_model(champion, Path(folder) / "champion")[0])
         return dict(enumerate(latency_ms_of_served(models, store)))

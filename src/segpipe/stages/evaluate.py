@@ -1,38 +1,50 @@
 """Measures the network on the splits that it was not trained on."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import torch
 from PIL import Image
 
-from segpipe.config.evaluate import Evaluate
+from segpipe.config.evaluate import Evaluate, Inference
 from segpipe.data.store import Store, evenly_spread
 from segpipe.documents import EvaluationDescription, ModelDescription
 from segpipe.errors import StoreError
-from segpipe.files import whole_folder, write_json
+from segpipe.files import sha256_of_file, whole_folder, write_json
 from segpipe.inference.device import choose_device, keep_freed_memory, make_repeatable
 from segpipe.inference.evaluate import Evaluation, evaluate
 from segpipe.inference.network import Network
+from segpipe.inference.predictor import AS_TRAINED
 from segpipe.losses.cross_entropy import build_loss
 from segpipe.metrics import mean_iou
 from segpipe.metrics.parts.bootstrap import bundle, estimate_mean_iou
 from segpipe.metrics.parts.scores import evaluation_digest, list_evidence, score
-from segpipe.places import DATASET, EVALUATION, EVALUATION_FILE, METRICS_FILE, MODEL, MODEL_FILE, PER_IMAGE_FILE
+from segpipe.places import (
+    DATASET,
+    EVALUATION,
+    EVALUATION_FILE,
+    INFERENCE_FILE,
+    METRICS_FILE,
+    MODEL,
+    MODEL_FILE,
+    PER_IMAGE_FILE,
+)
 from segpipe.reports.evaluation import Picture, draw_confusion_matrix, draw_curves, write_evaluation_report
 from segpipe.reports.headline import write_headline
 from segpipe.reports.overlay import side_by_side
 from segpipe.stages.stage import run_stage
 
 SPLITS = ("val", "test")
+NUM_DIGITS = 32  # of a digest
 
 
 def main(settings: Evaluate) -> None:
     """Writes `evaluation/`: metrics, a confusion matrix for each image, plots, report; and `metrics.json` for Git."""
     keep_freed_memory()
     make_repeatable(seed=0, num_threads=settings.num_threads)
-    network = Network.load(MODEL, choose_device(settings.device))
+    network = replace(Network.load(MODEL, choose_device(settings.device)), inference=settings.inference)
     model = ModelDescription.read(MODEL / MODEL_FILE, "run `dvc repro train`")
     store = Store.open(DATASET)
     if store.classes.names != network.classes.names:
@@ -40,11 +52,12 @@ def main(settings: Evaluate) -> None:
     stores = {split: store.of_split(split) for split in SPLITS if (store.manifest["split"] == split).any()}
     unweighted = [(1.0, build_loss(class_weights=torch.ones(store.classes.num_classes)))]
     kinds = list_evidence()
-    evaluations = {split: evaluate(network.module, part, unweighted, kinds) for split, part in stores.items()}
+    evaluations = {split: evaluate(network.predictor, part, unweighted, kinds) for split, part in stores.items()}
     metrics = {split: _score(stores[split], evaluation) for split, evaluation in evaluations.items()}
     with whole_folder(EVALUATION) as output:
         write_json(output / METRICS_FILE, metrics)
-        write_json(output / EVALUATION_FILE, _identify(network, stores).to_json())
+        inference = _write_inference(settings.inference, output)
+        write_json(output / EVALUATION_FILE, _identify(network, stores, inference).to_json())
         rows = pd.concat([_per_image(stores[split], evaluation) for split, evaluation in evaluations.items()])
         rows.to_parquet(output / PER_IMAGE_FILE, index=False)
         val_confusion = evaluations["val"].confusions.sum(axis=0)
@@ -62,12 +75,21 @@ def main(settings: Evaluate) -> None:
     write_headline(metrics)
 
 
-def _identify(network: Network, stores: dict[str, Store]) -> EvaluationDescription:
-    """Gives the digests of weights, classes and images: scores with equal digests may be compared."""
+def _write_inference(inference: Inference, output: Path) -> str | None:
+    """Writes how the model predicts, for the served model, and gives its digest; nothing for the network alone."""
+    if inference == AS_TRAINED:
+        return None
+    write_json(output / INFERENCE_FILE, inference.model_dump(mode="json"))
+    return sha256_of_file(output / INFERENCE_FILE)[:NUM_DIGITS]
+
+
+def _identify(network: Network, stores: dict[str, Store], inference: str | None) -> EvaluationDescription:
+    """Gives the digests of weights, classes, images and inference: scores with equal digests may be compared."""
     return EvaluationDescription(
         weights_sha256=network.weights_sha256,
         class_table=network.classes.digest,
         evaluation_digest=evaluation_digest(stores["val"].digest),
+        inference=inference,
     )
 
 

@@ -7,6 +7,7 @@ from torch import nn
 from segpipe.data.store import Store
 from segpipe.inference.device import device_of
 from segpipe.inference.evaluate import Terms, evaluate
+from segpipe.inference.predictor import Predictor
 from segpipe.metrics import mean_iou
 from segpipe.training.ranks import Ranks
 
@@ -23,7 +24,7 @@ def validate(module: nn.Module, store: Store, terms: Terms, ranks: Ranks) -> tup
     Returns:
         Mean IoU of all samples, 0..1, NaN if no pixel is labelled; the mean loss of the batches.
     """
-    here = evaluate(module, store, terms, part=ranks.part)
+    here = evaluate(Predictor(module), store, terms, part=ranks.part)
     num_classes = store.classes.num_classes
     counts = here.confusions.sum(axis=0) if here.losses else np.zeros((num_classes, num_classes), np.int64)
     total = ranks.add_up(torch.from_numpy(counts).to(device_of(module))).cpu().numpy()
