@@ -1,7 +1,7 @@
 """A dense conditional random field: probabilities that follow the edges of the image.
 
-Source: Kraehenbuehl, Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge Potentials", NIPS 2011. The
-energy of a labelling is the sum of -log p of each pixel and, for each pair of pixels with different classes, of the
+Source: Kraehenbuehl, Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge Potentials", NIPS 2011.
+The energy of a labelling is the sum of -log p of each pixel and, for each pair of pixels with different classes, of the
 kernel of equation 3, with positions p in px and colours I in 0..255:
 
     appearance_weight * exp(-|p_i - p_j|^2 / (2 appearance_px^2) - |I_i - I_j|^2 / (2 appearance_color^2))
@@ -16,13 +16,14 @@ As in the authors' program (densecrf) and in pydensecrf:
 - the sum over j includes i itself, which the paper leaves out.
 - the compatibility is Potts' model: all pairs of different classes cost the same.
 
-The sums: the smoothness is a separable convolution. The appearance is exact for images of up to `MAX_EXACT_PX` (a matrix
-of all pairs), and above on the permutohedral lattice, an approximation: each image of the two sizes next to the limit has
-a difference in Q of a few percent at its edges.
+The smoothness is summed by a separable convolution. The appearance is summed exactly in an image of up to
+`MAX_EXACT_PX` px (a matrix of all pairs), and on the permutohedral lattice in a larger one. The lattice approximates: on a
+test's scene the probabilities differ from the exact ones by 3% of what the CRF changes, and 1.5% of the classes differ.
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -88,34 +89,42 @@ def refine(
         probabilities_NCHW, images_NHWC = probabilities_NCHW.cpu(), images_NHWC.cpu()
     refined_NCHW = probabilities_NCHW.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     for probabilities_CHW, image_HWC, refined_CHW in zip(probabilities_NCHW, images_NHWC, refined_NCHW, strict=True):
-        height, width = refined_CHW.shape[1:]
-        filters = []
-        if num_iterations and appearance_weight:
-            sums = _filter_by_appearance(image_HWC, appearance_px, appearance_color)
-            filters.append(_normalize(sums, height * width, appearance_weight, device=image_HWC.device))
-        if num_iterations and smoothness_weight:
-            sums = _filter_by_position(height, width, smoothness_px)
-            filters.append(_normalize(sums, height * width, smoothness_weight, device=image_HWC.device))
-        for _ in range(num_iterations):
-            _iterate(refined_CHW.flatten(1), probabilities_CHW.flatten(1), filters)
+        kernels = [
+            (appearance_weight, partial(_filter_by_appearance, image_HWC, appearance_px, appearance_color)),
+            (smoothness_weight, partial(_filter_by_position, *image_HWC.shape[:2], smoothness_px)),
+        ]
+        _infer(refined_CHW.flatten(1), probabilities_CHW, num_iterations, kernels)
     return refined_NCHW.to(device)
 
 
-def _iterate(refined_CP: torch.Tensor, probabilities_CP: torch.Tensor, filters: list[Filter]) -> None:
+def _infer(
+    refined_CP: torch.Tensor,
+    probabilities_CHW: torch.Tensor,
+    num_iterations: int,
+    kernels: list[tuple[float, Callable[[], Filter]]],
+) -> None:
+    """Does all rounds of algorithm 1 on one image, in place; the memory of its filters ends with it."""
+    filters = [_normalize(build(), refined_CP, weight) for weight, build in kernels if weight > 0]
+    for _ in range(num_iterations):
+        _iterate(refined_CP, probabilities_CHW, filters)
+
+
+def _iterate(refined_CP: torch.Tensor, probabilities_CHW: torch.Tensor, filters: list[Filter]) -> None:
     """Does one round of algorithm 1, in place: the sums of a class depend on no other class."""
     for first in range(0, len(refined_CP), CLASSES_AT_ONCE):
         classes = slice(first, first + CLASSES_AT_ONCE)
-        scores_CP = probabilities_CP[classes].to(torch.float32, copy=True).clamp_(min=MIN_PROBABILITY).log_()
+        given_CP = probabilities_CHW[classes].flatten(1)
+        scores_CP = given_CP.to(torch.float32, copy=True).clamp_(min=MIN_PROBABILITY).log_()
         for weighted_sums in filters:
             scores_CP.add_(weighted_sums(refined_CP[classes]))
         refined_CP[classes] = scores_CP
-    for part_CP in refined_CP.split(PIXELS_AT_ONCE, dim=1):
+    for part_CP in torch.split(refined_CP, PIXELS_AT_ONCE, dim=1):
         part_CP.copy_(part_CP.softmax(dim=0))
 
 
-def _normalize(sums: Filter, num_pixels: int, weight: float, device: torch.device) -> Filter:
+def _normalize(sums: Filter, refined_CP: torch.Tensor, weight: float) -> Filter:
     """Divides a kernel by the square root of its sums at both ends, and multiplies it by its weight."""
-    scales_1P = sums(torch.ones(1, num_pixels, device=device)).rsqrt_()
+    scales_1P = sums(torch.ones_like(refined_CP[:1])).rsqrt_()
     return lambda values_CP: sums(values_CP * scales_1P).mul_(scales_1P).mul_(weight)
 
 

@@ -67,7 +67,9 @@ class Lattice:
         """
         num_at_once = max(1, MAX_VALUES_OF_PIXEL * values_CP.shape[1] // self.num_corners)
         filtered_CP = torch.empty_like(values_CP)
-        for given_CP, result_CP in zip(values_CP.split(num_at_once), filtered_CP.split(num_at_once), strict=True):
+        for given_CP, result_CP in zip(
+            torch.split(values_CP, num_at_once), torch.split(filtered_CP, num_at_once), strict=True
+        ):
             result_CP.copy_(self._slice(self._blur(self._splat(given_CP.T.contiguous()))).T)
         return filtered_CP
 
@@ -219,7 +221,7 @@ def _find_next(codes: list[torch.Tensor], strides: list[int]) -> torch.Tensor:
     ahead_AM = torch.empty(num_kinds, num_corners, dtype=torch.int32, device=codes[0].device)
     for axis in range(num_kinds):
         step = (num_kinds * strides[axis] if axis < num_kinds - 1 else 0) - sum(strides)
-        parts = ahead_AM[axis].split([len(own) for own in codes])
+        parts = torch.split(ahead_AM[axis], [len(own) for own in codes])
         for kind, part in enumerate(parts):
             # A step lowers the remainder by 1.
             there, wanted = codes[kind - 1], codes[kind] + step

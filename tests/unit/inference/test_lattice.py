@@ -1,4 +1,4 @@
-"""The lattice against the paper's algorithm point by point in float64, and against the Gaussian that it approximates."""
+"""The lattice against the paper's algorithm, point by point in float64, and against the Gaussian that it stands for."""
 
 from __future__ import annotations
 
