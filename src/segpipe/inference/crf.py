@@ -17,12 +17,13 @@ As in the authors' program (densecrf) and in pydensecrf:
 - the compatibility is Potts' model: all pairs of different classes cost the same.
 
 The smoothness is summed by a separable convolution. The appearance is summed exactly in an image of up to
-`MAX_EXACT_PX` px (a matrix of all pairs), and on the permutohedral lattice in a larger one. The lattice approximates: on a
-test's scene the probabilities differ from the exact ones by 3% of what the CRF changes, and 1.5% of the classes differ.
+`MAX_EXACT_PX` px (a matrix of all pairs), and on the permutohedral lattice in a larger one. The lattice approximates:
+on a test's scene the probabilities differ from the exact ones by 3% of what the CRF changes, and 1.5% of the pixels get
+another class.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -101,7 +102,7 @@ def _infer(
     refined_CP: torch.Tensor,
     probabilities_CHW: torch.Tensor,
     num_iterations: int,
-    kernels: list[tuple[float, Callable[[], Filter]]],
+    kernels: Sequence[tuple[float, Callable[[], Filter]]],
 ) -> None:
     """Does all rounds of algorithm 1 on one image, in place; the memory of its filters ends with it."""
     filters = [_normalize(build(), refined_CP, weight) for weight, build in kernels if weight > 0]

@@ -32,9 +32,8 @@ def elevate(feature: Floats) -> Floats:
 def enclose(point: Floats) -> dict[Corner, float]:
     """Finds the corners around a point and their weights: of all simplices nearby, the one that it lies in."""
     num_kinds = len(point)
-    for origin in itertools.product(
-        *(range(math.floor(x / num_kinds) - 1, math.ceil(x / num_kinds) + 2) for x in point)
-    ):
+    floors = [math.floor(coordinate / num_kinds) for coordinate in point]
+    for origin in itertools.product(*((floor, floor + 1) for floor in floors)):
         offset = point / num_kinds - np.array(origin)
         order = np.argsort(-offset, kind="stable")
         falling = offset[order]
