@@ -90,9 +90,10 @@ def refine(
         probabilities_NCHW, images_NHWC = probabilities_NCHW.cpu(), images_NHWC.cpu()
     refined_NCHW = probabilities_NCHW.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     for probabilities_CHW, image_HWC, refined_CHW in zip(probabilities_NCHW, images_NHWC, refined_NCHW, strict=True):
+        height, width = image_HWC.shape[:2]
         kernels = [
             (appearance_weight, partial(_filter_by_appearance, image_HWC, appearance_px, appearance_color)),
-            (smoothness_weight, partial(_filter_by_position, *image_HWC.shape[:2], smoothness_px)),
+            (smoothness_weight, partial(_filter_by_position, height, width, smoothness_px)),
         ]
         _infer(refined_CHW.flatten(1), probabilities_CHW, num_iterations, kernels)
     return refined_NCHW.to(device)

@@ -39,13 +39,13 @@ def enclose(point: Floats) -> dict[Corner, float]:
         falling = offset[order]
         if sum(origin) != 0 or falling[0] - falling[-1] > 1:
             continue
+        steps = falling[:-1] - falling[1:]
+        weights = [1 - steps.sum(), *steps[::-1]]
         corners = {}
-        for kind in range(num_kinds):
+        for kind, weight in enumerate(weights):
             corner = np.array(origin) * num_kinds + kind
             corner[order[num_kinds - kind :]] -= num_kinds
-            before = falling[num_kinds - kind] if kind else falling[0] - 1
-            after = falling[num_kinds - kind - 1]
-            corners[tuple(corner.tolist())] = float(after - before) if kind else float(1 + falling[-1] - falling[0])
+            corners[tuple(corner.tolist())] = float(weight)
         return corners
     raise AssertionError("no simplex")
 
