@@ -63,8 +63,8 @@ def refine(
 ) -> torch.Tensor:
     """Refines the probabilities of each image by itself.
 
-    The result of a part of an image is not the part of the result. The bits are the same in every run on a CPU, above
-    `MAX_EXACT_PX` also with another number of threads.
+    The result of a part of an image is not the part of the result. The bits are the same in every run on a CPU with the same
+    number of threads; with another number torch's logarithm and softmax may differ in the last bit.
 
     Args:
         probabilities_NCHW: (N, C, H, W) floating-point, 0..1, their sum over C is 1; on any device. A probability of 0
