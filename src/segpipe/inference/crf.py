@@ -63,11 +63,11 @@ def refine(
 ) -> torch.Tensor:
     """Refines the probabilities of each image by itself.
 
-    The result of a part of an image is not the part of the result. The bits are the same in every run on a CPU with the same
-    number of threads; with another number torch's logarithm and softmax may differ in the last bit.
+    The result of a part of an image is not the part of the result. The bits are the same in every run on a CPU with the
+    same number of threads; with another number torch's logarithm and softmax may differ in the last bit.
 
-    Memory on top of the arguments, measured with 19 classes of 1536x1536 px, the result included: 280 bytes a pixel for a
-    photograph (0.66 GB), 560 for pure noise (1.3 GB). Images of a batch are refined one after the other.
+    Memory on top of the arguments, measured with 19 classes of 1536x1536 px, the result included: 280 bytes a pixel for
+    a photograph (0.66 GB), 560 for pure noise (1.3 GB). Images of a batch are refined one after the other.
 
     Args:
         probabilities_NCHW: (N, C, H, W) floating-point, 0..1, their sum over C is 1; on any device. A probability of 0
