@@ -26,8 +26,8 @@ from segpipe.errors import ConfigError
 # A number that names a corner is an int64.
 MAX_CODES = 2**62
 
-# Values at the corners, for each pixel, that are blurred together: in a photograph all classes, because a corner has
-# several pixels; in noise, where a pixel has six corners, one.
+# Values at the corners, for each pixel, that are blurred together: in a photograph those of all classes that come
+# together, because a corner has several pixels; in noise, where a pixel has six corners, those of one.
 MAX_VALUES_OF_PIXEL = 8
 
 # Corners whose neighbours are added together: the lists of neighbours are long.
@@ -122,7 +122,7 @@ def build_lattice(features_PD: torch.Tensor) -> Lattice:
     pixel_weights = torch.empty_like(pixels, dtype=torch.float32)
     starts, codes, first = [], [], 0
     for kind in range(num_kinds):
-        # Coordinates whose rank is high go one multiple down, the others up: definition 2.3 of the paper.
+        # Coordinates whose rank is high go one multiple down, the others up.
         offsets_P = kind * sum(strides) - num_kinds * _encode(ranks_PK > num_dimensions - kind, strides)
         codes_P, order_P = (bases_P + offsets_P).sort(stable=True)
         is_new_P = torch.ones_like(codes_P, dtype=torch.bool)
@@ -138,7 +138,7 @@ def build_lattice(features_PD: torch.Tensor) -> Lattice:
 
 
 def _elevate(features_PD: torch.Tensor) -> torch.Tensor:
-    """Places features on the plane sum(x) = 0 of d + 1 dimensions, (P, d + 1); the paper's section 3.1.
+    """Places features on the plane sum(x) = 0 of d + 1 dimensions, (P, d + 1).
 
     The scale makes the blur a Gaussian of standard deviation 1 in the features.
     """
@@ -152,7 +152,7 @@ def _elevate(features_PD: torch.Tensor) -> torch.Tensor:
 
 
 def _enclose(elevated_PK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Finds the simplex around each point; the paper's section 3.2.
+    """Finds the simplex around each point, by rounding and ranking as in the paper.
 
     Args:
         elevated_PK: (P, d + 1) float32; overwritten.
