@@ -1,7 +1,8 @@
 """What the dense CRF gains and costs: mIoU without and with it, and seconds for each image.
 
-The network's logits and the CRF are computed once for each image; the seconds of both are wall clock, read from the
-disk excluded. The CRF is worth more the coarser the network is: FCN-32s, FCN-8s. A huge image is refined tile by tile.
+The network's logits and the CRF are computed once for each image; the seconds of both are wall clock, without
+reading from the disk. The CRF is worth more the coarser the network is: FCN-32s, FCN-8s. A huge image is refined tile
+by tile.
 
     python benchmarks/crf.py build/model build/dataset [--split val] [--device cpu] [--threads 2]
         [--appearance-weight 4 --appearance-px 67 --appearance-color 3 --smoothness-weight 3 --smoothness-px 1]

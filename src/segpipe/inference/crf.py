@@ -33,8 +33,8 @@ from segpipe.inference.lattice import build_lattice
 # The matrix of all pairs of the largest such image takes 64 MiB.
 MAX_EXACT_PX = 4096
 
-# Classes whose sums are computed together: more are little faster and take more memory.
-CLASSES_AT_ONCE = 8
+# Classes whose sums are computed together: with 8 it takes 60 bytes a pixel more and is not faster.
+CLASSES_AT_ONCE = 4
 
 # Pixels of one softmax: a result in place of its input needs a copy.
 PIXELS_AT_ONCE = 1 << 18
@@ -44,9 +44,6 @@ DEVICES = ("cpu", "cuda")
 
 # The convolution ends here; the rest of a Gaussian is 6e-7.
 RADIUS_IN_DEVIATIONS = 5
-
-# torch.finfo(torch.float32).tiny: the logarithm of a probability of 0 is -87.
-MIN_PROBABILITY = 1.1754944e-38
 
 # Sums over all pixels, (C, P) from (C, P).
 Filter = Callable[[torch.Tensor], torch.Tensor]
@@ -66,10 +63,15 @@ def refine(
 ) -> torch.Tensor:
     """Refines the probabilities of each image by itself.
 
-    The result of a part of an image is not the part of the result. The bits are the same in every run on a CPU.
+    The result of a part of an image is not the part of the result. The bits are the same in every run on a CPU with the
+    same number of threads; with another number torch's logarithm and softmax may differ in the last bit.
+
+    Memory on top of the arguments, measured with 19 classes of 1536x1536 px, the result included: 280 bytes a pixel for
+    a photograph (0.66 GB), 560 for pure noise (1.3 GB). Images of a batch are refined one after the other.
 
     Args:
-        probabilities_NCHW: (N, C, H, W) floating-point, 0..1, their sum over C is 1; on any device.
+        probabilities_NCHW: (N, C, H, W) floating-point, 0..1, their sum over C is 1; on any device. A probability of 0
+            stays 0.
         images_NHWC: (N, H, W, 3) or (N, H, W, 1) uint8 on the same device; a grey image gives the same as its copy of
             three equal channels.
         num_iterations: rounds of algorithm 1; 0 changes nothing.
@@ -116,7 +118,7 @@ def _iterate(refined_CP: torch.Tensor, probabilities_CHW: torch.Tensor, filters:
     for first in range(0, len(refined_CP), CLASSES_AT_ONCE):
         classes = slice(first, first + CLASSES_AT_ONCE)
         given_CP = probabilities_CHW[classes].flatten(1)
-        scores_CP = given_CP.to(torch.float32, copy=True).clamp_(min=MIN_PROBABILITY).log_()
+        scores_CP = given_CP.to(torch.float32, copy=True).log_()
         for weighted_sums in filters:
             scores_CP.add_(weighted_sums(refined_CP[classes]))
         refined_CP[classes] = scores_CP

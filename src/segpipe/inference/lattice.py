@@ -26,9 +26,12 @@ from segpipe.errors import ConfigError
 # A number that names a corner is an int64.
 MAX_CODES = 2**62
 
-# Values at the corners, for each pixel, that are blurred together: in a photograph all classes, because a corner has
-# several pixels; in noise, where a pixel has six corners, two.
-MAX_VALUES_OF_PIXEL = 16
+# Values at the corners, for each pixel, that are blurred together: in a photograph those of all classes that come
+# together, because a corner has several pixels; in noise, where a pixel has six corners, those of one.
+MAX_VALUES_OF_PIXEL = 8
+
+# Corners whose neighbours are added together: the lists of neighbours are long.
+CORNERS_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -83,14 +86,14 @@ class Lattice:
 
     def _blur(self, values_MC: torch.Tensor) -> torch.Tensor:
         """Adds half of both neighbours along each axis in turn, in place."""
-        num_corners = self.num_corners
-        neighbors_M2 = torch.empty(num_corners + 1, 2, dtype=torch.int32, device=values_MC.device)
-        numbers_M = torch.arange(num_corners, dtype=torch.int32, device=values_MC.device)
+        sums_MC = torch.empty_like(values_MC[:-1])
         for ahead_M in self.ahead_AM:
-            neighbors_M2[:-1, 0] = ahead_M
-            neighbors_M2[:, 1] = num_corners
-            neighbors_M2[ahead_M, 1] = numbers_M
-            values_MC[:-1].add_(F.embedding_bag(neighbors_M2[:-1], values_MC, mode="sum"), alpha=0.5)
+            behind_M = _turn_around(ahead_M)
+            for first in range(0, self.num_corners, CORNERS_AT_ONCE):
+                part = slice(first, first + CORNERS_AT_ONCE)
+                neighbors_M2 = torch.stack([ahead_M[part], behind_M[part]], dim=1)
+                sums_MC[part] = F.embedding_bag(neighbors_M2, values_MC, mode="sum")
+            values_MC[:-1].add_(sums_MC, alpha=0.5)
         return values_MC
 
     def _slice(self, values_MC: torch.Tensor) -> torch.Tensor:
@@ -119,7 +122,7 @@ def build_lattice(features_PD: torch.Tensor) -> Lattice:
     pixel_weights = torch.empty_like(pixels, dtype=torch.float32)
     starts, codes, first = [], [], 0
     for kind in range(num_kinds):
-        # Coordinates whose rank is high go one multiple down, the others up: definition 2.3 of the paper.
+        # Coordinates whose rank is high go one multiple down, the others up.
         offsets_P = kind * sum(strides) - num_kinds * _encode(ranks_PK > num_dimensions - kind, strides)
         codes_P, order_P = (bases_P + offsets_P).sort(stable=True)
         is_new_P = torch.ones_like(codes_P, dtype=torch.bool)
@@ -135,7 +138,7 @@ def build_lattice(features_PD: torch.Tensor) -> Lattice:
 
 
 def _elevate(features_PD: torch.Tensor) -> torch.Tensor:
-    """Places features on the plane sum(x) = 0 of d + 1 dimensions, (P, d + 1); the paper's section 3.1.
+    """Places features on the plane sum(x) = 0 of d + 1 dimensions, (P, d + 1).
 
     The scale makes the blur a Gaussian of standard deviation 1 in the features.
     """
@@ -149,7 +152,7 @@ def _elevate(features_PD: torch.Tensor) -> torch.Tensor:
 
 
 def _enclose(elevated_PK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Finds the simplex around each point; the paper's section 3.2.
+    """Finds the simplex around each point, by rounding and ranking as in the paper.
 
     Args:
         elevated_PK: (P, d + 1) float32; overwritten.
@@ -228,3 +231,16 @@ def _find_next(codes: list[torch.Tensor], strides: list[int]) -> torch.Tensor:
             found = torch.searchsorted(there, wanted).clamp_(max=len(there) - 1)
             part.copy_(torch.where(there[found] == wanted, firsts[kind - 1] + found, num_corners))
     return ahead_AM
+
+
+def _turn_around(ahead_M: torch.Tensor) -> torch.Tensor:
+    """Gives (M,) int32, the corner before each one along an axis; M where there is none.
+
+    It is not stored, because a lattice of noise would then take a third more memory.
+    """
+    num_corners = len(ahead_M)
+    behind_M = torch.full((num_corners + 1,), num_corners, dtype=torch.int32, device=ahead_M.device)
+    for first in range(0, num_corners, CORNERS_AT_ONCE):
+        part_M = ahead_M[first : first + CORNERS_AT_ONCE]
+        behind_M[part_M] = torch.arange(first, first + len(part_M), dtype=torch.int32, device=ahead_M.device)
+    return behind_M[:-1]

@@ -153,6 +153,7 @@ def test_the_result_is_probabilities(monkeypatch: pytest.MonkeyPatch, max_exact_
     probabilities, image = draw(16, 21, num_classes)
     probabilities[:, 0, 0] = np.eye(num_classes)[0]
     refined = run(probabilities, image)
+    np.testing.assert_array_equal(refined[:, 0, 0], np.eye(num_classes)[0])
     assert refined.min() >= 0
     np.testing.assert_allclose(refined.sum(axis=0), 1, atol=1e-6)
 
@@ -195,3 +196,14 @@ def test_other_layouts_and_formats() -> None:
     assert torch.equal(refine(probabilities.contiguous(memory_format=torch.channels_last), images), plain)
     short = probabilities.bfloat16()
     assert torch.equal(refine(short, images), refine(short.float(), images))
+
+
+def test_the_same_bits_again() -> None:
+    """With several threads, of which none may be first in a sum by chance."""
+    probabilities, images = draw_scene(80, 64, 3)
+    num_threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        assert torch.equal(refine(probabilities, images), refine(probabilities, images))
+    finally:
+        torch.set_num_threads(num_threads)

@@ -19,7 +19,7 @@ Corner = tuple[int, ...]
 
 
 def elevate(feature: Floats) -> Floats:
-    """Section 3.1: the columns of the basis, orthogonal and of length (d + 1) sqrt(2 / 3)."""
+    """The columns of the basis are orthogonal and of length (d + 1) sqrt(2 / 3)."""
     num_dimensions = len(feature)
     columns = []
     for axis in range(num_dimensions):
@@ -51,7 +51,7 @@ def enclose(point: Floats) -> dict[Corner, float]:
 
 
 def filter_slowly(features: Floats, values: Floats) -> Floats:
-    """The filter with a dictionary of corners: sections 3.2 to 3.4."""
+    """The filter with a dictionary of corners: splat, blur, slice."""
     num_kinds = features.shape[1] + 1
     enclosed = [enclose(elevate(feature)) for feature in features]
     table: dict[Corner, Floats] = {}
