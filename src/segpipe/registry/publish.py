@@ -185,10 +185,11 @@ def _ensure_logged_model(client: MlflowClient, run_id: str, results: Results) ->
     tags = {WEIGHTS_SHA256: results.model.weights_sha256, **_inference_tag(results)}
     model = client.create_logged_model(run.info.experiment_id, results.model.model.name, run_id, tags)
     with tempfile.TemporaryDirectory() as folder:
-        results.copy_model(Path(folder) / "files")
-        saved = MlflowModel(run_id=run_id, model_id=model.model_id)
-        _save_served_model(Path(folder) / "model", saved, Path(folder) / "files", results)
-        client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
+        # MLflow keeps these files under the folder's name, where `trust.FILES` looks for them.
+        files, served = Path(folder) / "model", Path(folder) / "served"
+        results.copy_model(files)
+        _save_served_model(served, MlflowModel(run_id=run_id, model_id=model.model_id), files, results)
+        client.log_model_artifacts(model.model_id, str(served))
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=results.model.best_epoch)])
     client.finalize_logged_model(model.model_id, "READY")
     return str(model.model_id)

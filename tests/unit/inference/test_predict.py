@@ -94,7 +94,7 @@ def test_two_images_of_one_name_are_refused_before_any_is_predicted(tmp_path: Pa
 
 def test_a_huge_image_is_predicted_in_tiles(tmp_path: Path, network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     image = _write_image(tmp_path / "a.png", 50, 70)
-    for name, value in {"MAX_WHOLE_PX": 1, "WINDOW_PX": 16, "MARGIN_PX": 4, "ALIGNMENT_PX": 4}.items():
+    for name, value in {"MAX_WHOLE_PX": 1, "ALIGNMENT_PX": 4}.items():
         monkeypatch.setattr(tiles, name, value)
     (prediction,) = predict_images(network, tmp_path / "a.png", tmp_path / "out")
     np.testing.assert_array_equal(prediction.mask, image.argmax(axis=-1))

@@ -23,7 +23,7 @@ from segpipe.data.loading.loader import TrainLoader
 from segpipe.data.store import Store
 from segpipe.errors import ConfigError, TrainingError
 from segpipe.files import sha256_of_file
-from segpipe.inference import tiles
+from segpipe.inference import predictor, tiles
 from segpipe.inference.evaluate import evaluate
 from segpipe.inference.logits import normalize
 from segpipe.inference.network import build_network
@@ -472,6 +472,7 @@ def test_huge_images_are_validated_and_drawn_tile_by_tile(
 ) -> None:
     for name, value in {"MAX_WHOLE_PX": 1, "ALIGNMENT_PX": 4}.items():
         monkeypatch.setattr(tiles, name, value)
+    monkeypatch.setattr(predictor, "LARGE_WINDOW_PX", 16)
     job = make_job("a", epochs=1)
     sizes = []
 
