@@ -36,7 +36,9 @@ class Small(nn.Module):
 
 @dataclass(frozen=True)
 class Steps:
-    """Three steps, each of two batches of five samples with void; gives the network's state and the losses.
+    """Three steps, each of two batches of five samples with void, and after each a vote: the number of the process.
+
+    Gives the network's state, the losses, and the results of the votes.
 
     Args:
         num_parts: in which each process divides its part of a batch; then each part has its own batch norm.
@@ -44,7 +46,7 @@ class Steps:
 
     num_parts: int = 1
 
-    def __call__(self, ranks: Ranks) -> tuple[dict[str, torch.Tensor], list[float]]:
+    def __call__(self, ranks: Ranks) -> tuple[dict[str, torch.Tensor], list[float], list[int]]:
         torch.manual_seed(3)
         module: nn.Module = Small().train()
         if ranks.number > 1:
@@ -53,7 +55,7 @@ class Steps:
         schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
         state = TrainState(module, optimizer, schedule, ranks=ranks)
         objective = Objective(((1.0, build_loss(class_weights=torch.tensor([1.0, 2.0, 0.5]))),), 0.4)
-        losses = []
+        losses, votes = [], []
         for _ in range(3):
             images = torch.randint(0, 256, (10, 12, 14, 3), dtype=torch.uint8)
             masks = torch.randint(0, NUM_CLASSES, (10, 12, 14), dtype=torch.uint8)
@@ -64,7 +66,8 @@ class Steps:
             loss = add_gradients(state, objective, parts, False, lambda logits, target: None)
             losses.append(float(ranks.add_up(loss)))
             take_step(state, max_gradient_norm=0.5)
-        return module.state_dict(), losses
+            votes.append(ranks.highest(ranks.rank))
+        return module.state_dict(), losses, votes
 
 
 @dataclass(frozen=True)

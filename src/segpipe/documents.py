@@ -152,10 +152,13 @@ class ModelDescription(TrainingDescription):
     Attributes:
         best_epoch: the epoch whose weights were kept.
         weights_sha256: of `weights.safetensors`.
+        halved_to: the training's last number of samples at once, if the memory became too short for the number in its
+            parameters; else None, as in files of earlier releases.
     """
 
     best_epoch: int
     weights_sha256: str
+    halved_to: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

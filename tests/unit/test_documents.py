@@ -23,6 +23,7 @@ MODEL: dict[str, Any] = {
     "code": "c" * 64,
     "best_epoch": 2,
     "weights_sha256": "0" * 64,
+    "halved_to": 4,
 }
 MAIN = {"format": "folder", "options": {"masks": "m"}, "reader": "r" * 64, "licence": "none", "classes": CLASSES}
 SOURCE = {"name": "data", **MAIN, "sources": {"data": MAIN, "more": MAIN}, "sha256": {"data/a.png": "1"}}
@@ -52,10 +53,10 @@ def test_what_is_read_and_written_again_has_the_same_bytes(
 
 
 def test_files_of_the_first_release_and_of_later_ones_are_read() -> None:
-    first = {key: value for key, value in MODEL.items() if key not in {"initial_weights", "code"}}
+    first = {key: value for key, value in MODEL.items() if key not in {"initial_weights", "code", "halved_to"}}
     first["model"] = {"name": "unet", "options": {}, "weights": "none"}
     model = ModelDescription.parse(json.dumps({**first, "later": {"key": 1}}), "", "")
-    assert (model.initial_weights, model.code, model.model.in_channels) == (None, None, 3)
+    assert (model.initial_weights, model.code, model.model.in_channels, model.halved_to) == (None, None, 3, None)
     newer = {"options", "reader", "sources"}
     source = SourceDescription.parse(json.dumps({k: v for k, v in SOURCE.items() if k not in newer}), "", "")
     assert (source.options, source.reader, source.sources) == ({}, "", {})

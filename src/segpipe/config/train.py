@@ -145,8 +145,8 @@ class Train(Section):
         micro_batch: samples that a process's network sees at once; null for its whole part of the batch. The gradients
             of a batch are added up and equal those of the whole (but see `accumulate_batches`), for less memory. `auto`
             finds on a GPU the most that fits, and remembers it for this device; `model.json` says the choice. If memory
-            becomes short later, a training of one process halves the number, says so, and goes on; made again it has
-            other bits. Several processes end with a message.
+            becomes short later, a training of one process halves the number, says so (in `model.json` too) and goes on;
+            a rebuild takes the lower number from the start and has other bits. Several processes end with a message.
         accumulate_batches: batches whose gradients make one step, as in one large batch. Batch norm, and losses over
             all pixels of a batch (Dice, Tversky, Lovasz-softmax, hard pixels), still use each batch separately; of
             several processes, each batch norm uses the whole batch, and such a loss the part of each process.

@@ -9,7 +9,7 @@ from pydantic import Field
 from segpipe.classes import IGNORE_INDEX
 from segpipe.errors import ConfigError
 from segpipe.losses.parts.border_map import measure_closeness
-from segpipe.losses.parts.weighted_sum import Loss, weigh_pixels
+from segpipe.losses.parts.weighted_sum import Ahead, Loss, weigh_pixels
 
 
 def build_loss(
@@ -29,9 +29,9 @@ def build_loss(
     classes are objects. In a street scene, where they touch, both sides of every border then get more weight. Void is
     not an object, but objects on both sides of a band of void are near each other.
 
-    The map is computed from the loss's target, so it fits every zoom, crop and flip. `sigma_px` is in pixels of this
-    target: at half resolution the borders are twice as wide in the scene. An object that the crop cuts has no border
-    at the cut; objects outside of the crop do not count.
+    The map is computed from the loss's target, so it fits every zoom, crop and flip. A training draws it while the step
+    before is computed. `sigma_px` is in pixels of this target: at half resolution the borders are twice as wide in the
+    scene. An object that the crop cuts has no border at the cut; objects outside of the crop do not count.
 
     Source: Ronneberger, Fischer, Brox, "U-Net", MICCAI 2015, equations 1 and 2, whose w0 and sigma these are.
     Deviations: equation 1 is a sum, this is a weighted mean; where the second term is below w0 / 1000 it is zero.
@@ -54,11 +54,14 @@ def build_loss(
             f"the data's classes are 0..{num_classes - 1}"
         )
 
-    def weigh(target_NHW: torch.Tensor) -> torch.Tensor:
-        closeness_NHW = measure_closeness(target_NHW, classes, sigma_px).to(class_weights)
-        return weigh_pixels(class_weights, target_NHW) + w0 * closeness_NHW * (target_NHW != IGNORE_INDEX)
+    def draw(target_NHW: torch.Tensor) -> torch.Tensor:
+        return measure_closeness(target_NHW, classes, sigma_px)
+
+    def weigh(target_NHW: torch.Tensor, closeness_NHW: torch.Tensor) -> torch.Tensor:
+        added_NHW = w0 * closeness_NHW.to(class_weights) * (target_NHW != IGNORE_INDEX)
+        return weigh_pixels(class_weights, target_NHW) + added_NHW
 
     def cost(logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(logits_NCHW, target_NHW, ignore_index=IGNORE_INDEX, reduction="none")
 
-    return Loss(weigh, cost)
+    return Loss(lambda target_NHW: weigh(target_NHW, draw(target_NHW)), cost, Ahead(draw, weigh))

@@ -1,8 +1,10 @@
 """Lovasz-softmax: a surrogate of the mean intersection over union."""
 
 from functools import partial
+from typing import Annotated
 
 import torch
+from pydantic import Field
 
 from segpipe.classes import IGNORE_INDEX
 from segpipe.losses.parts.weighted_sum import Loss, find_present, weigh_classes
@@ -11,7 +13,9 @@ from segpipe.losses.parts.weighted_sum import Loss, find_present, weigh_classes
 BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
-def build_loss(*, class_weights: torch.Tensor, per_image: bool = False) -> Loss:
+def build_loss(
+    *, class_weights: torch.Tensor, per_image: bool = False, stride: Annotated[int, Field(ge=1)] = 1
+) -> Loss:
     """Gives L = weighted mean over classes c of Delta_c(m(c)), the Lovasz extension of 1 - IoU_c.
 
     m_i(c) = 1 - p_i(c) where the truth of pixel i is c, else p_i(c), over the labelled pixels; p = softmax(logits).
@@ -25,11 +29,16 @@ def build_loss(*, class_weights: torch.Tensor, per_image: bool = False) -> Loss:
 
     Source: Berman, Rannen Triki, Blaschko, "The Lovasz-softmax loss", CVPR 2018, equations 8, 9, 11 and algorithm 1.
     Deviations: the class weights in the mean (the paper's is even), and the steps of 1 - IoU in closed form instead of
-    as differences of neighbours, which lose most digits in a batch of many pixels.
+    as differences of neighbours, which lose most digits in a batch of many pixels. With `stride` above 1, only each
+    `stride`-th row and column counts, from the first, because sorting takes most of the time: logits of 8x11x192x256,
+    forward and backward, take 0.20 s of one thread, 0.06 s with stride 2, 0.04 s with stride 4. The other pixels get
+    no gradient from this loss, and a class that occurs only between these rows and columns is absent. So use it as a
+    second term next to `cross_entropy`, which takes all pixels.
 
     Args:
         class_weights: (num_classes,) float32, positive; weigh the classes in the mean.
         per_image: True for the mean of the losses of all images with labels; False for one loss of all pixels.
+        stride: distance of the rows and columns that count, pixels; 1 for all.
     """
 
     def cost_of_classes(logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
@@ -55,7 +64,20 @@ def build_loss(*, class_weights: torch.Tensor, per_image: bool = False) -> Loss:
         pairs = zip(logits_NCHW.chunk(num_images), target_NHW.chunk(num_images), strict=True)
         return torch.stack([over_classes(*pair).mean() for pair in pairs])
 
-    return Loss(weigh_images, cost_of_images) if per_image else over_classes
+    loss = Loss(weigh_images, cost_of_images) if per_image else over_classes
+    return loss if stride == 1 else _thin_out(loss, stride)
+
+
+def _thin_out(loss: Loss, stride: int) -> Loss:
+    """Gives the loss of each `stride`-th row and column."""
+
+    def thin(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor[..., ::stride, ::stride]
+
+    return Loss(
+        weigh=lambda target_NHW: loss.weigh(thin(target_NHW)),
+        cost=lambda logits_NCHW, target_NHW: loss.cost(thin(logits_NCHW), thin(target_NHW)),
+    )
 
 
 def _find_steps(error_NHW: torch.Tensor, is_class_NHW: torch.Tensor, is_labelled_NHW: torch.Tensor) -> torch.Tensor:

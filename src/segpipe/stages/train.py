@@ -125,7 +125,7 @@ def _fit_and_write(job: Fit, description: TrainingDescription, classes: ClassTab
         progress = fit(replace(job, sink=sink))
         journal.complete(progress.history)
         end_tags[WEIGHTS_SHA256] = sha256_of_file(folder / BEST_WEIGHTS)
-        _write_model(folder, description, progress)
+        _write_model(job, description, progress)
     # The checkpoint stays until DVC has recorded the model: if the training is started again, it ends immediately.
     journal.finish(dvc_digest(MODEL))
     (folder / BEST_WEIGHTS).unlink()  # copied; the checkpoint has it too
@@ -167,16 +167,18 @@ def _check_batch(settings: Train, num_samples: int, ranks: Ranks) -> None:
 
 def _settle(module: nn.Module, settings: Train, ranks: Ranks) -> Train:
     """Gives the settings with what is pinned, or best on this device, for each `auto`."""
+    pinned = json.loads(os.environ.get(PINNED_CHOICES, "{}"))
     # How much fits comes first: the formats are timed with it.
     for key, choose in {"micro_batch": choose_micro_batch, "precision": choose_precision}.items():
         if getattr(settings, key) != "auto":
             continue
         chosen: object = None
         if ranks.is_first:
-            pinned = json.loads(os.environ.get(PINNED_CHOICES, "{}"))
             own_part = settings.model_copy(update={"batch_size": -(-settings.batch_size // ranks.number)})
             chosen = pinned[key] if key in pinned else choose(module, own_part, MEASURED)
         settings = settings.model_copy(update={key: ranks.share(chosen)})
+    if (halved_to := ranks.share(pinned.get("halved_to"))) is not None:
+        settings = settings.model_copy(update={"micro_batch": halved_to})
     return settings
 
 
@@ -280,14 +282,19 @@ def _run_description(description: TrainingDescription) -> Description:
     )
 
 
-def _write_model(folder: Path, description: TrainingDescription, progress: Progress) -> None:
+def _write_model(job: Fit, description: TrainingDescription, progress: Progress) -> None:
     with whole_folder(MODEL) as output:
-        shutil.copyfile(folder / BEST_WEIGHTS, output / WEIGHTS_FILE)
+        shutil.copyfile(job.folder / BEST_WEIGHTS, output / WEIGHTS_FILE)
         shutil.copyfile(CLASS_WEIGHTS, output / CLASS_WEIGHTS.name)
         # Neither times nor ids of runs, so that the same training gives the same bytes everywhere.
         write_history(output, progress.history)
         sha256 = sha256_of_file(output / WEIGHTS_FILE)
-        model = ModelDescription(**vars(description), best_epoch=progress.best_epoch, weights_sha256=sha256)
+        model = ModelDescription(
+            **vars(description),
+            best_epoch=progress.best_epoch,
+            weights_sha256=sha256,
+            halved_to=progress.halved_to(job.settings),
+        )
         write_json(output / MODEL_FILE, model.to_json())
 
 

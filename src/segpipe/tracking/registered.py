@@ -12,7 +12,8 @@ from segpipe.tracking.client import connect
 
 # A rebuild sets this to `VERSION:FOLDER`: the version that the address named at the time, already downloaded.
 PINNED_WEIGHTS = "SEGPIPE_PINNED_WEIGHTS"
-# And this to what `auto` had chosen on the device, as JSON: {"precision": "bf16", "micro_batch": 4}.
+# And this to what `auto` had chosen on the device, as JSON: {"precision": "bf16", "micro_batch": 4}. If the memory
+# became too short for `micro_batch`, "halved_to" says what the training then took: a rebuild takes it from the start.
 PINNED_CHOICES = "SEGPIPE_PINNED_CHOICES"
 
 

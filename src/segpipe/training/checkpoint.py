@@ -74,15 +74,6 @@ class CheckpointWriter:
             under_way.result()
 
 
-def save_checkpoint(folder: Path, state: TrainState) -> None:
-    """Writes the state of a training and of torch's random number generators, completely or not at all.
-
-    Raises:
-        OSError: the system refuses to write (no space, no permission); the earlier checkpoint is still there.
-    """
-    _write(folder, _document_of(folder, state, [_random_numbers_of(state)]))
-
-
 def _document_of(folder: Path, state: TrainState, random_numbers: list[dict[str, torch.Tensor]]) -> dict[str, Any]:
     states = {name: part.state_dict() for name, part in state.parts().items()}
     progress = vars(state.progress)

@@ -29,10 +29,10 @@ from segpipe.training.meter import Meter, mean_iou_of
 from segpipe.training.objective import Objective
 from segpipe.training.pace import Pace
 from segpipe.training.parameters import freeze, recompute, start_training
-from segpipe.training.prefetch import DeviceBatch, send_ahead
+from segpipe.training.prefetch import DeviceBatch, Maps, send_ahead
 from segpipe.training.ranks import ALONE, Ranks
 from segpipe.training.state import Progress, TrainState
-from segpipe.training.step import add_gradients, take_step
+from segpipe.training.step import add_gradients, halve_masks, take_step
 from segpipe.training.validation import validate
 
 log = logging.getLogger(__name__)
@@ -114,9 +114,18 @@ class Fit:
         """The most samples that one process has of a batch."""
         return -(-self.train_loader.samples_per_batch // self.ranks.number)
 
+    def is_half(self, epoch: int) -> bool:
+        """Whether the network sees the samples of an epoch, counted from 0, at half height and width."""
+        return epoch < self.settings.half_resolution_share * self.settings.epochs
+
     def steps(self, epoch: int, first_batch: int) -> Iterator[list[DeviceBatch]]:
         """Gives the batches of each step of an epoch, beginning with the step that has this first batch."""
-        batches = send_ahead(self.train_loader.batches(epoch, first_batch=first_batch), device_of(self.module))
+
+        def draw(masks_NHW: torch.Tensor) -> Maps:
+            return self.objective.draw(halve_masks(masks_NHW) if self.is_half(epoch) else masks_NHW)
+
+        loaded = self.train_loader.batches(epoch, first_batch=first_batch)
+        batches = send_ahead(loaded, device_of(self.module), draw if self.objective.draws_ahead else None)
         while step := list(itertools.islice(batches, self.settings.accumulate_batches)):
             yield step
 
@@ -162,7 +171,7 @@ def train_one_epoch(job: Fit, state: TrainState, checkpoints: CheckpointWriter, 
     """Takes the remaining steps of the current epoch."""
     settings, progress = job.settings, state.progress
     start_training(job.module, settings)
-    is_half = progress.epoch < settings.half_resolution_share * settings.epochs
+    is_half = job.is_half(progress.epoch)
     meter = Meter(job.val_store.classes.num_classes, progress, device_of(job.module), job.ranks)
     saved_at = job.clock()  # at its start an epoch has a checkpoint, or no steps to lose
     pace.start_epoch(progress.epoch)

@@ -10,6 +10,7 @@ from segpipe.choices import LOSSES
 from segpipe.config.train import LossTerm
 from segpipe.errors import ConfigError
 from segpipe.losses.parts.weighted_sum import Loss, WeightedSum
+from segpipe.training.prefetch import Maps
 from segpipe.training.ranks import ALONE, Ranks
 
 
@@ -35,17 +36,39 @@ class Objective:
     terms: tuple[tuple[float, Loss], ...]
     auxiliary_weight: float
 
-    def shares_of(self, targets: Sequence[torch.Tensor], ranks: Ranks = ALONE) -> list["Share"]:
+    @property
+    def draws_ahead(self) -> bool:
+        """Whether a term has maps to draw."""
+        return any(loss.ahead is not None for _, loss in self.terms)
+
+    def draw(self, masks_NHW: torch.Tensor) -> Maps:
+        """Gives the maps of masks; `shares_of` needs them, or draws them itself.
+
+        Args:
+            masks_NHW: (N, H, W) class indices as the network sees them, any integer type, on the CPU.
+        """
+        return tuple(None if loss.ahead is None else loss.ahead.draw(masks_NHW) for _, loss in self.terms)
+
+    def shares_of(
+        self, targets: Sequence[torch.Tensor], ranks: Ranks = ALONE, maps: Sequence[Maps] | None = None
+    ) -> list["Share"]:
         """Gives the part of L that each micro batch of a step adds.
 
         Args:
             targets: of each micro batch, (N, H, W) int64 class indices, void = 255.
             ranks: the processes that compute parts of the step.
+            maps: of each micro batch, where they were drawn ahead.
         """
-        weights = [tuple(loss.weigh(target_NHW) for _, loss in self.terms) for target_NHW in targets]
+        weights = [self._weigh(*pair) for pair in zip(targets, maps or [()] * len(targets), strict=True)]
         here = [torch.stack([part.sum() for part in parts]).sum() for parts in zip(*weights, strict=True)]
         totals = tuple(ranks.add_up(torch.stack(here)).unbind())
         return [Share(self, target, parts, totals) for target, parts in zip(targets, weights, strict=True)]
+
+    def _weigh(self, target_NHW: torch.Tensor, maps: Maps) -> tuple[torch.Tensor, ...]:
+        return tuple(
+            loss.weigh(target_NHW) if drawn is None or loss.ahead is None else loss.ahead.weigh(target_NHW, drawn)
+            for (_, loss), drawn in zip(self.terms, maps or [None] * len(self.terms), strict=True)
+        )
 
 
 @dataclass(frozen=True)

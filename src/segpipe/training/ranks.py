@@ -68,7 +68,11 @@ class Ranks:
 
     def highest(self, vote: int) -> int:
         """Gives the highest vote of all ranks."""
-        return max(self.gather(vote)) if self.number > 1 else vote
+        if self.number == 1:
+            return vote
+        highest = torch.tensor(vote)
+        dist.all_reduce(highest, dist.ReduceOp.MAX, group=self.host)
+        return int(highest)
 
     def gather(self, value: T) -> list[T]:
         """Gives the values of all ranks, in their order."""

@@ -56,6 +56,14 @@ class Progress:
     best_epoch: int = -1
     history: list[dict[str, float]] = field(default_factory=list)
 
+    def halved_to(self, settings: Train) -> int | None:
+        """Gives the number of samples at once that short memory has led to; None if it is still that of the settings.
+
+        Args:
+            settings: `train` of the training; `micro_batch` is a number or None.
+        """
+        return None if self.micro_batch == settings.micro_batch else self.micro_batch
+
 
 class BestWeights:
     """The weights of the best epoch; the checkpoint holds them, because its sha256 protects them from damage."""

@@ -26,7 +26,7 @@ def add_gradients(
         objective: the loss to minimise; it weights the micro batches.
         batches: this process's part of the step's micro batches, on the module's device. The network gets one after
             another.
-        is_half: halves height and width of images and masks first.
+        is_half: halves height and width of images and masks first; maps are those of halved masks.
         observe: called with the logits and the target of each micro batch.
 
     Returns:
@@ -34,7 +34,8 @@ def add_gradients(
         device.
     """
     losses = []
-    shares = objective.shares_of([_target_of(batch, is_half) for batch in batches], state.ranks)
+    targets = [_target_of(batch, is_half) for batch in batches]
+    shares = objective.shares_of(targets, state.ranks, [batch.maps for batch in batches])
     for number, (batch, share) in enumerate(zip(batches, shares, strict=True), start=1):
         images_NCHW = normalize(batch.images_NHWC)
         if is_half:

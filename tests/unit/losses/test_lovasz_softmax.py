@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -79,6 +81,29 @@ def test_per_image_is_the_mean_over_the_images_with_a_label() -> None:
     assert float(loss(logits, target).mean()) == pytest.approx((values[1] + values[2]) / 2, rel=1e-12)
     void = torch.full_like(target, IGNORE_INDEX)
     assert float(loss(logits, void).mean()) == 0
+
+
+@pytest.mark.parametrize("per_image", [False, True])
+def test_with_a_stride_it_is_the_loss_of_every_second_row_and_column(per_image: bool) -> None:
+    logits, target = _batch()
+    given = logits.requires_grad_()
+    build = partial(build_loss, class_weights=torch.tensor(WEIGHTS, dtype=torch.float64), per_image=per_image)
+    value = build(stride=2)(given, target).mean()
+    value.backward()
+    # Rows 0 and 2, columns 0, 2 and 4.
+    rows, columns = torch.meshgrid(torch.tensor([0, 2]), torch.tensor([0, 2, 4]), indexing="ij")
+    expected = build()(logits[:, :, rows, columns], target[:, rows, columns]).mean()
+    assert float(value.detach()) == pytest.approx(float(expected.detach()), rel=1e-12)
+    assert given.grad is not None
+    has_gradient = (given.grad != 0).any(dim=(0, 1))
+    assert has_gradient.nonzero().tolist() == [[row, column] for row in (0, 2) for column in (0, 2, 4)]
+
+
+def test_a_class_between_the_rows_and_columns_of_the_stride_is_absent() -> None:
+    logits, target = torch.zeros(1, 2, 2, 2), torch.tensor([[[0, 1], [1, 1]]])
+    loss = build_loss(class_weights=torch.tensor([1.0, 5.0]), stride=2)
+    assert float(loss(logits, target).weight) == 1
+    assert float(loss(logits, target).mean()) == pytest.approx(0.5)  # one pixel of class 0, probability 1/2
 
 
 def test_in_float32_each_gradient_is_near_the_one_in_float64() -> None:

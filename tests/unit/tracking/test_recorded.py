@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import ConstantLR
 
 from segpipe.tracking.journal import JOURNAL, Journal
 from segpipe.tracking.recorded import forget, forget_recorded, is_recorded
-from segpipe.training.checkpoint import CHECKPOINT, DAMAGED, PREVIOUS, load_checkpoint, save_checkpoint
+from segpipe.training.checkpoint import CHECKPOINT, DAMAGED, PREVIOUS, CheckpointWriter, load_checkpoint
 from segpipe.training.state import Progress, TrainState
 
 DIGEST = "0123456789abcdef0123456789abcdef.dir"
@@ -29,11 +29,13 @@ def make_training(tmp_path: Path) -> Callable[..., Path]:
 
     def make(name: str, result: str | None) -> Path:
         folder = tmp_path / "checkpoints" / name
-        for epoch in (1, 2, 3):
-            save_checkpoint(folder, _state(epoch))
-        (folder / CHECKPOINT).write_bytes(b"")
-        load_checkpoint(folder, _state(0))
-        save_checkpoint(folder, _state(4))
+        with CheckpointWriter(folder) as checkpoints:
+            for epoch in (1, 2, 3):
+                checkpoints.save(_state(epoch))
+            checkpoints.wait()
+            (folder / CHECKPOINT).write_bytes(b"")
+            load_checkpoint(folder, _state(0))
+            checkpoints.save(_state(4))
         assert {path.name for path in folder.iterdir()} == {CHECKPOINT, PREVIOUS, DAMAGED}
         journal = Journal(folder)
         journal.begin()

@@ -20,9 +20,9 @@ from segpipe.training.checkpoint import (
     CHECKPOINT,
     DAMAGED,
     PREVIOUS,
+    CheckpointWriter,
     load_checkpoint,
     read_checkpoint,
-    save_checkpoint,
 )
 from segpipe.training.state import BestWeights, Progress, TrainState
 from segpipe.training.step import take_step
@@ -38,6 +38,11 @@ def _state(module: nn.Module | None = None, **progress: int) -> TrainState:
     module = nn.Linear(2, 2) if module is None else module
     optimizer = optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
     return TrainState(module, optimizer, ConstantLR(optimizer), progress=Progress(**progress))
+
+
+def _save(folder: Path, state: TrainState) -> None:
+    with CheckpointWriter(folder) as checkpoints:
+        checkpoints.save(state)
 
 
 def _load(folder: Path, state: TrainState | None = None) -> Progress:
@@ -69,7 +74,7 @@ def test_round_trip(tmp_path: Path, make_train_settings: Callable[..., Train]) -
     assert saved.plateau is not None and loaded.plateau is not None
     saved.plateau.step(0.7)
     torch.manual_seed(7)
-    save_checkpoint(tmp_path, saved)
+    _save(tmp_path, saved)
     expected = torch.rand(3)
     torch.manual_seed(8)
     load_checkpoint(tmp_path, loaded)
@@ -111,7 +116,7 @@ def _cut(share: float) -> Callable[[Path], None]:
 def _take_another_trainings(path: Path) -> None:
     other = path.parent.with_name("other")
     other.mkdir()
-    save_checkpoint(other, _state(epoch=9))
+    _save(other, _state(epoch=9))
     shutil.copyfile(other / CHECKPOINT, path)
 
 
@@ -129,22 +134,22 @@ def test_a_bad_checkpoint_is_named_set_aside_and_the_one_before_it_is_used(
 ) -> None:
     folder = tmp_path / "training"
     saved, loaded = _state(epoch=1), _state()
-    save_checkpoint(folder, saved)
-    save_checkpoint(folder, _state(epoch=2))
+    _save(folder, saved)
+    _save(folder, _state(epoch=2))
     damage(folder / CHECKPOINT)
     assert _load(folder, loaded).epoch == 1
     assert torch.equal(_weight(loaded), _weight(saved))
     assert str(folder / CHECKPOINT) in caplog.text
     assert _names(folder) == {PREVIOUS, DAMAGED}
     # What is written next does not take the place of the only good one.
-    save_checkpoint(folder, _state(epoch=3))
+    _save(folder, _state(epoch=3))
     _flip(0.5)(folder / CHECKPOINT)
     assert _load(folder, loaded).epoch == 1
 
 
 def test_where_both_are_bad_it_is_a_beginning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for epoch in (1, 2):
-        save_checkpoint(tmp_path, _state(epoch=epoch))
+        _save(tmp_path, _state(epoch=epoch))
     _flip(0.5)(tmp_path / CHECKPOINT)
     _cut(0)(tmp_path / PREVIOUS)
     assert _load(tmp_path) == Progress()
@@ -152,7 +157,7 @@ def test_where_both_are_bad_it_is_a_beginning(tmp_path: Path, caplog: pytest.Log
 
 
 def test_a_kill_between_the_two_renames_leaves_the_one_before(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, _state(epoch=1))
+    _save(tmp_path, _state(epoch=1))
     (tmp_path / CHECKPOINT).replace(tmp_path / PREVIOUS)
     assert _load(tmp_path).epoch == 1
 
@@ -185,9 +190,9 @@ def _as_nobody() -> Iterator[None]:
 
 def test_a_full_disk_names_the_file_and_both_checkpoints_stay(tmp_path: Path) -> None:
     for epoch in (1, 2):
-        save_checkpoint(tmp_path, _state(nn.Linear(100, 100), epoch=epoch))
+        _save(tmp_path, _state(nn.Linear(100, 100), epoch=epoch))
     with _file_size_limit(4096), pytest.raises(OSError, match=r"\[Errno 27\].*checkpoint\.pt"):
-        save_checkpoint(tmp_path, _state(nn.Linear(100, 100), epoch=3))
+        _save(tmp_path, _state(nn.Linear(100, 100), epoch=3))
     assert [read_checkpoint(tmp_path / name)["progress"]["epoch"] for name in (CHECKPOINT, PREVIOUS)] == [2, 1]
     assert _names(tmp_path) == {CHECKPOINT, PREVIOUS}
 
@@ -198,7 +203,7 @@ def shared_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as parent:
         Path(parent).chmod(0o755)
         folder = Path(parent) / "training"
-        save_checkpoint(folder, _state(epoch=1))
+        _save(folder, _state(epoch=1))
         yield folder
         folder.chmod(0o755)
 
@@ -206,7 +211,7 @@ def shared_folder() -> Iterator[Path]:
 def test_a_folder_without_permission_is_named_and_the_checkpoint_stays(shared_folder: Path) -> None:
     shared_folder.chmod(0o555)
     with _as_nobody(), pytest.raises(PermissionError, match=r"training/checkpoint\.pt"):
-        save_checkpoint(shared_folder, _state(epoch=2))
+        _save(shared_folder, _state(epoch=2))
     assert _load(shared_folder).epoch == 1
 
 

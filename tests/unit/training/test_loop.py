@@ -28,11 +28,13 @@ from segpipe.inference.evaluate import evaluate
 from segpipe.inference.logits import normalize
 from segpipe.inference.network import build_network
 from segpipe.inference.predictor import Predictor
+from segpipe.losses.parts.border_map import measure_closeness
 from segpipe.training import loop
 from segpipe.training.checkpoint import CHECKPOINT, PREVIOUS, read_checkpoint
 from segpipe.training.loop import BEST_WEIGHTS, Fit, Interrupted, fit
 from segpipe.training.objective import make_objective
 from segpipe.training.state import Progress
+from segpipe.training.step import halve_masks
 
 STEPS_PER_EPOCH = 3
 SMALL = {"width": 4, "depth": 2}
@@ -712,6 +714,22 @@ def test_micro_batches_have_the_gradients_of_the_whole_batch(make_job: Callable[
         torch.testing.assert_close(divided.module.state_dict()[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
+def test_border_weights_are_drawn_ahead_from_what_the_network_sees(make_job: Callable[..., Fit]) -> None:
+    terms = [{"name": "cross_entropy"}, {"name": "border_cross_entropy", "options": {"sigma_px": 2.0}}]
+    job = make_job("a", loss=terms, epochs=2, half_resolution_share=0.5)
+    for epoch, size in ((0, 2), (1, 1)):
+        for batches in job.steps(epoch, first_batch=0):
+            for batch in batches:
+                masks = halve_masks(batch.masks_NHW) if size == 2 else batch.masks_NHW
+                nothing, drawn = batch.maps
+                assert nothing is None and drawn is not None
+                assert torch.equal(drawn, measure_closeness(masks, range(3), 2.0))
+                assert drawn.any()
+    plain = make_job("b")
+    assert not plain.objective.draws_ahead
+    assert next(plain.steps(0, first_batch=0))[0].maps == ()
+
+
 def test_short_memory_does_not_end_a_training(make_job: Callable[..., Fit], caplog: pytest.LogCaptureFixture) -> None:
     plain = {**PLAIN_STEPS, "batch_size": 3, "epochs": 2, "micro_batch": 3}
     whole = make_job("whole", **plain)
@@ -720,7 +738,8 @@ def test_short_memory_does_not_end_a_training(make_job: Callable[..., Fit], capl
     progress = fit(short)
     assert "too short for 3 samples at once; from here on 2" in caplog.text
     assert "too short for 2 samples at once; from here on 1" in caplog.text
-    assert progress.micro_batch == 1
+    assert progress.halved_to(short.settings) == progress.micro_batch == 1
+    assert fit(make_job("again", **plain)).halved_to(short.settings) is None
     for row, wanted in zip(progress.history, expected, strict=True):
         assert row == pytest.approx(wanted, abs=1e-5)  # the training mIoU too: no pixel is counted twice
     assert read_checkpoint(short.folder / CHECKPOINT)["progress"]["micro_batch"] == 1, "a training that goes on knows"

@@ -32,6 +32,29 @@ def test_all_batches_arrive_in_order(device: torch.device, num_batches: int) -> 
         assert batch.images_NHWC.shape == (2, 8, 8, 3)
 
 
+@pytest.mark.parametrize("device", DEVICES, ids=str)
+@pytest.mark.parametrize("num_batches", [0, 1, 4])
+def test_maps_arrive_with_their_batch(device: torch.device, num_batches: int) -> None:
+    arrived = list(send_ahead(_batches(num_batches), device, lambda masks: (None, masks.float() / 2)))
+    for number, batch in enumerate(arrived):
+        nothing, drawn = batch.maps
+        assert nothing is None
+        assert drawn is not None and drawn.device.type == device.type
+        assert drawn.shape == (2, 8, 8) and bool((drawn == 50 + number / 2).all())
+        parts = batch.split(2)
+        assert [part.maps[0] for part in parts] == [None, None]
+        assert [part.maps[1].shape for part in parts if part.maps[1] is not None] == [(1, 8, 8)] * 2
+    assert len(arrived) == num_batches
+
+
+def test_the_maps_of_one_batch_are_drawn_ahead() -> None:
+    drawn: list[int] = []
+    stream = send_ahead(_batches(4), torch.device("cpu"), lambda masks: (drawn.append(int(masks[0, 0, 0])),))
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]  # waits for what is under way
+    assert drawn == [100, 101]
+
+
 def test_on_the_cpu_nothing_is_copied() -> None:
     ((images, masks),) = _batches(1)
     (batch,) = send_ahead([(images, masks)], torch.device("cpu"))

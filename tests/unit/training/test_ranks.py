@@ -18,9 +18,11 @@ from segpipe.training.ranks import ALONE
 
 
 def test_three_processes_take_the_steps_of_one() -> None:
-    expected, expected_losses = Steps()(ALONE)
+    expected, expected_losses, own_votes = Steps()(ALONE)
+    assert own_votes == [0] * 3
     results = run_ranks(Steps(), 3)  # five samples: two, two and one
-    for state, losses in results:
+    for state, losses, votes in results:
+        assert votes == [2] * 3
         assert losses == pytest.approx(expected_losses, abs=1e-6)
         for name, value in expected.items():
             torch.testing.assert_close(state[name], value, rtol=1e-4, atol=1e-5, msg=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ OF_PARTS: list[tuple[str, dict[str, Any]]] = [
     *(term for term in EVERY_LOSS if term[0] not in OF_A_BATCH),
     ("cross_entropy", {"label_smoothing": 0.1}),
     ("lovasz_softmax", {"per_image": True}),
+    ("lovasz_softmax", {"per_image": True, "stride": 2}),
     ("ohem_cross_entropy", {"threshold": 1.0, "min_kept_share": 1.0}),
 ]
 
@@ -152,6 +154,23 @@ def test_half_resolution_is_weighed_by_what_the_network_sees(network: TwoHeads, 
         add_gradients(_state(network), objective, _cut(large, size), is_half=True, observe=lambda *_: None)
         gradients.append(_flat(network))
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("is_half", [False, True])
+def test_maps_that_were_drawn_ahead_give_the_same_gradients(
+    network: TwoHeads, large: DeviceBatch, is_half: bool
+) -> None:
+    objective = _objective(("cross_entropy", {}), ("border_cross_entropy", {"sigma_px": 2.0}))
+    maps = objective.draw(halve_masks(large.masks_NHW) if is_half else large.masks_NHW)
+    double = tuple(None if one is None else 2 * one for one in maps)
+    found = []
+    for ahead in ((), maps, double):
+        network.zero_grad()
+        parts = replace(large, maps=ahead).split(3)
+        add_gradients(_state(network), objective, parts, is_half, observe=lambda *_: None)
+        found.append(_flat(network).clone())
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2]), "it takes the maps that it is given"
 
 
 def test_a_step_of_void_has_no_gradient(network: TwoHeads, large: DeviceBatch) -> None:

@@ -30,7 +30,7 @@ def measure_closeness(target_NHW: torch.Tensor, object_classes: Iterable[int], s
     Source: Ronneberger, Fischer, Brox, "U-Net", MICCAI 2015, equation 2.
 
     Args:
-        target_NHW: int64 class indices, void = 255; on any device.
+        target_NHW: class indices, any integer type, void = 255; on any device.
         object_classes: the classes whose components are objects.
         sigma_px: sigma, in pixels of the target.
 

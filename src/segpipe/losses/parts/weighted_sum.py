@@ -34,6 +34,19 @@ class WeightedSum:
 
 
 @dataclass(frozen=True)
+class Ahead:
+    """Weights in two steps, where they take long: a training draws its maps while the step before is computed.
+
+    Attributes:
+        draw: gives maps (N, H, W), float, on the CPU, for masks (N, H, W) of class indices, any integer type.
+        weigh: gives the weights for a target and its maps, as `Loss.weigh` does.
+    """
+
+    draw: Callable[[torch.Tensor], torch.Tensor]
+    weigh: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
 class Loss:
     """The result of `build_loss`: the functions for costs and their weights.
 
@@ -42,10 +55,12 @@ class Loss:
             shape, not negative, and zero for void and for absent classes.
         cost: gives the costs for logits (N, C, H, W) and a target, with the weights' shape and the logits' dtype;
             finite also where the weight is zero. The logits are float32 or float64.
+        ahead: the same weights in two steps, if they take long.
     """
 
     weigh: Callable[[torch.Tensor], torch.Tensor]
     cost: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    ahead: Ahead | None = None
 
     def __call__(self, logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> WeightedSum:
         """Gives the sum and the weight of a batch.

@@ -44,7 +44,7 @@ class Difference:
     """One difference.
 
     Attributes:
-        part: 'code', 'data', 'params', 'initial weights', 'class weights', 'wheels', 'CPU', 'CPU capability',
+        part: 'code', 'data', 'params', 'initial weights', 'class weights', 'memory', 'wheels', 'CPU', 'CPU capability',
             'threads', 'device', 'platform' or 'chance'.
         what: the file, parameter or package, with both values.
     """
@@ -70,6 +70,10 @@ def compare(record: Record, project: Path) -> tuple[Difference, ...]:
             differences.append(Difference("code", what))
         params_there |= flatten({"train": there.params.train})
         params_here |= flatten({"train": here.params.train})
+        for whose, model in (("original", there), ("rebuild", here)):
+            if model.halved_to is not None:
+                what = f"became too short for the {whose}, which went on with {model.halved_to} samples at once"
+                differences.append(Difference("memory", what))
         if there.initial_weights is not None and here.initial_weights is not None:
             began = (flatten(asdict(weights)) for weights in (there.initial_weights, here.initial_weights))
             differences += [Difference("initial weights", what) for what in _changes(*began).values()]

@@ -209,9 +209,10 @@ def _read_stages(project: Path) -> list[str]:
 
 
 def _choices_of(record: Record) -> dict[str, object]:
-    """Gives what the training ran with where its parameters may say `auto`."""
-    train = record.model.params.train
-    return {key: train[key] for key in ("precision", "micro_batch") if key in train}
+    """Gives what the training ran with where its parameters may say `auto`, or the memory was too short for them."""
+    train, halved_to = record.model.params.train, record.model.halved_to
+    chosen = {key: train[key] for key in ("precision", "micro_batch") if key in train}
+    return chosen if halved_to is None else {**chosen, "halved_to": halved_to}
 
 
 def _stage_variables(project: Path) -> dict[str, str]:

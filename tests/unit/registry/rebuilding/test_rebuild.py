@@ -7,6 +7,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,16 @@ def test_each_part_is_told_apart(record: Record, project: Path, keys: str, value
 
     change_json(project / "build/model/model.json", change)
     assert compare(record, project) == (Difference(part, what),)
+
+
+def test_short_memory_in_one_of_the_two_is_a_difference(record: Record, project: Path) -> None:
+    model = described({**MODEL, "halved_to": 4})
+    (difference,) = compare(replace(record, model=model), project)
+    assert difference.part == "memory"
+    assert "original" in difference.what and "4 samples" in difference.what
+    change_json(project / "build/model/model.json", lambda model: model.update(halved_to=2))
+    (difference,) = compare(record, project)
+    assert "rebuild" in difference.what and "2 samples" in difference.what
 
 
 def test_a_package_that_came_or_went_is_a_difference(record: Record, project: Path) -> None:
