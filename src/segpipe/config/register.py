@@ -37,6 +37,8 @@ class Register(Section):
         block_length: what the bootstrap of the interval draws. null: whole groups (a single group is cut into blocks).
             A number: blocks of at least so many consecutive images of a group, for few and long sequences.
         max_class_drop: how much the IoU of any class may fall below the champion's.
+        max_slice_drop: how much the mIoU of any slice (the images of one camera, weather, site or group) may fall below
+            the champion's; null: slices are only reported.
         min_mean_iou: no model below this mIoU, not even the first.
         min_class_iou: the same for single classes, by name.
         budget: what a champion may cost.
@@ -51,6 +53,7 @@ class Register(Section):
     min_delta: Share = 0.0
     block_length: Count | None = None
     max_class_drop: Share = 1.0
+    max_slice_drop: Share | None = None
     min_mean_iou: Share = 0.0
     min_class_iou: dict[str, Share] = Field(default_factory=dict)
     budget: Budget = Budget()
