@@ -15,11 +15,12 @@ from segpipe.inference.logits import give_logits
 from segpipe.inference.tiles import is_huge
 from segpipe.losses.parts.weighted_sum import Loss, WeightedSum
 from segpipe.metrics import mean_iou
+from segpipe.metrics.evidence import confusion
 from segpipe.metrics.parts.image_counts import ImageCounts
 from segpipe.metrics.parts.prediction import Masks, Prediction
 
 MAX_BATCH_PX = 1 << 20
-CONFUSION = "confusion"
+CONFUSION = confusion.__name__.rpartition(".")[2]  # imported by its name: a training depends on this kind alone
 
 Terms = Sequence[tuple[float, Loss]]
 Collect = Callable[[Prediction, Masks], ImageCounts]

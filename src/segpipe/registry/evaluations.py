@@ -67,7 +67,7 @@ class ImageScores:
         places = pd.Series(range(len(mine)), index=pd.MultiIndex.from_frame(mine))
         return self.of_images(places.loc[pd.MultiIndex.from_frame(theirs)].to_numpy())
 
-    def of_images(self, places: npt.NDArray[np.int64]) -> "ImageScores":
+    def of_images(self, places: npt.NDArray[np.integer[Any]]) -> "ImageScores":
         """The scores of some images, in the order of their places."""
         rows = self.rows.iloc[places].reset_index(drop=True)
         return ImageScores(rows, self.confusions.take(places), self.digest)
@@ -159,12 +159,7 @@ def fetch_image_scores(client: MlflowClient, version: ModelVersion, digest: str)
                 is_earlier = EARLIER_COLUMN in pq.read_schema(rows_file).names
                 confusions = rows_file if is_earlier else _download(version, f"{place}/{CONFUSION_FILE}", Path(folder))
                 scores = _read(rows_file, confusions, digest)
-            except (
-                MlflowException,
-                OSError,
-                ValueError,
-                KeyError,
-            ):  # missing or damaged: the version is measured again
+            except (MlflowException, OSError, ValueError, KeyError):  # missing or damaged: it is measured again
                 continue
         if {*CONTENT, "split"} <= set(scores.rows.columns):  # older releases did not write these columns
             return scores

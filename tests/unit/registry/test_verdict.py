@@ -23,6 +23,7 @@ from segpipe.config.register import Register
 from segpipe.data.store import MANIFEST
 from segpipe.documents import BuiltModel, EvaluationDescription, ModelDescription, NamedDataset, UsedParams
 from segpipe.errors import Problem
+from segpipe.metrics.parts.counts import confusions_of
 from segpipe.metrics.parts.scores import score
 from segpipe.registry import verdict
 from segpipe.registry.champion import CHAMPION, find_champion, pin, promote, roll_back, unpin
@@ -96,7 +97,7 @@ class Registry:
         folder.mkdir()
         rows.iloc[list(order or range(len(rows)))].to_parquet(folder / "per_image.parquet", index=False)
         (folder / "weights.safetensors").write_bytes(bytes(2_000_000))
-        scores = score({"confusion": np.asarray(confusions)}, names)
+        scores = score({"confusion": confusions_of(np.asarray(confusions))}, names)
         experiment = self.client.get_experiment_by_name("scores")
         run_id = self.client.create_run(experiment.experiment_id).info.run_id
         self.client.log_artifact(run_id, str(folder / "per_image.parquet"), "evaluation")
