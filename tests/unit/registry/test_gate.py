@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from segpipe.config.register import Register
-from segpipe.errors import ConfigError, Problem
+from segpipe.errors import MAX_PROBLEMS_SHOWN, ConfigError, Problem
 from segpipe.metrics.parts.counts import confusions_of
 from segpipe.metrics.parts.slices import Slice
 from segpipe.registry.gate import Candidate, Decision, decide
@@ -207,6 +207,36 @@ def test_a_class_that_collapses_while_the_mean_rises_is_not_promoted_and_named()
         "Class car falls by 0.4000 to 0.5000: more than 0.1 (register.max_class_drop).",
     )  # fmt: skip
     assert decision.evidence["class_deltas"]["car"]["value"] == pytest.approx(-0.4)
+
+
+RAIN = [Slice("weather", "rain", np.array([4, 5])), Slice("weather", "sun", np.array([0, 1, 2, 3]))]
+
+
+def test_a_slice_that_falls_while_the_whole_rises_is_not_promoted_and_named() -> None:
+    """In rain 20 of 100 px instead of 60: IoU 20/180 = 0.1111 instead of 60/140 = 0.4286."""
+    assert ask(DOUBTFUL, better="point", slices=RAIN).promoted
+    assert ask(DOUBTFUL, better="point", slices=RAIN, max_slice_drop=0.318).promoted
+    decision = ask(DOUBTFUL, better="point", slices=RAIN, max_slice_drop=0.1)
+    assert not decision.promoted
+    (reason,) = (reason for reason in decision.reasons if "register.max_slice_drop" in reason)
+    for fact in ("weather 'rain'", "2 images", "0.3175", "0.4286", "0.1111", "more than 0.1"):
+        assert fact in reason
+
+
+def test_of_many_slices_the_greatest_falls_are_named() -> None:
+    slices = [Slice("site", str(number), np.array([number % 6])) for number in range(MAX_PROBLEMS_SHOWN + 5)]
+    decision = ask(images(10, 40, 40, 40, 40, 40), slices=slices, max_slice_drop=0.0)
+    named = [reason for reason in decision.reasons if reason.startswith("Slice")]
+    assert len(named) == MAX_PROBLEMS_SHOWN
+    assert "0.0526" in named[0]  # 10/190, the lowest
+    assert "5 more slices" in decision.reasons[-1]
+
+
+def test_a_slice_of_void_alone_says_nothing() -> None:
+    void = np.concatenate([CHAMPION, np.zeros((1, 2, 2), np.int64)])
+    better = np.concatenate([BETTER, np.zeros((1, 2, 2), np.int64)])
+    slices = [Slice("site", "void", np.array([6]))]
+    assert ask(better, void, groups=(*SIX_GROUPS, "g"), slices=slices, max_slice_drop=0.0).promoted
 
 
 def test_a_floor_binds_whoever_is_better() -> None:

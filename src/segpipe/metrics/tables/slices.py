@@ -11,6 +11,9 @@ from segpipe.metrics.parts.bootstrap import bundle, estimate_iou
 from segpipe.metrics.parts.measured import Measured
 from segpipe.metrics.parts.slices import Slice, find_slices
 
+Row = tuple[str, str, int, int, float, float, float, str]
+
+NAN = float("nan")
 COLUMNS = ["attribute", "value", "num_images", "num_units", "mean_iou", "low", "high", "left_out"]
 
 
@@ -21,27 +24,15 @@ def tabulate(measured: Measured) -> pd.DataFrame:
     """
     slices, left_out = find_slices(measured.images)
     rows = [_describe(one, measured) for one in slices]
-    rows += [{"attribute": attribute, "num_images": 0, "left_out": why} for attribute, why in left_out.items()]
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    texts, counts = ["attribute", "value", "left_out"], ["num_images", "num_units"]
-    scores = ["mean_iou", "low", "high"]
-    table[texts] = table[texts].fillna("").astype(str)
-    table[counts] = table[counts].fillna(0).astype("int64")
-    table[scores] = table[scores].astype("float64")
-    return table
+    rows += [(attribute, "", 0, 0, NAN, NAN, NAN, reason) for attribute, reason in left_out.items()]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _describe(one: Slice, measured: Measured) -> dict[str, object]:
+def _describe(one: Slice, measured: Measured) -> Row:
     confusions = measured.confusions.take(one.images)
-    row: dict[str, object] = {"attribute": one.attribute, "value": one.value, "num_images": len(one.images)}
+    num_images = len(one.images)
     if not len(confusions.pixels):  # nothing but void
-        return row
+        return one.attribute, one.value, num_images, 0, NAN, NAN, NAN, ""
     units = bundle(measured.images["group"].iloc[one.images].tolist(), measured.block_length)
     estimate, _ = estimate_iou(confusions, units)
-    return {
-        **row,
-        "num_units": units.num_units,
-        "mean_iou": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-    }
+    return one.attribute, one.value, num_images, units.num_units, estimate.value, estimate.low, estimate.high, ""
