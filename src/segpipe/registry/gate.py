@@ -83,7 +83,7 @@ def decide(
         if obstacles:
             return Decision(False, ("There is no champion, and this model cannot be one.", *obstacles), evidence)
         return Decision(True, ("There was no champion.",), evidence)
-    comparison = compare(challenger.confusions, champion.confusions, bundle(groups, policy.block_length))
+    comparison = compare(challenger.confusions, champion.confusions, bundle(groups, policy.num_block_images))
     evidence |= _figures(comparison, class_names)
     evidence |= {"champion_size_mb": _finite(champion.size_mb), "champion_latency_ms": champion.latency_ms}
     is_better, verdict = _judge(comparison, challenger, champion, policy)

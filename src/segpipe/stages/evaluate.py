@@ -50,7 +50,7 @@ def main(settings: Evaluate) -> None:
     """Writes `evaluation/`: metrics, tables, the counts of each image, plots, report; and `metrics.json` for Git."""
     keep_freed_memory()
     make_repeatable(seed=0, num_threads=settings.num_threads)
-    block_length = load_section(Register).block_length
+    block_length = load_section(Register).num_block_images
     network = Network.load(MODEL, choose_device(settings.device))
     model = ModelDescription.read(MODEL / MODEL_FILE, "run `dvc repro train`")
     store = Store.open(DATASET)
