@@ -1,9 +1,9 @@
 """How long an evaluation with every metric takes, next to a plain loop with torchmetrics, and the share of each kind.
 
-The peer is what a script does: batches of eight from a DataLoader, the network, the cross-entropy, and three metrics of
-torchmetrics (IoU of each class, pixel accuracy, mean accuracy). It gives no boundaries, objects, calibration, slices or
-numbers of each image. Both take the same images in turns, with the same network and number of threads; the network's
-weights are random, which costs the same as trained ones, except that ragged masks have more boundary and more objects.
+The peer is what a script does: smp's U-Net as it is built, batches of eight, the cross-entropy, three metrics of
+torchmetrics (mean IoU, pixel accuracy, mean accuracy). It gives no boundaries, objects, calibration and no numbers of
+single images. Both take the same images of a store, in turns, each in a process of its own, with the same weights; these are
+random, which costs more than trained ones, because ragged masks have more boundary and more objects.
 
     python benchmarks/evaluation.py --dataset build/dataset --split test --num-images 64
 
@@ -12,12 +12,15 @@ CPU seconds are compared, because other work shares the cores of most machines.
 
 import argparse
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -30,13 +33,12 @@ from segpipe.data.store import Store, evenly_spread
 from segpipe.inference.device import keep_freed_memory
 from segpipe.inference.evaluate import evaluate
 from segpipe.inference.logits import MEAN_RGB, STD_RGB
-from segpipe.inference.network import build_network
 from segpipe.losses.cross_entropy import build_loss
 from segpipe.metrics.parts.prediction import Prediction
 from segpipe.metrics.parts.scores import list_evidence, score
 
 BATCH, NUM_ROUNDS = 8, 3
-MODEL, OPTIONS = "unet_with_encoder", {"encoder": "resnet18"}
+OURS, PEER = "segpipe", "plain"
 
 
 def evaluate_plainly(module: nn.Module, store: Store) -> float:
@@ -54,7 +56,9 @@ def evaluate_plainly(module: nn.Module, store: Store) -> float:
     with torch.inference_mode():
         for begin in range(0, len(store), BATCH):
             pairs = [store.read(index) for index in range(begin, min(begin + BATCH, len(store)))]
-            images_NCHW = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2).float()
+            images_NCHW = (
+                torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2).float().contiguous()
+            )
             target_NHW = torch.from_numpy(np.stack([mask for _, mask in pairs])).long()
             logits_NCHW = module((images_NCHW - mean) / std)
             losses.append(float(F.cross_entropy(logits_NCHW, target_NHW, ignore_index=IGNORE_INDEX)))
@@ -88,6 +92,22 @@ def time_evidence(store: Store) -> None:
         print(f"{kind:12} {taken / len(store):6.2f} ms an image")
 
 
+def measure(way: str, store: Store) -> None:
+    """Prints CPU and wall-clock milliseconds an image, and the mean IoU."""
+    torch.manual_seed(0)
+    network = smp.Unet("resnet18", encoder_weights=None, classes=store.classes.num_classes).eval()
+    if way == OURS:
+        keep_freed_memory()
+        network = network.to(memory_format=torch.channels_last)
+    evaluated = {OURS: evaluate_fully, PEER: evaluate_plainly}[way]
+    warm_up = replace(store, manifest=store.manifest.iloc[:BATCH])
+    evaluated(network, warm_up)
+    found: list[float] = []
+    begin = time.perf_counter()
+    cpu = cpu_ms(lambda: found.append(evaluated(network, store)))
+    print(cpu / len(store), 1000 * (time.perf_counter() - begin) / len(store), found[0])
+
+
 def main() -> None:
     """Prints the times and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -95,28 +115,26 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--num-images", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--way", choices=[OURS, PEER], help="prints one measurement only")
     options = parser.parse_args()
-    keep_freed_memory()
-    torch.manual_seed(0)
     torch.set_num_threads(options.threads)
     whole = Store.open(options.dataset).of_split(options.split)
     rows = evenly_spread(len(whole), options.num_images)
     store = replace(whole, manifest=whole.manifest.iloc[rows].reset_index(drop=True))
-    module = build_network(MODEL, OPTIONS, store.classes.num_classes).eval()
-    print(f"{len(store)} images, {MODEL} {OPTIONS}, {options.threads} threads")
+    if options.way:
+        measure(options.way, store)
+        return
+    print(f"{len(store)} images, U-Net on ResNet-18, {options.threads} threads")
     time_evidence(store)
-    ways = {"plain loop": evaluate_plainly, "segpipe": evaluate_fully}
-    cpu: dict[str, list[float]] = {name: [] for name in ways}
-    wall: dict[str, list[float]] = {name: [] for name in ways}
+    found: dict[str, list[list[float]]] = {PEER: [], OURS: []}
     for _ in range(NUM_ROUNDS):
-        for name, way in ways.items():
-            begin = time.perf_counter()
-            found: list[float] = []
-            cpu[name].append(cpu_ms(lambda way=way, found=found: found.append(way(module, store))) / len(store))  # type: ignore[misc]
-            wall[name].append(1000 * (time.perf_counter() - begin) / len(store))
-            print(f"{name:12} {cpu[name][-1]:7.1f} CPU ms, {wall[name][-1]:7.1f} ms an image, mIoU {found[0]:.6f}")
-    for label, times in (("CPU", cpu), ("wall-clock", wall)):
-        ours, peer = (statistics.median(times[name]) for name in ("segpipe", "plain loop"))
+        for way, rounds in found.items():
+            command = [sys.executable, __file__, *sys.argv[1:], "--way", way]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            rounds.append([float(number) for number in done.stdout.split()])
+            print(f"{way:8} {rounds[-1][0]:7.1f} CPU ms, {rounds[-1][1]:7.1f} ms an image, mIoU {rounds[-1][2]:.6f}")
+    for column, label in enumerate(("CPU", "wall-clock")):
+        ours, peer = (statistics.median(row[column] for row in found[way]) for way in (OURS, PEER))
         print(f"{label}: {ours:.1f} of {peer:.1f} ms an image, ratio {ours / peer:.2f}")
 
 
