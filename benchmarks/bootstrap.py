@@ -1,8 +1,8 @@
 """The interval of the mean IoU at size: time and memory with sparse counts, next to dense matrices where these fit.
 
 Made-up evaluations: each image has ten of 171 classes and is predicted as those and two others. Each image is a unit of
-its own, which is the most work. The reference is the way of before: it keeps a dense matrix for each image, and for each
-resample adds up the matrices of all images. Both give the same value and, up to the chance of 2,000 resamples, the same
+its own, which is the most work. The reference keeps a dense matrix for each image, and for each resample adds up the
+matrices of all images. Both give the same value and, up to the chance of 2,000 resamples, the same
 interval. Each row runs in a process of its own, so that the peak of the memory is its own.
 
     python benchmarks/bootstrap.py

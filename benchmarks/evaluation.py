@@ -2,7 +2,7 @@
 
 The peer is what a script does: smp's U-Net as it is built, batches of eight, the cross-entropy, three metrics of
 torchmetrics (mean IoU, pixel accuracy, mean accuracy). It gives no boundaries, objects, calibration and no numbers of
-single images. Both take the same images of a store, in turns, each in a process of its own, with the same weights. These
+single images. Both take the same images of a store, in turns, each in a process of its own, with the same weights. They
 are random, which costs more than trained ones, because ragged masks have more boundary and more objects.
 
     python benchmarks/evaluation.py --dataset build/dataset --split test --num-images 64
