@@ -29,7 +29,10 @@ WEIGHTS_FILE = "weights.safetensors"  # in MODEL
 METRICS_FILE = "metrics.json"  # in EVALUATION: the scores of each split
 EVALUATION_FILE = "evaluation.json"  # in EVALUATION: what was measured on what
 INFERENCE_FILE = "inference.json"  # in EVALUATION, and next to the weights in the registry: how the model predicts
-PER_IMAGE_FILE = "per_image.parquet"  # in EVALUATION: a confusion matrix for each image
+PER_IMAGE_FILE = "per_image.parquet"  # in EVALUATION: a row an image, in the order of the evidence
+EVIDENCE_FOLDER = "evidence"  # in EVALUATION: the counts of each image, a file a kind
+CONFUSION_FILE = f"{EVIDENCE_FOLDER}/confusion.parquet"
+TABLES_FOLDER = "tables"  # in EVALUATION: slices, classes, reliability and others, a file a table
 
 # Not outs, because DVC deletes outs before a stage runs
 CHECKPOINTS = Path("checkpoints")  # a folder for each training

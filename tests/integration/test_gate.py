@@ -73,7 +73,8 @@ def test_a_champion_of_other_validation_images_is_measured_again_by_its_own_code
     client = finished.client()
     run_id = client.get_model_version(MODEL_NAME, "1").run_id
     place = f"evaluations/{registration['evaluation_digest']}"
-    assert [item.path for item in client.list_artifacts(run_id, place)] == [f"{place}/per_image.parquet"]
+    kept = [item.path for item in client.list_artifacts(run_id, place)]
+    assert kept == [f"{place}/evidence", f"{place}/per_image.parquet"]
     shutil.rmtree(finished.root / "build/dataset")
     compared = json.loads(finished.call("segpipe", "registry", "compare", "1", "2", "--json"))
     assert compared["set"]["evaluation_digest"] == registration["evaluation_digest"]

@@ -102,7 +102,8 @@ def test_the_run_has_overlays_over_the_epochs_and_the_evaluation(original: Proje
     assert any("c_000" in name for name in images)
     assert len({name.partition("step")[2][1:].partition(name.partition("step")[2][0])[0] for name in images}) > 2
     assert "class_weights.json" in files
-    for name in ("metrics.json", "report.html", "confusion_matrix.png", "per_image.parquet"):
+    names = ("metrics.json", "report.html", "confusion_matrix.png", "per_image.parquet")
+    for name in (*names, "evidence/confusion.parquet", "tables/slices.parquet"):
         assert f"evaluation/{name}" in files
 
 

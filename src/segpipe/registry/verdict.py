@@ -22,6 +22,7 @@ from segpipe.config.register import Register
 from segpipe.data.store import Store
 from segpipe.errors import IncomparableError, TrackingError
 from segpipe.metrics.parts.scores import CHIEF, list_labels
+from segpipe.metrics.parts.slices import find_slices
 from segpipe.registry.champion import Change, change_champion, find_outside_change, identify
 from segpipe.registry.evaluations import (
     ImageScores,
@@ -186,6 +187,7 @@ def _weigh(
         mine.groups,
         policy,
         results.problems,
+        find_slices(mine.rows)[0],
     )
     if ledger.pinning is not None and champion is not None:
         pinned, would = ledger.pinning, "promoted it" if decision.promoted else "kept the champion"
@@ -300,7 +302,8 @@ def _describe(results: Results, entry: Entry) -> str:
 
     for metric, label in list_labels().items():
         delta = figures.delta if metric == CHIEF else None
-        add(label, [results.metrics[split][metric] for split in splits], delta)
+        # An evaluation of an earlier release has no value of a newer metric.
+        add(label, [results.metrics[split].get(metric) for split in splits], delta)
     for name in results.class_names:
         add(name, [results.metrics[split]["iou"][name] for split in splits], figures.class_deltas.get(name))
     verdict = "Not promoted" if entry.action == KEPT else "Promoted"

@@ -1,35 +1,45 @@
 """Measures the network on the splits that it was not trained on."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
 
+from segpipe.choices import TABLES
 from segpipe.config.evaluate import Evaluate, Inference
-from segpipe.data.store import Store, evenly_spread
+from segpipe.config.reading import load_section
+from segpipe.config.register import Register
+from segpipe.config.train import LossTerm
+from segpipe.data.store import ATTRIBUTE_COLUMN_PREFIX, Store, evenly_spread
 from segpipe.documents import EvaluationDescription, ModelDescription
 from segpipe.errors import StoreError
 from segpipe.files import sha256_of_file, whole_folder, write_json
-from segpipe.inference.device import choose_device, keep_freed_memory, make_repeatable
-from segpipe.inference.evaluate import Evaluation, evaluate
+from segpipe.inference.device import choose_device, device_of, keep_freed_memory, make_repeatable
+from segpipe.inference.evaluate import Evaluation, Terms, evaluate
 from segpipe.inference.network import Network
 from segpipe.inference.predictor import AS_TRAINED
-from segpipe.losses.cross_entropy import build_loss
-from segpipe.metrics import mean_iou
-from segpipe.metrics.parts.bootstrap import bundle, estimate_mean_iou
+from segpipe.losses.parts.terms import build_terms
+from segpipe.metrics.parts.bootstrap import bundle, estimate_iou
+from segpipe.metrics.parts.counts import mean_iou_of_images
+from segpipe.metrics.parts.image_counts import ImageCounts
+from segpipe.metrics.parts.measured import Measured
 from segpipe.metrics.parts.scores import evaluation_digest, list_evidence, score
 from segpipe.places import (
     DATASET,
     EVALUATION,
     EVALUATION_FILE,
+    EVIDENCE_FOLDER,
     INFERENCE_FILE,
     METRICS_FILE,
     MODEL,
     MODEL_FILE,
     PER_IMAGE_FILE,
+    TABLES_FOLDER,
 )
 from segpipe.reports.evaluation import Picture, draw_confusion_matrix, draw_curves, write_evaluation_report
 from segpipe.reports.headline import write_headline
@@ -41,26 +51,30 @@ NUM_DIGITS = 32  # of a digest
 
 
 def main(settings: Evaluate) -> None:
-    """Writes `evaluation/`: metrics, a confusion matrix for each image, plots, report; and `metrics.json` for Git."""
+    """Writes `evaluation/`: metrics, tables, the counts of each image, plots, report; and `metrics.json` for Git."""
     keep_freed_memory()
     make_repeatable(seed=0, num_threads=settings.num_threads)
+    block_length = load_section(Register).num_block_images
     network = replace(Network.load(MODEL, choose_device(settings.device)), inference=settings.inference)
     model = ModelDescription.read(MODEL / MODEL_FILE, "run `dvc repro train`")
     store = Store.open(DATASET)
     if store.classes.names != network.classes.names:
         raise StoreError(f"the classes of {MODEL} differ from those of {DATASET}; run `dvc repro train`")
     stores = {split: store.of_split(split) for split in SPLITS if (store.manifest["split"] == split).any()}
-    unweighted = [(1.0, build_loss(class_weights=torch.ones(store.classes.num_classes)))]
-    kinds = list_evidence()
-    evaluations = {split: evaluate(network.predictor, part, unweighted, kinds) for split, part in stores.items()}
-    metrics = {split: _score(stores[split], evaluation) for split, evaluation in evaluations.items()}
+    terms, kinds = _terms_of_training(model, device_of(network.module)), list_evidence()
+    evaluations = {split: evaluate(network.predictor, part, terms, kinds) for split, part in stores.items()}
+    measured = {
+        split: Measured(evaluation.evidence, _describe_images(stores[split]), store.classes.names, block_length)
+        for split, evaluation in evaluations.items()
+    }
+    metrics = {split: _score(measured[split], evaluation.loss) for split, evaluation in evaluations.items()}
     with whole_folder(EVALUATION) as output:
         write_json(output / METRICS_FILE, metrics)
         inference = _write_inference(settings.inference, output)
         write_json(output / EVALUATION_FILE, _identify(network, stores, inference).to_json())
-        rows = pd.concat([_per_image(stores[split], evaluation) for split, evaluation in evaluations.items()])
-        rows.to_parquet(output / PER_IMAGE_FILE, index=False)
-        val_confusion = evaluations["val"].confusions.sum(axis=0)
+        _write_evidence(output, list(measured.values()))
+        _write_tables(output / TABLES_FOLDER, measured)
+        val_confusion = evaluations["val"].confusions.total()
         draw_confusion_matrix(val_confusion, store.classes, output / "confusion_matrix.png")
         by_class = pd.DataFrame({split: scores["iou"] for split, scores in metrics.items()})
         by_class.to_csv(output / "iou.csv", index_label="class")
@@ -73,6 +87,13 @@ def main(settings: Evaluate) -> None:
         draw_curves(MODEL / "history", model.best_epoch, output / "curves.png")
         write_evaluation_report(output, model, metrics, num_samples, pictures)
     write_headline(metrics)
+
+
+def _terms_of_training(model: ModelDescription, device: torch.device) -> Terms:
+    """Builds the loss that the model was trained with: the same functions, options and class weights."""
+    weights = model.params.class_weights["weights"]
+    class_weights = torch.tensor([weights[name] for name in model.classes.names], dtype=torch.float32, device=device)
+    return build_terms([LossTerm.model_validate(term) for term in model.params.train["loss"]], class_weights)
 
 
 def _write_inference(inference: Inference, output: Path) -> str | None:
@@ -93,27 +114,47 @@ def _identify(network: Network, stores: dict[str, Store], inference: str | None)
     )
 
 
-def _score(store: Store, evaluation: Evaluation) -> dict[str, object]:
+def _score(measured: Measured, loss: float) -> dict[str, object]:
     """All scores of a split, and the 95% interval of its mIoU (null where there are too few images)."""
-    estimate = estimate_mean_iou(evaluation.confusions, bundle(store.manifest["group"].tolist()))
+    units = bundle(measured.images["group"].tolist(), measured.block_length)
+    estimate, _ = estimate_iou(measured.confusions, units)
     low, high = (None if math.isnan(bound) else bound for bound in (estimate.low, estimate.high))
-    scores = score(evaluation.evidence, store.classes.names)
-    return {**scores, "mean_iou_low": low, "mean_iou_high": high, "loss": evaluation.loss}
+    scores = score(measured.evidence, measured.class_names)
+    return {**scores, "mean_iou_low": low, "mean_iou_high": high, "loss": loss}
 
 
-def _per_image(store: Store, evaluation: Evaluation) -> pd.DataFrame:
-    """One row a sample: its confusion matrix, rows of truth one after another, for statistics over groups."""
-    rows = store.manifest[["sample_id", "group", "split", "image_sha256", "mask_sha256"]].copy()
-    of_image = [mean_iou.compute(confusion[None]) for confusion in evaluation.confusions]
-    rows["mean_iou"] = [None if math.isnan(value) else value for value in of_image]
-    rows["confusion"] = [confusion.ravel() for confusion in evaluation.confusions]
-    return rows
+def _describe_images(store: Store) -> pd.DataFrame:
+    """Gives a row a sample: what identifies it, and the attributes of the source."""
+    attributes = [name for name in store.manifest if str(name).startswith(ATTRIBUTE_COLUMN_PREFIX)]
+    return store.manifest[["sample_id", "group", "split", "image_sha256", "mask_sha256", *attributes]].copy()
+
+
+def _write_evidence(output: Path, measured: Sequence[Measured]) -> None:
+    """Writes a row for each image of all splits, and its counts; `image` in the counts is the number of the row."""
+    rows = pd.concat([one.images.assign(mean_iou=mean_iou_of_images(one.confusions)) for one in measured])
+    rows.to_parquet(output / PER_IMAGE_FILE, index=False)
+    (output / EVIDENCE_FOLDER).mkdir()
+    for kind in measured[0].evidence:
+        counts = ImageCounts.join([one.evidence[kind] for one in measured])
+        counts.write(output / EVIDENCE_FOLDER / f"{kind}.parquet")
+
+
+def _write_tables(folder: Path, measured: Mapping[str, Measured]) -> None:
+    folder.mkdir()
+    for name in TABLES.names():
+        tables = []
+        for split, one in measured.items():
+            table = TABLES.function_of(name)(one)
+            table.insert(0, "split", split)
+            tables.append(table)
+        pd.concat(tables).to_parquet(folder / f"{name}.parquet", index=False)
 
 
 def _draw_samples(
     network: Network, store: Store, evaluation: Evaluation, num_overlays: int, output: Path
 ) -> list[Picture]:
     pictures = []
+    mean_iou = np.nan_to_num(mean_iou_of_images(evaluation.confusions))
     for index in evenly_spread(len(store), num_overlays):
         image, mask = store.read(index)
         row = store.manifest.iloc[index]
@@ -121,9 +162,7 @@ def _draw_samples(
         (output / file).parent.mkdir(parents=True, exist_ok=True)
         picture = side_by_side(image, [mask, network.predict(image[None])[0]], store.classes)
         Image.fromarray(picture).save(output / file)
-        confusion = evaluation.confusions[index]
-        value = mean_iou.compute(confusion[None]) if confusion.any() else 0.0
-        pictures.append(Picture(file, str(row["sample_id"]), str(row["split"]), value))
+        pictures.append(Picture(file, str(row["sample_id"]), str(row["split"]), float(mean_iou[index])))
     return pictures
 
 

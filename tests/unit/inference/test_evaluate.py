@@ -10,6 +10,7 @@ import torch
 from samples import Sample
 from torch import nn
 
+from segpipe.choices import EVIDENCE
 from segpipe.classes import IGNORE_INDEX
 from segpipe.data.store import Store
 from segpipe.inference import evaluate as evaluate_module
@@ -19,7 +20,7 @@ from segpipe.inference.logits import MEAN_RGB, STD_RGB
 from segpipe.inference.predictor import Predictor
 from segpipe.losses.cross_entropy import build_loss
 from segpipe.losses.parts.weighted_sum import Loss
-from segpipe.metrics.evidence.confusion import confusion_matrices
+from segpipe.metrics.evidence.confusion import confusion_matrix
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_equals_a_slow_loop(store: Store, module: nn.Conv2d) -> None:
                 normalised = (image[y, x].astype(np.float64) - MEAN_RGB) / STD_RGB
                 expected[index, mask[y, x], np.argmax(weight @ normalised + bias)] += 1
     evaluation = evaluate(Predictor(module), store, TERMS)
-    np.testing.assert_array_equal(evaluation.confusions, expected)
+    np.testing.assert_array_equal(evaluation.confusions.dense(), expected)
     summed = expected.sum(axis=0)
     iou = summed.diagonal() / (summed.sum(axis=0) + summed.sum(axis=1) - summed.diagonal())
     assert evaluation.mean_iou == pytest.approx(iou.mean())
@@ -62,9 +63,8 @@ def test_what_is_counted_is_what_is_predicted(store: Store) -> None:
         evaluation = evaluate(Predictor(flat), store, TERMS)
         for index in range(len(store)):
             image, mask = store.read(index)
-            found = torch.from_numpy(Predictor(flat).predict_masks(image[None]))
-            counts = confusion_matrices(found, torch.from_numpy(mask[None].copy()), 3)[0].numpy()
-            np.testing.assert_array_equal(evaluation.confusions[index], counts)
+            counts = confusion_matrix(Predictor(flat).predict_masks(image[None])[0], mask, 3)
+            np.testing.assert_array_equal(evaluation.confusions.dense()[index], counts)
 
 
 @pytest.mark.parametrize("max_batch_px", [1, 12 * 16 * 2, 1 << 20])
@@ -73,7 +73,9 @@ def test_does_not_depend_on_the_batches(
 ) -> None:
     expected = evaluate(Predictor(module), store, TERMS)
     monkeypatch.setattr(evaluate_module, "MAX_BATCH_PX", max_batch_px)
-    np.testing.assert_array_equal(evaluate(Predictor(module), store, TERMS).confusions, expected.confusions)
+    np.testing.assert_array_equal(
+        evaluate(Predictor(module), store, TERMS).confusions.dense(), expected.confusions.dense()
+    )
 
 
 def test_the_loss_is_the_mean_of_the_batches(store: Store, module: nn.Conv2d) -> None:
@@ -111,10 +113,13 @@ def test_tiles_count_what_the_whole_counts(
 ) -> None:
     sizes = [(12, 16), (40, 52), (40, 52), (12, 16)]
     store = make_store([make_sample(f"v_{i}", "val", *size) for i, size in enumerate(sizes)])
-    whole = evaluate(Predictor(module), store, TERMS)
+    kinds = EVIDENCE.names()
+    whole = evaluate(Predictor(module), store, TERMS, kinds).evidence
     cut_above(12 * 16)
-    tiled = evaluate(Predictor(module), store, TERMS)
-    np.testing.assert_array_equal(tiled.confusions, whole.confusions)
+    tiled = evaluate(Predictor(module), store, TERMS, kinds).evidence
+    assert set(tiled) == set(kinds)
+    for kind in kinds:
+        np.testing.assert_allclose(tiled[kind].dense(), whole[kind].dense(), rtol=1e-6)
 
 
 def test_the_loss_of_tiles_is_the_loss_of_the_whole_image(
@@ -144,7 +149,7 @@ def test_an_image_of_void_has_no_loss(
     cut_above(1)
     evaluation = evaluate(Predictor(module), make_store([sample]), TERMS)
     assert evaluation.loss == 0
-    assert not evaluation.confusions.any()
+    assert not evaluation.confusions.total().any()
 
 
 def test_a_huge_image_takes_no_more_than_a_window_and_leaves_the_batches_of_others_alone(
