@@ -1,14 +1,16 @@
 """Measures the network on the splits that it was not trained on."""
 
+import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
 
 from segpipe.config.evaluate import Evaluate
-from segpipe.data.store import Store, evenly_spread
+from segpipe.data.store import DATASET_FILE, Store
 from segpipe.documents import EvaluationDescription, ModelDescription
 from segpipe.errors import StoreError
 from segpipe.files import whole_folder, write_json
@@ -19,13 +21,27 @@ from segpipe.losses.cross_entropy import build_loss
 from segpipe.metrics import mean_iou
 from segpipe.metrics.parts.bootstrap import bundle, estimate_mean_iou
 from segpipe.metrics.parts.scores import evaluation_digest, list_evidence, score
-from segpipe.places import DATASET, EVALUATION, EVALUATION_FILE, METRICS_FILE, MODEL, MODEL_FILE, PER_IMAGE_FILE
-from segpipe.reports.evaluation import Picture, draw_confusion_matrix, draw_curves, write_evaluation_report
+from segpipe.places import (
+    DATASET,
+    EVALUATION,
+    EVALUATION_FILE,
+    METRICS_FILE,
+    MODEL,
+    MODEL_FILE,
+    PER_IMAGE_FILE,
+    REPORT_FILE,
+)
+from segpipe.reports.confusion import ShownPair, draw_confusion_matrix, find_most_confused, show_pair
+from segpipe.reports.curves import draw_curves
+from segpipe.reports.evaluation import DatasetSummary, Drawings, SplitScores, write_evaluation_report
+from segpipe.reports.figures import give_percent
 from segpipe.reports.headline import write_headline
 from segpipe.reports.overlay import side_by_side
+from segpipe.reports.samples import ShownSample, choose_by_score, show_prediction
 from segpipe.stages.stage import run_stage
 
 SPLITS = ("val", "test")
+NUM_PAIRS = 4  # most confused pairs that are drawn
 
 
 def main(settings: Evaluate) -> None:
@@ -42,23 +58,26 @@ def main(settings: Evaluate) -> None:
     kinds = list_evidence()
     evaluations = {split: evaluate(network.module, part, unweighted, kinds) for split, part in stores.items()}
     metrics = {split: _score(stores[split], evaluation) for split, evaluation in evaluations.items()}
+    identity = _identify(network, stores)
     with whole_folder(EVALUATION) as output:
         write_json(output / METRICS_FILE, metrics)
-        write_json(output / EVALUATION_FILE, _identify(network, stores).to_json())
-        rows = pd.concat([_per_image(stores[split], evaluation) for split, evaluation in evaluations.items()])
-        rows.to_parquet(output / PER_IMAGE_FILE, index=False)
-        val_confusion = evaluations["val"].confusions.sum(axis=0)
-        draw_confusion_matrix(val_confusion, store.classes, output / "confusion_matrix.png")
+        write_json(output / EVALUATION_FILE, identity.to_json())
+        rows = {split: _per_image(stores[split], evaluation) for split, evaluation in evaluations.items()}
+        pd.concat(rows.values()).to_parquet(output / PER_IMAGE_FILE, index=False)
         by_class = pd.DataFrame({split: scores["iou"] for split, scores in metrics.items()})
         by_class.to_csv(output / "iou.csv", index_label="class")
-        pictures = [
-            picture
-            for split, evaluation in evaluations.items()
-            for picture in _draw_samples(network, stores[split], evaluation, settings.num_overlays, output)
+        confusions = {split: evaluation.confusions.sum(axis=0) for split, evaluation in evaluations.items()}
+        draw_confusion_matrix(confusions["val"], store.classes, output / "confusion_matrix.png")
+        samples = [
+            sample
+            for split, part in stores.items()
+            for sample in _draw_samples(network, part, rows[split], settings.num_overlays, output)
         ]
-        num_samples = {split: len(part) for split, part in stores.items()}
-        draw_curves(MODEL / "history", model.best_epoch, output / "curves.png")
-        write_evaluation_report(output, model, metrics, num_samples, pictures)
+        pairs = _draw_pairs(network, stores["val"], evaluations["val"], settings.num_overlays)
+        scores = [SplitScores(split, len(part), metrics[split], confusions[split]) for split, part in stores.items()]
+        curves = draw_curves(MODEL / "history", model.best_epoch)
+        drawn = Drawings(curves, samples, pairs)
+        write_evaluation_report(output, model, identity, scores, _summarize(), drawn)
     write_headline(metrics)
 
 
@@ -89,20 +108,40 @@ def _per_image(store: Store, evaluation: Evaluation) -> pd.DataFrame:
 
 
 def _draw_samples(
-    network: Network, store: Store, evaluation: Evaluation, num_overlays: int, output: Path
-) -> list[Picture]:
-    pictures = []
-    for index in evenly_spread(len(store), num_overlays):
+    network: Network, store: Store, rows: pd.DataFrame, num_overlays: int, output: Path
+) -> list[ShownSample]:
+    """Draws the images of a split with the lowest, middle and highest mIoU, and large pictures of them as files."""
+    scores = rows["mean_iou"].to_numpy(np.float64)
+    shown = []
+    for index, title in choose_by_score(scores, num_overlays):
         image, mask = store.read(index)
-        row = store.manifest.iloc[index]
-        file = f"overlays/{row['split']}/{row['sample_id']}.png"
+        prediction = network.predict(image[None])[0]
+        split, sample_id = str(rows["split"].iat[index]), str(rows["sample_id"].iat[index])
+        file = f"overlays/{split}/{sample_id}.png"
         (output / file).parent.mkdir(parents=True, exist_ok=True)
-        picture = side_by_side(image, [mask, network.predict(image[None])[0]], store.classes)
-        Image.fromarray(picture).save(output / file)
-        confusion = evaluation.confusions[index]
-        value = mean_iou.compute(confusion[None]) if confusion.any() else 0.0
-        pictures.append(Picture(file, str(row["sample_id"]), str(row["split"]), value))
-    return pictures
+        Image.fromarray(side_by_side(image, [mask, prediction], store.classes)).save(output / file)
+        caption = f"{split}, {sample_id}, mIoU {give_percent(float(scores[index]))}"
+        shown.append(show_prediction(image, mask, prediction, store.classes, title=title, caption=caption, full=file))
+    return shown
+
+
+def _draw_pairs(network: Network, store: Store, evaluation: Evaluation, num_overlays: int) -> list[ShownPair]:
+    """Draws each of the most confused pairs in the image that has most of its pixels."""
+    shown = []
+    for pair in find_most_confused(evaluation.confusions.sum(axis=0), min(NUM_PAIRS, num_overlays)):
+        index = int(evaluation.confusions[:, pair.truth, pair.predicted].argmax())
+        image, mask = store.read(index)
+        sample_id = str(store.manifest["sample_id"].iat[index])
+        shown.append(show_pair(pair, image, mask, network.predict(image[None])[0], sample_id))
+    return shown
+
+
+def _summarize() -> DatasetSummary:
+    """Gives what `preprocess` found in the data."""
+    report = json.loads((DATASET / REPORT_FILE).read_text(encoding="utf-8"))
+    licence = json.loads((DATASET / DATASET_FILE).read_text(encoding="utf-8"))["licence"]
+    splits = [(row["split"], row["num_samples"]) for row in report["splits"]]
+    return DatasetSummary(licence, splits, report["warnings"], report["num_skipped"])
 
 
 if __name__ == "__main__":
