@@ -21,7 +21,7 @@ Counts = npt.NDArray[np.int64]
 Shares = npt.NDArray[np.float64]
 
 MAX_CLASSES_PRINTED = 30  # a larger matrix is a picture without numbers
-MAX_FIGURE_INCHES = 18.0
+PLAIN_FIGURE_INCHES = 12.0
 CELL_PX = 5
 HIT, MISS, PAPER = (47, 98, 208), (192, 54, 44), (255, 255, 255)
 
@@ -155,13 +155,14 @@ def draw_confusion_matrix(confusion: Counts, classes: ClassTable, path: Path) ->
         path: the PNG to write.
     """
     share = divide(confusion, "row")
-    size = min(2.5 + 0.5 * classes.num_classes, MAX_FIGURE_INCHES)
+    is_printed = classes.num_classes <= MAX_CLASSES_PRINTED
+    size = 2.5 + 0.5 * classes.num_classes if is_printed else PLAIN_FIGURE_INCHES
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.subplots()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axes.set_xlabel("predicted")
     axes.set_ylabel("labelled")
-    if classes.num_classes <= MAX_CLASSES_PRINTED:
+    if is_printed:
         axes.set_xticks(range(classes.num_classes), classes.names, rotation=60, ha="right", parse_math=False)
         axes.set_yticks(range(classes.num_classes), classes.names, parse_math=False)
         for row, column in np.ndindex(share.shape):
