@@ -23,7 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars")
 QUIET = ("--no-first-run", "--disable-background-networking", "--disable-extensions", "--remote-debugging-port=0")
-START_SECONDS, ANSWER_SECONDS = 60, 60
+START_SECONDS, ANSWER_SECONDS = 60, 20
 
 
 def find_chromium() -> str | None:

@@ -28,6 +28,7 @@ MODEL_FILE = "model.json"  # in MODEL: all that decided the weights, and their s
 WEIGHTS_FILE = "weights.safetensors"  # in MODEL
 METRICS_FILE = "metrics.json"  # in EVALUATION: the scores of each split
 EVALUATION_FILE = "evaluation.json"  # in EVALUATION: what was measured on what
+REPORT_PAGE = "report.html"  # in DATASET and EVALUATION
 PER_IMAGE_FILE = "per_image.parquet"  # in EVALUATION: a confusion matrix for each image
 
 # Not outs, because DVC deletes outs before a stage runs

@@ -104,6 +104,7 @@ def test_the_run_has_overlays_over_the_epochs_and_the_evaluation(original: Proje
     assert "class_weights.json" in files
     for name in ("metrics.json", "report.html", "confusion_matrix.png", "per_image.parquet"):
         assert f"evaluation/{name}" in files
+    assert "decision/report.html" in files
 
 
 def test_the_run_has_the_scores_of_the_evaluation(original: Project) -> None:

@@ -12,7 +12,7 @@ from segpipe.classes import ClassTable, Color
 from segpipe.data.building.decoding import Finding
 from segpipe.data.store import TEST, TRAIN, VAL, Store, evenly_spread, num_px_of_classes
 from segpipe.files import write_json
-from segpipe.places import REPORT_FILE
+from segpipe.places import REPORT_FILE, REPORT_PAGE
 from segpipe.reports.page import write_page
 from segpipe.reports.problems import problems_of, write_pictures
 from segpipe.reports.samples import ShownSample, show_class, show_labels
@@ -89,7 +89,7 @@ def write_dataset_report(
     store = Store(classes, digest, manifest.reset_index(drop=True), folder)
     examples = _draw_classes(store)
     write_page(
-        folder / "report.html",
+        folder / REPORT_PAGE,
         "dataset.html.j2",
         title="Data set",
         num_samples=len(manifest),

@@ -10,6 +10,7 @@ import numpy as np
 from segpipe.classes import Color
 from segpipe.documents import EvaluationDescription, ModelDescription
 from segpipe.metrics.parts.scores import CHIEF, list_labels, list_metrics, read_about
+from segpipe.places import REPORT_PAGE
 from segpipe.reports.confusion import Counts, ShownPair, make_tables
 from segpipe.reports.curves import Chart, Reliability, draw_reliability
 from segpipe.reports.page import write_page
@@ -65,23 +66,6 @@ class SliceScore:
 
 
 @dataclass(frozen=True)
-class Champion:
-    """The champion's scores on the same images.
-
-    Attributes:
-        version: in the registry.
-        splits: by split, scores as in `metrics.json`.
-        decision: what was decided about this model; empty where nothing was decided yet.
-        reasons: of the decision.
-    """
-
-    version: str
-    splits: Mapping[str, Mapping[str, Any]]
-    decision: str = ""
-    reasons: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
 class DatasetSummary:
     """What the report says of the data set.
 
@@ -122,7 +106,6 @@ class ClassRow:
         color: RGB.
         iou: None where nothing is labelled.
         interval: of the IoU.
-        change: the IoU minus the champion's; None where either is not known.
         figures: value of each further column.
     """
 
@@ -130,7 +113,6 @@ class ClassRow:
     color: Color
     iou: float | None
     interval: Interval
-    change: float | None
     figures: tuple[float | None, ...]
 
 
@@ -141,11 +123,11 @@ def write_evaluation_report(
     splits: Sequence[SplitScores],
     dataset: DatasetSummary,
     drawings: Drawings,
-    champion: Champion | None = None,
 ) -> None:
     """Writes `report.html`, which holds all that it shows.
 
-    The same arguments give the same bytes: the page has neither times nor ids of runs.
+    The same arguments give the same bytes: the page has neither times nor ids of runs. It does not know the champion;
+    `segpipe.reports.champion.add_decision` adds the decision to a copy.
 
     Args:
         folder: the folder of the evaluation.
@@ -154,13 +136,12 @@ def write_evaluation_report(
         splits: the validation split first.
         dataset: the data set.
         drawings: curves and pictures.
-        champion: None where it is not known.
     """
     classes = model.classes
     columns = _columns_of_classes(splits)
-    tables = [(split, _class_rows(split, model, columns, champion)) for split in splits]
+    tables = [(split, _class_rows(split, model, columns)) for split in splits]
     write_page(
-        folder / "report.html",
+        folder / REPORT_PAGE,
         "evaluation.html.j2",
         title=f"Evaluation of {model.model.name}",
         model=model,
@@ -168,7 +149,6 @@ def write_evaluation_report(
         splits=splits,
         chief=CHIEF,
         headings=[(name, label) for name, label in list_labels().items() if name != CHIEF],
-        champion=champion,
         columns=columns,
         class_rows=[(split, rows, _find_lowest(rows)) for split, rows in tables],
         num_classes=classes.num_classes,
@@ -196,17 +176,14 @@ def _columns_of_classes(splits: Sequence[SplitScores]) -> list[tuple[str, str, b
 
 
 def _class_rows(
-    split: SplitScores, model: ModelDescription, columns: Sequence[tuple[str, str, bool]], champion: Champion | None
+    split: SplitScores, model: ModelDescription, columns: Sequence[tuple[str, str, bool]]
 ) -> list[ClassRow]:
     iou = split.scores["iou"]
-    before = (champion.splits.get(split.name, {}) if champion else {}).get("iou", {})
     figures = {**_figures_of_matrix(split.confusion, model.classes.names), **split.scores}
     rows = []
     for name, color in zip(model.classes.names, model.classes.colors, strict=True):
-        is_known = iou[name] is not None and before.get(name) is not None
-        change = iou[name] - before[name] if is_known else None
         values = tuple(figures[key][name] for key, *_ in columns)
-        rows.append(ClassRow(name, color, iou[name], split.class_intervals.get(name, (None, None)), change, values))
+        rows.append(ClassRow(name, color, iou[name], split.class_intervals.get(name, (None, None)), values))
     return rows
 
 

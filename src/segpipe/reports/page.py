@@ -24,17 +24,18 @@ def write_page(path: Path, template: str, **values: object) -> None:
         template: file name in `templates/`.
         values: the template's variables; every value is escaped.
     """
+    script = fill(SCRIPT)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = fill(template, script=Markup(script), script_sha256=digest, **values)
+    with whole_file(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def fill(template: str, **values: object) -> str:
+    """Gives the text of a template in `templates/` with its variables; every value is escaped."""
     environment = Environment(
         loader=PackageLoader("segpipe.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {
-        "percent": give_percent,
-        "points": give_points,
-        "digits": give_digits,
-        "rgb": give_color,
-    }
-    script = environment.get_template(SCRIPT).render()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    ours = {"script": Markup(script), "script_sha256": digest}
-    with whole_file(path) as temporary:
-        temporary.write_text(environment.get_template(template).render({**ours, **values}), encoding="utf-8")
+    filters = {"percent": give_percent, "points": give_points, "digits": give_digits, "rgb": give_color}
+    environment.filters |= filters
+    return environment.get_template(template).render(values)

@@ -39,7 +39,7 @@ PREVIEW_PX = 256
 
 GHOST_SECONDS = 600
 # Folders of a run's files: its lineage, and the out of `evaluate`
-LINEAGE, RUN_EVALUATION = "lineage", "evaluation"
+LINEAGE, RUN_EVALUATION, RUN_DECISION = "lineage", "evaluation", "decision"
 SYSTEM_METRICS_SECONDS = 10
 CLOSE_SECONDS = 60
 MARKER_METRIC = "train_loss"

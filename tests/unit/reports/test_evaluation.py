@@ -16,10 +16,10 @@ from facts import missing
 
 from segpipe.classes import ClassTable
 from segpipe.documents import BuiltModel, EvaluationDescription, ModelDescription, NamedDataset, UsedParams
+from segpipe.reports.champion import BEGIN, END, DecidedReport, Difference, add_decision
 from segpipe.reports.confusion import find_most_confused, show_pair
 from segpipe.reports.curves import Reliability, draw_curves
 from segpipe.reports.evaluation import (
-    Champion,
     DatasetSummary,
     Drawings,
     SliceScore,
@@ -112,7 +112,7 @@ def test_it_answers_in_order(tmp_path: Path, model: ModelDescription, drawings: 
 def test_the_figures(tmp_path: Path, model: ModelDescription, drawings: Drawings) -> None:
     words = _words(_write(tmp_path, model, drawings))
     for text in (
-        "mIoU, val 58.3% 95% interval 50.0% to 65.0%, 2 images",
+        "mIoU, val 58.3% 95% interval 50.0% to 65.0% , 2 images",
         "pixel accuracy 75.0%",
         "loss 0.432",
         "Lowest IoU, val: car 50.0%, road 66.7%.",
@@ -151,13 +151,31 @@ def test_the_confusion_of_both_splits_in_both_directions(
     ]
 
 
-def test_the_champion_where_it_is_known(tmp_path: Path, model: ModelDescription, drawings: Drawings) -> None:
-    assert not missing(_write(tmp_path, model, drawings), "segpipe registry compare")
-    before = {"val": {"mean_iou": 0.6, "iou": {"road": 0.7, "car": 0.4, "sky": None}}}
-    champion = Champion("7", before, "not promoted", ["It is not better."])
-    words = _words(_write(tmp_path, model, drawings, champion=champion))
-    assert not missing(words, "champion 60.0%", "version 7", "not promoted", "It is not better.")
-    assert not missing(words, f"road 66.7% {MINUS}3.3 ", "car 50.0% +10.0 ", "sky not labelled none")
+def test_the_decision_in_a_copy(
+    tmp_path: Path, model: ModelDescription, drawings: Drawings, look_at: Callable[[Path], None]
+) -> None:
+    page = _write(tmp_path, model, drawings)
+    assert "decision/report.html" in page
+    classes = {"road": Difference(-0.033, -0.05, -0.01), "car": Difference(0.1)}
+    decided = DecidedReport("not promoted", ["<b>."], "7", 0.6, Difference(-0.0167, -0.04, 0.01), classes, 0.2)
+    copy = add_decision(page, decided)
+    words = _words(copy)
+    assert not missing(words, "decision not promoted", "<b>.", "champion, version 7, val 60.0%", "20.0%")
+    assert not missing(words, f"{MINUS}1.7 points ( {MINUS}4.0 to +1.0 )")
+    assert not missing(words, f"road {MINUS}3.3 {MINUS}5.0 to {MINUS}1.0", "car +10.0 none")
+    assert copy.partition("</section>")[2] == page.partition("</section>")[2], "the rest stays"
+    (tmp_path / "copy.html").write_text(copy, encoding="utf-8")
+    look_at(tmp_path / "copy.html")
+
+
+def test_the_first_version_has_no_champion_before() -> None:
+    page = add_decision(f"<p>{BEGIN}not yet{END}</p>", DecidedReport("promoted", ["It is the first."]))
+    assert not missing(page, "none before", "It is the first.")
+    assert "not yet" not in page
+
+
+def test_a_report_without_a_place_for_a_decision_stays_as_it_was() -> None:
+    assert add_decision("<p>old</p>", DecidedReport("promoted", [])) == "<p>old</p>"
 
 
 def test_sections_of_what_was_measured_besides(tmp_path: Path, model: ModelDescription, drawings: Drawings) -> None:
