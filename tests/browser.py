@@ -33,10 +33,10 @@ def find_chromium() -> str | None:
 
 @dataclass
 class Browser:
-    """A tab of a running Chromium.
+    """A running Chromium with one tab.
 
     Attributes:
-        connection: to the tab.
+        connection: to Chromium.
         session: of the tab.
         messages: errors and warnings of the console since the page was opened.
         requests: addresses requested since the page was opened, `data:` and the page itself left out.
@@ -47,6 +47,7 @@ class Browser:
     messages: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     _number: int = 0
+    _target: str = ""
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
         """Sends a command and waits for its answer; events before it are kept."""
@@ -61,8 +62,20 @@ class Browser:
                 return result
             self._keep(answer)
 
+    def open_tab(self) -> None:
+        """Opens an empty tab, which replaces the one before."""
+        self.session = ""
+        if self._target:
+            self.send("Target.closeTarget", targetId=self._target)
+        self._target = self.send("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.send("Target.attachToTarget", targetId=self._target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network", "Inspector"):
+            self.send(f"{domain}.enable")
+
     def _keep(self, event: Mapping[str, Any]) -> None:
         method, params = event.get("method"), event.get("params", {})
+        if method == "Inspector.targetCrashed" and event.get("sessionId") == self.session:
+            raise RuntimeError("the tab crashed: is there too little memory?")
         if method == "Runtime.exceptionThrown":
             self.messages.append(params["exceptionDetails"]["text"])
         elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
@@ -117,12 +130,9 @@ def start_browser(chromium: str) -> Iterator[Browser]:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             address = _wait_for_address(process, Path(profile) / "DevToolsActivePort")
-            with connect(address, max_size=None, compression=None) as connection:
+            with connect(address, max_size=None, compression=None, ping_interval=None) as connection:
                 browser = Browser(connection)
-                target = browser.send("Target.createTarget", url="about:blank")["targetId"]
-                browser.session = browser.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-                for domain in ("Page", "Runtime", "Log", "Network"):
-                    browser.send(f"{domain}.enable")
+                browser.open_tab()
                 yield browser
         finally:
             process.terminate()

@@ -12,13 +12,20 @@ WIDTHS_PX = (390, 800, 1400)
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """A headless Chromium; skips where none is installed."""
-    chromium = find_chromium()
-    if chromium is None:
+def chromium() -> Iterator[Browser]:
+    """One headless Chromium for all tests; skips where none is installed."""
+    path = find_chromium()
+    if path is None:
         pytest.skip("no Chromium is installed: apt-get install chromium")
-    with start_browser(chromium) as started:
+    with start_browser(path) as started:
         yield started
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Browser:
+    """A browser with a tab that no other test has used."""
+    chromium.open_tab()
+    return chromium
 
 
 @pytest.fixture
