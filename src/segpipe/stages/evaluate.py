@@ -119,7 +119,7 @@ def _draw_samples(
         split, sample_id = str(rows["split"].iat[index]), str(rows["sample_id"].iat[index])
         file = f"overlays/{split}/{sample_id}.png"
         (output / file).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(side_by_side(image, [mask, prediction], store.classes)).save(output / file)
+        Image.fromarray(side_by_side(image, [mask, prediction], store.classes)).save(output / file, compress_level=3)
         caption = f"{split}, {sample_id}, mIoU {give_percent(float(scores[index]))}"
         shown.append(show_prediction(image, mask, prediction, store.classes, title=title, caption=caption, full=file))
     return shown

@@ -40,7 +40,7 @@ def test_many_classes_are_a_picture() -> None:
     table, _ = make_tables("val", np.eye(num_classes, dtype=np.int64))
     assert table.shares is None
     assert table.picture is not None
-    assert table.picture.startswith("data:image/png;base64,")
+    assert table.picture.startswith("data:image/webp;base64,")
 
 
 def test_the_most_confused_pairs() -> None:

@@ -218,6 +218,7 @@ def test_many_classes_in_a_browser(tmp_path: Path, model: ModelDescription, look
     many = replace(model, classes=ClassTable(names, ((1, 2, 3),) * 60))
     split = SplitScores("val", 2, {**SCORES, "iou": dict.fromkeys(names, 0.5)}, np.eye(60, dtype=np.int64))
     page = _write(tmp_path, many, Drawings(), split)
+    assert page.count("evaluate.num_overlays is 0") == 2
     assert len(page) < 200_000
     look_at(tmp_path / "report.html")
 
