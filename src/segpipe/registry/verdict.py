@@ -40,7 +40,7 @@ from segpipe.registry.measuring.trust import by_this_package
 from segpipe.registry.results import Results
 from segpipe.reports.champion import DecidedReport, Difference, add_decision
 from segpipe.tracking.client import retry_busy
-from segpipe.tracking.run import RUN_DECISION
+from segpipe.tracking.run import RUN_DECISION, RUN_EVALUATION
 from segpipe.tracking.tags import (
     COMPARED_WITH,
     DECISION,
@@ -306,7 +306,9 @@ def _keep_report(client: MlflowClient, version: ModelVersion, results: Results, 
     )
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / REPORT_PAGE
-        copy.write_text(add_decision(report.read_text(encoding="utf-8"), decided), encoding="utf-8")
+        copy.write_text(
+            add_decision(report.read_text(encoding="utf-8"), decided, f"../{RUN_EVALUATION}/"), encoding="utf-8"
+        )
         retry_busy(lambda: client.log_artifact(version.run_id, str(copy), RUN_DECISION))
 
 

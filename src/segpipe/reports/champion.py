@@ -4,12 +4,14 @@ The report is an out of `evaluate`, so it depends on the model and the data alon
 so `register` keeps a copy of the report with the decision in it, in the training's run.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from segpipe.reports.page import fill
 
 BEGIN, END = '<section id="champion">', "</section>"
+FILE_LINK = re.compile('<a href="(?!#)')
 AXES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -58,12 +60,13 @@ class DecidedReport:
     probability: float | None = None
 
 
-def add_decision(report: str, decided: DecidedReport) -> str:
+def add_decision(report: str, decided: DecidedReport, folder: str = "") -> str:
     """Gives a model's report with the decision and the champion in it.
 
     Args:
         report: the page that `write_evaluation_report` wrote.
         decided: the decision.
+        folder: where the files lie that the report links to, as seen from the copy; ends in a slash.
 
     Returns:
         The page; as it was where it has no place for a decision, as reports of earlier releases.
@@ -74,4 +77,6 @@ def add_decision(report: str, decided: DecidedReport) -> str:
         return report
     extents = [abs(bound) for one in decided.classes.values() for bound in (one.value, one.low, one.high) if bound]
     limit = next((axis for axis in AXES if axis >= max(extents, default=0.0)), 1.0)
-    return f"{before}{begin}{fill('champion.html.j2', decided=decided, limit=limit)}{end}{after}"
+    shown = fill("champion.html.j2", decided=decided, limit=limit)
+    moved = FILE_LINK.sub(lambda match: match.group() + folder, after)
+    return f"{before}{begin}{shown}{end}{moved}"

@@ -158,12 +158,13 @@ def test_the_decision_in_a_copy(
     assert "decision/report.html" in page
     classes = {"road": Difference(-0.033, -0.05, -0.01), "car": Difference(0.1)}
     decided = DecidedReport("not promoted", ["<b>."], "7", 0.6, Difference(-0.0167, -0.04, 0.01), classes, 0.2)
-    copy = add_decision(page, decided)
+    copy = add_decision(page, decided, "../evaluation/")
     words = _words(copy)
     assert not missing(words, "decision not promoted", "<b>.", "champion, version 7, val 60.0%", "20.0%")
     assert not missing(words, f"{MINUS}1.7 points ( {MINUS}4.0 to +1.0 )")
     assert not missing(words, f"road {MINUS}3.3 {MINUS}5.0 to {MINUS}1.0", "car +10.0 none")
-    assert copy.partition("</section>")[2] == page.partition("</section>")[2], "the rest stays"
+    moved = page.replace('<a href="a%20%231.png"', '<a href="../evaluation/a%20%231.png"')
+    assert copy.partition("</section>")[2] == moved.partition("</section>")[2], "the rest stays"
     (tmp_path / "copy.html").write_text(copy, encoding="utf-8")
     look_at(tmp_path / "copy.html")
 
