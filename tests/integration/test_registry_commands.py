@@ -150,7 +150,7 @@ def test_compare(three: Project) -> None:
     html = (page / "index.html").read_text(encoding="utf-8")
     for picture in document["pictures"]:
         assert read_picture(page / picture["file"]).size == (4 * 64, 48)
-        assert f'src="{picture["file"]}"' in html
+        assert f'href="{picture["file"]}"' in html
         assert picture["group"] == "c"
     assert not missing(html, "Version 2", "better", "version 1")
 

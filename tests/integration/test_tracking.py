@@ -107,6 +107,15 @@ def test_the_run_has_overlays_over_the_epochs_and_the_evaluation(original: Proje
         assert f"evaluation/{name}" in files
 
 
+def test_the_run_has_a_copy_of_the_report_with_the_decision(original: Project, tmp_path: Path) -> None:
+    run_id = the_run(original).info.run_id
+    copy = Path(original.client().download_artifacts(run_id, "decision/report.html", str(tmp_path)))
+    page = copy.read_text(encoding="utf-8")
+    registration = original.json("build/registration.json")
+    assert not missing(page, registration["decision"], "none before", 'href="../evaluation/overlays/val/')
+    assert "none before" not in (original.root / "build/evaluation/report.html").read_text(encoding="utf-8")
+
+
 def test_the_run_has_the_scores_of_the_evaluation(original: Project) -> None:
     scores = original.json("build/evaluation/metrics.json")
     metrics = the_run(original).data.metrics

@@ -56,7 +56,7 @@ class Evaluate(Section):
         device: as in `train`.
         num_threads: as in `train`.
         inference: how the model predicts.
-        num_overlays: how many samples of each split the report draws, evenly spread over the split.
+        num_overlays: how many samples of each split the report draws: of the lowest, middle and highest mIoU.
     """
 
     NAME: ClassVar[str] = "evaluate"

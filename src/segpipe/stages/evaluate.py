@@ -1,5 +1,6 @@
 """Measures the network on the splits that it was not trained on."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from segpipe.config.evaluate import Evaluate, Inference
 from segpipe.config.reading import load_section
 from segpipe.config.register import Register
 from segpipe.config.train import LossTerm
-from segpipe.data.store import ATTRIBUTE_COLUMN_PREFIX, Store, evenly_spread
+from segpipe.data.store import ATTRIBUTE_COLUMN_PREFIX, DATASET_FILE, Store
 from segpipe.documents import EvaluationDescription, ModelDescription
 from segpipe.errors import StoreError
 from segpipe.files import sha256_of_file, whole_folder, write_json
@@ -39,15 +40,21 @@ from segpipe.places import (
     MODEL,
     MODEL_FILE,
     PER_IMAGE_FILE,
+    REPORT_FILE,
     TABLES_FOLDER,
 )
-from segpipe.reports.evaluation import Picture, draw_confusion_matrix, draw_curves, write_evaluation_report
+from segpipe.reports.confusion import ShownPair, draw_confusion_matrix, find_most_confused, show_pair
+from segpipe.reports.curves import draw_curves
+from segpipe.reports.evaluation import DatasetSummary, Drawings, SplitScores, write_evaluation_report
+from segpipe.reports.figures import give_percent
 from segpipe.reports.headline import write_headline
 from segpipe.reports.overlay import side_by_side
+from segpipe.reports.samples import ShownSample, choose_by_score, show_prediction
 from segpipe.stages.stage import run_stage
 
 SPLITS = ("val", "test")
 NUM_DIGITS = 32  # of a digest
+NUM_PAIRS = 4  # most confused pairs that are drawn
 
 
 def main(settings: Evaluate) -> None:
@@ -68,24 +75,30 @@ def main(settings: Evaluate) -> None:
         for split, evaluation in evaluations.items()
     }
     metrics = {split: _score(measured[split], evaluation.loss) for split, evaluation in evaluations.items()}
+    rows = {split: one.images.assign(mean_iou=mean_iou_of_images(one.confusions)) for split, one in measured.items()}
+    tables = {name: _tabulate(name, measured) for name in TABLES.names()}
     with whole_folder(EVALUATION) as output:
+        identity = _identify(network, stores, _write_inference(settings.inference, output))
         write_json(output / METRICS_FILE, metrics)
-        inference = _write_inference(settings.inference, output)
-        write_json(output / EVALUATION_FILE, _identify(network, stores, inference).to_json())
-        _write_evidence(output, list(measured.values()))
-        _write_tables(output / TABLES_FOLDER, measured)
-        val_confusion = evaluations["val"].confusions.total()
-        draw_confusion_matrix(val_confusion, store.classes, output / "confusion_matrix.png")
+        write_json(output / EVALUATION_FILE, identity.to_json())
+        pd.concat(rows.values()).to_parquet(output / PER_IMAGE_FILE, index=False)
+        _write_evidence(output / EVIDENCE_FOLDER, list(measured.values()))
+        _write_tables(output / TABLES_FOLDER, tables)
         by_class = pd.DataFrame({split: scores["iou"] for split, scores in metrics.items()})
         by_class.to_csv(output / "iou.csv", index_label="class")
-        pictures = [
-            picture
-            for split, evaluation in evaluations.items()
-            for picture in _draw_samples(network, stores[split], evaluation, settings.num_overlays, output)
+        draw_confusion_matrix(measured["val"].confusions.total(), store.classes, output / "confusion_matrix.png")
+        samples = [
+            sample
+            for split, part in stores.items()
+            for sample in _draw_samples(network, part, rows[split], settings.num_overlays, output)
         ]
-        num_samples = {split: len(part) for split, part in stores.items()}
-        draw_curves(MODEL / "history", model.best_epoch, output / "curves.png")
-        write_evaluation_report(output, model, metrics, num_samples, pictures)
+        pairs = _draw_pairs(network, stores["val"], evaluations["val"], settings.num_overlays)
+        drawings = Drawings(draw_curves(MODEL / "history", model.best_epoch), samples, pairs)
+        scores = [
+            SplitScores.of_tables(split, len(one.images), metrics[split], one.confusions.total(), tables)
+            for split, one in measured.items()
+        ]
+        write_evaluation_report(output, model, identity, scores, _summarize(), drawings)
     write_headline(metrics)
 
 
@@ -129,41 +142,66 @@ def _describe_images(store: Store) -> pd.DataFrame:
     return store.manifest[["sample_id", "group", "split", "image_sha256", "mask_sha256", *attributes]].copy()
 
 
-def _write_evidence(output: Path, measured: Sequence[Measured]) -> None:
-    """Writes a row for each image of all splits, and its counts; `image` in the counts is the number of the row."""
-    rows = pd.concat([one.images.assign(mean_iou=mean_iou_of_images(one.confusions)) for one in measured])
-    rows.to_parquet(output / PER_IMAGE_FILE, index=False)
-    (output / EVIDENCE_FOLDER).mkdir()
-    for kind in measured[0].evidence:
-        counts = ImageCounts.join([one.evidence[kind] for one in measured])
-        counts.write(output / EVIDENCE_FOLDER / f"{kind}.parquet")
-
-
-def _write_tables(folder: Path, measured: Mapping[str, Measured]) -> None:
+def _write_evidence(folder: Path, measured: Sequence[Measured]) -> None:
+    """Writes the counts of the images of all splits; `image` is the number of the row in `per_image.parquet`."""
     folder.mkdir()
-    for name in TABLES.names():
-        tables = []
-        for split, one in measured.items():
-            table = TABLES.function_of(name)(one)
-            table.insert(0, "split", split)
-            tables.append(table)
-        pd.concat(tables).to_parquet(folder / f"{name}.parquet", index=False)
+    for kind in measured[0].evidence:
+        ImageCounts.join([one.evidence[kind] for one in measured]).write(folder / f"{kind}.parquet")
+
+
+def _tabulate(name: str, measured: Mapping[str, Measured]) -> pd.DataFrame:
+    parts = []
+    for split, one in measured.items():
+        table = TABLES.function_of(name)(one)
+        table.insert(0, "split", split)
+        parts.append(table)
+    joined: pd.DataFrame = pd.concat(parts)
+    return joined
+
+
+def _write_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+    folder.mkdir()
+    for name, table in tables.items():
+        table.to_parquet(folder / f"{name}.parquet", index=False)
 
 
 def _draw_samples(
-    network: Network, store: Store, evaluation: Evaluation, num_overlays: int, output: Path
-) -> list[Picture]:
-    pictures = []
-    mean_iou = np.nan_to_num(mean_iou_of_images(evaluation.confusions))
-    for index in evenly_spread(len(store), num_overlays):
+    network: Network, store: Store, rows: pd.DataFrame, num_overlays: int, output: Path
+) -> list[ShownSample]:
+    """Draws the images of a split with the lowest, middle and highest mIoU, and large pictures of them as files."""
+    scores = rows["mean_iou"].to_numpy(np.float64)
+    shown = []
+    for index, title in choose_by_score(scores, num_overlays):
         image, mask = store.read(index)
-        row = store.manifest.iloc[index]
-        file = f"overlays/{row['split']}/{row['sample_id']}.png"
+        prediction = network.predict(image[None])[0]
+        split, sample_id = str(rows["split"].iat[index]), str(rows["sample_id"].iat[index])
+        file = f"overlays/{split}/{sample_id}.png"
         (output / file).parent.mkdir(parents=True, exist_ok=True)
-        picture = side_by_side(image, [mask, network.predict(image[None])[0]], store.classes)
-        Image.fromarray(picture).save(output / file)
-        pictures.append(Picture(file, str(row["sample_id"]), str(row["split"]), float(mean_iou[index])))
-    return pictures
+        Image.fromarray(side_by_side(image, [mask, prediction], store.classes)).save(output / file, compress_level=3)
+        caption = f"{split}, {sample_id}, mIoU {give_percent(float(scores[index]))}"
+        shown.append(show_prediction(image, mask, prediction, store.classes, title=title, caption=caption, full=file))
+    return shown
+
+
+def _draw_pairs(network: Network, store: Store, evaluation: Evaluation, num_overlays: int) -> list[ShownPair]:
+    """Draws each of the most confused pairs in the image that has most of its pixels."""
+    shown = []
+    counts = evaluation.confusions
+    for pair in find_most_confused(counts.total(), min(NUM_PAIRS, num_overlays)):
+        is_of_pair = counts.cell == pair.truth * len(store.classes.names) + pair.predicted
+        index = int(counts.image[is_of_pair][counts.pixels[is_of_pair].argmax()])
+        image, mask = store.read(index)
+        sample_id = str(store.manifest["sample_id"].iat[index])
+        shown.append(show_pair(pair, image, mask, network.predict(image[None])[0], sample_id))
+    return shown
+
+
+def _summarize() -> DatasetSummary:
+    """Gives what `preprocess` found in the data."""
+    report = json.loads((DATASET / REPORT_FILE).read_text(encoding="utf-8"))
+    licence = json.loads((DATASET / DATASET_FILE).read_text(encoding="utf-8"))["licence"]
+    splits = [(row["split"], row["num_samples"]) for row in report["splits"]]
+    return DatasetSummary(licence, splits, report["warnings"], report["num_skipped"])
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ Pixels = npt.NDArray[np.uint8]
 PREVIEW_PX = 256
 
 GHOST_SECONDS = 600
-LINEAGE = "lineage"  # the folder of a run's files that say where it comes from
+LINEAGE, RUN_DECISION = "lineage", "decision"  # folders of a run's files
 SYSTEM_METRICS_SECONDS = 10
 CLOSE_SECONDS = 60
 MARKER_METRIC = "train_loss"
