@@ -18,7 +18,7 @@ from torch import nn
 
 from segpipe.choices import MODELS
 from segpipe.classes import ClassTable
-from segpipe.documents import NetworkDescription
+from segpipe.documents import DECIDES_NOTHING, ImageMapping, NetworkDescription
 from segpipe.errors import MAX_PROBLEMS_SHOWN, ConfigError, StoreError
 from segpipe.files import sha256_of_file
 from segpipe.inference.logits import predict_masks
@@ -90,11 +90,13 @@ class Network:
         module: the network in evaluation mode, on its device.
         classes: the classes of its outputs.
         weights_sha256: sha256 of the file with its weights.
+        image_mapping: how the files of its images are to be read.
     """
 
     module: nn.Module
     classes: ClassTable
     weights_sha256: str
+    image_mapping: ImageMapping = DECIDES_NOTHING
 
     @staticmethod
     def load(folder: Path, device: torch.device) -> "Network":
@@ -126,7 +128,7 @@ class Network:
             module.load_state_dict(weights)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise StoreError(f"{folder}: holds no usable model: {error}; run `dvc repro train`") from error
-        return Network(module.to(device).eval(), classes, found)
+        return Network(module.to(device).eval(), classes, found, description.image_mapping)
 
     def predict(self, images_NHWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Predicts masks.

@@ -15,11 +15,12 @@ from filelock import FileLock
 from segpipe.classes import ClassTable
 from segpipe.config.preprocess import Policy
 from segpipe.data.building.shards import Row, Sample, write_shards
-from segpipe.data.images import read_image, size_of_image
+from segpipe.data.images import is_picture_name, read_labelled_image, size_of_image
 from segpipe.data.inspection.checks import check_sample
 from segpipe.data.inspection.fault_picture import mark_fault
-from segpipe.data.sources.source import RawSample, is_image_name
+from segpipe.data.sources.source import RawSample
 from segpipe.data.store import SHARDS
+from segpipe.documents import DECIDES_NOTHING, ImageMapping
 from segpipe.errors import Problem
 from segpipe.faults import Action, Fault
 
@@ -70,6 +71,7 @@ class Run:
         classes: the class table.
         policy: what is done about faults.
         output: folder of the new store.
+        mapping: how the values of image files become 8-bit RGB.
     """
 
     samples: Sequence[RawSample]
@@ -78,6 +80,7 @@ class Run:
     classes: ClassTable
     policy: Policy
     output: Path
+    mapping: ImageMapping = DECIDES_NOTHING
 
 
 def build_run(run: Run) -> tuple[list[Row], list[Finding]]:
@@ -96,7 +99,7 @@ def build_run(run: Run) -> tuple[list[Row], list[Finding]]:
                 continue
             num_pictures = Counter(finding.problem.kind for finding in findings if finding.picture)
             with _alone_where_large(raw):  # until it is written
-                sample, found = decode_sample(raw, run.root, run.policy, num_pictures)
+                sample, found = decode_sample(raw, run.root, run.policy, num_pictures, run.mapping)
                 findings.extend(found)
                 if sample is not None:
                     yield sample
@@ -118,7 +121,7 @@ def _alone_where_large(raw: RawSample) -> Iterator[None]:
 
 def _sizes_of(raw: RawSample) -> list[tuple[Path, tuple[int, int]]]:
     """Gives height and width of a sample's pictures, as their headers say; annotation files have none."""
-    sizes = {path: size_of_image(path) for path in (raw.image, *raw.label.files) if is_image_name(path.name)}
+    sizes = {path: size_of_image(path) for path in (raw.image, *raw.label.files) if is_picture_name(path.name)}
     return [(path, size) for path, size in sizes.items() if size is not None]
 
 
@@ -149,7 +152,11 @@ def _copy_sample(sample_id: str, place: Place) -> Sample:
 
 
 def decode_sample(
-    raw: RawSample, root: Path, policy: Policy, num_pictures: Mapping[str, int]
+    raw: RawSample,
+    root: Path,
+    policy: Policy,
+    num_pictures: Mapping[str, int],
+    mapping: ImageMapping = DECIDES_NOTHING,
 ) -> tuple[Sample | None, list[Finding]]:
     """Reads a sample's files.
 
@@ -158,6 +165,7 @@ def decode_sample(
         root: paths in messages are relative to it.
         policy: what is done about faults.
         num_pictures: how many pictures of each kind there are already; some are enough.
+        mapping: how the values of image files become 8-bit RGB.
 
     Returns:
         The sample, or None if its faults forbid its use; and all findings.
@@ -166,7 +174,8 @@ def decode_sample(
         problems = [_problem_of(fault, name_of(file, root), policy) for file, fault in too_large]
         return None, [Finding(problem, policy.action_of(problem.kind), raw.sample_id) for problem in problems]
     mask = raw.label.read(size_of_image(raw.image) or (0, 0))
-    image = read_image(raw.image, None if mask.pixels is None else (mask.pixels.shape[0], mask.pixels.shape[1]))
+    mask_size_hw = None if mask.pixels is None else (mask.pixels.shape[0], mask.pixels.shape[1])
+    image = read_labelled_image(raw.image, mapping, mask_size_hw)
     findings = []
     mask_file = raw.label.files[0]
     faults = [(raw.image, fault) for fault in image.faults] + [(mask_file, fault) for fault in mask.faults]

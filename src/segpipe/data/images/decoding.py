@@ -1,4 +1,4 @@
-"""Reads an image file, or says exactly what is wrong with it.
+"""Decodes an image file as it is stored, or says exactly what is wrong with it.
 
 Pillow is used, not OpenCV: OpenCV reads a truncated JPEG as grey, a 16-bit mask as zeros and a palette mask as colours,
 all without an error. But Pillow does not check the checksums of a PNG's pixels, so a flipped byte would change a mask
@@ -12,12 +12,10 @@ import warnings
 import zlib
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from segpipe.errors import SegpipeError
-from segpipe.faults import Fault, Reading
+from segpipe.faults import Fault
 
 # Other formats that Pillow reads run programs (EPS), or hold several pictures (ICO, PSD).
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
@@ -34,13 +32,11 @@ BEGINNINGS = {
     b"": ("is not an image, or its beginning is damaged", f"Replace or remove it; formats: {', '.join(FORMATS)}"),
 }
 
-IMAGE_MODES = frozenset({"RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "YCbCr"})
 BITS_OF_CHANNEL = 8
 EXIF_ORIENTATION, UPRIGHT = 0x0112, 1
 
 # Pillow's own limit stops at 0.18 Gpx and warns from 0.09. Reading takes 7 bytes a pixel, the image that is read 3.
 MAX_IMAGE_PX = 400_000_000
-BAND_PX = 4_000_000
 # Deflate packs at most 1032 : 1; other compressions, such as Group 4 and lossless WebP, have no such limit.
 MAX_PACKING, NUM_PX_BELOW_SUSPICION, NUM_PX_BELOW_SUSPICION_OF_PNG = 1100, 64_000_000, 16_000_000
 Image.MAX_IMAGE_PIXELS = None
@@ -171,45 +167,6 @@ def size_of_image(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def read_image(path: Path, mask_size_hw: tuple[int, int] | None = None) -> Reading:
-    """Reads a photograph; grey becomes RGB.
-
-    Args:
-        path: of the file.
-        mask_size_hw: of its mask, in px. If an EXIF entry turns the image by a quarter, this tells whether the mask was
-            drawn on the upright or on the stored image, and the image is given in that form. Otherwise a turned image
-            is a fault.
-
-    Returns:
-        (height, width, 3) uint8 RGB.
-    """
-    try:
-        image, bits = decode(path)
-    except ImageFileError as error:
-        return Reading(None, (error.fault,))
-    if num_pages_of(image) > 1:
-        what = f"holds {num_pages_of(image)} pages"
-        return Reading(None, (Fault("image-mode", what, "Save the one that belongs to the mask as a file of its own"),))
-    # Pillow would reduce a 16-bit colour image to 8 bits without a warning.
-    if image.mode not in IMAGE_MODES or bits > BITS_OF_CHANNEL:
-        what = f"has pixels of mode {image.mode}, {bits} bits a channel"
-        return Reading(None, (Fault("image-mode", what, "Convert it to 8 bits a channel"),))
-    orientation = orientation_of(image)
-    if orientation == UPRIGHT:
-        return Reading(_rgb(image))
-    if image.format == "TIFF":
-        what = f"is turned by an entry (orientation {orientation}), which programs read differently"
-        return Reading(None, (Fault("image-turned", what, "Save it upright, as its mask is, without the entry"),))
-    upright = ImageOps.exif_transpose(image)
-    stored_hw, upright_hw = (image.height, image.width), (upright.height, upright.width)
-    what = f"is turned by an EXIF entry (orientation {orientation}), its mask is not"
-    if stored_hw == upright_hw or mask_size_hw not in {stored_hw, upright_hw}:
-        return Reading(None, (Fault("image-turned", what, "Save it upright, as its mask is"),))
-    is_upright = mask_size_hw == upright_hw
-    fix = f"Save it as its mask is, {'upright' if is_upright else 'with the entry removed'}"
-    return Reading(_rgb(upright if is_upright else image), (Fault("image-turned", what, fix, is_fixed=True),))
-
-
 def orientation_of(image: Image.Image) -> int:
     """Tells how an EXIF entry turns the file of a decoded picture, 1 (not at all) to 8."""
     return int(image.info.get("orientation", UPRIGHT))
@@ -221,30 +178,3 @@ def _read_orientation(image: Image.Image) -> int:
     except BROKEN_FILE:
         return UPRIGHT  # a broken entry turns nothing
     return orientation if orientation in range(1, 9) else UPRIGHT
-
-
-def _rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
-    if image.width * image.height <= BAND_PX:
-        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # which would copy
-    # Pillow holds 4 bytes a pixel, and needs 6 more to give all of them at once.
-    pixels = np.empty((image.height, image.width, 3), np.uint8)
-    num_rows = max(1, BAND_PX // image.width)
-    for top in range(0, image.height, num_rows):
-        band = image.crop((0, top, image.width, min(top + num_rows, image.height)))
-        pixels[top : top + num_rows] = np.asarray(band if band.mode == "RGB" else band.convert("RGB"))
-    return pixels
-
-
-def load_image(path: Path) -> npt.NDArray[np.uint8]:
-    """Reads a photograph that must be usable.
-
-    Returns:
-        (height, width, 3) uint8 RGB.
-
-    Raises:
-        ImageFileError: it is not.
-    """
-    reading = read_image(path)
-    if reading.pixels is None:
-        raise ImageFileError(reading.faults[0])
-    return reading.pixels
