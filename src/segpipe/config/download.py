@@ -92,10 +92,13 @@ class Images(Section):
     @property
     def mapping(self) -> ImageMapping:
         """The same for the model's description."""
-        bands = None if self.bands is None else tuple(self.bands)
-        low_and_high = [None if pair is None else (pair[0], pair[1]) for pair in (self.range, self.percentiles)]
         color = self.background
-        return ImageMapping(bands, *low_and_high, None if color is None else (color[0], color[1], color[2]))
+        return ImageMapping(
+            bands=None if self.bands is None else tuple(self.bands),
+            range=None if self.range is None else (self.range[0], self.range[1]),
+            percentiles=None if self.percentiles is None else (self.percentiles[0], self.percentiles[1]),
+            background=None if color is None else (color[0], color[1], color[2]),
+        )
 
 
 class Download(SourceChoice):

@@ -15,7 +15,7 @@ from filelock import FileLock
 from segpipe.classes import ClassTable
 from segpipe.config.preprocess import Policy
 from segpipe.data.building.shards import Row, Sample, write_shards
-from segpipe.data.images import is_picture_name, read_labelled_image, size_of_image
+from segpipe.data.images import is_named_as_picture, read_labelled_image, reading_px_of, size_of_image
 from segpipe.data.inspection.checks import check_sample
 from segpipe.data.inspection.fault_picture import mark_fault
 from segpipe.data.sources.source import RawSample
@@ -112,33 +112,32 @@ def build_run(run: Run) -> tuple[list[Row], list[Finding]]:
 @contextlib.contextmanager
 def _alone_where_large(raw: RawSample) -> Iterator[None]:
     """Lets only one worker of this machine hold a large image at a time: many of them would fill the memory."""
-    if max((height * width for _, (height, width) in _sizes_of(raw)), default=0) <= LARGE_PX:
+    if max((reading_px for _, _, reading_px in _sizes_of(raw)), default=0) <= LARGE_PX:
         yield
         return
     with FileLock(Path(tempfile.gettempdir()) / f"segpipe-large-image-{os.getuid()}.lock"):
         yield
 
 
-def _sizes_of(raw: RawSample) -> list[tuple[Path, tuple[int, int]]]:
-    """Gives height and width of a sample's pictures, as their headers say; annotation files have none."""
-    sizes = {path: size_of_image(path) for path in (raw.image, *raw.label.files) if is_picture_name(path.name)}
-    return [(path, size) for path, size in sizes.items() if size is not None]
+def _sizes_of(raw: RawSample) -> list[tuple[Path, tuple[int, int], int]]:
+    """Gives size and cost of reading of a sample's pictures, as their headers say; annotation files have none."""
+    paths = dict.fromkeys(path for path in (raw.image, *raw.label.files) if is_named_as_picture(path.name))
+    found = [(path, size_of_image(path), reading_px_of(path)) for path in paths]
+    return [(path, size, cost) for path, size, cost in found if size is not None and cost is not None]
 
 
 def _find_too_large(raw: RawSample, limit_px: float) -> list[tuple[Path, Fault]]:
     key = "preprocess.policy.max_megapixels"
-    return [
-        (
-            path,
-            Fault(
-                "image-too-large",
-                f"has {width}x{height} px, more than {key}: {limit_px / MEGA:g}",
-                f"Cut it into parts, or write {key}: {-(-height * width // MEGA)} in params.yaml (400 at most)",
-            ),
-        )
-        for path, (height, width) in _sizes_of(raw)
-        if height * width > limit_px
-    ]
+    found = []
+    for path, (height, width), reading_px in _sizes_of(raw):
+        if reading_px <= limit_px:
+            continue
+        is_deep = reading_px > height * width
+        bytes_shown = f" of {reading_px // (height * width)} bytes, which count as {reading_px} px" if is_deep else ""
+        what = f"has {width}x{height} px{bytes_shown}, more than {key}: {limit_px / MEGA:g}"
+        fix = f"Cut it into parts, or write {key}: {-(-reading_px // MEGA)} in params.yaml (400 at most)"
+        found.append((path, Fault("image-too-large", what, fix)))
+    return found
 
 
 def _copy_sample(sample_id: str, place: Place) -> Sample:

@@ -5,8 +5,8 @@ many-band files become RGB; it is written in `params.yaml` and kept with the mod
 alike. Masks use only the strict `decode`.
 """
 
-from segpipe.data.images.decoding import ImageFileError, size_of_image
-from segpipe.data.images.formats import IMAGE_SUFFIXES, fault_of_name, is_picture_name
+from segpipe.data.images.decoding import ImageFileError, reading_px_of, size_of_image
+from segpipe.data.images.formats import IMAGE_SUFFIXES, fault_of_name, is_named_as_picture, is_picture_name
 from segpipe.data.images.picture import Picture, load_image, read_labelled_image
 
 __all__ = [
@@ -14,8 +14,10 @@ __all__ = [
     "ImageFileError",
     "Picture",
     "fault_of_name",
+    "is_named_as_picture",
     "is_picture_name",
     "load_image",
     "read_labelled_image",
+    "reading_px_of",
     "size_of_image",
 ]

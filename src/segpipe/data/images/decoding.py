@@ -5,20 +5,27 @@ all without an error. But Pillow does not check the checksums of a PNG's pixels,
 without an error. They are checked here.
 """
 
+import contextlib
 import errno
 import re
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from segpipe.data.images.formats import ARRAY_SUFFIX, HAS_HEIF, suffix_of
+from segpipe.data.images.tiff import read_layout
 from segpipe.errors import SegpipeError
 from segpipe.faults import Fault
 
 # Other formats that Pillow reads run programs (EPS), or hold several pictures (ICO, PSD).
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
+# Of images only: masks are never stored so. HEIF where pillow-heif is installed.
+IMAGE_FORMATS = (*FORMATS, "AVIF", "JPEG2000", *(("HEIF",) if HAS_HEIF else ()))
 PHOTO_WITH_EXTRAS = "MPO"  # a JPEG of a phone: further frames are previews or depth
 BEGINNINGS = {
     b"version https://git-lfs": ("is a pointer of Git LFS, not the picture", "Run `git lfs pull`"),
@@ -28,7 +35,12 @@ BEGINNINGS = {
     b"%!ps": ("is a PostScript file", "Save the picture as PNG"),
     b"8bps": ("is a Photoshop file", "Save the picture as PNG"),
     b"pk\x03\x04": ("is an archive", "Unpack it"),
-    b"\x93numpy": ("is a NumPy array", "Save the picture as PNG"),
+    b"\x93numpy": ("is a NumPy array", "Save the picture as PNG, or name an image's array NAME.npy"),
+    b"\x00\x00\x00\x0cjp  ": (
+        "is a JPEG 2000 picture, or a part of one",
+        "Save it as PNG",
+    ),
+    b"\xff\x6f\xff\x71": ("is a JPEG 2000 picture, or a part of one", "Save it as PNG"),
     b"": ("is not an image, or its beginning is damaged", f"Replace or remove it; formats: {', '.join(FORMATS)}"),
 }
 
@@ -40,6 +52,10 @@ MAX_IMAGE_PX = 400_000_000
 # Deflate packs at most 1032 : 1; other compressions, such as Group 4 and lossless WebP, have no such limit.
 MAX_PACKING, NUM_PX_BELOW_SUSPICION, NUM_PX_BELOW_SUSPICION_OF_PNG = 1100, 64_000_000, 16_000_000
 Image.MAX_IMAGE_PIXELS = None
+if HAS_HEIF:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
 
 
 # None is Pillow's own; the others come from an impossible offset in the file.
@@ -63,19 +79,17 @@ class ImageFileError(SegpipeError):
         self.fault = fault
 
 
-def decode(path: Path) -> tuple[Image.Image, int]:
-    """Decodes a file.
-
-    Returns:
-        The picture as it is stored, and its bits a channel.
+@contextlib.contextmanager
+def named_as_damaged(path: Path) -> Iterator[None]:
+    """Names what a decoder raises on a file that is not what it claims.
 
     Raises:
-        ImageFileError: not an image, damaged, or too large.
+        ImageFileError: in place of it.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's warnings about metadata do not matter for pixels
-            image, bits = _load(path)
+            yield
     except UnidentifiedImageError as error:
         raise ImageFileError(_name_non_image(path)) from error
     except (*BROKEN_FILE, MemoryError) as error:
@@ -83,11 +97,27 @@ def decode(path: Path) -> tuple[Image.Image, int]:
             raise  # the system's: no such file, no permission
         what = f"cannot be decoded: {error}"
         raise ImageFileError(Fault("image-damaged", what, "Replace it by an intact copy")) from error
-    return image, bits
 
 
-def _load(path: Path) -> tuple[Image.Image, int]:
-    with Image.open(path, formats=FORMATS) as image:
+def decode(path: Path, formats: tuple[str, ...] = FORMATS) -> tuple[Image.Image, int]:
+    """Decodes a file.
+
+    Args:
+        path: of the file.
+        formats: that it may have; for masks the default.
+
+    Returns:
+        The picture as it is stored, and its bits a channel.
+
+    Raises:
+        ImageFileError: not an image, damaged, or too large.
+    """
+    with named_as_damaged(path):
+        return _load(path, formats)
+
+
+def _load(path: Path, formats: tuple[str, ...]) -> tuple[Image.Image, int]:
+    with Image.open(path, formats=formats) as image:
         _refuse_too_large(image, path.stat().st_size)
         bits = _bits_of_channel(image)
         num_pages = 1 if image.format == PHOTO_WITH_EXTRAS else getattr(image, "n_frames", 1)
@@ -119,9 +149,14 @@ def is_lossy(image: Image.Image, path: Path) -> bool:
 
 def _name_non_image(path: Path) -> Fault:
     with path.open("rb") as file:
-        beginning = file.read(32).lower()
+        beginning = file.read(132).lower()
     if not beginning:
         return Fault("not-an-image", "is empty", "Replace or remove it")
+    if beginning[4:8] == b"ftyp":
+        kind = {b"avif": "an AVIF picture", b"avis": "an AVIF picture", b"heic": "a HEIC picture"}.get(beginning[8:12])
+        return Fault("not-an-image", f"is {kind or 'a video or a HEIC picture'}", "Save it as PNG")
+    if beginning[128:] == b"dicm":
+        return Fault("not-an-image", "is a DICOM file", "Save its picture as PNG")
     what, fix = next(texts for start, texts in BEGINNINGS.items() if beginning.startswith(start))
     return Fault("not-an-image", what, fix)
 
@@ -148,21 +183,57 @@ def _refuse_too_large(image: ImageFile.ImageFile, num_bytes: int) -> None:
 
 def _bits_of_channel(image: ImageFile.ImageFile) -> int:
     """Finds the depth in what the decoder is asked for, 'RGB;16B' or 'L;4': the mode does not say it."""
+    if image.format == "PPM":
+        maxima = [tile.args[1] for tile in image.tile if isinstance(tile.args, tuple) and len(tile.args) == 2]
+        if maxima:
+            return BITS_OF_CHANNEL if max(map(int, maxima)) < 256 else 2 * BITS_OF_CHANNEL
+    if image.format == "JPEG2000":
+        return _bits_of_jpeg_2000(image)
     raw_modes = [tile.args if isinstance(tile.args, str) else str((tile.args or [""])[0]) for tile in image.tile]
     depths = [re.search(r";(\d+)", raw_mode) for raw_mode in raw_modes]
     return max((int(depth.group(1)) for depth in depths if depth), default=BITS_OF_CHANNEL)
 
 
-def size_of_image(path: Path) -> tuple[int, int] | None:
-    """Reads height and width in px from a file's header; None if there is no header.
+def _bits_of_jpeg_2000(image: ImageFile.ImageFile) -> int:
+    """Finds the depth in the image header (ISO 15444-1, I.5.3.1) or the codestream (A.5.1)."""
+    assert image.fp is not None
+    place = image.fp.tell()
+    image.fp.seek(0)
+    beginning = image.fp.read(400)
+    image.fp.seek(place)
+    box, start = beginning.find(b"ihdr"), beginning.find(b"\xff\x51")
+    depth = beginning[box + 14] if box >= 0 else beginning[start + 40]
+    return (depth & 0x7F) + 1 if depth != 0xFF else BITS_OF_CHANNEL
 
-    They are as the pixels are stored; of a TIFF that an entry turns, as it is shown, but that is refused anyway.
+
+def size_of_image(path: Path) -> tuple[int, int] | None:
+    """Reads height and width in px from a file's header, as the pixels are stored; None if there is no header."""
+    found = _read_header(path)
+    return None if found is None else found[:2]
+
+
+def reading_px_of(path: Path) -> int | None:
+    """Tells from a file's header what reading costs: the pixels of an 8-bit image that takes as much memory.
+
+    A deep or many-banded image counts as one pixel for each byte of its values.
     """
+    found = _read_header(path)
+    return None if found is None else found[0] * found[1] * found[2]
+
+
+def _read_header(path: Path) -> tuple[int, int, int] | None:
+    """Gives height, width, and the bytes of a pixel's values; 1 for 8-bit colours."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
-                return image.height, image.width
+            if suffix_of(path.name) == ARRAY_SUFFIX:
+                array = np.load(path, mmap_mode="r", allow_pickle=False)
+                return array.shape[0], array.shape[1], max(1, array.nbytes // (array.shape[0] * array.shape[1]))
+            if (layout := read_layout(path)) is not None:
+                return (*layout.size_hw, 1 if layout.is_plain else layout.bytes_per_px)
+            with Image.open(path, formats=IMAGE_FORMATS) as image:
+                is_deep = _bits_of_channel(image) > BITS_OF_CHANNEL
+                return image.height, image.width, 2 * len(image.getbands()) if is_deep else 1
     except BROKEN_FILE:
         return None
 
