@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from segpipe.data.images import ImageFileError, load_image
-from segpipe.data.sources.source import IMAGE_SUFFIXES
+from segpipe.data.images import IMAGE_SUFFIXES, ImageFileError, is_picture_name, load_image
 from segpipe.errors import PredictionError
 from segpipe.files import whole_file
 from segpipe.inference.network import Network
@@ -44,7 +43,7 @@ def find_images(source: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     twice = []
     for path in sorted(source.rglob("*")):
-        if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
+        if path.is_file() and is_picture_name(path.name):
             name = path.relative_to(source).with_suffix("").as_posix()
             twice += [f"{files[name]} and {path}"] if name in files else []
             files[name] = path
@@ -79,7 +78,7 @@ def predict_images(network: Network, source: Path, output: Path) -> Iterator[Pre
 
 def _predict_file(network: Network, path: Path, name: str, output: Path) -> npt.NDArray[np.uint8]:
     """Predicts one image and writes its pictures one by one, so that only one picture is in memory."""
-    image = load_image(path)
+    image = load_image(path, network.image_mapping).pixels
     mask: npt.NDArray[np.uint8] = network.predict(image[None])[0]
     _write_png(output / MASKS / f"{name}.png", Image.fromarray(mask))
     _write_png(output / COLORS / f"{name}.png", Image.fromarray(colorize(mask, network.classes)))
