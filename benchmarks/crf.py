@@ -20,8 +20,8 @@ from segpipe.data.store import Store
 from segpipe.inference.crf import refine
 from segpipe.inference.device import choose_device
 from segpipe.inference.evaluate import CONFUSION
-from segpipe.inference.logits import give_logits
 from segpipe.inference.network import Network
+from segpipe.inference.predictor import Predictor
 from segpipe.metrics import mean_iou
 
 SETTINGS = {
@@ -68,8 +68,8 @@ def measure(network: Network, store: Store, device: torch.device, settings: dict
     for index in range(len(store)):
         image, mask = store.read(index)
         clock.start()
-        for piece in give_logits(network.module, image[None]):
-            probabilities_NCHW = piece.logits_NCHW.float().softmax(dim=1)
+        for piece in Predictor(network.module).predict(image[None]):
+            probabilities_NCHW = piece.probabilities_NCHW
             clock.stop(WITHOUT)
             pixels_NHWC = torch.tensor(image[None][piece.place]).to(device)
             refined_NCHW = refine(probabilities_NCHW, pixels_NHWC, **settings)  # type: ignore[arg-type]

@@ -45,7 +45,7 @@ class Inference(Section):
     window_px: Annotated[int, Field(ge=MIN_WINDOW_PX)] | None = None
     overlap: Annotated[float, Field(ge=0, le=MAX_OVERLAP)] = 0.25
     flip: bool = False
-    scales: Annotated[list[Annotated[float, Field(ge=0.1, le=4)]], Field(min_length=1, default_factory=lambda: [1.0])]
+    scales: list[Annotated[float, Field(ge=0.1, le=4)]] = Field(default_factory=lambda: [1.0], min_length=1)
     crf: Crf | None = None
 
 

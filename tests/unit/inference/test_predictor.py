@@ -174,8 +174,8 @@ def test_windows_of_the_projects_networks_are_close_to_the_whole(cut_small: Call
     assert differs.mean() <= MOST_DIFFERENT[name]
 
 
-# Share of the pixels. A network with image-level context takes it over a window instead of the image; "unet" sees only a
-# few pixels around, and blending rounds differently.
+# Share of the pixels. A network with image-level context takes it over a window instead of the image; "unet" sees only
+# a few pixels around, and blending rounds differently.
 MOST_DIFFERENT = {"unet": 0.0001, "compact_fpn": 0.02, "lraspp_mobilenet_v3_large": 0.02}
 
 

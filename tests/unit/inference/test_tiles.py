@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -22,7 +24,7 @@ def test_every_window_is_full_aligned_and_overlaps_the_next(overlap: float) -> N
         for start, stop in places:
             assert min(length, WINDOW) <= stop - start < WINDOW + ALIGNMENT_PX
             assert start % ALIGNMENT_PX == 0
-        for (_, stop), (following, _) in zip(places[:-1], places[1:], strict=True):
+        for (_, stop), (following, _) in pairwise(places):
             assert stop - following >= int(overlap * WINDOW)
 
 
