@@ -23,6 +23,7 @@ from segpipe.data.images.decoding import (
 from segpipe.data.images.tiff import (
     ALPHA,
     BLACK_IS_ZERO,
+    MAX_BANDS,
     PHOTOMETRIC,
     PREMULTIPLIED,
     RGB,
