@@ -20,7 +20,7 @@ from torch import nn
 from segpipe.choices import MODELS
 from segpipe.classes import ClassTable
 from segpipe.config.evaluate import Inference
-from segpipe.documents import NetworkDescription
+from segpipe.documents import DECIDES_NOTHING, ImageMapping, NetworkDescription
 from segpipe.errors import MAX_PROBLEMS_SHOWN, ConfigError, StoreError
 from segpipe.files import sha256_of_file
 from segpipe.inference.predictor import AS_TRAINED, Predictor
@@ -93,12 +93,14 @@ class Network:
         classes: the classes of its outputs.
         weights_sha256: sha256 of the file with its weights.
         inference: how it predicts.
+        image_mapping: how the files of its images are to be read.
     """
 
     module: nn.Module
     classes: ClassTable
     weights_sha256: str
     inference: Inference = AS_TRAINED
+    image_mapping: ImageMapping = DECIDES_NOTHING
 
     @staticmethod
     def load(folder: Path, device: torch.device) -> "Network":
@@ -130,7 +132,8 @@ class Network:
             module.load_state_dict(weights)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise StoreError(f"{folder}: holds no usable model: {error}; run `dvc repro train`") from error
-        return Network(module.to(device).eval(), classes, found, _read_inference(folder / INFERENCE_FILE))
+        inference = _read_inference(folder / INFERENCE_FILE)
+        return Network(module.to(device).eval(), classes, found, inference, description.image_mapping)
 
     @property
     def predictor(self) -> Predictor:

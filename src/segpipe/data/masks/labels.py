@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from segpipe.classes import IGNORE_INDEX
-from segpipe.data.images import (
+from segpipe.data.images.decoding import (
     BITS_OF_CHANNEL,
     UPRIGHT,
     ImageFileError,

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from segpipe.classes import ClassTable
+from segpipe.data.images import is_picture_name
 from segpipe.data.masks.labels import Label
 from segpipe.errors import Problem, SourceError
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 MAX_WRAPPING_FOLDERS = 2
 
 # Usual names of the splits, and ours.
@@ -71,12 +71,6 @@ class Source:
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is the system's: `.name`, `._name` and `__MACOSX` of archives made on a Mac."""
     return name.startswith(".") or name == "__MACOSX"
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a file's name has an image's suffix."""
-    _, dot, suffix = name.rpartition(".")
-    return (dot + suffix).lower() in IMAGE_SUFFIXES
 
 
 def find_folder(root: Path, *inside: str) -> Path | None:
@@ -140,7 +134,7 @@ def files_by_stem(folder: Path, root: Path) -> tuple[dict[str, Path], list[Probl
     files: dict[str, Path] = {}
     problems = []
     for name in list_files(folder):
-        if not is_image_name(name):
+        if not is_picture_name(name):
             continue
         path, stem = folder / name, name.rpartition(".")[0]
         if stem in files:
