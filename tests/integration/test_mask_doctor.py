@@ -172,20 +172,20 @@ def binary_of_16_bit(case: Case) -> None:
     case.save_mask(case.two_classes().astype(np.uint16) * 65535)
 
 
-@planted("mask-values", "holds values 1..6, the class table's are 0..5: off by one")
+@planted("mask-values", "the class table's values are 0..5: 6 is not one of them")
 def off_by_one(case: Case) -> None:
     mask = case.mask + 1
     mask[case.mask == IGNORE_INDEX] = IGNORE_INDEX
     case.save_mask(mask)
 
 
-@planted("mask-values", "one class more than the table has")
+@planted("mask-values", "6 is not one of them")
 def one_class_more(case: Case) -> None:
     case.mask[50:60, 50:60] = NUM_CLASSES
     case.save_mask()
 
 
-@planted("mask-values", "0 is void")
+@planted("mask-values", "0 is not one of them")
 def zero_where_the_table_begins_at_one(case: Case) -> None:
     case.of_indices({**{index + 1: index for index in range(NUM_CLASSES)}, 255: IGNORE_INDEX})
     case.save_mask()

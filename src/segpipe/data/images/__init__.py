@@ -6,11 +6,19 @@ alike. Masks use only the strict `decode`.
 """
 
 from segpipe.data.images.decoding import ImageFileError, reading_px_of, size_of_image
-from segpipe.data.images.formats import IMAGE_SUFFIXES, fault_of_name, is_named_as_picture, is_picture_name
+from segpipe.data.images.formats import (
+    IMAGE_SUFFIXES,
+    UNREAD_SUFFIXES,
+    fault_of_name,
+    is_named_as_picture,
+    is_picture_name,
+    stem_of,
+)
 from segpipe.data.images.picture import Picture, load_image, read_labelled_image
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "UNREAD_SUFFIXES",
     "ImageFileError",
     "Picture",
     "fault_of_name",
@@ -20,4 +28,5 @@ __all__ = [
     "read_labelled_image",
     "reading_px_of",
     "size_of_image",
+    "stem_of",
 ]
