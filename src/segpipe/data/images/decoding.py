@@ -12,6 +12,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -217,34 +218,47 @@ def _bits_of_jpeg_2000(image: ImageFile.ImageFile) -> int:
     return (depth & 0x7F) + 1 if depth != 0xFF else BITS_OF_CHANNEL
 
 
+@dataclass(frozen=True)
+class Header:
+    """What a file's header says of the pixels, as they are stored.
+
+    Args:
+        height: in px.
+        width: in px.
+        bytes_per_px: of deep values or many bands; 1 for 8-bit colours.
+    """
+
+    height: int
+    width: int
+    bytes_per_px: int = 1
+
+    @property
+    def reading_px(self) -> int:
+        """What reading costs: the pixels of an 8-bit image that takes at least as much memory."""
+        return self.height * self.width * self.bytes_per_px
+
+
 def size_of_image(path: Path) -> tuple[int, int] | None:
     """Reads height and width in px from a file's header, as the pixels are stored; None if there is no header."""
-    found = _read_header(path)
-    return None if found is None else found[:2]
+    header = read_header(path)
+    return None if header is None else (header.height, header.width)
 
 
-def reading_px_of(path: Path) -> int | None:
-    """Tells from a file's header what reading costs: the pixels of an 8-bit image that takes as much memory.
-
-    A deep or many-banded image counts as one pixel for each byte of its values.
-    """
-    found = _read_header(path)
-    return None if found is None else found[0] * found[1] * found[2]
-
-
-def _read_header(path: Path) -> tuple[int, int, int] | None:
-    """Gives height, width, and the bytes of a pixel's values; 1 for 8-bit colours."""
+def read_header(path: Path) -> Header | None:
+    """Reads a file's header without its pixels; None if there is none."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if suffix_of(path.name) == ARRAY_SUFFIX:
                 array = np.load(path, mmap_mode="r", allow_pickle=False)
-                return array.shape[0], array.shape[1], max(1, array.nbytes // (array.shape[0] * array.shape[1]))
+                height, width = array.shape[:2]
+                num_bytes = array.nbytes // (height * width)
+                return Header(height, width, 1 if array.dtype == np.uint8 and num_bytes <= 3 else num_bytes)
             if (layout := read_layout(path)) is not None:
-                return (*layout.size_hw, 1 if layout.is_plain else layout.bytes_per_px)
+                return Header(*layout.size_hw, 1 if layout.is_plain else layout.bytes_per_px)
             with Image.open(path, formats=IMAGE_FORMATS) as image:
                 is_deep = _bits_of_channel(image) > BITS_OF_CHANNEL
-                return image.height, image.width, 2 * len(image.getbands()) if is_deep else 1
+                return Header(image.height, image.width, 2 * len(image.getbands()) if is_deep else 1)
     except BROKEN_FILE:
         return None
 
