@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from segpipe.data.images import IMAGE_SUFFIXES, ImageFileError, is_picture_name, load_image
+from segpipe.data.images import IMAGE_SUFFIXES, ImageFileError, is_named_as_picture, load_image
 from segpipe.errors import PredictionError
 from segpipe.files import whole_file
 from segpipe.inference.network import Network
@@ -43,7 +43,7 @@ def find_images(source: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     twice = []
     for path in sorted(source.rglob("*")):
-        if path.is_file() and is_picture_name(path.name):
+        if path.is_file() and is_named_as_picture(path.name):
             name = path.relative_to(source).with_suffix("").as_posix()
             twice += [f"{files[name]} and {path}"] if name in files else []
             files[name] = path

@@ -80,7 +80,7 @@ def test_images_are_found_below_a_folder(tmp_path: Path) -> None:
 def test_what_cannot_be_found_is_said(tmp_path: Path) -> None:
     with pytest.raises(PredictionError, match="no such file or folder"):
         find_images(tmp_path / "nothing")
-    with pytest.raises(PredictionError, match=r"holds no image \(\.bmp, "):
+    with pytest.raises(PredictionError, match=r"holds no image \(\.avif, "):
         find_images(tmp_path)
 
 
