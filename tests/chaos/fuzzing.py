@@ -83,6 +83,11 @@ IMAGE_FILES: dict[str, Callable[[Picture], bytes]] = {
     "webp": lambda image: encode(image, "webp"),
     "tiff jpeg": lambda image: encode(image, "tiff", compression="jpeg"),
     "bmp": lambda image: encode(image, "bmp"),
+    "avif": lambda image: encode(image, "avif"),
+    "jpeg 2000": lambda image: encode(image, "jpeg2000"),
+    "png 16 bits": lambda image: cv2.imencode(".png", image.astype(np.uint16) * 16)[1].tobytes(),
+    "tiff 16 bits": lambda image: cv2.imencode(".tif", image.astype(np.uint16) * 16)[1].tobytes(),
+    "tiff fractions": lambda image: cv2.imencode(".tif", image.astype(np.float32))[1].tobytes(),
 }
 
 
@@ -206,7 +211,7 @@ def read_spoilt(number: int, folder: Path) -> tuple[str, str]:
     if not is_mask:
         path.write_bytes(spoil(IMAGE_FILES[name](image), rng))
         size_of_image(path)
-        reading = read_labelled_image(path, ImageMapping(), mask.shape)
+        reading = read_labelled_image(path, ImageMapping(range=(0, 4095)), mask.shape)
         faults = [*reading.faults, *check_sample(reading.pixels, mask)]
     else:
         make, is_of_colors = MASK_FILES[name]

@@ -61,7 +61,11 @@ def test_what_is_read_and_written_again_has_the_same_bytes(
 
 
 def test_files_of_the_first_release_and_of_later_ones_are_read() -> None:
-    first = {key: value for key, value in MODEL.items() if key not in {"initial_weights", "code", "image_mapping", "halved_to"}}
+    first = {
+        key: value
+        for key, value in MODEL.items()
+        if key not in {"initial_weights", "code", "image_mapping", "halved_to"}
+    }
     first["model"] = {"name": "unet", "options": {}, "weights": "none"}
     model = ModelDescription.parse(json.dumps({**first, "later": {"key": 1}}), "", "")
     assert (model.initial_weights, model.code, model.model.in_channels, model.halved_to) == (None, None, 3, None)

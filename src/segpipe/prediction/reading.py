@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from segpipe.data.images import ImageFileError, Picture, load_image, reading_px_of
+from segpipe.data.images import ImageFileError, Picture, load_image, read_header
 from segpipe.documents import ImageMapping
 from segpipe.prediction.ahead import Task, run_ahead
 from segpipe.prediction.inputs import Input, Skipped
@@ -89,7 +89,8 @@ def read_all(
                 if one.is_video:
                     yield from _tasks_of_video(one, stamp or (0, 0), every, is_present, video_thread)
                 else:
-                    yield pool, reading_px_of(one.path) or 0, partial(_read, one, stamp, mapping)
+                    header = read_header(one.path)
+                    yield pool, header.reading_px if header else 0, partial(_read, one, stamp, mapping)
 
         for read in run_ahead(tasks(), MAX_PICTURES, MAX_PX):
             if read is not None:

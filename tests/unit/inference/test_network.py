@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from segpipe.classes import ClassTable
 from segpipe.cli import main
 from segpipe.config.evaluate import Inference
+from segpipe.documents import ImageMapping
 from segpipe.errors import ConfigError, StoreError
 from segpipe.files import sha256_of_file
 from segpipe.inference.logits import to_input
@@ -110,6 +111,13 @@ def test_a_network_of_grey_images_comes_back_as_one(write_network: Callable[...,
 def test_a_description_of_before_there_were_channels_has_three(write_network: Callable[..., Path]) -> None:
     folder = write_network(model={"name": "unet", "options": OPTIONS["unet"]})
     assert Network.load(folder, CPU).module.state_dict()["first.0.weight"].shape[1] == 3
+
+
+def test_the_way_to_read_images_comes_back(write_network: Callable[..., Path]) -> None:
+    stated = {"bands": [4, 3, 2], "range": [0, 4095.0], "percentiles": None, "background": [0, 0, 0]}
+    network = Network.load(write_network(image_mapping=stated), CPU)
+    assert network.image_mapping == ImageMapping((4, 3, 2), (0.0, 4095.0), None, (0, 0, 0))
+    assert Network.load(write_network(), CPU).image_mapping == ImageMapping(None, None, None, None)
 
 
 def test_load_brings_back_what_was_saved(write_network: Callable[..., Path], classes: ClassTable) -> None:

@@ -15,7 +15,7 @@ from filelock import FileLock
 from segpipe.classes import ClassTable
 from segpipe.config.preprocess import Policy
 from segpipe.data.building.shards import Row, Sample, write_shards
-from segpipe.data.images import is_named_as_picture, read_labelled_image, reading_px_of, size_of_image
+from segpipe.data.images import Header, is_named_as_picture, read_header, read_labelled_image
 from segpipe.data.inspection.checks import check_sample
 from segpipe.data.inspection.fault_picture import mark_fault
 from segpipe.data.sources.source import RawSample
@@ -112,30 +112,29 @@ def build_run(run: Run) -> tuple[list[Row], list[Finding]]:
 @contextlib.contextmanager
 def _alone_where_large(raw: RawSample) -> Iterator[None]:
     """Lets only one worker of this machine hold a large image at a time: many of them would fill the memory."""
-    if max((reading_px for _, _, reading_px in _sizes_of(raw)), default=0) <= LARGE_PX:
+    if max((header.reading_px for header in _headers_of(raw).values()), default=0) <= LARGE_PX:
         yield
         return
     with FileLock(Path(tempfile.gettempdir()) / f"segpipe-large-image-{os.getuid()}.lock"):
         yield
 
 
-def _sizes_of(raw: RawSample) -> list[tuple[Path, tuple[int, int], int]]:
-    """Gives size and cost of reading of a sample's pictures, as their headers say; annotation files have none."""
+def _headers_of(raw: RawSample) -> dict[Path, Header]:
+    """Reads the headers of a sample's pictures; annotation files have none."""
     paths = dict.fromkeys(path for path in (raw.image, *raw.label.files) if is_named_as_picture(path.name))
-    found = [(path, size_of_image(path), reading_px_of(path)) for path in paths]
-    return [(path, size, cost) for path, size, cost in found if size is not None and cost is not None]
+    return {path: header for path in paths if (header := read_header(path)) is not None}
 
 
-def _find_too_large(raw: RawSample, limit_px: float) -> list[tuple[Path, Fault]]:
+def _find_too_large(headers: Mapping[Path, Header], limit_px: float) -> list[tuple[Path, Fault]]:
     key = "preprocess.policy.max_megapixels"
     found = []
-    for path, (height, width), reading_px in _sizes_of(raw):
-        if reading_px <= limit_px:
+    for path, header in headers.items():
+        if header.reading_px <= limit_px:
             continue
-        is_deep = reading_px > height * width
-        bytes_shown = f" of {reading_px // (height * width)} bytes, which count as {reading_px} px" if is_deep else ""
-        what = f"has {width}x{height} px{bytes_shown}, more than {key}: {limit_px / MEGA:g}"
-        fix = f"Cut it into parts, or write {key}: {-(-reading_px // MEGA)} in params.yaml (400 at most)"
+        counted = f" of {header.bytes_per_px} bytes, which count as {header.reading_px} px"
+        is_deep = header.bytes_per_px > 1
+        what = f"has {header.width}x{header.height} px{counted * is_deep}, more than {key}: {limit_px / MEGA:g}"
+        fix = f"Cut it into parts, or write {key}: {-(-header.reading_px // MEGA)} in params.yaml (400 at most)"
         found.append((path, Fault("image-too-large", what, fix)))
     return found
 
@@ -169,10 +168,12 @@ def decode_sample(
     Returns:
         The sample, or None if its faults forbid its use; and all findings.
     """
-    if too_large := _find_too_large(raw, policy.max_megapixels * MEGA):
+    headers = _headers_of(raw)
+    if too_large := _find_too_large(headers, policy.max_megapixels * MEGA):
         problems = [_problem_of(fault, name_of(file, root), policy) for file, fault in too_large]
         return None, [Finding(problem, policy.action_of(problem.kind), raw.sample_id) for problem in problems]
-    mask = raw.label.read(size_of_image(raw.image) or (0, 0))
+    header = headers.get(raw.image)
+    mask = raw.label.read((0, 0) if header is None else (header.height, header.width))
     mask_size_hw = None if mask.pixels is None else (mask.pixels.shape[0], mask.pixels.shape[1])
     image = read_labelled_image(raw.image, mapping, mask_size_hw)
     findings = []

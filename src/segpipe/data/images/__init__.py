@@ -5,19 +5,29 @@ many-band files become RGB; it is written in `params.yaml` and kept with the mod
 alike. Masks use only the strict `decode`.
 """
 
-from segpipe.data.images.decoding import ImageFileError, reading_px_of, size_of_image
-from segpipe.data.images.formats import IMAGE_SUFFIXES, fault_of_name, is_named_as_picture, is_picture_name
+from segpipe.data.images.decoding import Header, ImageFileError, read_header, size_of_image
+from segpipe.data.images.formats import (
+    IMAGE_SUFFIXES,
+    UNREAD_SUFFIXES,
+    fault_of_name,
+    is_named_as_picture,
+    is_picture_name,
+    stem_of,
+)
 from segpipe.data.images.picture import Picture, load_image, read_labelled_image
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "UNREAD_SUFFIXES",
+    "Header",
     "ImageFileError",
     "Picture",
     "fault_of_name",
     "is_named_as_picture",
     "is_picture_name",
     "load_image",
+    "read_header",
     "read_labelled_image",
-    "reading_px_of",
     "size_of_image",
+    "stem_of",
 ]

@@ -12,6 +12,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ BEGINNINGS = {
     b"": ("is not an image, or its beginning is damaged", f"Replace or remove it; formats: {', '.join(FORMATS)}"),
 }
 
-BITS_OF_CHANNEL = 8
+BITS_OF_CHANNEL, BYTE, MAX_OF_16_BITS = 8, 255, 65535
 EXIF_ORIENTATION, UPRIGHT = 0x0112, 1
 
 # Pillow's own limit stops at 0.18 Gpx and warns from 0.09. Reading takes 7 bytes a pixel, the image that is read 3.
@@ -123,8 +124,10 @@ def _load(path: Path, formats: tuple[str, ...]) -> tuple[Image.Image, int]:
         num_pages = 1 if image.format == PHOTO_WITH_EXTRAS else getattr(image, "n_frames", 1)
         # Loading turns a TIFF and deletes the entry; of a PNG, the entry may be known only after loading.
         orientation = _read_orientation(image) if image.format == "TIFF" else None
+        is_spread = image.format == "PPM" and not _maxima(image) <= {BYTE, MAX_OF_16_BITS}
         image.load()
         image.info["num_pages"] = num_pages
+        image.info["is_spread"] = is_spread
         image.info["orientation"] = _read_orientation(image) if orientation is None else orientation
     if image.format == "PNG":
         with Image.open(path, formats=("PNG",)) as again:
@@ -135,6 +138,11 @@ def _load(path: Path, formats: tuple[str, ...]) -> tuple[Image.Image, int]:
 def num_pages_of(image: Image.Image) -> int:
     """Tells how many pictures the file of a decoded picture holds; only the first was read."""
     return int(image.info.get("num_pages", 1))
+
+
+def is_spread(image: Image.Image) -> bool:
+    """Tells whether the decoder multiplied the values, so that the greatest of a PGM's own became white."""
+    return bool(image.info.get("is_spread", False))
 
 
 def is_lossy(image: Image.Image, path: Path) -> bool:
@@ -183,15 +191,19 @@ def _refuse_too_large(image: ImageFile.ImageFile, num_bytes: int) -> None:
 
 def _bits_of_channel(image: ImageFile.ImageFile) -> int:
     """Finds the depth in what the decoder is asked for, 'RGB;16B' or 'L;4': the mode does not say it."""
-    if image.format == "PPM":
-        maxima = [tile.args[1] for tile in image.tile if isinstance(tile.args, tuple) and len(tile.args) == 2]
-        if maxima:
-            return BITS_OF_CHANNEL if max(map(int, maxima)) < 256 else 2 * BITS_OF_CHANNEL
+    if image.format == "PPM" and (maxima := _maxima(image)):
+        return BITS_OF_CHANNEL if max(maxima) <= BYTE else 2 * BITS_OF_CHANNEL
     if image.format == "JPEG2000":
         return _bits_of_jpeg_2000(image)
     raw_modes = [tile.args if isinstance(tile.args, str) else str((tile.args or [""])[0]) for tile in image.tile]
     depths = [re.search(r";(\d+)", raw_mode) for raw_mode in raw_modes]
     return max((int(depth.group(1)) for depth in depths if depth), default=BITS_OF_CHANNEL)
+
+
+def _maxima(image: ImageFile.ImageFile) -> set[int]:
+    """Gives the value of white that the header of a PPM names, where the decoder is asked to spread others over it."""
+    tiles = [tile.args for tile in image.tile if isinstance(tile.args, tuple) and len(tile.args) == 2]
+    return {int(maximum) for _, maximum in tiles}
 
 
 def _bits_of_jpeg_2000(image: ImageFile.ImageFile) -> int:
@@ -206,34 +218,47 @@ def _bits_of_jpeg_2000(image: ImageFile.ImageFile) -> int:
     return (depth & 0x7F) + 1 if depth != 0xFF else BITS_OF_CHANNEL
 
 
+@dataclass(frozen=True)
+class Header:
+    """What a file's header says of the pixels, as they are stored.
+
+    Args:
+        height: in px.
+        width: in px.
+        bytes_per_px: of deep values or many bands; 1 for 8-bit colours.
+    """
+
+    height: int
+    width: int
+    bytes_per_px: int = 1
+
+    @property
+    def reading_px(self) -> int:
+        """What reading costs: the pixels of an 8-bit image that takes at least as much memory."""
+        return self.height * self.width * self.bytes_per_px
+
+
 def size_of_image(path: Path) -> tuple[int, int] | None:
     """Reads height and width in px from a file's header, as the pixels are stored; None if there is no header."""
-    found = _read_header(path)
-    return None if found is None else found[:2]
+    header = read_header(path)
+    return None if header is None else (header.height, header.width)
 
 
-def reading_px_of(path: Path) -> int | None:
-    """Tells from a file's header what reading costs: the pixels of an 8-bit image that takes as much memory.
-
-    A deep or many-banded image counts as one pixel for each byte of its values.
-    """
-    found = _read_header(path)
-    return None if found is None else found[0] * found[1] * found[2]
-
-
-def _read_header(path: Path) -> tuple[int, int, int] | None:
-    """Gives height, width, and the bytes of a pixel's values; 1 for 8-bit colours."""
+def read_header(path: Path) -> Header | None:
+    """Reads a file's header without its pixels; None if there is none."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if suffix_of(path.name) == ARRAY_SUFFIX:
                 array = np.load(path, mmap_mode="r", allow_pickle=False)
-                return array.shape[0], array.shape[1], max(1, array.nbytes // (array.shape[0] * array.shape[1]))
+                height, width = array.shape[:2]
+                num_bytes = array.nbytes // (height * width)
+                return Header(height, width, 1 if array.dtype == np.uint8 and num_bytes <= 3 else num_bytes)
             if (layout := read_layout(path)) is not None:
-                return (*layout.size_hw, 1 if layout.is_plain else layout.bytes_per_px)
+                return Header(*layout.size_hw, 1 if layout.is_plain else layout.bytes_per_px)
             with Image.open(path, formats=IMAGE_FORMATS) as image:
                 is_deep = _bits_of_channel(image) > BITS_OF_CHANNEL
-                return image.height, image.width, 2 * len(image.getbands()) if is_deep else 1
+                return Header(image.height, image.width, 2 * len(image.getbands()) if is_deep else 1)
     except BROKEN_FILE:
         return None
 

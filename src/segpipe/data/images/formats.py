@@ -39,7 +39,10 @@ _UNREAD = {
     "svs ndpi mrxs czi lif nd2 oib": ("is a microscope's file, which is not read", "Save its regions as TIFF or PNG"),
     "ecw sid vrt": ("is a map in a format that is not read", "Save it as GeoTIFF (`gdal_translate`)"),
 }
-UNREAD = {f".{suffix}": texts for suffixes, texts in _UNREAD.items() for suffix in suffixes.split()}
+_TEXTS = {f".{suffix}": texts for suffixes, texts in _UNREAD.items() for suffix in suffixes.split()}
+
+# The suffixes of pictures that are not read.
+UNREAD_SUFFIXES = frozenset(_TEXTS) - IMAGE_SUFFIXES
 
 
 def suffix_of(name: str) -> str:
@@ -49,6 +52,11 @@ def suffix_of(name: str) -> str:
         return ".nii.gz"
     stem, dot, suffix = lower.rpartition(".")
     return dot + suffix if stem else ""
+
+
+def stem_of(name: str) -> str:
+    """Gives a file's name or path without that suffix."""
+    return name[: len(name) - len(suffix_of(name))]
 
 
 def is_picture_name(name: str) -> bool:
@@ -70,7 +78,7 @@ def why_unread(name: str) -> tuple[str, str] | None:
         What is wrong, as the rest of a sentence that begins with the name, and what to do. None if the file is read, or
         is no picture by its name.
     """
-    return None if is_picture_name(name) else UNREAD.get(suffix_of(name))
+    return None if is_picture_name(name) else _TEXTS.get(suffix_of(name))
 
 
 def fault_of_name(name: str) -> str | None:

@@ -204,6 +204,8 @@ def _map_image(image: Image.Image, mapping: ImageMapping) -> Mapped:
     num_colors = 1 if image.mode in GREY_MODES else 3
     alpha = num_colors if has_alpha else None
     chosen, notes, _ = choose_bands(num_colors + has_alpha, num_colors, alpha, mapping)
+    if not has_alpha and chosen in {(0,), (0, 1, 2)} and image.width * image.height <= BLOCK_PX:
+        return Mapped(np.asarray(_converted(image, has_alpha)), notes)  # a copy would take longer than all the rest
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     num_hidden = 0
     num_rows = max(1, BLOCK_PX // image.width)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from segpipe.data.images import is_picture_name
+from segpipe.data.images import is_named_as_picture
 from segpipe.data.sources.source import SPLIT_WORDS, list_files
 from segpipe.errors import ConfigError, SourceError
 from segpipe.faults import shown
@@ -122,7 +122,7 @@ class ImageTree:
     @staticmethod
     def of_folder(root: Path) -> "ImageTree":
         """Lists a folder, once."""
-        paths = [path for path in list_files(root) if is_picture_name(path)]
+        paths = [path for path in list_files(root) if is_named_as_picture(path)]
         paths_of_name: dict[str, list[str]] = {}
         for path in paths:
             paths_of_name.setdefault(path.rpartition("/")[2], []).append(path)

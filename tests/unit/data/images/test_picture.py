@@ -15,12 +15,13 @@ from tiff_files import write_tiff
 
 from segpipe.data.images import (
     IMAGE_SUFFIXES,
+    Header,
     ImageFileError,
     fault_of_name,
     is_picture_name,
     load_image,
+    read_header,
     read_labelled_image,
-    reading_px_of,
     size_of_image,
 )
 from segpipe.data.images.picture import turn
@@ -119,7 +120,7 @@ def test_usual_formats_are_read(suffix: str, tmp_path: Path) -> None:
     image = Image.new("RGB", (16, 24), (10, 200, 90))
     image.save(path, {"jfif": "JPEG"}.get(suffix), **options)
     assert is_picture_name(path.name) and fault_of_name(path.name) is None
-    assert size_of_image(path) == (24, 16) and reading_px_of(path) == 24 * 16
+    assert size_of_image(path) == (24, 16) and read_header(path) == Header(24, 16, 1)
     picture = load_image(path, STATED)
     assert np.abs(picture.pixels.astype(int) - [10, 200, 90]).max() <= 3
     assert picture.notes == ()
@@ -338,6 +339,6 @@ def test_a_cut_or_changed_file_of_many_bands_is_damaged(tmp_path: Path) -> None:
 
 def test_deep_values_are_what_reading_costs(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((30, 20, 5), np.uint16))
-    assert reading_px_of(tmp_path / "a.npy") == 30 * 20 * 10
+    assert read_header(tmp_path / "a.npy") == Header(30, 20, 10)
     write_tiff(tmp_path / "a.tif", FOUR.astype(np.float32), photometric=2, extra=(0,))
-    assert reading_px_of(tmp_path / "a.tif") == 24 * 16 * 16
+    assert read_header(tmp_path / "a.tif") == Header(24, 16, 16)
