@@ -66,6 +66,7 @@ def write_lineage_page(folder: Path, document: Mapping[str, Any]) -> Path:
         run=document["run"],
         weights_sha256=document["weights_sha256"],
         evaluation_digest=evaluation.get("evaluation_digest"),
+        inference=evaluation.get("inference"),
         scores=scores,
         labels_of_scores=_union(row["others"] for row in scores.values()),
         classes_of_scores=_union(row["iou"] for row in scores.values()),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from browser import Browser
 from facts import missing
@@ -38,6 +39,10 @@ SCORES: dict[str, Any] = {
     "frequency_weighted_iou": 0.6,
     "mean_accuracy": 0.75,
     "iou": {"road": 60 / 90, "car": 0.5, "sky": None},
+    "f1": {"road": 0.8, "car": 60 / 90, "sky": None},
+    "precision": {"road": 60 / 70, "car": 0.6, "sky": None},
+    "recall": {"road": 0.75, "car": 0.75, "sky": None},
+    "support": {"road": 80, "car": 40, "sky": 0},
     "loss": 0.43219,
 }
 PROBLEM = {"kind": "mask-void", "where": "masks/<a>.png", "what": "is void", "fix": "Label it"}
@@ -116,8 +121,8 @@ def test_the_figures(tmp_path: Path, model: ModelDescription, drawings: Drawings
         "pixel accuracy 75.0%",
         "loss 0.432",
         "Lowest IoU, val: car 50.0%, road 66.7%.",
-        "road 66.7% 85.7% 75.0% 80.0% 80",  # IoU, precision 60/70, recall 60/80, F1 120/150, support
-        "car 50.0% 60.0% 75.0% 66.7% 40",
+        "road 66.7% 80.0% 85.7% 75.0% 80",  # IoU, F1, precision, recall, support
+        "car 50.0% 66.7% 60.0% 75.0% 40",
         "sky not labelled none none none 0",
         "road predicted as car: 25.0% of its pixels (20 px)",
         "most of them: street_1",
@@ -186,11 +191,10 @@ def test_sections_of_what_was_measured_besides(tmp_path: Path, model: ModelDescr
         slices=[SliceScore("weather", "rain", 1, 0.4, 0.3, 0.5), SliceScore("weather", "sun", 1, 0.8)],
         reliability=Reliability((0.5, 0.9), (0.4, 0.8), 0.12),
     )
-    measured = replace(split, scores={**SCORES, "precision": {"road": 0.1, "car": 0.2, "sky": None}})
-    page = _write(tmp_path, model, drawings, measured)
+    page = _write(tmp_path, model, drawings, split)
     words = _words(page)
     assert not missing(words, "weather: rain 1 40.0% 30.0% to 50.0%", "weather: sun 1 80.0% none")
-    assert not missing(words, "road 66.7% 60.0% to 70.0% 10.0%", "car 50.0% none 20.0%"), "the metric's own values"
+    assert not missing(words, "road 66.7% 60.0% to 70.0% 80.0%", "car 50.0% none 66.7%")
     assert not missing(words, "calibration error, val: 12.0%")
     assert page.count('<svg class="chart"') == 3
 
@@ -217,7 +221,8 @@ def test_the_page_in_a_browser(
 def test_many_classes_in_a_browser(tmp_path: Path, model: ModelDescription, look_at: Callable[[Path], None]) -> None:
     names = tuple(f"a class with a long name, number {i}" for i in range(60))
     many = replace(model, classes=ClassTable(names, ((1, 2, 3),) * 60))
-    split = SplitScores("val", 2, {**SCORES, "iou": dict.fromkeys(names, 0.5)}, np.eye(60, dtype=np.int64))
+    scores = {name: dict.fromkeys(names, 0.5) for name in ("iou", "f1", "precision", "recall", "support")}
+    split = SplitScores("val", 2, {**SCORES, **scores}, np.eye(60, dtype=np.int64))
     page = _write(tmp_path, many, Drawings(), split)
     assert page.count("evaluate.num_overlays is 0") == 2
     assert len(page) < 200_000
@@ -249,3 +254,28 @@ def test_foreign_script_does_not_run(tmp_path: Path, model: ModelDescription, br
     browser.open(tmp_path / "spoiled.html", 800)
     assert browser.evaluate("document.title") == "Evaluation of unet"
     assert any("Content Security Policy" in message for message in browser.messages)
+
+
+def test_a_split_takes_its_intervals_slices_and_reliability_from_the_tables() -> None:
+    nan = float("nan")
+    classes = {"class": ["road", "sky"] * 2, "low": [0.1, nan, 0.3, nan], "high": [0.2, nan, 0.4, nan]}
+    slices = {
+        "attribute": ["weather", "time", "weather", "time"],
+        "value": ["rain", "", "sun", ""],
+        "num_images": [1, 0, 2, 0],
+        "mean_iou": [0.5, nan, nan, nan],
+        "low": [nan] * 4,
+        "high": [nan] * 4,
+        "left_out": ["", "each image its own"] * 2,
+    }
+    bins = {"num_px": [0, 5, 0, 7], "confidence": [nan, 0.9, nan, 0.8], "accuracy": [nan, 0.7, nan, 0.6]}
+    splits = ["val", "val", "test", "test"]
+    named = {"classes": classes, "slices": slices, "reliability": bins}
+    tables = {name: pd.DataFrame({"split": splits, **columns}) for name, columns in named.items()}
+    scores = {**SCORES, "expected_calibration_error": 0.2}
+    split = SplitScores.of_tables("test", 3, scores, CONFUSION, tables)
+    assert split.class_intervals == {"road": (0.3, 0.4), "sky": (None, None)}
+    assert split.slices == [SliceScore("weather", "sun", 2, None)]
+    assert split.reliability == Reliability([0.8], [0.6], 0.2)
+    unmeasured = {**SCORES, "expected_calibration_error": None}
+    assert SplitScores.of_tables("val", 3, unmeasured, CONFUSION, tables).reliability is None
