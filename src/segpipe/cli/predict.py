@@ -116,11 +116,12 @@ def _model_folder(model: str, registry: str | None) -> Iterator[tuple[Path, str]
 
 def _download_champion(folder: Path) -> tuple[Path, str]:
     from segpipe.registry.champion import fetch_champion, find_only_champion
+    from segpipe.tracking.client import connect
 
     if PARAMS_FILE.exists():
         model_name = load_config().register_.model_name
     elif os.environ.get(TRACKING):
-        model_name = find_only_champion()
+        model_name = find_only_champion(connect())
     else:
         raise PredictionError(
             f"there is no {PARAMS_FILE} here that names a model; name the registry by --registry ADDRESS or "

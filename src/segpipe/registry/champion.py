@@ -279,13 +279,12 @@ def fetch_champion(model_name: str, output: Path) -> tuple[str, Path]:
     return str(champion.version), fetch_version(model_name, str(champion.version), output)
 
 
-def find_only_champion() -> str:
+def find_only_champion(client: MlflowClient) -> str:
     """Gives the name of the only registered model that has a champion.
 
     Raises:
-        TrackingError: there is none or there are several, or MLflow cannot be reached.
+        TrackingError: there is none, or there are several.
     """
-    client = connect()
     names = [
         model.name for model in client.search_registered_models(max_results=MAX_MODELS) if CHAMPION in model.aliases
     ]

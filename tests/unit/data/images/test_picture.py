@@ -126,6 +126,15 @@ def test_usual_formats_are_read(suffix: str, tmp_path: Path) -> None:
     assert picture.notes == ()
 
 
+def test_heic_is_read_where_its_plugin_is_installed(tmp_path: Path) -> None:
+    pytest.importorskip("pillow_heif")
+    Image.new("RGB", (16, 24), (10, 200, 90)).save(tmp_path / "a.heic", quality=95)
+    assert is_picture_name("a.HEIC") and fault_of_name("a.heic") is None
+    picture = load_image(tmp_path / "a.heic", STATED)
+    assert picture.pixels.shape == (24, 16, 3)
+    assert np.abs(picture.pixels.astype(int) - [10, 200, 90]).max() <= 6
+
+
 def test_a_moving_picture_is_refused(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (0, 90, 200)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
