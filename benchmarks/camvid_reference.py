@@ -24,6 +24,7 @@ from torchvision.transforms import v2
 from segpipe.classes import IGNORE_INDEX
 from segpipe.data.store import Store
 from segpipe.inference.evaluate import evaluate
+from segpipe.inference.predictor import Predictor
 from segpipe.losses.cross_entropy import build_loss
 from segpipe.metrics.parts.scores import score
 from segpipe.models.lraspp_mobilenet_v3_large import build_model
@@ -92,7 +93,7 @@ def train(module: nn.Module, loader: DataLoader[Pair], seconds: float) -> int:
 def report(title: str, module: nn.Module, store: Store) -> None:
     """Prints the scores on a split."""
     terms = [(1.0, build_loss(class_weights=torch.ones(store.classes.num_classes)))]
-    scores = score(evaluate(module, store, terms).evidence, store.classes.names)
+    scores = score(evaluate(Predictor(module), store, terms).evidence, store.classes.names)
     classes = "  ".join(f"{name} {-1 if iou is None else iou:.3f}" for name, iou in scores["iou"].items())
     overall = f"mIoU {scores['mean_iou']:.4f}  pixel accuracy {scores['pixel_accuracy']:.4f}"
     print(f"{title}: {overall}\n  {classes}", flush=True)

@@ -18,6 +18,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from segpipe.data.store import Store
 from segpipe.metrics import mean_iou as metric
+from segpipe.metrics.parts.counts import confusions_of
 
 LEVELS = 32
 NUM_BOOSTED_PX = 300_000
@@ -72,7 +73,7 @@ def mean_iou(predict: Predict, store: Store) -> float:
     num_classes = store.classes.num_classes
     pair = labels.astype(np.int64) * num_classes + predict(colors)
     counts = np.bincount(pair, minlength=num_classes**2)
-    return metric.compute(counts.reshape(1, num_classes, num_classes))
+    return metric.compute(confusions_of(counts.reshape(1, num_classes, num_classes)))
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.metrics.parts.bootstrap import NUM_RESAMPLES, Units, bundle, compare
+from segpipe.metrics.parts.counts import confusions_of
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -123,7 +124,7 @@ def _confuse(truth: Counts, logits: Floats) -> Counts:
 
 def low_of_segpipe(pair: Pair) -> float:
     """Gives the lower bound of `compare`."""
-    return compare(pair.challenger, pair.champion, pair.units).delta.low
+    return compare(confusions_of(pair.challenger), confusions_of(pair.champion), pair.units).delta.low
 
 
 def low_of_percentile(pair: Pair) -> float:

@@ -33,12 +33,14 @@ from segpipe.classes import IGNORE_INDEX, ClassTable
 from segpipe.config.train import LossTerm
 from segpipe.data.sources.source import RawSample
 from segpipe.inference.device import keep_freed_memory, make_repeatable
-from segpipe.inference.logits import predict_masks, to_input
+from segpipe.inference.logits import to_input
 from segpipe.inference.network import build_network
+from segpipe.inference.predictor import Predictor
 from segpipe.metrics import mean_iou
-from segpipe.metrics.evidence.confusion import confusion_matrices
+from segpipe.metrics.parts.counts import confusions_of
 from segpipe.models import list_models
 from segpipe.reports.overlay import side_by_side
+from segpipe.training.meter import confusion_matrix
 from segpipe.training.objective import make_objective
 
 ROOT = Path(__file__).parents[1]
@@ -133,10 +135,10 @@ def overfit(name: str, crops: Crops) -> Outcome:
 
 @torch.inference_mode()
 def _measure(module: torch.nn.Module, crops: Crops) -> tuple[float, npt.NDArray[np.uint8]]:
-    masks_NHW = predict_masks(module.eval(), crops.images_NHWC)
+    masks_NHW = Predictor(module.eval()).predict_masks(crops.images_NHWC)
     truth_NHW, found_NHW = torch.from_numpy(crops.masks_NHW), torch.from_numpy(masks_NHW)
-    confusion = confusion_matrices(found_NHW, truth_NHW, crops.classes.num_classes).sum(dim=0).numpy()
-    return mean_iou.compute(confusion[None]), masks_NHW
+    confusion = confusion_matrix(found_NHW, truth_NHW, crops.classes.num_classes).numpy()
+    return mean_iou.compute(confusions_of(confusion[None])), masks_NHW
 
 
 def starter_crops() -> Crops:

@@ -309,14 +309,15 @@ def _publish(workspace: Workspace, say: Callable[[str], None]) -> Publication:
 
 
 @flow(name="predict", flow_run_name=by_parameters("predict", "images"), persist_result=False)
-def predict(images: str, output: str, model: str = "", device: str = "auto") -> State[Any]:
+def predict(images: str, output: str, model: str = "", device: str = "auto", again: bool = False) -> State[Any]:
     """Predicts the masks of images with the champion.
 
     Args:
         images: An image, or a folder of images, on the worker's machine; relative to its clone.
         output: A folder for masks/, colors/ and overlays/; relative to the clone.
-        model: The folder of a trained model. Empty: the champion in MLflow's registry.
+        model: The folder of a trained model, or models:/NAME@ALIAS. Empty: the champion in MLflow's registry.
         device: auto, cpu, cuda or cuda:N.
+        again: Deletes the predictions that the folder holds first, for example those of an earlier champion.
     """
     die_with_parent()
     log = get_run_logger()
@@ -328,6 +329,7 @@ def predict(images: str, output: str, model: str = "", device: str = "auto") -> 
         log.info(line)
 
     command = ["segpipe", "predict", images, "--output", output, "--device", device]
-    call(workspace, [*command, *(["--model", model] if model else [])], "", on_line, "segpipe predict")
+    command += [*(["--model", model] if model else []), *(["--again"] if again else [])]
+    call(workspace, command, "", on_line, "segpipe predict")
     summary.create_prediction_artifact(lines, Path(output))
     return Completed(message=lines[-1])

@@ -142,3 +142,4 @@ WEIGHTINGS = Registry("class-weighting scheme", "segpipe.data.class_weights.sche
 AUGMENTATIONS = Registry("augmentation", "segpipe.data.loading.augmentations", "build_transform")
 METRICS = Registry("metric", "segpipe.metrics", "compute")
 EVIDENCE = Registry("kind of evidence", "segpipe.metrics.evidence", "collect")
+TABLES = Registry("table of an evaluation", "segpipe.metrics.tables", "tabulate")

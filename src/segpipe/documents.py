@@ -63,6 +63,29 @@ class Document:
 
 
 @dataclass(frozen=True)
+class ImageMapping:
+    """How the values of an image's file become 8-bit RGB: the same in training and in prediction.
+
+    The defaults decide nothing; so were images read before this was written down.
+
+    Attributes:
+        bands: numbers of the file's bands from 1, three for red, green and blue or one for grey; None takes the
+            colours that the file declares.
+        range: values of 16 bits, of fractions and the like that become 0 and 255; what lies beyond is cut off.
+        percentiles: the same as percentiles (0..100) of each image's own values; not together with `range`.
+        background: RGB, 0..255, on which a transparent image is composed; None ignores the transparency.
+    """
+
+    bands: tuple[int, ...] | None = None
+    range: tuple[float, float] | None = None
+    percentiles: tuple[float, float] | None = None
+    background: tuple[int, int, int] | None = None
+
+
+DECIDES_NOTHING = ImageMapping()
+
+
+@dataclass(frozen=True)
 class BuiltModel:
     """The arguments that build a network.
 
@@ -130,6 +153,7 @@ class TrainingDescription(Document):
         classes: that the network predicts.
         dataset: on which it is trained.
         params: of the training.
+        image_mapping: how the training images were read; files of earlier releases have the default.
         environment: versions of packages, and properties of the machine.
         code: digest of the code that was loaded; None in files of the first release.
     """
@@ -141,6 +165,7 @@ class TrainingDescription(Document):
     classes: ClassTable
     dataset: NamedDataset
     params: UsedParams
+    image_mapping: ImageMapping = DECIDES_NOTHING
     environment: Mapping[str, str]
     code: str | None = None
 
@@ -168,11 +193,13 @@ class NetworkDescription(Document):
     Attributes:
         model: the network.
         classes: that it predicts.
+        image_mapping: how its images are to be read; files of earlier releases have the default.
         weights_sha256: of `weights.safetensors`.
     """
 
     model: BuiltModel
     classes: ClassTable
+    image_mapping: ImageMapping = DECIDES_NOTHING
     weights_sha256: str
 
 
@@ -184,11 +211,13 @@ class EvaluationDescription(Document):
         weights_sha256: of the weights.
         class_table: digest of the classes.
         evaluation_digest: of the validation images, their labels and the metric.
+        inference: digest of how the model predicts; None in files of releases that had only the network.
     """
 
     weights_sha256: str
     class_table: str
     evaluation_digest: str
+    inference: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,6 +251,7 @@ class SourceDescription(Document):
         licence: as the source says.
         classes: of its labels.
         sources: all, the main one too, by their names.
+        image_mapping: how the images of all sources are read; files of earlier releases have the default.
         sha256: of each file, by its place below `raw/`.
     """
 
@@ -232,6 +262,7 @@ class SourceDescription(Document):
     licence: str
     classes: ClassTable
     sources: Mapping[str, BroughtSource] = field(default_factory=dict)
+    image_mapping: ImageMapping = DECIDES_NOTHING
     sha256: Mapping[str, str]
 
 

@@ -1,12 +1,14 @@
 """The tree of errors that users see.
 
 A `SegpipeError` is bad input or a bad state of the outside world: its message says what, where and how to fix it, and
-every entry point prints that message and exits with 1. Anything else is a defect and keeps its traceback.
+every entry point prints that message and exits with the error's code, mostly 1. Anything else is a defect and keeps its
+traceback.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from segpipe.addresses import redact
 
@@ -19,6 +21,8 @@ class SegpipeError(Exception):
     Args:
         message: what, where, how to fix it; secrets in its addresses are removed here.
     """
+
+    exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str) -> None:
         super().__init__(redact(message))
@@ -63,6 +67,12 @@ class CommandError(SegpipeError):
 
 class PredictionError(SegpipeError):
     """The images to predict cannot be read or their masks cannot be written."""
+
+
+class SkippedError(PredictionError):
+    """Some images could not be predicted; all the others were."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True)

@@ -96,9 +96,12 @@ KINDS: dict[str, Kind] = {
     "not-an-image": _unusable("a file that is no image of a known format"),
     "image-damaged": _unusable("a truncated or damaged file"),
     "image-too-large": _unusable("more pixels than the limit, or than the file's size can hold"),
-    "image-mode": _unusable("an image with more than 8 bits a channel, of several pages, or of another kind"),
+    "image-mode": _unusable(
+        "an image of deep values or of bands whose mapping is not stated, of several pages, or of another kind"
+    ),
     "image-turned": _unusable(
-        "an image that an EXIF entry turns", "turned or left as it is, whichever fits its mask's size"
+        "an image that an EXIF entry turns, while its mask is not turned or its size does not tell",
+        "left as it is stored, where its mask has this size",
     ),
     "mask-turned": _unusable("a mask that an EXIF entry turns"),
     "mask-mode": _unusable(
@@ -122,6 +125,8 @@ KINDS: dict[str, Kind] = {
     "mask-seams": _doubtful("a mask with thin seams of other classes between its regions, as interpolation makes them"),
     "mask-binary-void": _doubtful("a mask of only 0 and 255, where 255 is void and 1 is the other class"),
     "image-grey-part": _doubtful("an image whose lower part is one flat colour, as a broken copy leaves it"),
+    "image-bands": _doubtful("an image with bands beyond its colours, which are not used", "warn"),
+    "image-transparent": _doubtful("a transparent image whose hidden colours are used", "warn"),
     "image-constant": _doubtful("an image of nearly one colour", "warn"),
     "annotation-outside": _doubtful("an annotation that reaches beyond its image, where it is cut off", "warn"),
     "mask-void": _doubtful("a mask without any labelled pixel", "warn"),

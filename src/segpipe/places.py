@@ -28,7 +28,12 @@ MODEL_FILE = "model.json"  # in MODEL: all that decided the weights, and their s
 WEIGHTS_FILE = "weights.safetensors"  # in MODEL
 METRICS_FILE = "metrics.json"  # in EVALUATION: the scores of each split
 EVALUATION_FILE = "evaluation.json"  # in EVALUATION: what was measured on what
-PER_IMAGE_FILE = "per_image.parquet"  # in EVALUATION: a confusion matrix for each image
+REPORT_PAGE = "report.html"  # in DATASET and EVALUATION
+INFERENCE_FILE = "inference.json"  # in EVALUATION, and next to the weights in the registry: how the model predicts
+PER_IMAGE_FILE = "per_image.parquet"  # in EVALUATION: a row an image, in the order of the evidence
+EVIDENCE_FOLDER = "evidence"  # in EVALUATION: the counts of each image, a file a kind
+CONFUSION_FILE = f"{EVIDENCE_FOLDER}/confusion.parquet"
+TABLES_FOLDER = "tables"  # in EVALUATION: slices, classes, reliability and others, a file a table
 
 # Not outs, because DVC deletes outs before a stage runs
 CHECKPOINTS = Path("checkpoints")  # a folder for each training

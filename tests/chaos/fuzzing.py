@@ -23,10 +23,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from segpipe.classes import IGNORE_INDEX
-from segpipe.data.images import read_image, size_of_image
+from segpipe.data.images import read_labelled_image, size_of_image
 from segpipe.data.inspection.checks import check_sample
 from segpipe.data.inspection.fault_picture import mark_fault
 from segpipe.data.masks.labels import ColorMask, IndexMask, Label, plain_indices
+from segpipe.documents import ImageMapping
 
 HEIGHT, WIDTH, NUM_CLASSES = 48, 64, 6
 SECONDS_PER_FILE = 10
@@ -82,6 +83,11 @@ IMAGE_FILES: dict[str, Callable[[Picture], bytes]] = {
     "webp": lambda image: encode(image, "webp"),
     "tiff jpeg": lambda image: encode(image, "tiff", compression="jpeg"),
     "bmp": lambda image: encode(image, "bmp"),
+    "avif": lambda image: encode(image, "avif"),
+    "jpeg 2000": lambda image: encode(image, "jpeg2000"),
+    "png 16 bits": lambda image: cv2.imencode(".png", image.astype(np.uint16) * 16)[1].tobytes(),
+    "tiff 16 bits": lambda image: cv2.imencode(".tif", image.astype(np.uint16) * 16)[1].tobytes(),
+    "tiff fractions": lambda image: cv2.imencode(".tif", image.astype(np.float32))[1].tobytes(),
 }
 
 
@@ -205,7 +211,7 @@ def read_spoilt(number: int, folder: Path) -> tuple[str, str]:
     if not is_mask:
         path.write_bytes(spoil(IMAGE_FILES[name](image), rng))
         size_of_image(path)
-        reading = read_image(path, mask.shape)
+        reading = read_labelled_image(path, ImageMapping(range=(0, 4095)), mask.shape)
         faults = [*reading.faults, *check_sample(reading.pixels, mask)]
     else:
         make, is_of_colors = MASK_FILES[name]

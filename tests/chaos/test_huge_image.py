@@ -137,7 +137,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "1"])
 def test_reading_takes_seven_bytes_a_pixel(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (SIDE_PX, SIDE_PX), 1 if mode != "RGB" else (1, 2, 3)).save(tmp_path / "bomb.png")
-    read = "from pathlib import Path; from segpipe.data.images import load_image; load_image(Path('{}'))"
+    imports = "from pathlib import Path; from segpipe.data.images import load_image"
+    read = f"{imports}; from segpipe.documents import ImageMapping; load_image(Path('{{}}'), ImageMapping())"
     Image.new(mode, (8, 8)).save(tmp_path / "small.png")
     *_, own_bytes = _run(tmp_path, sys.executable, "-c", read.format("small.png"))
     *_, peak_bytes = _run(tmp_path, sys.executable, "-c", read.format("bomb.png"))

@@ -8,6 +8,7 @@ from integration.project import Project
 from safetensors.numpy import load_file, save_file
 
 from segpipe.data.store import Store
+from segpipe.metrics.parts.counts import confusions_of
 from segpipe.metrics.parts.scores import evaluation_digest, score
 
 SPLITS = ("val", "test")
@@ -38,11 +39,13 @@ def fabricate_challenger(project: Project, share_right: float) -> None:
     )
     rows = store.manifest[["sample_id", "group", "split", "image_sha256", "mask_sha256"]].copy()
     confusions = np.stack([_confusion(num_px, share_right) for num_px in store.num_px()])
-    rows["confusion"] = [confusion.ravel() for confusion in confusions]
-    rows[rows["split"].isin(SPLITS)].to_parquet(project.root / "build/evaluation/per_image.parquet", index=False)
+    is_measured = rows["split"].isin(SPLITS).to_numpy()
+    rows[is_measured].to_parquet(project.root / "build/evaluation/per_image.parquet", index=False)
+    confusions_of(confusions[is_measured]).write(project.root / "build/evaluation/evidence/confusion.parquet")
     metrics = {}
     for split in SPLITS:
-        scores = score({"confusion": confusions[(rows["split"] == split).to_numpy()]}, store.classes.names)
+        of_split = confusions_of(confusions[(rows["split"] == split).to_numpy()])
+        scores = score({"confusion": of_split}, store.classes.names)
         metrics[split] = {**scores, "mean_iou_low": None, "mean_iou_high": None}
     project.change_json("build/evaluation/metrics.json", lambda document: document.update(metrics))
 

@@ -61,7 +61,7 @@ train:
   augment: {{scale: [0.9, 1.2], crop: [32, 48]}}
   num_overlays: 2
 evaluate: {{device: cpu, num_threads: 1, num_overlays: 1}}
-register: {{model_name: {MODEL_NAME}}}
+register: {{model_name: {MODEL_NAME}, block_length: groups}}
 """
 
 

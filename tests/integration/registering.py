@@ -31,6 +31,7 @@ from safetensors.numpy import load_file, save_file
 from segpipe.config.register import Register
 from segpipe.files import sha256_of_file, write_json
 from segpipe.metrics import mean_iou
+from segpipe.metrics.parts.counts import confusions_of
 from segpipe.metrics.parts.scores import score
 from segpipe.registry import lock
 from segpipe.registry.champion import (
@@ -106,7 +107,7 @@ def fabricate(build: Path, folder: Path, number: int, hits: Sequence[int]) -> Kn
 
     right = np.eye(NUM_CLASSES, dtype=np.int64)
     confusions = [hit * right + (CLASS_PX - hit) * np.roll(right, 1, axis=1) for hit in hits]
-    scores = score({"confusion": np.stack(confusions)}, model["classes"]["names"])
+    scores = score({"confusion": confusions_of(np.stack(confusions))}, model["classes"]["names"])
     val = {**scores, "mean_iou_low": None, "mean_iou_high": None, "loss": 0.5}
     write_json(evaluation_folder / "metrics.json", {"val": val})
     rows = [
@@ -116,11 +117,12 @@ def fabricate(build: Path, folder: Path, number: int, hits: Sequence[int]) -> Kn
             "split": "val",
             "image_sha256": f"image {index}",
             "mask_sha256": f"mask {index}",
-            "mean_iou": mean_iou.compute(confusion[None]),
-            "confusion": confusion.ravel(),
+            "mean_iou": mean_iou.compute(confusions_of(confusion[None])),
         }
         for index, confusion in enumerate(confusions)
     ]
+    (evaluation_folder / "evidence").mkdir()
+    confusions_of(np.stack(confusions)).write(evaluation_folder / "evidence/confusion.parquet")
     pd.DataFrame(rows).to_parquet(evaluation_folder / "per_image.parquet", index=False)
     return Known(Results.read(build / "dataset", model_folder, evaluation_folder), scores["mean_iou"])
 

@@ -32,7 +32,7 @@ def test_predict_writes_masks_colours_and_overlays(original: Project, images: Pa
     said = original.call("segpipe", "predict", str(images), "--output", str(output), *MODEL)
     assert said.startswith("3 images predicted")
     palette = np.array([color for _, color in CLASSES], np.uint8)
-    assert sum(1 for path in output.rglob("*") if path.is_file()) == 9
+    assert sum(1 for _ in output.rglob("*.png")) == 9
     for name, size in SIZES.items():
         files = [output / folder / f"{name}.png" for folder in ("masks", "colors", "overlays")]
         mask, colors, overlay = map(read_picture, files)
@@ -52,10 +52,44 @@ def test_a_damaged_image_is_named_and_the_others_are_predicted(original: Project
     path = images / "odd.jpg"
     path.write_bytes(path.read_bytes()[:-400])
     output = tmp_path / "predictions"
-    message = message_of_refusal(original.run("segpipe", "predict", str(images), "--output", str(output), *MODEL))
-    assert str(path) in message
-    assert "cannot be decoded" in message
+    done = original.run("segpipe", "predict", str(images), "--output", str(output), *MODEL)
+    assert done.returncode == 2
+    assert done.stdout.startswith("2 images predicted")
+    assert not missing(done.stderr, str(path), "cannot be decoded", "skipped.csv")
+    assert str(path) in (output / "skipped.csv").read_text(encoding="utf-8")
     assert {path.name for path in (output / "masks").rglob("*.png")} == {"small.png", "grey.png"}
+
+
+def test_predict_goes_on_and_does_not_mix_options(original: Project, images: Path, tmp_path: Path) -> None:
+    call = ("segpipe", "predict", str(images), "--output", str(tmp_path / "out"), *MODEL)
+    original.call(*call)
+    assert original.call(*call).startswith("0 images predicted, 3 were predicted before")
+    assert not missing(message_of_refusal(original.run(*call, "--confidence")), "outputs", "--again")
+    assert original.call(*call, "--confidence", "--again").startswith("3 images predicted")
+    assert sum(1 for _ in (tmp_path / "out/confidence").rglob("*.png")) == 3
+
+
+def test_predict_works_in_any_folder(original: Project, images: Path, tmp_path: Path) -> None:
+    elsewhere = Project(tmp_path / "elsewhere")
+    elsewhere.root.mkdir()
+    call = ("segpipe", "predict", str(images), "--output")
+    done = elsewhere.run(*call, "none")
+    assert not missing(message_of_refusal(done), "--registry", "--model")
+    assert list(elsewhere.root.iterdir()) == []
+    registry = ("--registry", f"sqlite:///{original.root / 'mlflow.db'}")
+    for number, model in enumerate(("champion", "models:/boxes/1")):
+        assert elsewhere.call(*call, str(number), *registry, "--model", model).startswith("3 images predicted")
+        for name in SIZES:
+            mask = elsewhere.root / f"{number}/masks/{name}.png"
+            assert mask.read_bytes() == (elsewhere.root / f"0/masks/{name}.png").read_bytes()
+    done = elsewhere.run(*call, "none", *registry, "--model", "models:/boxes/99")
+    assert "99" in message_of_refusal(done)
+
+
+def test_wrong_arguments_end_with_1(tmp_path: Path) -> None:
+    for wrong in (["predict"], ["predict", "a", "--output", "b", "--every", "0"]):
+        command = [sys.executable, "-c", f"from segpipe.cli import main; main({wrong})"]
+        assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 1
 
 
 def test_an_output_inside_the_input_is_refused(original: Project, images: Path) -> None:

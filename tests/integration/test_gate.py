@@ -73,7 +73,8 @@ def test_a_champion_of_other_validation_images_is_measured_again_by_its_own_code
     client = finished.client()
     run_id = client.get_model_version(MODEL_NAME, "1").run_id
     place = f"evaluations/{registration['evaluation_digest']}"
-    assert [item.path for item in client.list_artifacts(run_id, place)] == [f"{place}/per_image.parquet"]
+    kept = [item.path for item in client.list_artifacts(run_id, place)]
+    assert kept == [f"{place}/evidence", f"{place}/per_image.parquet"]
     shutil.rmtree(finished.root / "build/dataset")
     compared = json.loads(finished.call("segpipe", "registry", "compare", "1", "2", "--json"))
     assert compared["set"]["evaluation_digest"] == registration["evaluation_digest"]
@@ -195,6 +196,36 @@ def test_a_budget_of_time_is_measured_as_served(finished: Project) -> None:
     assert not missing(size, "0.0 MB", "0.01", "register.budget.size_mb")
     assert not missing(latency, f"{evidence['latency_ms']:.1f} ms", "0.001", "register.budget.latency_ms")
     assert min(evidence["latency_ms"], evidence["champion_latency_ms"]) > 0
+
+
+def test_the_same_weights_that_predict_in_another_way_are_another_version(finished: Project) -> None:
+    finished.change_params("register.better", "point")
+    finished.change_params("register.budget", {"slowdown": 1000.0})
+    finished.change_params("evaluate.inference", {"flip": True})
+    finished.stage("evaluate")
+    registration = register(finished)
+    assert registration["version"] == "2"
+    client = finished.client()
+    first, second = (client.get_model_version(MODEL_NAME, number) for number in ("1", "2"))
+    assert "segpipe.inference" not in first.tags
+    assert first.tags["segpipe.weights_sha256"] == second.tags["segpipe.weights_sha256"]
+    assert first.run_id == second.run_id
+
+    # What was measured is what is served, and both evaluations are kept.
+    inference = second.tags["segpipe.inference"]
+    folders = {item.path for item in client.list_artifacts(second.run_id)}
+    assert {"evaluation", f"evaluation-{inference}"} <= folders
+    assert last_entry(finished).evidence["champion_mean_iou"] == float(first.tags["segpipe.val_mean_iou"])
+    assert last_entry(finished).evidence["latency_ms"] > 0
+    served = {path.parent for path in (finished.root / "mlruns").rglob("inference.json") if path.parent.name == "model"}
+    assert len(served) == 1
+    assert json.loads((served.pop() / "inference.json").read_text(encoding="utf-8"))["flip"] is True
+
+    # Back to the network alone: it is the first version again.
+    finished.change_params("evaluate.inference", {"flip": False})
+    finished.stage("evaluate")
+    finished.stage("register")
+    assert finished.json("build/registration.json")["version"] == "1"
 
 
 def test_a_registration_from_dvcs_cache_is_made_true_in_an_empty_store(finished: Project) -> None:

@@ -172,20 +172,20 @@ def binary_of_16_bit(case: Case) -> None:
     case.save_mask(case.two_classes().astype(np.uint16) * 65535)
 
 
-@planted("mask-values", "holds values 1..6, the class table's are 0..5: off by one")
+@planted("mask-values", "the class table's values are 0..5: 6 is not one of them")
 def off_by_one(case: Case) -> None:
     mask = case.mask + 1
     mask[case.mask == IGNORE_INDEX] = IGNORE_INDEX
     case.save_mask(mask)
 
 
-@planted("mask-values", "one class more than the table has")
+@planted("mask-values", "6 is not one of them")
 def one_class_more(case: Case) -> None:
     case.mask[50:60, 50:60] = NUM_CLASSES
     case.save_mask()
 
 
-@planted("mask-values", "0 is void")
+@planted("mask-values", "0 is not one of them")
 def zero_where_the_table_begins_at_one(case: Case) -> None:
     case.of_indices({**{index + 1: index for index in range(NUM_CLASSES)}, 255: IGNORE_INDEX})
     case.save_mask()
@@ -465,7 +465,7 @@ def void_border_that_the_map_lacks(case: Case) -> None:
 def exif_turn_on_the_image(case: Case) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    case.save_image(np.ascontiguousarray(np.rot90(case.image)), exif=exif)
+    case.save_image(exif=exif)
 
 
 @planted("image-turned", "orientation 3")
@@ -546,7 +546,7 @@ def a_pdf(case: Case) -> None:
     (case.root / "a_image.jpg").write_bytes(b"%PDF-1.4\n%%EOF")
 
 
-@planted("image-mode", "16 bits a channel")
+@planted("image-mode", "values of 16 bits")
 def image_of_16_bits(case: Case) -> None:
     cv2.imwrite(str(case.root / "a.png"), case.image.astype(np.uint16) * 257)
     (case.root / "a.png").rename(case.root / "a_image.jpg")
@@ -646,13 +646,17 @@ def test_fixing_mends_what_has_one_meaning_and_nothing_else(tmp_path: Path, name
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
-def test_a_turned_image_is_mended_to_what_its_mask_shows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_mask_upright", [True, False])
+def test_a_turned_image_is_read_as_its_mask_shows_it(tmp_path: Path, is_mask_upright: bool) -> None:
     case = Case(tmp_path)
-    exif_turn_on_the_image(case)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    case.save_image(np.ascontiguousarray(np.rot90(case.image)) if is_mask_upright else case.image, exif=exif)
     image, label = tmp_path / "a_image.jpg", IndexMask(case.save_mask(), plain_indices(NUM_CLASSES))
-    sample, _ = decode_sample(RawSample("a", image, label), tmp_path, Policy(fix=True), {})
+    sample, findings = decode_sample(RawSample("a", image, label), tmp_path, Policy(fix=True), {})
     assert sample is not None
     assert np.abs(sample.image.astype(int) - case.image).mean() < 3  # JPEG; turned wrongly it would be tens
+    assert [finding.problem.kind for finding in findings] == ([] if is_mask_upright else ["image-turned"])
 
 
 @pytest.mark.parametrize("factor", [0.4, 0.5, 0.7, 0.9, 1.1, 1.5, 2.0, 3.0])

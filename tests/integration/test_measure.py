@@ -9,6 +9,7 @@ import pytest
 from integration.project import Project
 
 from segpipe.data.store import Store
+from segpipe.metrics.parts.image_counts import ImageCounts
 from segpipe.registry.measuring.measure import classes_of_served, confusions_of_served, latency_ms_of_served
 from segpipe.registry.measuring.trust import Runnable, by_this_package
 
@@ -20,7 +21,8 @@ def served_model_of(project: Project) -> Path:
 
 def confusions_of_evaluate(project: Project, split: str) -> np.ndarray:
     rows = pd.read_parquet(project.root / "build/evaluation/per_image.parquet")
-    return np.stack(rows.loc[rows["split"] == split, "confusion"].to_list()).reshape(-1, 3, 3)
+    counts = ImageCounts.read(project.root / "build/evaluation/evidence/confusion.parquet")
+    return counts.dense()[(rows["split"] == split).to_numpy()]
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
@@ -29,7 +31,7 @@ def test_the_served_model_makes_the_confusions_of_the_evaluate_stage(original: P
     assert classes_of_served(model) == store.classes.names
     for runnable in (Runnable(model), by_this_package(model / "artifacts/model")):
         confusions = confusions_of_served(runnable, store.classes.names, store)
-        np.testing.assert_array_equal(confusions, confusions_of_evaluate(original, split))
+        np.testing.assert_array_equal(confusions.dense(), confusions_of_evaluate(original, split))
     assert not list(model.rglob("__pycache__"))
 
 
@@ -42,8 +44,8 @@ def test_it_is_the_code_in_the_models_folder_that_predicts(original: Project, tm
     logits.write_text(code.replace("logits_NCHW.max(dim=1)", "logits_NCHW[:, :1].max(dim=1)"), encoding="utf-8")
     store = Store.open(original.root / "build/dataset").of_split("val")
     confusions = confusions_of_served(Runnable(model), store.classes.names, store)
-    assert confusions[:, :, 1:].sum() == 0  # the first class, whatever the image
-    assert confusions[:, :, 0].sum() == confusions_of_evaluate(original, "val").sum()
+    assert confusions.total()[:, 1:].sum() == 0  # the first class, whatever the image
+    assert confusions.total()[:, 0].sum() == confusions_of_evaluate(original, "val").sum()
 
 
 def test_two_served_models_are_timed_together(original: Project) -> None:

@@ -102,8 +102,18 @@ def test_the_run_has_overlays_over_the_epochs_and_the_evaluation(original: Proje
     assert any("c_000" in name for name in images)
     assert len({name.partition("step")[2][1:].partition(name.partition("step")[2][0])[0] for name in images}) > 2
     assert "class_weights.json" in files
-    for name in ("metrics.json", "report.html", "confusion_matrix.png", "per_image.parquet"):
+    names = ("metrics.json", "report.html", "confusion_matrix.png", "per_image.parquet")
+    for name in (*names, "evidence/confusion.parquet", "tables/slices.parquet"):
         assert f"evaluation/{name}" in files
+
+
+def test_the_run_has_a_copy_of_the_report_with_the_decision(original: Project, tmp_path: Path) -> None:
+    run_id = the_run(original).info.run_id
+    copy = Path(original.client().download_artifacts(run_id, "decision/report.html", str(tmp_path)))
+    page = copy.read_text(encoding="utf-8")
+    registration = original.json("build/registration.json")
+    assert not missing(page, registration["decision"], "none before", 'href="../evaluation/overlays/val/')
+    assert "none before" not in (original.root / "build/evaluation/report.html").read_text(encoding="utf-8")
 
 
 def test_the_run_has_the_scores_of_the_evaluation(original: Project) -> None:

@@ -18,6 +18,7 @@ from unit.data.readers import layouts
 from segpipe.choices import LOSSES, METRICS, READERS
 from segpipe.classes import IGNORE_INDEX
 from segpipe.data.sources.source import Source
+from segpipe.metrics.parts.counts import confusions_of
 from segpipe.metrics.parts.scores import list_labels, score
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/adding-a-choice.md").read_text(encoding="utf-8")
@@ -71,7 +72,7 @@ def test_the_metric_is_computed_and_named(add: Callable[[str], None]) -> None:
     add("src/segpipe/metrics/worst_iou.py")
     assert "worst_iou" in METRICS.names()
     assert list_labels()["worst_iou"] == "worst IoU"
-    scores = score({"confusion": np.array([[[2, 1], [0, 1]]])}, ["a", "b"])
+    scores = score({"confusion": confusions_of(np.array([[[2, 1], [0, 1]]]))}, ["a", "b"])
     assert scores["worst_iou"] == pytest.approx(1 / 2)
     run_shown_test("tests/unit/metrics/test_worst_iou.py")
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from segpipe.documents import ModelDescription, Registration, SourceDescription
+from segpipe.documents import ImageMapping, ModelDescription, Registration, SourceDescription
 from segpipe.errors import StoreError
 from segpipe.files import write_json
 
 CLASSES = {"names": ["road", "car"], "colors": [[0, 0, 0], [255, 0, 10]]}
+MAPPING = {"bands": [4, 3, 2], "range": [0.0, 4095.0], "percentiles": None, "background": [255, 255, 255]}
 MODEL: dict[str, Any] = {
     "signature": "5" * 64,
     "experiment": "starter",
@@ -19,6 +20,7 @@ MODEL: dict[str, Any] = {
     "classes": CLASSES,
     "dataset": {"name": "dataset", "digest": "d"},
     "params": {"train": {"epochs": 2, "rate": 3e-3}, "class_weights": {"weights": {"road": 1.0, "car": 2.5}}},
+    "image_mapping": MAPPING,
     "environment": {"python": "3.11.9"},
     "code": "c" * 64,
     "best_epoch": 2,
@@ -26,7 +28,13 @@ MODEL: dict[str, Any] = {
     "halved_to": 4,
 }
 MAIN = {"format": "folder", "options": {"masks": "m"}, "reader": "r" * 64, "licence": "none", "classes": CLASSES}
-SOURCE = {"name": "data", **MAIN, "sources": {"data": MAIN, "more": MAIN}, "sha256": {"data/a.png": "1"}}
+SOURCE = {
+    "name": "data",
+    **MAIN,
+    "sources": {"data": MAIN, "more": MAIN},
+    "image_mapping": MAPPING,
+    "sha256": {"data/a.png": "1"},
+}
 REGISTRATION = {
     "model_name": "street",
     "version": None,
@@ -53,13 +61,19 @@ def test_what_is_read_and_written_again_has_the_same_bytes(
 
 
 def test_files_of_the_first_release_and_of_later_ones_are_read() -> None:
-    first = {key: value for key, value in MODEL.items() if key not in {"initial_weights", "code", "halved_to"}}
+    first = {
+        key: value
+        for key, value in MODEL.items()
+        if key not in {"initial_weights", "code", "image_mapping", "halved_to"}
+    }
     first["model"] = {"name": "unet", "options": {}, "weights": "none"}
     model = ModelDescription.parse(json.dumps({**first, "later": {"key": 1}}), "", "")
     assert (model.initial_weights, model.code, model.model.in_channels, model.halved_to) == (None, None, 3, None)
-    newer = {"options", "reader", "sources"}
+    assert model.image_mapping == ImageMapping(None, None, None, None)
+    newer = {"options", "reader", "sources", "image_mapping"}
     source = SourceDescription.parse(json.dumps({k: v for k, v in SOURCE.items() if k not in newer}), "", "")
     assert (source.options, source.reader, source.sources) == ({}, "", {})
+    assert source.image_mapping == ImageMapping()
     older = {"data": {key: value for key, value in MAIN.items() if key != "reader"}}
     source = SourceDescription.parse(json.dumps({**SOURCE, "sources": older}), "", "")
     assert source.sources["data"].reader == ""

@@ -8,7 +8,7 @@ import pytest
 from import_closure import SOURCES, closure_of, file_of
 from ruamel.yaml import YAML
 
-from segpipe.choices import AUGMENTATIONS, LOSSES, MODELS, READERS, WEIGHTINGS
+from segpipe.choices import AUGMENTATIONS, EVIDENCE, LOSSES, METRICS, MODELS, READERS, TABLES, WEIGHTINGS
 from segpipe.code import DECIDE_NOTHING, PACKAGE, decides
 from segpipe.config.params import Config
 
@@ -21,8 +21,10 @@ CHOICES = {
     "download": (READERS,),
     "class_weights": (WEIGHTINGS,),
     "train": (LOSSES, AUGMENTATIONS, MODELS),
-    "evaluate": (MODELS,),
+    "evaluate": (MODELS, LOSSES, METRICS, EVIDENCE, TABLES),
 }
+# A stage's params besides its section: single keys of another stage's.
+SINGLE_KEYS = {"evaluate": ("register.block_length",)}
 
 
 def own_deps(stage: str) -> list[str]:
@@ -77,7 +79,7 @@ def test_a_stage_lists_exactly_the_section_that_it_loads(stage: str) -> None:
     assert path is not None
     (section,) = re.findall(r"run_stage\(main, (\w+), \w+\)", path.read_text(encoding="utf-8"))
     keys = {field.annotation.__name__: field.alias or name for name, field in Config.model_fields.items()}
-    assert GRAPH["stages"][stage]["params"] == [keys[section]]
+    assert GRAPH["stages"][stage]["params"] == [keys[section], *SINGLE_KEYS.get(stage, ())]
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -3,25 +3,25 @@
 import argparse
 import contextlib
 import json
-import logging
 import os
 import select
 import sys
-import tempfile
 from pathlib import Path
 from typing import TextIO, cast
 
 from segpipe.addresses import redact
+from segpipe.cli.arguments import Parser
 from segpipe.cli.clean import add_commands as add_clean_command
 from segpipe.cli.data import add_commands as add_data_commands
 from segpipe.cli.models import add_commands as add_models_command
+from segpipe.cli.predict import add_commands as add_predict_command
 from segpipe.cli.recipe import add_commands as add_recipe_commands
 from segpipe.cli.registry import add_commands as add_registry_commands
 from segpipe.config.params import load_config
 from segpipe.config.reading import PARAMS_FILE, load_section
 from segpipe.config.train import Train
 from segpipe.documents import Registration
-from segpipe.errors import ConfigError, PredictionError, StoreError
+from segpipe.errors import ConfigError, StoreError
 from segpipe.places import CHECKPOINTS, DATASET, EVALUATION, MACHINE, MODEL, REGISTRATION
 from segpipe.stages.stage import prepare_process, report_errors, writing_alone
 from segpipe.terminal import PrintableStream
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs a command line.
 
     Returns:
-        The exit code: 0, or 1 after an error that the user can fix.
+        The exit code: 0; 1 after an error that the user can fix; 2 where `predict` skipped images.
     """
     options = _parser().parse_args(arguments)
     prepare_process()
@@ -61,7 +61,9 @@ def _is_output_closed() -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="segpipe", description="From labelled images to a registered champion.")
+    parser: argparse.ArgumentParser = Parser(
+        prog="segpipe", description="From labelled images to a registered champion."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     check = commands.add_parser("check", help="check a parameter file; try to build all that it names")
@@ -75,12 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add_models_command(commands)
     add_recipe_commands(commands)
 
-    predict = commands.add_parser("predict", help="predict the masks of images")
-    predict.add_argument("images", type=Path, help="an image, or a folder of images")
-    predict.add_argument("--output", type=Path, required=True, help="folder for masks/, colors/ and overlays/")
-    predict.add_argument("--model", type=Path, help="folder of a trained model; default: MLflow's champion")
-    predict.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
-    predict.set_defaults(run=_predict)
+    add_predict_command(commands)
 
     join = commands.add_parser(
         "join",
@@ -135,31 +132,6 @@ def _join(options: argparse.Namespace) -> None:
     if not placement.machine:
         raise ConfigError(f"{MACHINE} must be 1 or more here; machine 0 leads the training by `dvc repro`")
     launch(placement)
-
-
-def _predict(options: argparse.Namespace) -> None:
-    from segpipe.inference.device import choose_device
-    from segpipe.inference.network import Network
-    from segpipe.inference.predict import find_images, predict_images
-
-    num_images = len(find_images(options.images))
-    if options.images.is_dir() and options.output.resolve().is_relative_to(options.images.resolve()):
-        raise PredictionError(
-            f"{options.output} lies in {options.images}: the next call would predict its masks; choose another --output"
-        )
-    device = choose_device(options.device)
-    if options.model is not None:
-        network, name = Network.load(options.model, device), str(options.model)
-    else:
-        from segpipe.registry.champion import fetch_champion
-
-        model_name = load_config().register_.model_name
-        with tempfile.TemporaryDirectory() as folder:
-            version, files = fetch_champion(model_name, Path(folder))
-            network, name = Network.load(files, device), f"{model_name} version {version}, the champion"
-    logging.getLogger(__name__).info("%d images, by %s", num_images, name)
-    count = sum(1 for _ in predict_images(network, options.images, options.output))
-    print(f"{count} images predicted: masks/, colors/ and overlays/ in {options.output}")
 
 
 def _unlock(options: argparse.Namespace) -> None:

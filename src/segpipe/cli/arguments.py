@@ -1,7 +1,18 @@
-"""Types of command-line arguments: each turns a text into a value, or says what it must be."""
+"""Parsing command lines; types of arguments: each turns a text into a value, or says what it must be."""
 
 import argparse
+import sys
 from pathlib import Path
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that ends with 1 on wrong arguments, as on every error that the user can fix; 2 means another thing."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints usage and message, and ends the process."""
+        self.print_usage(sys.stderr)
+        self.exit(1, f"{self.prog}: error: {message}\n")
 
 
 def natural(text: str) -> int:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from segpipe.choices import READERS
 from segpipe.cli.pages import refuse_foreign
 from segpipe.cli.table import table
-from segpipe.config.download import Download, SourceChoice, locate
+from segpipe.config.download import Download, Images, SourceChoice, locate
 from segpipe.config.params import Config, load_config
 from segpipe.config.preprocess import Policy, Preprocess, Split
 from segpipe.config.reading import PARAMS_FILE
+from segpipe.documents import ImageMapping
 from segpipe.errors import MAX_PROBLEMS_SHOWN, SourceError
 from segpipe.faults import KINDS
 from segpipe.places import CHECK_PAGE, DOWNLOADS
@@ -67,7 +68,7 @@ def _check(options: argparse.Namespace) -> None:
     from segpipe.reports.problems import write_check_report
 
     refuse_foreign(options.output, "report.json", "report.html", "pictures")
-    choice, settings = _choose(options)
+    choice, settings, mapping = _choose(options)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".check.", dir=options.output.parent) as scratch:
         sources = _read_sources(choice, Path(scratch))
@@ -76,7 +77,7 @@ def _check(options: argparse.Namespace) -> None:
             settings = settings.model_copy(update={"split": Split(val="source", test="source")})
         store = Path(scratch, "store")
         store.mkdir()
-        built = build_store(source, sources[""][0], settings, store, {}, None)
+        built = build_store(source, sources[""][0], settings, store, {}, None, mapping)
         if options.source is not None:
             built = _without_splits(built)
         with writing_alone(options.output), whole_folder(options.output) as folder:
@@ -88,7 +89,7 @@ def _check(options: argparse.Namespace) -> None:
         raise SourceError(f"{choice.source}: {len(problems)} {noun} would stop a training; see the lines above")
 
 
-def _choose(options: argparse.Namespace) -> tuple[SourceChoice, Preprocess]:
+def _choose(options: argparse.Namespace) -> tuple[SourceChoice, Preprocess, ImageMapping]:
     """Decides what is checked, and by which settings."""
     has_params = options.source is None or options.params.exists()
     config: Config | None = load_config(options.params) if has_params else None
@@ -109,7 +110,8 @@ def _choose(options: argparse.Namespace) -> tuple[SourceChoice, Preprocess]:
         settings = Preprocess(split=Split(val="source"), policy=policy)
     if options.fix:
         settings = settings.model_copy(update={"policy": settings.policy.model_copy(update={"fix": True})})
-    return choice, settings
+    images = Images() if config is None else config.download.images
+    return choice, settings, images.mapping
 
 
 def _read_sources(choice: SourceChoice, scratch: Path) -> "dict[str, tuple[Path, Source]]":

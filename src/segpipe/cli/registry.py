@@ -171,7 +171,9 @@ def _compare(options: argparse.Namespace) -> None:
         output = options.output or PAGES / f"compare-{first.version}-{second.version}"
         refuse_foreign(output, COMPARISON_FILE, "index.html", "*.png")
         with whole_folder(output) as folder:
-            document = compare_versions(client, first, second, DATASET, settings.block_length, folder, options.trust)
+            document = compare_versions(
+                client, first, second, DATASET, settings.num_block_images, folder, options.trust
+            )
             write_comparison_page(folder, document)
             write_json(folder / COMPARISON_FILE, document)
     one, two = document["versions"]

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from segpipe.choices import READERS
 from segpipe.config.reading import read_yaml, validate
 from segpipe.config.section import NameIn, Section
+from segpipe.documents import ImageMapping
 from segpipe.errors import ConfigError
 
 
@@ -51,6 +52,55 @@ class SourceChoice(Remote):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+Band = Annotated[int, Field(ge=1, le=1000)]
+Percentile = Annotated[float, Field(ge=0, le=100)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+
+
+class Images(Section):
+    """How the values of image files become 8-bit RGB; the model keeps it, so that prediction reads images alike.
+
+    Attributes:
+        bands: numbers of the files' bands from 1, three for red, green and blue or one for grey: `[4, 3, 2]`. null
+            takes the colours that a file declares; a file that declares none is then a problem.
+        range: the values of deep images (16 bits, fractions) that become 0 and 255: `[0, 4095]`. Values of 8 bits
+            stay as they are. null, without percentiles: a deep image is a problem.
+        percentiles: instead of `range`, percentiles of each image's own values: `[1.0, 99.0]`.
+        background: RGB on which transparent images are composed; null ignores transparency and shows the colours
+            that it hides.
+    """
+
+    bands: Annotated[list[Band], Field(min_length=1, max_length=3)] | None = None
+    range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    percentiles: Annotated[list[Percentile], Field(min_length=2, max_length=2)] | None = None
+    background: Annotated[list[Byte], Field(min_length=3, max_length=3)] | None = Field(
+        default_factory=lambda: [255, 255, 255]
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Images":
+        if self.bands is not None and len(self.bands) == 2:
+            raise ValueError("bands: give one band (grey) or three (red, green, blue)")
+        if self.range is not None and self.percentiles is not None:
+            raise ValueError("percentiles: give range or percentiles, not both")
+        for key in ("range", "percentiles"):
+            limits = getattr(self, key)
+            if limits is not None and limits[0] >= limits[1]:
+                raise ValueError(f"{key}: the first value must be below the second (got {limits})")
+        return self
+
+    @property
+    def mapping(self) -> ImageMapping:
+        """The same for the model's description."""
+        color = self.background
+        return ImageMapping(
+            bands=None if self.bands is None else tuple(self.bands),
+            range=None if self.range is None else (self.range[0], self.range[1]),
+            percentiles=None if self.percentiles is None else (self.percentiles[0], self.percentiles[1]),
+            background=None if color is None else (color[0], color[1], color[2]),
+        )
+
+
 class Download(SourceChoice):
     """Where the labelled images come from.
 
@@ -60,11 +110,13 @@ class Download(SourceChoice):
     Attributes:
         join: further sources by name; the ids of their samples begin with it (`NAME/ID`). A joined folder needs a
             `sha256` too; the message of `download` gives it.
+        images: how the image files of all sources are read.
     """
 
     NAME: ClassVar[str] = "download"
 
     join: dict[Annotated[str, Field(pattern=r"^[\w-]+$")], SourceChoice] = Field(default_factory=dict)
+    images: Images = Images()
 
     @model_validator(mode="after")
     def _can_be_watched(self) -> "Download":

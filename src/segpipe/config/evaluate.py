@@ -1,10 +1,52 @@
-"""`evaluate` of `params.yaml`: how models are measured."""
+"""`evaluate` of `params.yaml`: how models predict, and how they are measured."""
 
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from segpipe.config.section import Count, Device, Section
+from segpipe.config.section import Count, Device, NonNegative, Positive, Section
+
+MIN_WINDOW_PX = 64
+MAX_OVERLAP = 0.9
+
+
+class Crf(Section):
+    """The dense conditional random field that refines probabilities (`segpipe.inference.crf`).
+
+    Attributes:
+        iterations: of the mean field.
+        appearance_weight: of the kernel over places and colours.
+        appearance_px: its standard deviation in the image, pixels.
+        appearance_color: its standard deviation in each colour, of values 0..255.
+        smoothness_weight: of the kernel over places alone.
+        smoothness_px: its standard deviation, pixels.
+    """
+
+    iterations: Count = 5
+    appearance_weight: NonNegative = 4.0
+    appearance_px: Positive = 67.0
+    appearance_color: Positive = 3.0
+    smoothness_weight: NonNegative = 3.0
+    smoothness_px: Positive = 1.0
+
+
+class Inference(Section):
+    """How a trained network predicts: the same in the evaluation, in `segpipe predict` and in the served model.
+
+    Attributes:
+        window_px: side of the windows that slide over an image; null: images up to 2048 x 2048 pixels whole, larger
+            ones by windows of 1536.
+        overlap: share of a window that its neighbour covers too, at least.
+        flip: averages with the prediction of the mirrored image.
+        scales: averages over the image at these sizes, 1.0 for its own.
+        crf: null for none.
+    """
+
+    window_px: Annotated[int, Field(ge=MIN_WINDOW_PX)] | None = None
+    overlap: Annotated[float, Field(ge=0, le=MAX_OVERLAP)] = 0.25
+    flip: bool = False
+    scales: list[Annotated[float, Field(ge=0.1, le=4)]] = Field(default_factory=lambda: [1.0], min_length=1)
+    crf: Crf | None = None
 
 
 class Evaluate(Section):
@@ -13,11 +55,13 @@ class Evaluate(Section):
     Attributes:
         device: as in `train`.
         num_threads: as in `train`.
-        num_overlays: how many samples of each split the report draws, evenly spread over the split.
+        inference: how the model predicts.
+        num_overlays: how many samples of each split the report draws: of the lowest, middle and highest mIoU.
     """
 
     NAME: ClassVar[str] = "evaluate"
 
     device: Device = "auto"
     num_threads: Count
+    inference: Inference = Inference()
     num_overlays: Annotated[int, Field(ge=0)] = 6

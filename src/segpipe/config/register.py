@@ -34,9 +34,12 @@ class Register(Section):
         better: `interval`: the whole 95% interval of the difference in mIoU to the champion must exceed `min_delta`,
             so that a model is not promoted by chance. `point`: only the difference itself must, for small sets.
         min_delta: how much better a challenger must be.
-        block_length: what the bootstrap of the interval draws. null: whole groups (a single group is cut into blocks).
-            A number: blocks of at least so many consecutive images of a group, for few and long sequences.
+        block_length: what the bootstrap of the interval draws. `groups`: whole groups (a single group is cut into
+            blocks). A number: blocks of at least so many consecutive images of a group, for few and long sequences.
+            Not null, because DVC cannot depend on a single key that is null.
         max_class_drop: how much the IoU of any class may fall below the champion's.
+        max_slice_drop: how much the mIoU of any slice (the images of one camera, weather, site or group) may fall below
+            the champion's; null: slices are only reported.
         min_mean_iou: no model below this mIoU, not even the first.
         min_class_iou: the same for single classes, by name.
         budget: what a champion may cost.
@@ -49,9 +52,15 @@ class Register(Section):
     model_name: Annotated[str, Field(pattern=r"^[\w .-]+$")]
     better: Literal["interval", "point"] = "interval"
     min_delta: Share = 0.0
-    block_length: Count | None = None
+    block_length: Count | Literal["groups"] = "groups"
     max_class_drop: Share = 1.0
+    max_slice_drop: Share | None = None
     min_mean_iou: Share = 0.0
     min_class_iou: dict[str, Share] = Field(default_factory=dict)
     budget: Budget = Budget()
     accepted_problems: list[KindOfFault] = Field(default_factory=list)
+
+    @property
+    def num_block_images(self) -> int | None:
+        """The least number of images in a block; None for whole groups."""
+        return None if self.block_length == "groups" else self.block_length

@@ -12,18 +12,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from segpipe.choices import MODELS
 from segpipe.classes import ClassTable
-from segpipe.documents import NetworkDescription
+from segpipe.config.evaluate import Inference
+from segpipe.documents import DECIDES_NOTHING, ImageMapping, NetworkDescription
 from segpipe.errors import MAX_PROBLEMS_SHOWN, ConfigError, StoreError
 from segpipe.files import sha256_of_file
-from segpipe.inference.logits import predict_masks
+from segpipe.inference.predictor import AS_TRAINED, Predictor
 from segpipe.models import has_pretrained, read_card
-from segpipe.places import MODEL_FILE, WEIGHTS_FILE
+from segpipe.places import INFERENCE_FILE, MODEL_FILE, WEIGHTS_FILE
 
 State = Mapping[str, torch.Tensor]
 
@@ -90,15 +92,19 @@ class Network:
         module: the network in evaluation mode, on its device.
         classes: the classes of its outputs.
         weights_sha256: sha256 of the file with its weights.
+        inference: how it predicts.
+        image_mapping: how the files of its images are to be read.
     """
 
     module: nn.Module
     classes: ClassTable
     weights_sha256: str
+    inference: Inference = AS_TRAINED
+    image_mapping: ImageMapping = DECIDES_NOTHING
 
     @staticmethod
     def load(folder: Path, device: torch.device) -> "Network":
-        """Loads `model.json` and `weights.safetensors`.
+        """Loads `model.json` and `weights.safetensors`, and `inference.json` where a registered model has one.
 
         Raises:
             StoreError: a file is missing, damaged, or does not fit the other.
@@ -126,7 +132,13 @@ class Network:
             module.load_state_dict(weights)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise StoreError(f"{folder}: holds no usable model: {error}; run `dvc repro train`") from error
-        return Network(module.to(device).eval(), classes, found)
+        inference = _read_inference(folder / INFERENCE_FILE)
+        return Network(module.to(device).eval(), classes, found, inference, description.image_mapping)
+
+    @property
+    def predictor(self) -> Predictor:
+        """Predicts as the model was measured."""
+        return Predictor(self.module, self.inference)
 
     def predict(self, images_NHWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Predicts masks.
@@ -137,4 +149,14 @@ class Network:
         Returns:
             (N, H, W) uint8 class indices.
         """
-        return predict_masks(self.module, images_NHWC)
+        return self.predictor.predict_masks(images_NHWC)
+
+
+def _read_inference(path: Path) -> Inference:
+    """Reads how a registered model predicts; a model without the file is the network alone."""
+    if not path.exists():
+        return AS_TRAINED
+    try:
+        return Inference.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise StoreError(f"{path}: {error}; download the model again, or run `dvc repro`") from error

@@ -10,14 +10,15 @@ import numpy.typing as npt
 
 from segpipe.metrics.parts.about import About
 from segpipe.metrics.parts.counts import count
+from segpipe.metrics.parts.image_counts import ImageCounts
 
 ABOUT = About("IoU", is_per_class=True)
 
 
-def compute(evidence: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def compute(evidence: ImageCounts) -> npt.NDArray[np.float64]:
     """Gives the IoU of each class, 0..1.
 
     Args:
-        evidence: (num_images, num_classes, num_classes) pixels; rows are truth.
+        evidence: confusion matrices.
     """
     return count(evidence).iou

@@ -3,20 +3,18 @@
 Source: Long, Shelhamer, Darrell, "Fully convolutional networks for semantic segmentation", CVPR 2015, section 5.
 """
 
-import numpy as np
-import numpy.typing as npt
-
 from segpipe.metrics.parts.about import About
 from segpipe.metrics.parts.counts import count, divide, mean_of_present
+from segpipe.metrics.parts.image_counts import ImageCounts
 
 ABOUT = About("mean accuracy")
 
 
-def compute(evidence: npt.NDArray[np.int64]) -> float:
+def compute(evidence: ImageCounts) -> float:
     """Gives the mean accuracy, 0..1; NaN if no pixel is labelled.
 
     Args:
-        evidence: (num_images, num_classes, num_classes) pixels; rows are truth.
+        evidence: confusion matrices.
     """
     counts = count(evidence)
     return mean_of_present(divide(counts.hit, counts.truth, where=counts.truth > 0))

@@ -5,19 +5,17 @@ A class that is predicted but never labelled has no IoU. Its pixels lower the Io
 Source: Long, Shelhamer, Darrell, "Fully convolutional networks for semantic segmentation", CVPR 2015, section 5.
 """
 
-import numpy as np
-import numpy.typing as npt
-
 from segpipe.metrics.parts.about import About
 from segpipe.metrics.parts.counts import count, mean_of_present
+from segpipe.metrics.parts.image_counts import ImageCounts
 
 ABOUT = About("mIoU")
 
 
-def compute(evidence: npt.NDArray[np.int64]) -> float:
+def compute(evidence: ImageCounts) -> float:
     """Gives the mean IoU, 0..1; NaN if no pixel is labelled.
 
     Args:
-        evidence: (num_images, num_classes, num_classes) pixels; rows are truth.
+        evidence: confusion matrices.
     """
     return mean_of_present(count(evidence).iou)

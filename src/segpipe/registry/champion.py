@@ -40,6 +40,7 @@ from segpipe.tracking.tags import DECISION, REASONS, WEIGHTS_SHA256
 log = logging.getLogger(__name__)
 
 CHAMPION = "champion"
+MAX_MODELS = 1000  # of a registry, where the only one with a champion is looked for
 
 
 @dataclass(frozen=True)
@@ -276,3 +277,20 @@ def fetch_champion(model_name: str, output: Path) -> tuple[str, Path]:
     if champion is None:
         raise TrackingError(f"MLflow holds no champion of {model_name!r}; run `dvc repro` first")
     return str(champion.version), fetch_version(model_name, str(champion.version), output)
+
+
+def find_only_champion(client: MlflowClient) -> str:
+    """Gives the name of the only registered model that has a champion.
+
+    Raises:
+        TrackingError: there is none, or there are several.
+    """
+    names = [
+        model.name for model in client.search_registered_models(max_results=MAX_MODELS) if CHAMPION in model.aliases
+    ]
+    if len(names) == 1:
+        return str(names[0])
+    if not names:
+        raise TrackingError("MLflow holds no champion of any model; run `dvc repro` in a project first")
+    choices = ", ".join(f"--model models:/{name}@{CHAMPION}" for name in sorted(names))
+    raise TrackingError(f"MLflow holds champions of {len(names)} models; choose one: {choices}")

@@ -15,8 +15,9 @@ from safetensors import safe_open
 from segpipe.classes import IGNORE_INDEX, ClassTable
 from segpipe.data.store import DATASET_FILE, Store
 from segpipe.errors import IncomparableError, TrackingError
-from segpipe.metrics import iou, mean_iou
+from segpipe.metrics import iou
 from segpipe.metrics.parts.bootstrap import Comparison, Estimate, bundle, compare
+from segpipe.metrics.parts.counts import mean_iou_of_images
 from segpipe.metrics.parts.scores import evaluation_digest
 from segpipe.places import MODEL_FILE, WEIGHTS_FILE
 from segpipe.registry.champion import find_champion
@@ -230,7 +231,7 @@ def _draw(
     store: Store,
     pictures: Path,
 ) -> list[dict[str, Any]]:
-    of_image = np.array([[mean_iou.compute(matrix[None]) for matrix in scores.confusions] for scores in (one, two)])
+    of_image = np.array([mean_iou_of_images(scores.confusions) for scores in (one, two)])
     furthest_first = np.argsort(-np.abs(np.nan_to_num(of_image[1] - of_image[0])), kind="stable")[:NUM_PICTURES]
     positions = {name: index for index, name in enumerate(store.manifest["sample_id"])}
     ids = [str(one.rows["sample_id"].iloc[row]) for row in furthest_first]

@@ -9,11 +9,13 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow.parquet as pq
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -21,15 +23,18 @@ from mlflow.tracking import MlflowClient
 from segpipe.data.store import MANIFEST, Store
 from segpipe.errors import IncomparableError, StoreError, TrackingError
 from segpipe.metrics import mean_iou
+from segpipe.metrics.parts.counts import CONFUSION_AXES
+from segpipe.metrics.parts.image_counts import ImageCounts
 from segpipe.metrics.parts.scores import evaluation_digest
-from segpipe.places import PER_IMAGE_FILE
+from segpipe.places import CONFUSION_FILE, PER_IMAGE_FILE
 from segpipe.registry.measuring.measure import classes_of_served, confusions_of_served
 from segpipe.registry.measuring.trust import Runnable, find_code
-from segpipe.tracking.run import LINEAGE, RUN_EVALUATION
-from segpipe.tracking.tags import EVALUATION_DIGEST
+from segpipe.tracking.run import LINEAGE, evaluation_place
+from segpipe.tracking.tags import EVALUATION_DIGEST, INFERENCE
 
 VALIDATION = "val"
 CONTENT = ["image_sha256", "mask_sha256"]
+EARLIER_COLUMN = "confusion"
 
 
 @dataclass(frozen=True)
@@ -37,20 +42,14 @@ class ImageScores:
     """The scores of a model on each image of a set.
 
     Attributes:
-        rows: one row an image: `sample_id`, `group`, `image_sha256`, `mask_sha256`, and `confusion`, the matrix's rows
-            one after another.
+        rows: one row an image: `sample_id`, `group`, `image_sha256`, `mask_sha256`, and the source's attributes.
+        confusions: confusion matrices of these images.
         digest: of the images, their labels and the metric.
     """
 
     rows: pd.DataFrame
+    confusions: ImageCounts
     digest: str
-
-    @property
-    def confusions(self) -> npt.NDArray[np.int64]:
-        """(num_images, num_classes, num_classes) pixel counts; rows are truth."""
-        flat = np.stack([np.asarray(row, np.int64) for row in self.rows["confusion"]])
-        num_classes = round(flat.shape[1] ** 0.5)
-        return flat.reshape(len(flat), num_classes, num_classes)
 
     @property
     def groups(self) -> list[str]:
@@ -65,8 +64,13 @@ class ImageScores:
     def ordered_as(self, other: "ImageScores") -> "ImageScores":
         """The same rows in the order of another evaluation of the same images."""
         mine, theirs = _keys(self.rows), _keys(other.rows)
-        rows = self.rows.set_index(pd.MultiIndex.from_frame(mine)).loc[pd.MultiIndex.from_frame(theirs)]
-        return ImageScores(rows.reset_index(drop=True), self.digest)
+        places = pd.Series(range(len(mine)), index=pd.MultiIndex.from_frame(mine))
+        return self.of_images(places.loc[pd.MultiIndex.from_frame(theirs)].to_numpy())
+
+    def of_images(self, places: npt.NDArray[np.integer[Any]]) -> "ImageScores":
+        """The scores of some images, in the order of their places."""
+        rows = self.rows.iloc[places].reset_index(drop=True)
+        return ImageScores(rows, self.confusions.take(places), self.digest)
 
 
 def leave_out(scores: Sequence[ImageScores], versions: Sequence[ModelVersion]) -> tuple[list[ImageScores], int]:
@@ -83,9 +87,7 @@ def leave_out(scores: Sequence[ImageScores], versions: Sequence[ModelVersion]) -
         IncomparableError: no image is left.
     """
     seen = {image for version in versions for image in _trained_on(version)}
-    kept = [
-        ImageScores(one.rows[~one.rows["image_sha256"].isin(seen)].reset_index(drop=True), one.digest) for one in scores
-    ]
+    kept = [one.of_images(np.flatnonzero(~one.rows["image_sha256"].isin(seen))) for one in scores]
     if not len(kept[0].rows):
         raise IncomparableError("every validation image was used in a training; choose other images for validation")
     return kept, len(scores[0].rows) - len(kept[0].rows)
@@ -117,29 +119,61 @@ def read_image_scores(evaluation_folder: Path, digest: str) -> ImageScores:
         StoreError: the file is missing or damaged.
     """
     try:
-        rows = pd.read_parquet(evaluation_folder / PER_IMAGE_FILE)
-        return ImageScores(rows[rows["split"] == VALIDATION].reset_index(drop=True), digest)
+        return _read(evaluation_folder / PER_IMAGE_FILE, evaluation_folder / CONFUSION_FILE, digest)
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(f"{evaluation_folder / PER_IMAGE_FILE}: {error}; run `dvc repro evaluate`") from error
 
 
+def _read(rows_file: Path, confusion_file: Path, digest: str) -> ImageScores:
+    """Reads the validation scores. Earlier releases wrote each matrix, row by row, into a column of the first file.
+
+    Raises:
+        OSError: a file is missing.
+        ValueError: a file has other content.
+        KeyError: a column is missing.
+    """
+    rows = pd.read_parquet(rows_file)
+    if EARLIER_COLUMN in rows:
+        confusions = _of_flat_matrices(rows.pop(EARLIER_COLUMN))
+    else:
+        confusions = ImageCounts.read(confusion_file)
+    if confusions.num_images != len(rows):
+        raise ValueError(f"{len(rows)} images, but confusion matrices of {confusions.num_images}")
+    return ImageScores(rows, confusions, digest).of_images(np.flatnonzero(rows["split"] == VALIDATION))
+
+
+def _of_flat_matrices(column: "pd.Series[Any]") -> ImageCounts:
+    """Reads dense matrices one by one: all of them together may not fit into the memory."""
+    num_classes = round(len(column.iloc[0]) ** 0.5)
+    matrices = (np.asarray(flat, np.int64).reshape(1, num_classes, num_classes) for flat in column)
+    return ImageCounts.join([ImageCounts.of_dense(matrix, CONFUSION_AXES) for matrix in matrices])
+
+
 def fetch_image_scores(client: MlflowClient, version: ModelVersion, digest: str) -> ImageScores | None:
     """Downloads a version's scores on the images of a digest; None where it was never measured on them."""
-    places = [f"{RUN_EVALUATION}/{PER_IMAGE_FILE}"] if version.tags.get(EVALUATION_DIGEST) == digest else []
-    for place in [*places, _place(digest)]:
+    own = evaluation_place(version.tags.get(INFERENCE))
+    places = [own] if version.tags.get(EVALUATION_DIGEST) == digest else []
+    for place in [*places, _place(version, digest)]:
         with tempfile.TemporaryDirectory() as folder:
             try:
-                found = mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=place, dst_path=folder)
-                rows = pd.read_parquet(found)
-            except (MlflowException, OSError, ValueError):  # missing or damaged: the version is measured again
+                rows_file = _download(version, f"{place}/{PER_IMAGE_FILE}", Path(folder))
+                is_earlier = EARLIER_COLUMN in pq.read_schema(rows_file).names
+                confusions = rows_file if is_earlier else _download(version, f"{place}/{CONFUSION_FILE}", Path(folder))
+                scores = _read(rows_file, confusions, digest)
+            except (MlflowException, OSError, ValueError, KeyError):  # missing or damaged: it is measured again
                 continue
-        if {*CONTENT, "split"} <= set(rows.columns):  # older releases did not write these columns
-            return ImageScores(rows[rows["split"] == VALIDATION].reset_index(drop=True), digest)
+        if {*CONTENT, "split"} <= set(scores.rows.columns):  # older releases did not write these columns
+            return scores
     return None
 
 
-def _place(digest: str) -> str:
-    return f"evaluations/{digest}/{PER_IMAGE_FILE}"
+def _download(version: ModelVersion, place: str, folder: Path) -> Path:
+    return Path(mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=place, dst_path=str(folder)))
+
+
+def _place(version: ModelVersion, digest: str) -> str:
+    """Gives the folder in a version's run for what was measured later; versions of one run may predict differently."""
+    return "/".join(["evaluations", digest, *filter(None, [version.tags.get(INFERENCE)])])
 
 
 def open_validation(dataset: Path, digest: str) -> Store | None:
@@ -170,11 +204,14 @@ def measure_again(client: MlflowClient, version: ModelVersion, store: Store, is_
         model, classes = download_model(version, Path(folder) / "model", is_trusted)
         confusions = confusions_of_served(model, classes, store)
         rows = store.manifest[["sample_id", "group", "split", *CONTENT]].copy()
-        rows["confusion"] = [confusion.ravel() for confusion in confusions]
         if version.run_id:
-            rows.to_parquet(Path(folder) / PER_IMAGE_FILE, index=False)
-            client.log_artifact(version.run_id, str(Path(folder) / PER_IMAGE_FILE), _place(digest).rpartition("/")[0])
-    return ImageScores(rows, digest)
+            # The matrices first: whoever finds the rows finds these too.
+            for file, write in ((CONFUSION_FILE, confusions.write), (PER_IMAGE_FILE, rows.to_parquet)):
+                path = Path(folder) / file
+                path.parent.mkdir(exist_ok=True)
+                write(path)
+                client.log_artifact(version.run_id, str(path), (_place(version, digest) / Path(file)).parent.as_posix())
+    return ImageScores(rows, confusions, digest)
 
 
 def download_model(version: ModelVersion, folder: Path, is_trusted: bool = False) -> tuple[Runnable, tuple[str, ...]]:

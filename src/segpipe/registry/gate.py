@@ -5,12 +5,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from segpipe.config.register import Register
-from segpipe.errors import ConfigError, Problem
+from segpipe.errors import MAX_PROBLEMS_SHOWN, ConfigError, Problem
 from segpipe.metrics import iou, mean_iou
 from segpipe.metrics.parts.bootstrap import FEW_UNITS, Comparison, bundle, compare
+from segpipe.metrics.parts.image_counts import ImageCounts
+from segpipe.metrics.parts.slices import Slice
 
 
 @dataclass(frozen=True)
@@ -19,13 +20,13 @@ class Candidate:
 
     Attributes:
         version: number in the registry.
-        confusions: (num_images, num_classes, num_classes) pixel counts on the validation images; rows are truth.
+        confusions: confusion matrices of the validation images.
         size_mb: of its weights, megabytes; NaN where it was not recorded.
         latency_ms: of one image; None where it was not measured.
     """
 
     version: str
-    confusions: npt.NDArray[np.int64]
+    confusions: ImageCounts
     size_mb: float
     latency_ms: float | None = None
 
@@ -52,6 +53,7 @@ def decide(
     groups: Sequence[str],
     policy: Register,
     problems: Sequence[Problem] = (),
+    slices: Sequence[Slice] = (),
 ) -> Decision:
     """Promotes a challenger that keeps the limits and, where there is a champion, is better than it.
 
@@ -62,6 +64,7 @@ def decide(
         groups: the group (sequence) of each image.
         policy: the limits, and what counts as better.
         problems: the warnings of the data set's report.
+        slices: of the images.
 
     Raises:
         ConfigError: the policy names a class that does not exist.
@@ -72,7 +75,7 @@ def decide(
         )
     obstacles = _floors(challenger, class_names, policy) + _costs(challenger, champion, policy)
     evidence: dict[str, Any] = {
-        "num_images": len(challenger.confusions),
+        "num_images": challenger.confusions.num_images,
         "size_mb": challenger.size_mb,
         "latency_ms": challenger.latency_ms,
     }
@@ -80,11 +83,12 @@ def decide(
         if obstacles:
             return Decision(False, ("There is no champion, and this model cannot be one.", *obstacles), evidence)
         return Decision(True, ("There was no champion.",), evidence)
-    comparison = compare(challenger.confusions, champion.confusions, bundle(groups, policy.block_length))
+    comparison = compare(challenger.confusions, champion.confusions, bundle(groups, policy.num_block_images))
     evidence |= _figures(comparison, class_names)
     evidence |= {"champion_size_mb": _finite(champion.size_mb), "champion_latency_ms": champion.latency_ms}
     is_better, verdict = _judge(comparison, challenger, champion, policy)
     obstacles += _class_drops(comparison, challenger, class_names, policy)
+    obstacles += _slice_drops(challenger, champion, slices, policy)
     obstacles += _unresolved(problems, policy)
     return Decision(is_better and not obstacles, (*verdict, *obstacles), evidence)
 
@@ -180,6 +184,27 @@ def _class_drops(
         for name, delta, value in zip(class_names, comparison.class_deltas, now, strict=True)
         if -delta.value > policy.max_class_drop
     ]
+
+
+def _slice_drops(challenger: Candidate, champion: Candidate, slices: Sequence[Slice], policy: Register) -> list[str]:
+    if policy.max_slice_drop is None:
+        return []
+    falls: list[tuple[float, str]] = []
+    for one in slices:
+        now, before = (mean_iou.compute(model.confusions.take(one.images)) for model in (challenger, champion))
+        if before - now > policy.max_slice_drop:  # False for NaN
+            falls.append(
+                (
+                    before - now,
+                    f"Slice {one} ({len(one.images)} images) falls by {before - now:.4f}, from mIoU {before:.4f} to "
+                    f"{now:.4f}: more than {policy.max_slice_drop:g} (register.max_slice_drop).",
+                )
+            )
+    worst_first = [text for _, text in sorted(falls, reverse=True)]
+    if len(worst_first) > MAX_PROBLEMS_SHOWN:
+        num_more = len(worst_first) - MAX_PROBLEMS_SHOWN
+        worst_first[MAX_PROBLEMS_SHOWN:] = [f"{num_more} more slices fall by more than {policy.max_slice_drop:g}."]
+    return worst_first
 
 
 def _costs(challenger: Candidate, champion: Candidate | None, policy: Register) -> list[str]:

@@ -22,7 +22,7 @@ from segpipe.registry.ledger import Held, Ledger, read_ledger
 from segpipe.registry.rebuilding.differences import Record
 from segpipe.registry.versions import describe_entry, fetch_description, find_warnings, when
 from segpipe.tracking.lineage import NO_PATCH, PATCH
-from segpipe.tracking.run import LINEAGE, RUN_EVALUATION
+from segpipe.tracking.run import LINEAGE, evaluation_place
 from segpipe.tracking.tags import (
     DATASET_DIGEST,
     DVC_PREFIX,
@@ -30,14 +30,13 @@ from segpipe.tracking.tags import (
     EVALUATION_DIGEST,
     GIT_COMMIT,
     GIT_DIRTY,
+    INFERENCE,
     RECIPE,
     VAL_MEAN_IOU,
     WEIGHTS_SHA256,
     read_number,
     tags_below,
 )
-
-RUN_METRICS = f"{RUN_EVALUATION}/{METRICS_FILE}"
 
 
 def trace_version(client: MlflowClient, version: ModelVersion) -> dict[str, Any]:
@@ -51,7 +50,7 @@ def trace_version(client: MlflowClient, version: ModelVersion) -> dict[str, Any]
         source = _read_source(folder / LINEAGE / SOURCE_FILE)
         report = _read(folder / LINEAGE / REPORT_FILE)
         # MLflow downloads a single file without its folders.
-        metrics = _read(folder / Path(RUN_METRICS).name) or {}
+        metrics = _read(folder / METRICS_FILE) or {}
         patch = next((name for name in (PATCH, NO_PATCH) if (folder / LINEAGE / name).exists()), None)
     is_champion = champion is not None and champion.version == version.version
     return {
@@ -75,7 +74,12 @@ def trace_version(client: MlflowClient, version: ModelVersion) -> dict[str, Any]
         },
         "environment": tags_below(tags, ENVIRONMENT_PREFIX),
         "run": _describe_run(client, version, model),
-        "evaluation": metrics and {"evaluation_digest": tags.get(EVALUATION_DIGEST), "splits": _scores(metrics)},
+        "evaluation": metrics
+        and {
+            "evaluation_digest": tags.get(EVALUATION_DIGEST),
+            "inference": tags.get(INFERENCE),
+            "splits": _scores(metrics),
+        },
         "weights_sha256": tags.get(WEIGHTS_SHA256),
         "decision": _describe_decision(ledger, held),
         "ledger": [describe_entry(sealed) for sealed in ledger.entries if held in _versions_in(sealed.entry)],
@@ -100,7 +104,7 @@ def _read_source(path: Path) -> dict[str, str | int] | None:
 def _files_of_run(version: ModelVersion) -> Iterator[Path]:
     """Downloads the lineage and the scores that the version's run keeps."""
     with tempfile.TemporaryDirectory() as folder:
-        for place in (LINEAGE, RUN_METRICS):
+        for place in (LINEAGE, f"{evaluation_place(version.tags.get(INFERENCE))}/{METRICS_FILE}"):
             if version.run_id:
                 # The run may be deleted, or not written by segpipe.
                 with suppress(MlflowException, OSError):

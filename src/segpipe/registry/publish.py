@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import logging
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -39,12 +40,13 @@ from segpipe.tracking.history import read_history
 from segpipe.tracking.journal import Journal
 from segpipe.tracking.lineage import environment_tags, lineage_files, lineage_tags
 from segpipe.tracking.names import metric_name
-from segpipe.tracking.run import RUN_EVALUATION, Description, find_or_create_run, find_run, remove_ghosts, ship
+from segpipe.tracking.run import Description, evaluation_place, find_or_create_run, find_run, remove_ghosts, ship
 from segpipe.tracking.tags import (
     CLASS_TABLE,
     DATASET_DIGEST,
     EVALUATION_DIGEST,
     EVALUATION_FILES_SHA256,
+    INFERENCE,
     LINEAGE_TAGS,
     SIGNATURE,
     VAL_IOU_PREFIX,
@@ -178,19 +180,35 @@ def _ensure_logged_model(client: MlflowClient, run_id: str, results: Results) ->
     run = client.get_run(run_id)
     models = client.search_logged_models([run.info.experiment_id], filter_string=f"source_run_id = '{run_id}'")
     for model in models:
-        if model.tags.get(WEIGHTS_SHA256) == results.model.weights_sha256 and str(model.status) == "READY":
+        if _is_of(results, model.tags) and str(model.status) == "READY":
             return str(model.model_id)
-    tags = {WEIGHTS_SHA256: results.model.weights_sha256}
+    tags = {WEIGHTS_SHA256: results.model.weights_sha256, **_inference_tag(results)}
     model = client.create_logged_model(run.info.experiment_id, results.model.model.name, run_id, tags)
     with tempfile.TemporaryDirectory() as folder:
-        _save_served_model(Path(folder) / "model", MlflowModel(run_id=run_id, model_id=model.model_id), results)
-        client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
+        # MLflow keeps these files under the folder's name, where `trust.FILES` looks for them.
+        files, served = Path(folder) / "model", Path(folder) / "served"
+        results.copy_model(files)
+        _save_served_model(served, MlflowModel(run_id=run_id, model_id=model.model_id), files, results)
+        client.log_model_artifacts(model.model_id, str(served))
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=results.model.best_epoch)])
     client.finalize_logged_model(model.model_id, "READY")
     return str(model.model_id)
 
 
-def _save_served_model(path: Path, model: MlflowModel, results: Results) -> None:
+def _is_of(results: Results, tags: Mapping[str, str]) -> bool:
+    """Whether a logged model, or a version, has these weights and predicts in the same way."""
+    return (tags.get(WEIGHTS_SHA256), tags.get(INFERENCE)) == (
+        results.model.weights_sha256,
+        results.evaluation.inference,
+    )
+
+
+def _inference_tag(results: Results) -> dict[str, str]:
+    inference = results.evaluation.inference
+    return {} if inference is None else {INFERENCE: inference}
+
+
+def _save_served_model(path: Path, model: MlflowModel, files: Path, results: Results) -> None:
     """Writes the model in MLflow's format.
 
     Not by `log_model`, which would load torch and the model to try the example.
@@ -203,7 +221,7 @@ def _save_served_model(path: Path, model: MlflowModel, results: Results) -> None
         path=str(path),
         mlflow_model=model,
         python_model=str(PACKAGE / "serving/served_model.py"),
-        artifacts={"model": str(results.model_folder)},
+        artifacts={"model": str(files)},
         code_paths=[str(PACKAGE)],
         signature=signature,
         input_example=np.zeros(EXAMPLE_SHAPE, np.uint8),
@@ -230,7 +248,7 @@ def _ensure_evaluation(client: MlflowClient, run_id: str, model_id: str, results
         if isinstance(value, float)
     ]
     client.log_batch(run_id, metrics=metrics)
-    client.log_artifacts(run_id, str(results.evaluation_folder), RUN_EVALUATION)
+    client.log_artifacts(run_id, str(results.evaluation_folder), evaluation_place(results.evaluation.inference))
     client.log_artifact(run_id, str(results.model_folder / CLASS_WEIGHTS.name))
     client.set_tag(run_id, EVALUATION_FILES_SHA256, digest)
 
@@ -243,10 +261,10 @@ def _ensure_version(
         WEIGHTS_SHA256: results.model.weights_sha256,
         EVALUATION_DIGEST: results.evaluation.evaluation_digest,
     }
-    if found := _find_version(client, model_name, identity):
+    if found := _find_version(client, model_name, identity, results):
         return found
     with hold_lock(client, model_name) as lease:
-        if found := _find_version(client, model_name, identity):
+        if found := _find_version(client, model_name, identity, results):
             return found
         try:
             retry_busy(lambda: client.create_registered_model(model_name))
@@ -257,6 +275,7 @@ def _ensure_version(
         tags = {
             **_lineage_of(client, run_id),
             **identity,
+            **_inference_tag(results),
             VAL_MEAN_IOU: repr(results.val_mean_iou),
             CLASS_TABLE: results.evaluation.class_table,
             **{f"{VAL_IOU_PREFIX}{metric_name(name)}": f"{iou:.4f}" for name, iou in _labelled_ious(results).items()},
@@ -273,8 +292,12 @@ def _ensure_version(
     return version
 
 
-def _find_version(client: MlflowClient, model_name: str, identity: dict[str, str]) -> ModelVersion | None:
-    found = search_all_versions(client, model_name, **identity)
+def _find_version(
+    client: MlflowClient, model_name: str, identity: dict[str, str], results: Results
+) -> ModelVersion | None:
+    found = [
+        version for version in search_all_versions(client, model_name, **identity) if _is_of(results, version.tags)
+    ]
     return min(found, key=lambda version: int(version.version), default=None)
 
 

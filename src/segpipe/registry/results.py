@@ -1,6 +1,7 @@
 """The results of a training and its evaluation in `build/`, read and verified."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from segpipe.documents import EvaluationDescription, ModelDescription
 from segpipe.errors import Problem, StoreError
 from segpipe.files import sha256_of_file
-from segpipe.places import EVALUATION_FILE, METRICS_FILE, MODEL_FILE, REPORT_FILE, WEIGHTS_FILE
+from segpipe.places import EVALUATION_FILE, INFERENCE_FILE, METRICS_FILE, MODEL_FILE, REPORT_FILE, WEIGHTS_FILE
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,12 @@ class Results:
             )
         problems = tuple(Problem.from_json(problem) for problem in report["warnings"])
         return Results(dataset_folder, model_folder, evaluation_folder, model, metrics, evaluation, problems)
+
+    def copy_model(self, folder: Path) -> None:
+        """Copies the model to a new folder, with the file that says how it predicts: the files of a served model."""
+        shutil.copytree(self.model_folder, folder)
+        if self.evaluation.inference is not None:
+            shutil.copy(self.evaluation_folder / INFERENCE_FILE, folder)
 
     @property
     def val_mean_iou(self) -> float:

@@ -22,6 +22,8 @@ from segpipe.config.register import Register
 from segpipe.data.store import Store
 from segpipe.errors import IncomparableError, TrackingError
 from segpipe.metrics.parts.scores import CHIEF, list_labels
+from segpipe.metrics.parts.slices import find_slices
+from segpipe.places import REPORT_PAGE
 from segpipe.registry.champion import Change, change_champion, find_outside_change, identify
 from segpipe.registry.evaluations import (
     ImageScores,
@@ -37,7 +39,9 @@ from segpipe.registry.ledger import KEPT, MAX_DESCRIPTION_CHARS, PROMOTED, Entry
 from segpipe.registry.measuring.measure import latency_ms_of_served
 from segpipe.registry.measuring.trust import by_this_package
 from segpipe.registry.results import Results
+from segpipe.reports.champion import DecidedReport, Difference, add_decision
 from segpipe.tracking.client import retry_busy
+from segpipe.tracking.run import RUN_DECISION, evaluation_place
 from segpipe.tracking.tags import (
     COMPARED_WITH,
     DECISION,
@@ -186,6 +190,7 @@ def _weigh(
         mine.groups,
         policy,
         results.problems,
+        find_slices(mine.rows)[0],
     )
     if ledger.pinning is not None and champion is not None:
         pinned, would = ledger.pinning, "promoted it" if decision.promoted else "kept the champion"
@@ -233,7 +238,8 @@ def _time(policy: Register, results: Results, champion: ModelVersion | None) -> 
         return {}
     store = _validation(results, results.evaluation.evaluation_digest)
     with tempfile.TemporaryDirectory() as folder:
-        models = [by_this_package(results.model_folder)]
+        results.copy_model(Path(folder) / "challenger")
+        models = [by_this_package(Path(folder) / "challenger")]
         if champion is not None:
             models.append(download_model(champion, Path(folder) / "champion")[0])
         return dict(enumerate(latency_ms_of_served(models, store)))
@@ -278,10 +284,38 @@ def _show(client: MlflowClient, version: ModelVersion, results: Results, entry: 
         if delta.low is not None and delta.high is not None and figures.probability is not None:
             tags[DELTA_INTERVAL] = f"{delta.low:+.4f} to {delta.high:+.4f}"
             tags[PROBABILITY_BETTER] = f"{figures.probability:.4f}"
+    _keep_report(client, version, results, entry)
     # Last: a version without this tag is shown again.
     tags[LEDGER_ENTRY] = shown
     for key, value in tags.items():
         retry_busy(lambda key=key, value=value: client.set_model_version_tag(name, number, key, value))  # type: ignore[misc]
+
+
+def _keep_report(client: MlflowClient, version: ModelVersion, results: Results, entry: Entry) -> None:
+    """Keeps a copy of the model's report in its run, with the decision and the champion in it."""
+    report = results.evaluation_folder / REPORT_PAGE
+    if not (version.run_id and report.is_file()):
+        return
+    figures = _Figures.of(entry)
+    total, mine = _difference(figures.delta), results.val_mean_iou
+    decided = DecidedReport(
+        decision=KEPT if entry.action == KEPT else PROMOTED,
+        reasons=entry.reasons,
+        champion=entry.champion_before.version if entry.champion_before else None,
+        mean_iou=None if total is None else mine - total.value,
+        difference=total,
+        classes={name: one for name, delta in figures.class_deltas.items() if (one := _difference(delta))},
+        probability=figures.probability,
+    )
+    place = evaluation_place(results.evaluation.inference)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / REPORT_PAGE
+        copy.write_text(add_decision(report.read_text(encoding="utf-8"), decided, f"../{place}/"), encoding="utf-8")
+        retry_busy(lambda: client.log_artifact(version.run_id, str(copy), RUN_DECISION))
+
+
+def _difference(delta: _Delta | None) -> Difference | None:
+    return None if delta is None or delta.value is None else Difference(delta.value, delta.low, delta.high)
 
 
 def _describe(results: Results, entry: Entry) -> str:
@@ -299,7 +333,8 @@ def _describe(results: Results, entry: Entry) -> str:
 
     for metric, label in list_labels().items():
         delta = figures.delta if metric == CHIEF else None
-        add(label, [results.metrics[split][metric] for split in splits], delta)
+        # An evaluation of an earlier release has no value of a newer metric.
+        add(label, [results.metrics[split].get(metric) for split in splits], delta)
     for name in results.class_names:
         add(name, [results.metrics[split]["iou"][name] for split in splits], figures.class_deltas.get(name))
     verdict = "Not promoted" if entry.action == KEPT else "Promoted"

@@ -4,10 +4,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+
 from segpipe.metrics.parts.bootstrap import FEW_UNITS
+from segpipe.reports.figures import give_percent, give_points
 from segpipe.reports.page import write_page
+from segpipe.reports.samples import Layer, ShownSample
+from segpipe.reports.thumbnails import embed, shrink_mask, shrink_photo
 
 AXES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+NUM_DRAWINGS = 3  # of a picture next to the page, after the image: truth and two predictions
 UNITS = {"group": ("group", "groups"), "block": ("block of consecutive images", "blocks of consecutive images")}
 
 
@@ -42,7 +49,7 @@ def write_comparison_page(folder: Path, document: Mapping[str, Any]) -> Path:
         data=document["data"],
         params=document["params"],
         environment=document["environment"],
-        pictures=document["pictures"],
+        pictures=[(picture, _show(folder, picture, document)) for picture in document["pictures"]],
     )
     return path
 
@@ -58,18 +65,21 @@ def _say_verdict(document: Mapping[str, Any]) -> str:
     first, second = (f"version {version['version']}" for version in document["versions"])
     row = document["mean_iou"]
     if round(row["difference"], 4) == 0:
-        return f"V{first[1:]} and {second} have the same mIoU to four decimals, {row['first']:.4f}."
-    figures = f"mIoU {row['second']:.4f} against {row['first']:.4f}, a difference of {row['difference']:+.4f}"
+        return f"V{first[1:]} and {second} have the same mIoU to 0.01 points, {give_percent(row['first'])}."
+    difference = f"a difference of {give_points(row['difference'])} points"
+    figures = f"mIoU {give_percent(row['second'])} against {give_percent(row['first'])}, {difference}"
     higher = "higher" if row["difference"] > 0 else "lower"
     if row["low"] is None or row["high"] is None:
         start = f"V{second[1:]} scores {higher} than {first}: {figures}."
         return f"{start} There is no interval, so this may be chance."
-    interval = f"95% interval {row['low']:+.4f} to {row['high']:+.4f}"
+    interval = f"95% interval {give_points(row['low'])} to {give_points(row['high'])} points"
     if direction := _direction(row):
-        verdict = f"V{second[1:]} is {direction} than {first}, beyond chance: {figures} ({interval} excludes zero)."
+        verdict = (
+            f"V{second[1:]} is {direction} than {first}, beyond chance: {figures} ({interval}, which excludes zero)."
+        )
     else:
         start = f"V{second[1:]} scores {higher} than {first}, but that may be chance"
-        verdict = f"{start}: {figures} ({interval} contains zero)."
+        verdict = f"{start}: {figures} ({interval}, which contains zero)."
     return f"{verdict} The probability that {second} is better is {_percent(row['probability'])}."
 
 
@@ -107,3 +117,26 @@ def _axis_limit(rows: Sequence[Mapping[str, Any]]) -> float:
     extents = [abs(row[key]) for row in rows for key in ("difference", "low", "high") if row[key] is not None]
     largest = max(extents, default=0.0)
     return next((limit for limit in AXES if limit >= largest), largest)
+
+
+def _show(folder: Path, picture: Mapping[str, Any], document: Mapping[str, Any]) -> ShownSample | None:
+    """Shows one of the pictures that lie next to the page: image, truth and both predictions in one row.
+
+    Returns:
+        None where the file is not there.
+    """
+    file = folder / picture["file"]
+    stored = cv2.imread(str(file), cv2.IMREAD_COLOR_RGB) if file.is_file() else None
+    if stored is None:
+        return None
+    image, *drawings = np.split(np.asarray(stored, np.uint8), 1 + NUM_DRAWINGS, axis=1)
+    drawings = [shrink_mask(drawing) for drawing in drawings]
+    names = ("truth", *(f"version {version['version']}" for version in document["versions"]))
+    layers = [Layer(name, embed(drawing, "drawing")) for name, drawing in zip(names, drawings, strict=True)]
+    scores = ("none" if picture[key] is None else give_percent(picture[key]) for key in ("first", "second"))
+    caption = f"{picture['sample_id']} of group {picture['group']}: mIoU {' and '.join(scores)}"
+    colors = np.unique(np.concatenate(drawings).reshape(-1, 3), axis=0).tolist()
+    legend = [(row["name"], tuple(row["color"])) for row in document["classes"] if row["color"] in colors]
+    height, width = drawings[0].shape[:2]
+    photo = embed(shrink_photo(image), "photo")
+    return ShownSample("", caption, height, width, photo, tuple(layers), tuple(legend), picture["file"])

@@ -1,119 +1,226 @@
-"""The report of `evaluate`: scores, confusion matrix and sample pictures, for `dvc plots show` and for a browser."""
+"""The report of `evaluate`: is the model good, where, why, and on what was it measured; one file for a browser."""
 
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from segpipe.classes import ClassTable
-from segpipe.documents import ModelDescription
-from segpipe.metrics.parts.scores import list_labels
+from segpipe.classes import Color
+from segpipe.documents import EvaluationDescription, ModelDescription
+from segpipe.metrics.parts.scores import CHIEF, list_labels, list_metrics, read_about
+from segpipe.places import REPORT_PAGE
+from segpipe.reports.confusion import Counts, ShownPair, make_tables
+from segpipe.reports.curves import Chart, Reliability, draw_reliability
 from segpipe.reports.page import write_page
+from segpipe.reports.parameters import list_parameters
+from segpipe.reports.samples import ShownSample
 
-matplotlib.use("agg")
-
-from matplotlib.figure import Figure  # after the choice of the backend
+NUM_LOWEST = 3
+Interval = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One sample drawn: image, truth, prediction.
+class SplitScores:
+    """What was measured on a split.
 
     Attributes:
-        file: path within the report's folder.
-        sample_id: the sample's name.
-        split: the sample's split.
-        mean_iou: mIoU of this sample alone.
+        name: of the split.
+        num_images: how many.
+        scores: as in `metrics.json`; a metric's interval is in its keys `NAME_low` and `NAME_high`.
+        confusion: (num_classes, num_classes) px, rows are truth.
+        class_intervals: the 95% interval of the IoU of each class, by its name; classes without one are left out.
+        slices: scores of parts of the split.
+        reliability: None where it was not measured.
     """
 
-    file: str
-    sample_id: str
-    split: str
-    mean_iou: float
+    name: str
+    num_images: int
+    scores: Mapping[str, Any]
+    confusion: Counts
+    class_intervals: Mapping[str, Interval] = field(default_factory=dict)
+    slices: Sequence["SliceScore"] = ()
+    reliability: Reliability | None = None
+
+    @staticmethod
+    def of_tables(
+        name: str, num_images: int, scores: Mapping[str, Any], confusion: Counts, tables: Mapping[str, pd.DataFrame]
+    ) -> "SplitScores":
+        """Takes intervals, slices and reliability from the tables of an evaluation (`segpipe.metrics.tables`).
+
+        Args:
+            name: of the split.
+            num_images: as the attribute.
+            scores: as the attribute.
+            confusion: as the attribute.
+            tables: by name, the rows of all splits.
+        """
+        classes, slices, bins = (_rows_of(tables[table], name) for table in ("classes", "slices", "reliability"))
+        filled = [row for row in bins if row["num_px"] > 0]
+        error = scores["expected_calibration_error"]
+        return SplitScores(
+            name,
+            num_images,
+            scores,
+            confusion,
+            {row["class"]: (row["low"], row["high"]) for row in classes},
+            [
+                SliceScore(row["attribute"], row["value"], row["num_images"], row["mean_iou"], row["low"], row["high"])
+                for row in slices
+                if not row["left_out"]
+            ],
+            None
+            if error is None
+            else Reliability([row["confidence"] for row in filled], [row["accuracy"] for row in filled], error),
+        )
 
 
-def draw_confusion_matrix(confusion: npt.NDArray[np.int64], classes: ClassTable, path: Path) -> None:
-    """Draws the matrix; each row is divided by the number of its class's pixels.
+@dataclass(frozen=True)
+class SliceScore:
+    """The mIoU of the images with one value of an attribute.
 
-    Args:
-        confusion: (num_classes, num_classes) pixel counts; rows are truth.
-        classes: names of rows and columns.
-        path: the PNG to write.
+    Attributes:
+        attribute: a column of the source, such as 'weather', or 'group'.
+        value: of the attribute.
+        num_images: how many images have it.
+        mean_iou: 0..1; None where nothing is labelled.
+        low: of the 95% interval; None where there is none.
+        high: as `low`.
     """
-    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    size = 2.5 + 0.5 * classes.num_classes
-    figure = Figure(figsize=(size, size), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(classes.num_classes), classes.names, rotation=60, ha="right", parse_math=False)
-    axes.set_yticks(range(classes.num_classes), classes.names, parse_math=False)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("labelled")
-    for row, column in np.ndindex(share.shape):
-        color = "white" if share[row, column] > 0.5 else "black"
-        text = f"{100 * share[row, column]:.0f}"
-        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
-    with warnings.catch_warnings():
-        # Matplotlib draws boxes for letters that no font here has. The report shows the names.
-        warnings.filterwarnings("ignore", message="Glyph")
-        figure.savefig(path, dpi=110, metadata={"Software": None})
+
+    attribute: str
+    value: str
+    num_images: int
+    mean_iou: float | None
+    low: float | None = None
+    high: float | None = None
 
 
-def draw_curves(history: Path, best_epoch: int, path: Path) -> None:
-    """Draws loss and mIoU over the epochs.
+@dataclass(frozen=True)
+class DatasetSummary:
+    """What the report says of the data set.
 
-    Args:
-        history: the folder with `train.csv` and `val.csv`, one row for each measured epoch.
-        best_epoch: the epoch of the weights that were kept.
-        path: the PNG to write.
+    Attributes:
+        licence: of the images.
+        splits: name and number of samples of each.
+        problems: the warnings in the data set's report, each with kind, where, what, fix.
+        num_skipped: samples that were left out.
     """
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    for axes, key, label in zip(figure.subplots(1, 2), ("loss", "mean_iou"), ("loss", "mIoU"), strict=True):
-        for split in ("train", "val"):
-            rows = pd.read_csv(history / f"{split}.csv")
-            axes.plot(rows["epoch"], rows[key], label=split, marker="." if len(rows) < 40 else "", linewidth=1.5)
-        axes.axvline(best_epoch, color="grey", linewidth=0.8, linestyle=":", label=f"best: epoch {best_epoch}")
-        axes.set_xlabel("epoch")
-        axes.set_title(label)
-        axes.grid(alpha=0.25)
-    axes.legend()
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+    licence: str
+    splits: Sequence[tuple[str, int]]
+    problems: Sequence[Mapping[str, Any]] = ()
+    num_skipped: int = 0
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """What the report shows in pictures.
+
+    Attributes:
+        curves: of the training.
+        samples: the worst, median and best images.
+        pairs: the most confused pairs of the first split.
+    """
+
+    curves: Sequence[Chart] = ()
+    samples: Sequence[ShownSample] = ()
+    pairs: Sequence[ShownPair] = ()
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """A line of the table of classes.
+
+    Attributes:
+        name: of the class.
+        color: RGB.
+        iou: None where nothing is labelled.
+        interval: of the IoU.
+        figures: value of each further column.
+    """
+
+    name: str
+    color: Color
+    iou: float | None
+    interval: Interval
+    figures: tuple[float | None, ...]
 
 
 def write_evaluation_report(
     folder: Path,
     model: ModelDescription,
-    metrics: Mapping[str, Any],
-    num_samples: Mapping[str, int],
-    pictures: Sequence[Picture],
+    evaluation: EvaluationDescription,
+    splits: Sequence[SplitScores],
+    dataset: DatasetSummary,
+    drawings: Drawings,
 ) -> None:
-    """Writes `report.html` next to `curves.png`, `confusion_matrix.png` and the pictures.
+    """Writes `report.html`, which holds all that it shows.
+
+    The same arguments give the same bytes: the page has neither times nor ids of runs. It does not know the champion;
+    `segpipe.reports.champion.add_decision` adds the decision to a copy.
 
     Args:
         folder: the folder of the evaluation.
         model: model.json.
-        metrics: scores of each split.
-        num_samples: number of samples of each split.
-        pictures: the samples drawn.
+        evaluation: evaluation.json.
+        splits: the validation split first.
+        dataset: the data set.
+        drawings: curves and pictures.
     """
     classes = model.classes
+    columns = _columns_of_classes(splits)
+    tables = [(split, _class_rows(split, model, columns)) for split in splits]
     write_page(
-        folder / "report.html",
+        folder / REPORT_PAGE,
         "evaluation.html.j2",
-        title="Evaluation",
-        model=model.model.name,
-        weights_sha256=model.weights_sha256,
-        best_epoch=model.best_epoch,
-        splits=list(metrics),
-        metrics=metrics,
-        headings=list(list_labels().items()),
-        num_samples=num_samples,
+        title=f"Evaluation of {model.model.name}",
+        model=model,
+        evaluation=evaluation,
+        splits=splits,
+        chief=CHIEF,
+        headings=[(name, label) for name, label in list_labels().items() if name != CHIEF],
+        columns=columns,
+        class_rows=[(split, rows, _find_lowest(rows)) for split, rows in tables],
+        num_classes=classes.num_classes,
         classes=list(zip(classes.names, classes.colors, strict=True)),
-        pictures=pictures,
+        confusions=[table for split in splits for table in make_tables(split.name, split.confusion)],
+        charts=[*drawings.curves, *(draw_reliability(one.name, one.reliability) for one in splits if one.reliability)],
+        reliabilities=[(split.name, split.reliability) for split in splits if split.reliability],
+        samples=drawings.samples,
+        pairs=drawings.pairs,
+        dataset=dataset,
+        params=list(list_parameters({"train": model.params.train, "class_weights": model.params.class_weights})),
     )
+
+
+def _rows_of(table: pd.DataFrame, split: str) -> list[dict[str, Any]]:
+    """Gives the rows of a split, None for NaN."""
+    rows = table[table["split"] == split].to_dict("records")
+    return [{str(key): None if isinstance(v, float) and np.isnan(v) else v for key, v in row.items()} for row in rows]
+
+
+def _columns_of_classes(splits: Sequence[SplitScores]) -> list[tuple[str, str, bool]]:
+    """Gives the columns of the tables of classes after the IoU, every metric per class: key, label, whether a count."""
+    names = [name for name in list_metrics() if read_about(name).is_per_class and name != "iou"]
+    measured = [name for name in names if all(name in split.scores for split in splits)]
+    return [(name, read_about(name).label, name == "support") for name in measured]
+
+
+def _class_rows(
+    split: SplitScores, model: ModelDescription, columns: Sequence[tuple[str, str, bool]]
+) -> list[ClassRow]:
+    iou = split.scores["iou"]
+    rows = []
+    for name, color in zip(model.classes.names, model.classes.colors, strict=True):
+        values = tuple(split.scores[key][name] for key, *_ in columns)
+        rows.append(ClassRow(name, color, iou[name], split.class_intervals.get(name, (None, None)), values))
+    return rows
+
+
+def _find_lowest(rows: Sequence[ClassRow]) -> list[ClassRow]:
+    """Gives the classes with the lowest IoU, the lowest first."""
+    labelled = [row for row in rows if row.iou is not None]
+    return sorted(labelled, key=lambda row: row.iou or 0.0)[:NUM_LOWEST]

@@ -1,12 +1,13 @@
 """The page of a version's lineage: source, data, splits, training, weights, evaluation, decision, alias."""
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segpipe.reports.figures import give_percent
 from segpipe.reports.page import write_page
+from segpipe.reports.parameters import list_parameters
 
 SHORT_CHARS = 12
 
@@ -59,12 +60,13 @@ def write_lineage_page(folder: Path, document: Mapping[str, Any]) -> Path:
         splits=splits,
         classes_of_splits=_union(row["shares"] for row in splits),
         class_weights=document["class_weights"],
-        params=list(_flatten(document["params"] or {})),
+        params=list(list_parameters(document["params"] or {})),
         code=document["code"],
         environment=document["environment"],
         run=document["run"],
         weights_sha256=document["weights_sha256"],
         evaluation_digest=evaluation.get("evaluation_digest"),
+        inference=evaluation.get("inference"),
         scores=scores,
         labels_of_scores=_union(row["others"] for row in scores.values()),
         classes_of_scores=_union(row["iou"] for row in scores.values()),
@@ -97,7 +99,7 @@ def _chain(document: Mapping[str, Any]) -> list[Step]:
             "evaluation",
             "evaluation",
             _short(evaluation.get("evaluation_digest")),
-            "" if mean_iou is None else f"val mIoU {mean_iou:.4f}",
+            "" if mean_iou is None else f"val mIoU {give_percent(mean_iou)}",
         ),
         Step("decision", "decision", decision.get("decision") or "", decision.get("decided") or ""),
         Step("ledger", "alias", champion, f"version {document['version']}"),
@@ -111,12 +113,3 @@ def _short(value: str | None) -> str:
 def _union(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
     """Gives the keys of all mappings, each once, in order of appearance."""
     return list(dict.fromkeys(key for mapping in mappings for key in mapping))
-
-
-def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Gives (dotted name, value) of each leaf; a string as it is, all else as JSON."""
-    for name, value in params.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)

@@ -11,6 +11,7 @@ from segpipe.errors import Problem
 from segpipe.faults import KINDS, Action, Kind
 from segpipe.files import write_json
 from segpipe.reports.page import write_page
+from segpipe.reports.thumbnails import embed_bytes
 
 PICTURES = "pictures"
 ACTIONS: tuple[Action, ...] = ("fail", "skip", "warn")
@@ -23,11 +24,13 @@ class ShownProblem:
 
     Args:
         problem: what is wrong, where, and how to fix it.
-        picture: path of a picture next to the page, or None.
+        picture: a `data:` address, or None.
+        file: path of the same picture next to the page, or None.
     """
 
     problem: Problem
     picture: str | None
+    file: str | None
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,14 @@ def write_pictures(folder: Path, findings: Sequence[Finding]) -> list[ProblemGro
     groups: defaultdict[tuple[int, str], list[ShownProblem]] = defaultdict(list)
     num_pictures: defaultdict[str, int] = defaultdict(int)
     for finding in findings:
-        name, picture = finding.problem.kind, None
+        name, picture, file = finding.problem.kind, None, None
         if finding.picture is not None:
             num_pictures[name] += 1
-            picture = f"{PICTURES}/{name}_{num_pictures[name]}.jpg"
+            picture = embed_bytes(finding.picture, "jpeg")
+            file = f"{PICTURES}/{name}_{num_pictures[name]}.jpg"
             (folder / PICTURES).mkdir(exist_ok=True)
-            (folder / picture).write_bytes(finding.picture)
-        groups[ACTIONS.index(finding.action), name].append(ShownProblem(finding.problem, picture))
+            (folder / file).write_bytes(finding.picture)
+        groups[ACTIONS.index(finding.action), name].append(ShownProblem(finding.problem, picture, file))
     return [
         ProblemGroup(name, KINDS[name], ACTIONS[rank], tuple(sorted(shown, key=lambda one: one.picture is None)))
         for (rank, name), shown in sorted(groups.items())

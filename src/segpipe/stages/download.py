@@ -29,7 +29,13 @@ def main(settings: Download) -> None:
         for joined_name, joined in settings.join.items():
             sources[joined_name] = _bring_pinned(joined_name, joined, output / joined_name)
         sha256 = hash_files(output)
-        description = SourceDescription(name=name, **vars(sources[name]), sources=sources, sha256=sha256)
+        description = SourceDescription(
+            name=name,
+            **vars(sources[name]),
+            sources=sources,
+            image_mapping=settings.images.mapping,
+            sha256=sha256,
+        )
         write_json(output / SOURCE_FILE, description.to_json())
 
 

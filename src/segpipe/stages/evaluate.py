@@ -1,108 +1,207 @@
 """Measures the network on the splits that it was not trained on."""
 
+import json
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
 
-from segpipe.config.evaluate import Evaluate
-from segpipe.data.store import Store, evenly_spread
+from segpipe.choices import TABLES
+from segpipe.config.evaluate import Evaluate, Inference
+from segpipe.config.reading import load_section
+from segpipe.config.register import Register
+from segpipe.config.train import LossTerm
+from segpipe.data.store import ATTRIBUTE_COLUMN_PREFIX, DATASET_FILE, Store
 from segpipe.documents import EvaluationDescription, ModelDescription
 from segpipe.errors import StoreError
-from segpipe.files import whole_folder, write_json
-from segpipe.inference.device import choose_device, keep_freed_memory, make_repeatable
-from segpipe.inference.evaluate import Evaluation, evaluate
+from segpipe.files import sha256_of_file, whole_folder, write_json
+from segpipe.inference.device import choose_device, device_of, keep_freed_memory, make_repeatable
+from segpipe.inference.evaluate import Evaluation, Terms, evaluate
 from segpipe.inference.network import Network
-from segpipe.losses.cross_entropy import build_loss
-from segpipe.metrics import mean_iou
-from segpipe.metrics.parts.bootstrap import bundle, estimate_mean_iou
+from segpipe.inference.predictor import AS_TRAINED
+from segpipe.losses.parts.terms import build_terms
+from segpipe.metrics.parts.bootstrap import bundle, estimate_iou
+from segpipe.metrics.parts.counts import mean_iou_of_images
+from segpipe.metrics.parts.image_counts import ImageCounts
+from segpipe.metrics.parts.measured import Measured
 from segpipe.metrics.parts.scores import evaluation_digest, list_evidence, score
-from segpipe.places import DATASET, EVALUATION, EVALUATION_FILE, METRICS_FILE, MODEL, MODEL_FILE, PER_IMAGE_FILE
-from segpipe.reports.evaluation import Picture, draw_confusion_matrix, draw_curves, write_evaluation_report
+from segpipe.places import (
+    DATASET,
+    EVALUATION,
+    EVALUATION_FILE,
+    EVIDENCE_FOLDER,
+    INFERENCE_FILE,
+    METRICS_FILE,
+    MODEL,
+    MODEL_FILE,
+    PER_IMAGE_FILE,
+    REPORT_FILE,
+    TABLES_FOLDER,
+)
+from segpipe.reports.confusion import ShownPair, draw_confusion_matrix, find_most_confused, show_pair
+from segpipe.reports.curves import draw_curves
+from segpipe.reports.evaluation import DatasetSummary, Drawings, SplitScores, write_evaluation_report
+from segpipe.reports.figures import give_percent
 from segpipe.reports.headline import write_headline
 from segpipe.reports.overlay import side_by_side
+from segpipe.reports.samples import ShownSample, choose_by_score, show_prediction
 from segpipe.stages.stage import run_stage
 
 SPLITS = ("val", "test")
+NUM_DIGITS = 32  # of a digest
+NUM_PAIRS = 4  # most confused pairs that are drawn
 
 
 def main(settings: Evaluate) -> None:
-    """Writes `evaluation/`: metrics, a confusion matrix for each image, plots, report; and `metrics.json` for Git."""
+    """Writes `evaluation/`: metrics, tables, the counts of each image, plots, report; and `metrics.json` for Git."""
     keep_freed_memory()
     make_repeatable(seed=0, num_threads=settings.num_threads)
-    network = Network.load(MODEL, choose_device(settings.device))
+    block_length = load_section(Register).num_block_images
+    network = replace(Network.load(MODEL, choose_device(settings.device)), inference=settings.inference)
     model = ModelDescription.read(MODEL / MODEL_FILE, "run `dvc repro train`")
     store = Store.open(DATASET)
     if store.classes.names != network.classes.names:
         raise StoreError(f"the classes of {MODEL} differ from those of {DATASET}; run `dvc repro train`")
     stores = {split: store.of_split(split) for split in SPLITS if (store.manifest["split"] == split).any()}
-    unweighted = [(1.0, build_loss(class_weights=torch.ones(store.classes.num_classes)))]
-    kinds = list_evidence()
-    evaluations = {split: evaluate(network.module, part, unweighted, kinds) for split, part in stores.items()}
-    metrics = {split: _score(stores[split], evaluation) for split, evaluation in evaluations.items()}
+    terms, kinds = _terms_of_training(model, device_of(network.module)), list_evidence()
+    evaluations = {split: evaluate(network.predictor, part, terms, kinds) for split, part in stores.items()}
+    measured = {
+        split: Measured(evaluation.evidence, _describe_images(stores[split]), store.classes.names, block_length)
+        for split, evaluation in evaluations.items()
+    }
+    metrics = {split: _score(measured[split], evaluation.loss) for split, evaluation in evaluations.items()}
+    rows = {split: one.images.assign(mean_iou=mean_iou_of_images(one.confusions)) for split, one in measured.items()}
+    tables = {name: _tabulate(name, measured) for name in TABLES.names()}
     with whole_folder(EVALUATION) as output:
+        identity = _identify(network, stores, _write_inference(settings.inference, output))
         write_json(output / METRICS_FILE, metrics)
-        write_json(output / EVALUATION_FILE, _identify(network, stores).to_json())
-        rows = pd.concat([_per_image(stores[split], evaluation) for split, evaluation in evaluations.items()])
-        rows.to_parquet(output / PER_IMAGE_FILE, index=False)
-        val_confusion = evaluations["val"].confusions.sum(axis=0)
-        draw_confusion_matrix(val_confusion, store.classes, output / "confusion_matrix.png")
+        write_json(output / EVALUATION_FILE, identity.to_json())
+        pd.concat(rows.values()).to_parquet(output / PER_IMAGE_FILE, index=False)
+        _write_evidence(output / EVIDENCE_FOLDER, list(measured.values()))
+        _write_tables(output / TABLES_FOLDER, tables)
         by_class = pd.DataFrame({split: scores["iou"] for split, scores in metrics.items()})
         by_class.to_csv(output / "iou.csv", index_label="class")
-        pictures = [
-            picture
-            for split, evaluation in evaluations.items()
-            for picture in _draw_samples(network, stores[split], evaluation, settings.num_overlays, output)
+        draw_confusion_matrix(measured["val"].confusions.total(), store.classes, output / "confusion_matrix.png")
+        samples = [
+            sample
+            for split, part in stores.items()
+            for sample in _draw_samples(network, part, rows[split], settings.num_overlays, output)
         ]
-        num_samples = {split: len(part) for split, part in stores.items()}
-        draw_curves(MODEL / "history", model.best_epoch, output / "curves.png")
-        write_evaluation_report(output, model, metrics, num_samples, pictures)
+        pairs = _draw_pairs(network, stores["val"], evaluations["val"], settings.num_overlays)
+        drawings = Drawings(draw_curves(MODEL / "history", model.best_epoch), samples, pairs)
+        scores = [
+            SplitScores.of_tables(split, len(one.images), metrics[split], one.confusions.total(), tables)
+            for split, one in measured.items()
+        ]
+        write_evaluation_report(output, model, identity, scores, _summarize(), drawings)
     write_headline(metrics)
 
 
-def _identify(network: Network, stores: dict[str, Store]) -> EvaluationDescription:
-    """Gives the digests of weights, classes and images: scores with equal digests may be compared."""
+def _terms_of_training(model: ModelDescription, device: torch.device) -> Terms:
+    """Builds the loss that the model was trained with: the same functions, options and class weights."""
+    weights = model.params.class_weights["weights"]
+    class_weights = torch.tensor([weights[name] for name in model.classes.names], dtype=torch.float32, device=device)
+    return build_terms([LossTerm.model_validate(term) for term in model.params.train["loss"]], class_weights)
+
+
+def _write_inference(inference: Inference, output: Path) -> str | None:
+    """Writes how the model predicts, for the served model, and gives its digest; nothing for the network alone."""
+    if inference == AS_TRAINED:
+        return None
+    write_json(output / INFERENCE_FILE, inference.model_dump(mode="json"))
+    return sha256_of_file(output / INFERENCE_FILE)[:NUM_DIGITS]
+
+
+def _identify(network: Network, stores: dict[str, Store], inference: str | None) -> EvaluationDescription:
+    """Gives the digests of weights, classes, images and inference: scores with equal digests may be compared."""
     return EvaluationDescription(
         weights_sha256=network.weights_sha256,
         class_table=network.classes.digest,
         evaluation_digest=evaluation_digest(stores["val"].digest),
+        inference=inference,
     )
 
 
-def _score(store: Store, evaluation: Evaluation) -> dict[str, object]:
+def _score(measured: Measured, loss: float) -> dict[str, object]:
     """All scores of a split, and the 95% interval of its mIoU (null where there are too few images)."""
-    estimate = estimate_mean_iou(evaluation.confusions, bundle(store.manifest["group"].tolist()))
+    units = bundle(measured.images["group"].tolist(), measured.block_length)
+    estimate, _ = estimate_iou(measured.confusions, units)
     low, high = (None if math.isnan(bound) else bound for bound in (estimate.low, estimate.high))
-    scores = score(evaluation.evidence, store.classes.names)
-    return {**scores, "mean_iou_low": low, "mean_iou_high": high, "loss": evaluation.loss}
+    scores = score(measured.evidence, measured.class_names)
+    return {**scores, "mean_iou_low": low, "mean_iou_high": high, "loss": loss}
 
 
-def _per_image(store: Store, evaluation: Evaluation) -> pd.DataFrame:
-    """One row a sample: its confusion matrix, rows of truth one after another, for statistics over groups."""
-    rows = store.manifest[["sample_id", "group", "split", "image_sha256", "mask_sha256"]].copy()
-    of_image = [mean_iou.compute(confusion[None]) for confusion in evaluation.confusions]
-    rows["mean_iou"] = [None if math.isnan(value) else value for value in of_image]
-    rows["confusion"] = [confusion.ravel() for confusion in evaluation.confusions]
-    return rows
+def _describe_images(store: Store) -> pd.DataFrame:
+    """Gives a row a sample: what identifies it, and the attributes of the source."""
+    attributes = [name for name in store.manifest if str(name).startswith(ATTRIBUTE_COLUMN_PREFIX)]
+    return store.manifest[["sample_id", "group", "split", "image_sha256", "mask_sha256", *attributes]].copy()
+
+
+def _write_evidence(folder: Path, measured: Sequence[Measured]) -> None:
+    """Writes the counts of the images of all splits; `image` is the number of the row in `per_image.parquet`."""
+    folder.mkdir()
+    for kind in measured[0].evidence:
+        ImageCounts.join([one.evidence[kind] for one in measured]).write(folder / f"{kind}.parquet")
+
+
+def _tabulate(name: str, measured: Mapping[str, Measured]) -> pd.DataFrame:
+    parts = []
+    for split, one in measured.items():
+        table = TABLES.function_of(name)(one)
+        table.insert(0, "split", split)
+        parts.append(table)
+    joined: pd.DataFrame = pd.concat(parts)
+    return joined
+
+
+def _write_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+    folder.mkdir()
+    for name, table in tables.items():
+        table.to_parquet(folder / f"{name}.parquet", index=False)
 
 
 def _draw_samples(
-    network: Network, store: Store, evaluation: Evaluation, num_overlays: int, output: Path
-) -> list[Picture]:
-    pictures = []
-    for index in evenly_spread(len(store), num_overlays):
+    network: Network, store: Store, rows: pd.DataFrame, num_overlays: int, output: Path
+) -> list[ShownSample]:
+    """Draws the images of a split with the lowest, middle and highest mIoU, and large pictures of them as files."""
+    scores = rows["mean_iou"].to_numpy(np.float64)
+    shown = []
+    for index, title in choose_by_score(scores, num_overlays):
         image, mask = store.read(index)
-        row = store.manifest.iloc[index]
-        file = f"overlays/{row['split']}/{row['sample_id']}.png"
+        prediction = network.predict(image[None])[0]
+        split, sample_id = str(rows["split"].iat[index]), str(rows["sample_id"].iat[index])
+        file = f"overlays/{split}/{sample_id}.png"
         (output / file).parent.mkdir(parents=True, exist_ok=True)
-        picture = side_by_side(image, [mask, network.predict(image[None])[0]], store.classes)
-        Image.fromarray(picture).save(output / file)
-        confusion = evaluation.confusions[index]
-        value = mean_iou.compute(confusion[None]) if confusion.any() else 0.0
-        pictures.append(Picture(file, str(row["sample_id"]), str(row["split"]), value))
-    return pictures
+        Image.fromarray(side_by_side(image, [mask, prediction], store.classes)).save(output / file, compress_level=3)
+        caption = f"{split}, {sample_id}, mIoU {give_percent(float(scores[index]))}"
+        shown.append(show_prediction(image, mask, prediction, store.classes, title=title, caption=caption, full=file))
+    return shown
+
+
+def _draw_pairs(network: Network, store: Store, evaluation: Evaluation, num_overlays: int) -> list[ShownPair]:
+    """Draws each of the most confused pairs in the image that has most of its pixels."""
+    shown = []
+    counts = evaluation.confusions
+    for pair in find_most_confused(counts.total(), min(NUM_PAIRS, num_overlays)):
+        is_of_pair = counts.cell == pair.truth * len(store.classes.names) + pair.predicted
+        index = int(counts.image[is_of_pair][counts.pixels[is_of_pair].argmax()])
+        image, mask = store.read(index)
+        sample_id = str(store.manifest["sample_id"].iat[index])
+        shown.append(show_pair(pair, image, mask, network.predict(image[None])[0], sample_id))
+    return shown
+
+
+def _summarize() -> DatasetSummary:
+    """Gives what `preprocess` found in the data."""
+    report = json.loads((DATASET / REPORT_FILE).read_text(encoding="utf-8"))
+    licence = json.loads((DATASET / DATASET_FILE).read_text(encoding="utf-8"))["licence"]
+    splits = [(row["split"], row["num_samples"]) for row in report["splits"]]
+    return DatasetSummary(licence, splits, report["warnings"], report["num_skipped"])
 
 
 if __name__ == "__main__":

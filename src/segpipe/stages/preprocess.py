@@ -28,7 +28,7 @@ def main(settings: Preprocess) -> None:
     sha256 = {RAW / name: content for name, content in description.sha256.items()}
     source = join_sources(_read_sources(description), settings.classes, settings.ignore)
     with whole_folder(DATASET) as output:
-        built = build_store(source, root, settings, output, sha256, LAST_DATASET)
+        built = build_store(source, root, settings, output, sha256, LAST_DATASET, description.image_mapping)
         _refuse_problems(built, source, description.name)
         # The later stages read only the data set, and their runs record the files that it was made from.
         shutil.copyfile(RAW / SOURCE_FILE, output / SOURCE_FILE)

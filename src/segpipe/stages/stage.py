@@ -66,13 +66,14 @@ def report_errors(work: Callable[[], None]) -> int:
     """Runs a function; prints errors that a user can fix as a message on standard error.
 
     Returns:
-        The exit code: 0, 1 for bad input or a refusal of the system, 130 for Ctrl-C. Defects keep their traceback.
+        The exit code: 0, the error's (1 for bad input), 1 for a refusal of the system, 130 for Ctrl-C. Defects keep
+        their traceback.
     """
     try:
         work()
     except SegpipeError as error:
         print(printable(f"segpipe: {error}"), file=sys.stderr)
-        return EXIT_BAD_INPUT
+        return error.exit_code
     except OSError as error:
         # Arrow's errors hold the system's text without its number.
         if error.errno not in SYSTEM_REFUSALS and os.strerror(errno.ENOSPC) not in str(error):

@@ -23,10 +23,12 @@ from segpipe.data.loading.loader import TrainLoader
 from segpipe.data.store import Store
 from segpipe.documents import (
     BuiltModel,
+    ImageMapping,
     InitialWeights,
     ModelDescription,
     NamedDataset,
     NetworkDescription,
+    SourceDescription,
     TrainingDescription,
     UsedParams,
 )
@@ -42,6 +44,7 @@ from segpipe.places import (
     MODEL,
     MODEL_FILE,
     PROCESSES,
+    SOURCE_FILE,
     TRAINING_FILE,
     WEIGHTS_FILE,
 )
@@ -261,6 +264,7 @@ def _describe(
         classes=store.classes,
         dataset=NamedDataset(DATASET.name, store.digest),
         # Without the classes' shares: the digest of the data set covers them.
+        image_mapping=_read_image_mapping(),
         params=UsedParams(settings.decisive(), {name: value for name, value in weighting.items() if name != "share"}),
         environment=environment,
         code=digest_of_loaded(),
@@ -268,6 +272,12 @@ def _describe(
     decisive = {name: value for name, value in description.to_json().items() if name != "signature"}
     signature = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
     return replace(description, signature=signature)
+
+
+def _read_image_mapping() -> ImageMapping:
+    """Gives how the images of the data set were read; a data set without sources was not read from files."""
+    path = DATASET / SOURCE_FILE
+    return SourceDescription.read(path, "run `dvc repro preprocess`").image_mapping if path.exists() else ImageMapping()
 
 
 def _run_description(description: TrainingDescription) -> Description:

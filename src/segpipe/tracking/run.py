@@ -38,11 +38,20 @@ Pixels = npt.NDArray[np.uint8]
 PREVIEW_PX = 256
 
 GHOST_SECONDS = 600
-# Folders of a run's files: its lineage, and the out of `evaluate`
-LINEAGE, RUN_EVALUATION = "lineage", "evaluation"
+LINEAGE, RUN_DECISION = "lineage", "decision"  # folders of a run's files
 SYSTEM_METRICS_SECONDS = 10
 CLOSE_SECONDS = 60
 MARKER_METRIC = "train_loss"
+
+
+def evaluation_place(inference: str | None) -> str:
+    """Gives the folder of a run's files that holds the out of `evaluate`.
+
+    Args:
+        inference: digest of how the model predicted; None for the network alone. One run's model may have been
+            evaluated in several ways.
+    """
+    return "evaluation" if inference is None else f"evaluation-{inference}"
 
 
 @dataclass(frozen=True)

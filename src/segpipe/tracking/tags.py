@@ -28,6 +28,7 @@ EVALUATION_FILES_SHA256 = "segpipe.evaluation_files_sha256"  # of the evaluation
 WEIGHTS_SHA256 = "segpipe.weights_sha256"  # of weights.safetensors
 WEIGHTS_BYTES = "segpipe.weights_bytes"  # the size of that file
 EVALUATION_DIGEST = "segpipe.evaluation_digest"  # of the validation images, their labels and the metric
+INFERENCE = "segpipe.inference"  # digest of how the model predicts; missing where it is the network alone
 DATASET_DIGEST = "segpipe.dataset_digest"  # of the data set that it was trained on
 CLASS_TABLE = "segpipe.class_table"  # digest of its classes
 VAL_MEAN_IOU = "segpipe.val_mean_iou"  # on the validation split

@@ -23,7 +23,7 @@ from segpipe.data.loading.loader import TrainLoader
 from segpipe.data.store import Store, evenly_spread
 from segpipe.errors import TrainingError
 from segpipe.inference.device import device_of
-from segpipe.inference.logits import predict_masks
+from segpipe.inference.predictor import Predictor
 from segpipe.training.checkpoint import CheckpointWriter, load_checkpoint
 from segpipe.training.meter import Meter, mean_iou_of
 from segpipe.training.objective import Objective
@@ -297,7 +297,8 @@ def _epochs_between_overlays(settings: Train) -> int:
 
 
 def _report_predictions(job: Fit, sink: MetricSink, network: nn.Module, epoch: int) -> None:
+    predictor = Predictor(network)
     for index in evenly_spread(len(job.val_store), job.settings.num_overlays):
         image, truth = job.val_store.read(index)
         name = str(job.val_store.manifest["sample_id"].iat[index])
-        sink.log_prediction(name, image, truth, predict_masks(network, image[None])[0], epoch)
+        sink.log_prediction(name, image, truth, predictor.predict_masks(image[None])[0], epoch)

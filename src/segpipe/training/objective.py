@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from segpipe.choices import LOSSES
 from segpipe.config.train import LossTerm
-from segpipe.errors import ConfigError
+from segpipe.losses.parts.terms import build_terms
 from segpipe.losses.parts.weighted_sum import Loss, WeightedSum
 from segpipe.training.prefetch import Maps
 from segpipe.training.ranks import ALONE, Ranks
@@ -130,12 +129,4 @@ def make_objective(terms: Sequence[LossTerm], auxiliary_weight: float, class_wei
     Raises:
         ConfigError: options are unknown or wrong; one message for all terms.
     """
-    built, problems = [], []
-    for term in terms:
-        try:
-            built.append((term.weight, LOSSES.call(term.name, term.options, class_weights=class_weights)))
-        except ConfigError as error:
-            problems.append(str(error))
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return Objective(tuple(built), auxiliary_weight)
+    return Objective(build_terms(terms, class_weights), auxiliary_weight)

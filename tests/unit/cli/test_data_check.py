@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from facts import missing
 from PIL import Image
+from tiff_files import write_tiff
 
 from segpipe.cli import main
 from segpipe.faults import KINDS
@@ -75,6 +76,35 @@ def test_problems_are_told_shown_and_counted(labels: Path, capsys: pytest.Captur
     assert {problem["kind"] for problem in report_of(Path("found"))["fail"]} == {"mask-values", "mask-missing"}
     assert Path("found/pictures/mask-values_1.jpg").is_file()
     assert {path: path.read_bytes() for path in labels.rglob("*") if path.is_file()} == before
+
+
+def test_pictures_people_have_are_read_or_named(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each picture that lies there is read or named with the true reason; none is 'missing'."""
+    pixels = {number: np.asarray(Image.open(labels / f"images/{number}.png")) for number in range(8)}
+    for number in pixels:
+        (labels / f"images/{number}.png").unlink()
+    (labels / "images/0.dcm").write_bytes(bytes(128) + b"DICM")
+    np.save(labels / "images/1.npy", pixels[1])
+    np.save(labels / "images/2.npy", pixels[2].astype(np.uint16) * 16)
+    write_tiff(labels / "images/3.tif", np.dstack([pixels[3], pixels[3]]), extra=(0,) * 5)
+    write_tiff(labels / "images/4.tif", np.dstack([pixels[4], pixels[4][..., :1]]), photometric=2, extra=(0,))
+    Image.fromarray(pixels[5]).save(labels / "images/5.ppm")
+    Image.fromarray(np.dstack([pixels[6], np.zeros((HEIGHT, WIDTH), np.uint8)])).save(labels / "images/6.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(pixels[7])).save(labels / "images/7.webp", exif=exif, lossless=True)
+    assert main(["data", "check", "labels"]) == 1
+    report = report_of(Path("pages/check"))
+    found = {problem["where"]: problem["kind"] for action in ("fail", "warn") for problem in report[action]}
+    assert found == {
+        "images/0.dcm": "not-an-image",
+        "images/2.npy": "image-mode",
+        "images/3.tif": "image-mode",
+        "images/4.tif": "image-bands",
+        "images/6.png": "image-constant",  # white, the stated background
+    }
+    told = capsys.readouterr().out
+    assert not missing(told, "pydicom", "0..4064", "download.images.range: [0, 4095]", "6 bands", "21 of 24 samples")
 
 
 def test_faults_of_the_whole_set_are_found(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -200,6 +200,11 @@ def test_the_repositorys_files_are_valid(path: Path) -> None:
             "preprocess.policy: actions: mask-values: warn is not possible; possible: fail, skip",
         ),
         ("download.sha256", "ABC", "download.sha256: "),
+        ("download.images.bands", [1, 2], "download.images: bands: one band three"),
+        ("download.images.bands", [0, 1, 2], "download.images.bands.0: must be greater than or equal to 1 (got 0)"),
+        ("download.images.range", [5.0, 5.0], "download.images: range: first below second"),
+        ("download.images.percentiles", [1.0, 101.0], "download.images.percentiles.1: must be less than 100"),
+        ("download.images.background", [0, 0], "download.images.background: "),
         ("preprocess.group_pattern", "^[^_]+_", "preprocess.group_pattern: must have exactly one (group)"),
         ("preprocess.group_pattern", "(a)(b)", "preprocess.group_pattern: must have exactly one (group)"),
         ("preprocess.group_pattern", "(", "preprocess.group_pattern: must be a regular expression"),
@@ -284,6 +289,10 @@ def test_exponents_are_numbers(tmp_path: Path) -> None:
         ("train.model.weights", "models:/street scenes@champion", lambda c: c.train.model.weights),
         ("train.model.weights", "models:/streets/12", lambda c: c.train.model.weights),
         ("train.freeze", ["encoder.layer1"], lambda c: c.train.freeze),
+        ("download.images.bands", [4, 3, 2], lambda c: list(c.download.images.mapping.bands)),
+        ("download.images.range", [0.0, 4095.0], lambda c: list(c.download.images.mapping.range)),
+        ("download.images.percentiles", [2.0, 98.0], lambda c: list(c.download.images.mapping.percentiles)),
+        ("download.images.background", None, lambda c: c.download.images.mapping.background),
     ],
 )
 def test_a_valid_file_is_read(tmp_path: Path, key: str, value: object, get: Callable[[Any], object]) -> None:

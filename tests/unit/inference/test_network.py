@@ -15,12 +15,15 @@ from safetensors.torch import save_file
 
 from segpipe.classes import ClassTable
 from segpipe.cli import main
+from segpipe.config.evaluate import Inference
+from segpipe.documents import ImageMapping
 from segpipe.errors import ConfigError, StoreError
 from segpipe.files import sha256_of_file
-from segpipe.inference.logits import predict_masks, to_input
+from segpipe.inference.logits import to_input
 from segpipe.inference.network import Network, build_network, list_differences
+from segpipe.inference.predictor import AS_TRAINED, Predictor
 from segpipe.models import list_models, read_card
-from segpipe.places import MODEL_FILE, WEIGHTS_FILE
+from segpipe.places import INFERENCE_FILE, MODEL_FILE, WEIGHTS_FILE
 
 CPU = torch.device("cpu")
 OPTIONS = {"unet": {"width": 2, "depth": 2}, "compact_fpn": {"width": 8, "pyramid_width": 8}}
@@ -102,12 +105,19 @@ def test_a_network_of_grey_images_comes_back_as_one(write_network: Callable[...,
     torch.manual_seed(0)
     module = build_network("unet", OPTIONS["unet"], 3, in_channels).eval()
     images = _images(2, 33, 47, 3)
-    np.testing.assert_array_equal(network.predict(images), predict_masks(module, images))
+    np.testing.assert_array_equal(network.predict(images), Predictor(module).predict_masks(images))
 
 
 def test_a_description_of_before_there_were_channels_has_three(write_network: Callable[..., Path]) -> None:
     folder = write_network(model={"name": "unet", "options": OPTIONS["unet"]})
     assert Network.load(folder, CPU).module.state_dict()["first.0.weight"].shape[1] == 3
+
+
+def test_the_way_to_read_images_comes_back(write_network: Callable[..., Path]) -> None:
+    stated = {"bands": [4, 3, 2], "range": [0, 4095.0], "percentiles": None, "background": [0, 0, 0]}
+    network = Network.load(write_network(image_mapping=stated), CPU)
+    assert network.image_mapping == ImageMapping((4, 3, 2), (0.0, 4095.0), None, (0, 0, 0))
+    assert Network.load(write_network(), CPU).image_mapping == ImageMapping(None, None, None, None)
 
 
 def test_load_brings_back_what_was_saved(write_network: Callable[..., Path], classes: ClassTable) -> None:
@@ -140,7 +150,7 @@ def test_every_model_of_the_zoo_predicts_small_images(name: str) -> None:
     network = build_network(name, _options_of(name), 3).eval()
     sizes = [(33, 40)] if name.startswith("fc_densenet") else [(33, 40), (9, 5), (1, 1)]
     for size in sizes:
-        assert predict_masks(network, _images(2, *size, 3)).shape == (2, *size)
+        assert Predictor(network).predict_masks(_images(2, *size, 3)).shape == (2, *size)
 
 
 def test_load_refuses_changed_weights(write_network: Callable[..., Path]) -> None:
@@ -224,4 +234,25 @@ def test_load_refuses_what_are_no_weights(write_network: Callable[..., Path]) ->
     document["weights_sha256"] = sha256_of_file(folder / WEIGHTS_FILE)
     (folder / MODEL_FILE).write_text(json.dumps(document))
     with pytest.raises(StoreError, match="holds no usable model"):
+        Network.load(folder, CPU)
+
+
+def test_a_model_predicts_as_the_file_next_to_it_says(write_network: Callable[..., Path]) -> None:
+    folder = write_network()
+    assert Network.load(folder, CPU).inference == AS_TRAINED
+    wanted = Inference(flip=True, scales=[0.5, 1.0])
+    (folder / INFERENCE_FILE).write_text(wanted.model_dump_json(), encoding="utf-8")
+    network = Network.load(folder, CPU)
+    assert network.inference == wanted
+    images = _images(1, 33, 47, 3)
+    expected = Predictor(network.module, wanted).predict_masks(images)
+    np.testing.assert_array_equal(network.predict(images), expected)
+    assert (Predictor(network.module).predict_masks(images) != expected).any()
+
+
+@pytest.mark.parametrize("content", ["{", '{"flip": "yes"}', '{"window_px": 3}'])
+def test_a_damaged_file_of_inference_is_named(write_network: Callable[..., Path], content: str) -> None:
+    folder = write_network()
+    (folder / INFERENCE_FILE).write_text(content, encoding="utf-8")
+    with pytest.raises(StoreError, match=INFERENCE_FILE):
         Network.load(folder, CPU)

@@ -17,6 +17,7 @@ from segpipe.registry.champion import (
     Change,
     change_champion,
     find_champion,
+    find_only_champion,
     find_outside_change,
     identify,
     pin,
@@ -412,3 +413,15 @@ def test_the_lease_is_asked_before_each_write(
     monkeypatch.setattr(Lease, "check", lambda _: written.append("check"))
     promote(client, versions[1], "The first.")
     assert written == ["check", "create_model_version", "check", "set_registered_model_alias"]
+
+
+def test_the_only_model_with_a_champion(client: MlflowClient, versions: dict[int, ModelVersion]) -> None:
+    with pytest.raises(TrackingError, match="no champion of any model"):
+        find_only_champion(client)
+    promote(client, versions[1], "The first.")
+    assert find_only_champion(client) == NAME  # and not the model that holds the ledger
+    client.create_registered_model("streets")
+    other = client.create_model_version("streets", source="runs:/x/model", await_creation_for=0)
+    client.set_registered_model_alias("streets", CHAMPION, other.version)
+    with pytest.raises(TrackingError, match=r"models:/boxes@champion, .*models:/streets@champion"):
+        find_only_champion(client)

@@ -12,7 +12,9 @@ import numpy.typing as npt
 import pytest
 
 from segpipe.config.register import Register
-from segpipe.errors import ConfigError, Problem
+from segpipe.errors import MAX_PROBLEMS_SHOWN, ConfigError, Problem
+from segpipe.metrics.parts.counts import confusions_of
+from segpipe.metrics.parts.slices import Slice
 from segpipe.registry.gate import Candidate, Decision, decide
 
 Confusions = npt.NDArray[np.int64]
@@ -38,12 +40,13 @@ def ask(
     groups: Sequence[str] = SIX_GROUPS,
     names: Sequence[str] = NAMES,
     problems: Sequence[Problem] = (),
+    slices: Sequence[Slice] = (),
     **policy: Any,
 ) -> Decision:
     """Asks about version 4 against version 3, 10 MB each."""
-    mine = challenger if isinstance(challenger, Candidate) else Candidate("4", challenger, 10.0)
-    theirs = Candidate("3", champion, 10.0) if isinstance(champion, np.ndarray) else champion
-    return decide(mine, theirs, names, groups, Register(model_name="m", **policy), problems)
+    mine = challenger if isinstance(challenger, Candidate) else Candidate("4", confusions_of(challenger), 10.0)
+    theirs = Candidate("3", confusions_of(champion), 10.0) if isinstance(champion, np.ndarray) else champion
+    return decide(mine, theirs, names, groups, Register(model_name="m", **policy), problems, slices)
 
 
 def problem(kind: str, where: str = "somewhere") -> Problem:
@@ -65,7 +68,7 @@ def test_the_first_is_promoted_where_it_clears_the_floors() -> None:
 
 
 def test_the_first_is_not_promoted_below_a_floor_and_hears_of_all_obstacles_at_once() -> None:
-    first = Candidate("1", BETTER, 10.0, latency_ms=5.0)
+    first = Candidate("1", confusions_of(BETTER), 10.0, latency_ms=5.0)
     policy = {"min_mean_iou": 0.67, "min_class_iou": {"car": 0.7, "road": 0.6}}
     decision = ask(first, None, budget={"size_mb": 9.5, "latency_ms": 4.0, "slowdown": 1.1}, **policy)
     assert not decision.promoted
@@ -176,11 +179,11 @@ def test_the_point_rule() -> None:
 @pytest.mark.parametrize(("version", "is_promoted"), [("2", True), ("10", False)])
 def test_of_two_equal_models_the_one_registered_first_is_champion(version: str, is_promoted: bool) -> None:
     """The order of the decisions does not matter; version 10 is later than 3, though not as a text."""
-    decision = ask(Candidate(version, CHAMPION, 10.0), better="point")
+    decision = ask(Candidate(version, confusions_of(CHAMPION), 10.0), better="point")
     assert decision.promoted is is_promoted
     assert "registered first" in decision.reasons[0]
-    assert not ask(Candidate(version, CHAMPION, 10.0), better="point", min_delta=0.01).promoted
-    assert not ask(Candidate(version, CHAMPION, 10.0)).promoted
+    assert not ask(Candidate(version, confusions_of(CHAMPION), 10.0), better="point", min_delta=0.01).promoted
+    assert not ask(Candidate(version, confusions_of(CHAMPION), 10.0)).promoted
 
 
 # Classes
@@ -204,6 +207,36 @@ def test_a_class_that_collapses_while_the_mean_rises_is_not_promoted_and_named()
         "Class car falls by 0.4000 to 0.5000: more than 0.1 (register.max_class_drop).",
     )  # fmt: skip
     assert decision.evidence["class_deltas"]["car"]["value"] == pytest.approx(-0.4)
+
+
+RAIN = [Slice("weather", "rain", np.array([4, 5])), Slice("weather", "sun", np.array([0, 1, 2, 3]))]
+
+
+def test_a_slice_that_falls_while_the_whole_rises_is_not_promoted_and_named() -> None:
+    """In rain 20 of 100 px instead of 60: IoU 20/180 = 0.1111 instead of 60/140 = 0.4286."""
+    assert ask(DOUBTFUL, better="point", slices=RAIN).promoted
+    assert ask(DOUBTFUL, better="point", slices=RAIN, max_slice_drop=0.318).promoted
+    decision = ask(DOUBTFUL, better="point", slices=RAIN, max_slice_drop=0.1)
+    assert not decision.promoted
+    (reason,) = (reason for reason in decision.reasons if "register.max_slice_drop" in reason)
+    for fact in ("weather 'rain'", "2 images", "0.3175", "0.4286", "0.1111", "more than 0.1"):
+        assert fact in reason
+
+
+def test_of_many_slices_the_greatest_falls_are_named() -> None:
+    slices = [Slice("site", str(number), np.array([number % 6])) for number in range(MAX_PROBLEMS_SHOWN + 5)]
+    decision = ask(images(10, 40, 40, 40, 40, 40), slices=slices, max_slice_drop=0.0)
+    named = [reason for reason in decision.reasons if reason.startswith("Slice")]
+    assert len(named) == MAX_PROBLEMS_SHOWN
+    assert "0.0526" in named[0]  # 10/190, the lowest
+    assert "5 more slices" in decision.reasons[-1]
+
+
+def test_a_slice_of_void_alone_says_nothing() -> None:
+    void = np.concatenate([CHAMPION, np.zeros((1, 2, 2), np.int64)])
+    better = np.concatenate([BETTER, np.zeros((1, 2, 2), np.int64)])
+    slices = [Slice("site", "void", np.array([6]))]
+    assert ask(better, void, groups=(*SIX_GROUPS, "g"), slices=slices, max_slice_drop=0.0).promoted
 
 
 def test_a_floor_binds_whoever_is_better() -> None:
@@ -250,7 +283,11 @@ def test_a_floor_for_a_class_that_does_not_exist_is_a_mistake_in_the_parameters(
     ],
 )
 def test_a_budget(budget: dict[str, float], reason: str | None) -> None:
-    decision = ask(Candidate("4", BETTER, 8.0, 30.0), Candidate("3", CHAMPION, 10.0, 20.0), budget=budget)
+    decision = ask(
+        Candidate("4", confusions_of(BETTER), 8.0, 30.0),
+        Candidate("3", confusions_of(CHAMPION), 10.0, 20.0),
+        budget=budget,
+    )
     assert decision.promoted is (reason is None)
     assert decision.reasons[1:] == (() if reason is None else (reason,))
     figures = {name: decision.evidence[name] for name in ("latency_ms", "champion_latency_ms", "size_mb")}
@@ -280,8 +317,8 @@ def test_unresolved_problems_of_the_data_stop_a_promotion_and_accepted_ones_do_n
 
 def test_all_obstacles_are_told_at_once() -> None:
     decision = ask(
-        Candidate("4", WORSE, 12.0, 30.0),
-        Candidate("3", CHAMPION, 10.0, 20.0),
+        Candidate("4", confusions_of(WORSE), 12.0, 30.0),
+        Candidate("3", confusions_of(CHAMPION), 10.0, 20.0),
         groups=["a", "a", "a", "b", "b", "b"],
         problems=[problem("leak-near")],
         min_mean_iou=0.34,
@@ -298,7 +335,7 @@ def test_all_obstacles_are_told_at_once() -> None:
 
 @pytest.mark.parametrize("groups", [SIX_GROUPS, 6 * ["a"], ["a", *5 * ["b"]]], ids=["six", "one", "two"])
 def test_the_evidence_is_plain_json(groups: Sequence[str]) -> None:
-    champion = Candidate("3", CHAMPION, math.nan)  # as a version that somebody registered by hand
+    champion = Candidate("3", confusions_of(CHAMPION), math.nan)  # as a version that somebody registered by hand
     evidence = ask(DOUBTFUL, champion, groups=groups).evidence
     assert json.loads(json.dumps(evidence, allow_nan=False)) == evidence
     assert evidence["champion_size_mb"] is None

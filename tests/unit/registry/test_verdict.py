@@ -15,6 +15,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from facts import missing
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
@@ -23,6 +24,7 @@ from segpipe.config.register import Register
 from segpipe.data.store import MANIFEST
 from segpipe.documents import BuiltModel, EvaluationDescription, ModelDescription, NamedDataset, UsedParams
 from segpipe.errors import Problem
+from segpipe.metrics.parts.counts import confusions_of
 from segpipe.metrics.parts.scores import score
 from segpipe.registry import verdict
 from segpipe.registry.champion import CHAMPION, find_champion, pin, promote, roll_back, unpin
@@ -77,9 +79,16 @@ class Registry:
         client.create_registered_model(name)
 
     def train(
-        self, num_right_px: Sequence[int], names: Sequence[str] = ("road", "car"), order: Sequence[int] | None = None
+        self,
+        num_right_px: Sequence[int],
+        names: Sequence[str] = ("road", "car"),
+        order: Sequence[int] | None = None,
+        is_earlier: bool = False,
     ) -> ModelVersion:
-        """Registers a model that gets so many of 100 px right of each class in each image, and stores its scores."""
+        """Registers a model that gets so many of 100 px right of each class in each image, and stores its scores.
+
+        `is_earlier`: as an earlier release stored them, in a column of dense matrices.
+        """
         confusions = np.stack([_confusion(n, len(names)) for n in num_right_px])
         rows = pd.DataFrame(
             {
@@ -88,18 +97,24 @@ class Registry:
                 "split": "val",
                 "image_sha256": [f"image {index}" for index in range(len(confusions))],
                 "mask_sha256": [f"mask {index}" for index in range(len(confusions))],
-                "confusion": [confusion.ravel() for confusion in confusions],
+                "attribute_weather": ["rain" if group < 2 else "sun" for group in range(len(confusions))],
             }
         )
+        if is_earlier:
+            rows = rows.drop(columns="attribute_weather").assign(confusion=[matrix.ravel() for matrix in confusions])
         number = len(self.results) + 1
         folder = self.folder / str(number)
         folder.mkdir()
-        rows.iloc[list(order or range(len(rows)))].to_parquet(folder / "per_image.parquet", index=False)
+        places = list(order or range(len(rows)))
+        rows.iloc[places].to_parquet(folder / "per_image.parquet", index=False)
+        if not is_earlier:
+            (folder / "evidence").mkdir()
+            confusions_of(confusions[places]).write(folder / "evidence/confusion.parquet")
         (folder / "weights.safetensors").write_bytes(bytes(2_000_000))
-        scores = score({"confusion": np.asarray(confusions)}, names)
+        scores = score({"confusion": confusions_of(np.asarray(confusions))}, names)
         experiment = self.client.get_experiment_by_name("scores")
         run_id = self.client.create_run(experiment.experiment_id).info.run_id
-        self.client.log_artifact(run_id, str(folder / "per_image.parquet"), "evaluation")
+        self.keep(run_id, folder, "evaluation")
         tags = {
             WEIGHTS_SHA256: f"weights {number}",
             EVALUATION_DIGEST: DIGEST,
@@ -119,6 +134,12 @@ class Registry:
             problems=(),
         )
         return version
+
+    def keep(self, run_id: str, folder: Path, place: str) -> None:
+        """Stores the scores that lie in a folder with a run."""
+        self.client.log_artifact(run_id, str(folder / "per_image.parquet"), place)
+        if (folder / "evidence").exists():
+            self.client.log_artifacts(run_id, str(folder / "evidence"), f"{place}/evidence")
 
     def decide(self, version: ModelVersion, problems: Sequence[Problem] = (), **policy: Any) -> Verdict:
         """Decides about a version as `register` does."""
@@ -266,6 +287,27 @@ def test_images_are_matched_by_content_not_by_their_order(registry: Registry) ->
     assert registry.decide(challenger).is_promoted  # by one point on each image; by chance, were they mixed up
 
 
+@pytest.mark.parametrize("is_earlier", [(True, False), (False, True)])
+def test_scores_of_earlier_releases_are_read(registry: Registry, is_earlier: tuple[bool, bool]) -> None:
+    champion = registry.train((90, 80, 70, 60, 50, 40), order=(5, 3, 1, 0, 2, 4), is_earlier=is_earlier[0])
+    challenger = registry.train((91, 81, 71, 61, 51, 41), is_earlier=is_earlier[1])
+    registry.decide(champion)
+    assert registry.decide(challenger).is_promoted
+    assert registry.entries[-1].evidence["num_images"] == 6
+    assert registry.entries[-1].evidence["champion_mean_iou"] == pytest.approx(390 / 810)
+
+
+def test_an_attribute_of_the_source_is_a_slice(registry: Registry) -> None:
+    # In rain 20 of 100 px instead of 60, IoU 20/180 instead of 60/140; better on the whole.
+    champion, challenger = registry.train(flat(60)), registry.train((20, 20, 95, 95, 95, 95))
+    registry.decide(champion)
+    decided = registry.decide(challenger, better="point", max_slice_drop=0.3)
+    assert decided.is_promoted is False
+    (reason,) = (reason for reason in decided.reasons if "register.max_slice_drop" in reason and "weather" in reason)
+    assert not missing(reason, "'rain'", "0.3175", "0.4286", "0.1111", "2 images")
+    assert registry.decide(challenger, better="point").is_promoted
+
+
 @pytest.mark.parametrize("num_seen", [0, 2, 6])
 def test_images_that_the_champion_was_trained_on_do_not_count(registry: Registry, num_seen: int) -> None:
     """It was registered with other images, and trained on some of today's validation images."""
@@ -274,7 +316,7 @@ def test_images_that_the_champion_was_trained_on_do_not_count(registry: Registry
     client, run_id = registry.client, champion.run_id
     client.set_model_version_tag(registry.name, str(champion.version), EVALUATION_DIGEST, "e" * 32)
     scores = registry.results["1"].evaluation_folder / "per_image.parquet"
-    client.log_artifact(run_id, str(scores), f"evaluations/{DIGEST}")
+    registry.keep(run_id, scores.parent, f"evaluations/{DIGEST}")
     seen = pd.DataFrame({"image_sha256": [f"image {index}" for index in range(NUM_IMAGES)]})
     seen["split"] = ["train" if index < num_seen else "val" for index in range(NUM_IMAGES)]
     seen.to_parquet(scores.with_name(MANIFEST))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def test_the_chain_names_each_step_and_leads_to_its_section(tmp_path: Path, docu
     chain = page[page.index("<ol") : page.index("</ol>")]
     assert _words("<body>" + chain) == (
         f"source data 361 files data {'d' * 12} digest of the data set split 168 / 32 train / val "
-        f"training {'r' * 12} unet weights {'f' * 12} epoch 58 evaluation {'e' * 12} val mIoU 0.6423 "
+        f"training {'r' * 12} unet weights {'f' * 12} epoch 58 evaluation {'e' * 12} val mIoU 64.2% "
         "decision promoted 2026-03-04 12:31 alias champion version 7"
     )
     assert "missing" not in chain
@@ -121,18 +122,18 @@ def test_every_section_tells_what_was_recorded(tmp_path: Path, document: dict[st
         f"data aaa.dir build/raw bbb.dir digest of the data set {'d' * 36}",
         "a_3, a_4 : nearly the same. Keep one. leak-near",
         "train 168 a, b val 32 c",
-        "class train val road 0.7500 0.5000 sign 0.2500 none",
-        "road 0.500 sign 2.000",
+        "class train val road 75.0% 50.0% sign 25.0% none",
+        "road 0.500 sign 2.00",
         "train.model.name unet train.model.options {} train.scale [0.5, 2.0] train.early_stopping null",
         f"commit {'c' * 40} params.yaml as committed",
         "torch 2.14.1 num_threads 2",
         f"run {'r' * 32} experiment day model unet status FINISHED started 12:01 ended 12:30 best epoch 58",
         f"sha256 {'f' * 64}",
-        "mIoU 0.6423 0.5000 95% interval 0.6000 to 0.7000 not recorded pixel accuracy 0.9100 0.8500",
-        "class val test road 0.8000 0.7000 sign not labelled 0.3000",
+        "mIoU 64.2% 50.0% 95% interval 60.0% to 70.0% not recorded pixel accuracy 91.0% 85.0%",
+        "class val test road 80.0% 70.0% sign not labelled 30.0%",
         "promoted , 2026-03-04 12:31, by register Better.",
         "2 2026-03-04 trainer promote 7 none → 7 Better. Fast.",
-        f"3 0.6123 {'b' * 12} Feb March promoted",
+        f"3 61.2% {'b' * 12} Feb March promoted",
     ):
         assert text in words
 
@@ -216,7 +217,7 @@ def test_everything_is_escaped_and_nothing_is_fetched(tmp_path: Path, document: 
     assert "<script" not in page
     assert evil not in page
     assert _words(page).count(evil) > 30
-    assert all(link.startswith("#") for link in re.findall(r'(?:src|href)="([^"]*)"', page))
+    assert all(link.startswith(("#", "data:")) for link in re.findall(r'(?:src|href)="([^"]*)"', page))
     assert not re.search(r"url\(|@import", page)
 
 
@@ -235,3 +236,11 @@ def test_what_a_registry_says_is_text_and_never_a_part_of_the_page(tmp_path: Pat
     assert html.escape(attack).replace("&quot;", "&#34;") in page
     assert "<script" not in page
     assert "<img" not in page
+
+
+def test_the_page_in_a_browser(tmp_path: Path, document: dict[str, Any], look_at: Callable[[Path], None]) -> None:
+    document["class_weights"]["a class with a name that is longer than any phone is wide, and goes on and on"] = 1.0
+    document["params"] |= {"a" * 60: "x" * 300}
+    document["ledger"][0]["reasons"].append("x" * 200)
+    _write(tmp_path, document)
+    look_at(tmp_path / "index.html")

@@ -23,10 +23,11 @@ from segpipe.data.loading.loader import TrainLoader
 from segpipe.data.store import Store
 from segpipe.errors import ConfigError, TrainingError
 from segpipe.files import sha256_of_file
-from segpipe.inference import tiles
+from segpipe.inference import predictor, tiles
 from segpipe.inference.evaluate import evaluate
 from segpipe.inference.logits import normalize
 from segpipe.inference.network import build_network
+from segpipe.inference.predictor import Predictor
 from segpipe.losses.parts.border_map import measure_closeness
 from segpipe.training import loop
 from segpipe.training.checkpoint import CHECKPOINT, PREVIOUS, read_checkpoint
@@ -157,7 +158,7 @@ def test_the_kept_weights_score_what_the_history_says(make_job: Callable[..., Fi
     assert progress.best_mean_iou == max(scores) == scores[progress.best_epoch - 1]
     other = make_job("b", init_seed=9).module
     other.load_state_dict(load_file(job.folder / BEST_WEIGHTS))
-    assert evaluate(other, store.of_split("val"), job.objective.terms).mean_iou == progress.best_mean_iou
+    assert evaluate(Predictor(other), store.of_split("val"), job.objective.terms).mean_iou == progress.best_mean_iou
 
 
 @pytest.mark.parametrize(
@@ -471,8 +472,9 @@ def test_weights_on_disk_are_in_plain_layout(make_job: Callable[..., Fit]) -> No
 def test_huge_images_are_validated_and_drawn_tile_by_tile(
     make_job: Callable[..., Fit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"MAX_WHOLE_PX": 1, "WINDOW_PX": 16, "MARGIN_PX": 4, "ALIGNMENT_PX": 4}.items():
+    for name, value in {"MAX_WHOLE_PX": 1, "ALIGNMENT_PX": 4}.items():
         monkeypatch.setattr(tiles, name, value)
+    monkeypatch.setattr(predictor, "LARGE_WINDOW_PX", 16)
     job = make_job("a", epochs=1)
     sizes = []
 
@@ -687,7 +689,7 @@ def test_the_average_of_a_grey_network_sees_grey_too(make_job: Callable[..., Fit
     progress = fit(job)
     other = make_job("b", model={"name": "unet", "options": SMALL, "in_channels": 1}).module
     other.load_state_dict(load_file(job.folder / BEST_WEIGHTS))
-    assert evaluate(other, store.of_split("val"), job.objective.terms).mean_iou == progress.best_mean_iou
+    assert evaluate(Predictor(other), store.of_split("val"), job.objective.terms).mean_iou == progress.best_mean_iou
 
 
 def _short_of_memory(job: Fit, limit: int, first_call: int = 0) -> Fit:

@@ -9,10 +9,12 @@ import torch
 from gloo import run_ranks
 from samples import Sample
 from shared_steps import Steps, Validation
+from torch import nn
 
 from segpipe.data.store import Store
 from segpipe.errors import ConfigError
 from segpipe.inference import evaluate
+from segpipe.inference.predictor import Predictor
 from segpipe.training.launching import Placement
 from segpipe.training.ranks import ALONE
 
@@ -47,7 +49,7 @@ def test_a_shared_validation_is_equal_to_the_last_digit(
     work = Validation(store.folder)
     expected = work(ALONE)
     assert 0 < expected[0] < 1
-    assert len(list(evaluate._batches(store.of_split("val")))) == 3
+    assert len(list(evaluate._batches(Predictor(nn.Identity()), store.of_split("val")))) == 3
     assert run_ranks(work, 2) == [expected] * 2
 
 
@@ -56,7 +58,7 @@ def test_of_one_batch_only_one_process_has_something_to_validate(
 ) -> None:
     store = make_store([make_sample("t_0"), make_sample("v_0", "val")])
     work = Validation(store.folder)
-    assert len(list(evaluate._batches(store.of_split("val")))) == 1
+    assert len(list(evaluate._batches(Predictor(nn.Identity()), store.of_split("val")))) == 1
     assert run_ranks(work, 2) == [work(ALONE)] * 2
 
 

@@ -26,6 +26,7 @@ from segpipe.data.sources.source import RawSample, Source
 from segpipe.data.splits.leaks import draw_pair, find_leaks
 from segpipe.data.splits.split import assign_splits, find_groups
 from segpipe.data.store import ATTRIBUTE_COLUMN_PREFIX, SHARDS, TRAIN, Store, num_px_of_classes, write_manifest
+from segpipe.documents import DECIDES_NOTHING, ImageMapping
 from segpipe.errors import Problem
 
 NUM_PAIRS_DRAWN = 12
@@ -53,7 +54,13 @@ class Built:
 
 
 def build_store(
-    source: Source, root: Path, settings: Preprocess, output: Path, sha256: Mapping[Path, str], cache: Path | None
+    source: Source,
+    root: Path,
+    settings: Preprocess,
+    output: Path,
+    sha256: Mapping[Path, str],
+    cache: Path | None,
+    mapping: ImageMapping = DECIDES_NOTHING,
 ) -> Built:
     """Decodes, checks, counts and writes all samples of a source.
 
@@ -64,6 +71,7 @@ def build_store(
         output: existing empty folder for the store.
         sha256: of the source's files; a sample with other files is always decoded.
         cache: folder of the store that was built last, where this one is kept next; None for none.
+        mapping: how the values of image files become 8-bit RGB.
 
     Returns:
         The manifest and all findings; if one has the action `fail`, the store must not be used.
@@ -82,8 +90,8 @@ def build_store(
     splits, problems = assign_splits(samples, groups, settings.split, settings.seed)
     find(problems)
 
-    keys = find_keys(samples, sha256, source.classes)
-    counted, found, num_decoded = _write_samples(samples, keys, root, source.classes, policy, output, cache)
+    keys = find_keys(samples, sha256, source.classes, mapping)
+    counted, found, num_decoded = _write_samples(samples, keys, root, source.classes, policy, output, cache, mapping)
     findings += found
     num_skipped = _count_skipped(findings)
     num_halves = sum(finding.action == "skip" and not finding.sample_id for finding in findings)
@@ -124,6 +132,7 @@ def _write_samples(
     policy: Policy,
     output: Path,
     cache: Path | None,
+    mapping: ImageMapping,
 ) -> tuple[list[pd.DataFrame], list[Finding], int]:
     """Fills the shards: unchanged ones by links, the others by workers."""
     (output / SHARDS).mkdir()
@@ -138,7 +147,7 @@ def _write_samples(
             counted.append(pd.DataFrame(taken_over))
             continue
         places = [last.place_of(key) if last is not None else None for key in run_keys]
-        runs.append(Run([samples[i] for i in run], places, root, classes, policy, output))
+        runs.append(Run([samples[i] for i in run], places, root, classes, policy, output, mapping))
     num_decoded = sum(place is None for run in runs for place in run.places)
     findings: list[Finding] = []
     num_pictures: Counter[str] = Counter()

@@ -15,11 +15,12 @@ from filelock import FileLock
 from segpipe.classes import ClassTable
 from segpipe.config.preprocess import Policy
 from segpipe.data.building.shards import Row, Sample, write_shards
-from segpipe.data.images import read_image, size_of_image
+from segpipe.data.images import Header, is_named_as_picture, read_header, read_labelled_image
 from segpipe.data.inspection.checks import check_sample
 from segpipe.data.inspection.fault_picture import mark_fault
-from segpipe.data.sources.source import RawSample, is_image_name
+from segpipe.data.sources.source import RawSample
 from segpipe.data.store import SHARDS
+from segpipe.documents import DECIDES_NOTHING, ImageMapping
 from segpipe.errors import Problem
 from segpipe.faults import Action, Fault
 
@@ -70,6 +71,7 @@ class Run:
         classes: the class table.
         policy: what is done about faults.
         output: folder of the new store.
+        mapping: how the values of image files become 8-bit RGB.
     """
 
     samples: Sequence[RawSample]
@@ -78,6 +80,7 @@ class Run:
     classes: ClassTable
     policy: Policy
     output: Path
+    mapping: ImageMapping = DECIDES_NOTHING
 
 
 def build_run(run: Run) -> tuple[list[Row], list[Finding]]:
@@ -96,7 +99,7 @@ def build_run(run: Run) -> tuple[list[Row], list[Finding]]:
                 continue
             num_pictures = Counter(finding.problem.kind for finding in findings if finding.picture)
             with _alone_where_large(raw):  # until it is written
-                sample, found = decode_sample(raw, run.root, run.policy, num_pictures)
+                sample, found = decode_sample(raw, run.root, run.policy, num_pictures, run.mapping)
                 findings.extend(found)
                 if sample is not None:
                     yield sample
@@ -109,33 +112,31 @@ def build_run(run: Run) -> tuple[list[Row], list[Finding]]:
 @contextlib.contextmanager
 def _alone_where_large(raw: RawSample) -> Iterator[None]:
     """Lets only one worker of this machine hold a large image at a time: many of them would fill the memory."""
-    if max((height * width for _, (height, width) in _sizes_of(raw)), default=0) <= LARGE_PX:
+    if max((header.reading_px for header in _headers_of(raw).values()), default=0) <= LARGE_PX:
         yield
         return
     with FileLock(Path(tempfile.gettempdir()) / f"segpipe-large-image-{os.getuid()}.lock"):
         yield
 
 
-def _sizes_of(raw: RawSample) -> list[tuple[Path, tuple[int, int]]]:
-    """Gives height and width of a sample's pictures, as their headers say; annotation files have none."""
-    sizes = {path: size_of_image(path) for path in (raw.image, *raw.label.files) if is_image_name(path.name)}
-    return [(path, size) for path, size in sizes.items() if size is not None]
+def _headers_of(raw: RawSample) -> dict[Path, Header]:
+    """Reads the headers of a sample's pictures; annotation files have none."""
+    paths = dict.fromkeys(path for path in (raw.image, *raw.label.files) if is_named_as_picture(path.name))
+    return {path: header for path in paths if (header := read_header(path)) is not None}
 
 
-def _find_too_large(raw: RawSample, limit_px: float) -> list[tuple[Path, Fault]]:
+def _find_too_large(headers: Mapping[Path, Header], limit_px: float) -> list[tuple[Path, Fault]]:
     key = "preprocess.policy.max_megapixels"
-    return [
-        (
-            path,
-            Fault(
-                "image-too-large",
-                f"has {width}x{height} px, more than {key}: {limit_px / MEGA:g}",
-                f"Cut it into parts, or write {key}: {-(-height * width // MEGA)} in params.yaml (400 at most)",
-            ),
-        )
-        for path, (height, width) in _sizes_of(raw)
-        if height * width > limit_px
-    ]
+    found = []
+    for path, header in headers.items():
+        if header.reading_px <= limit_px:
+            continue
+        counted = f" of {header.bytes_per_px} bytes, which count as {header.reading_px} px"
+        is_deep = header.bytes_per_px > 1
+        what = f"has {header.width}x{header.height} px{counted * is_deep}, more than {key}: {limit_px / MEGA:g}"
+        fix = f"Cut it into parts, or write {key}: {-(-header.reading_px // MEGA)} in params.yaml (400 at most)"
+        found.append((path, Fault("image-too-large", what, fix)))
+    return found
 
 
 def _copy_sample(sample_id: str, place: Place) -> Sample:
@@ -149,7 +150,11 @@ def _copy_sample(sample_id: str, place: Place) -> Sample:
 
 
 def decode_sample(
-    raw: RawSample, root: Path, policy: Policy, num_pictures: Mapping[str, int]
+    raw: RawSample,
+    root: Path,
+    policy: Policy,
+    num_pictures: Mapping[str, int],
+    mapping: ImageMapping = DECIDES_NOTHING,
 ) -> tuple[Sample | None, list[Finding]]:
     """Reads a sample's files.
 
@@ -158,15 +163,19 @@ def decode_sample(
         root: paths in messages are relative to it.
         policy: what is done about faults.
         num_pictures: how many pictures of each kind there are already; some are enough.
+        mapping: how the values of image files become 8-bit RGB.
 
     Returns:
         The sample, or None if its faults forbid its use; and all findings.
     """
-    if too_large := _find_too_large(raw, policy.max_megapixels * MEGA):
+    headers = _headers_of(raw)
+    if too_large := _find_too_large(headers, policy.max_megapixels * MEGA):
         problems = [_problem_of(fault, name_of(file, root), policy) for file, fault in too_large]
         return None, [Finding(problem, policy.action_of(problem.kind), raw.sample_id) for problem in problems]
-    mask = raw.label.read(size_of_image(raw.image) or (0, 0))
-    image = read_image(raw.image, None if mask.pixels is None else (mask.pixels.shape[0], mask.pixels.shape[1]))
+    header = headers.get(raw.image)
+    mask = raw.label.read((0, 0) if header is None else (header.height, header.width))
+    mask_size_hw = None if mask.pixels is None else (mask.pixels.shape[0], mask.pixels.shape[1])
+    image = read_labelled_image(raw.image, mapping, mask_size_hw)
     findings = []
     mask_file = raw.label.files[0]
     faults = [(raw.image, fault) for fault in image.faults] + [(mask_file, fault) for fault in mask.faults]

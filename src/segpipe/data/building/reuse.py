@@ -29,6 +29,7 @@ from segpipe.data.store import (
     read_manifest,
     write_manifest,
 )
+from segpipe.documents import DECIDES_NOTHING, ImageMapping
 from segpipe.errors import StoreError
 from segpipe.files import whole_folder
 
@@ -36,22 +37,28 @@ KEY = "key"
 LIBRARIES = ("numpy", "pillow", "pycocotools", "scipy")  # and OpenCV, which is installed under several names
 
 
-def find_keys(samples: Sequence[RawSample], sha256: Mapping[Path, str], classes: ClassTable) -> dict[str, str]:
+def find_keys(
+    samples: Sequence[RawSample],
+    sha256: Mapping[Path, str],
+    classes: ClassTable,
+    mapping: ImageMapping = DECIDES_NOTHING,
+) -> dict[str, str]:
     """Gives each sample's key: a hash of its files' content, its label's meaning, and the code that reads them.
 
     Args:
         samples: of a source.
         sha256: of the source's files.
         classes: name the columns of counts.
+        mapping: how the values of image files become 8-bit RGB.
 
     Returns:
         The key by the sample's id, of the samples whose files are all in `sha256`.
     """
-    reading = [PACKAGE / "classes.py", PACKAGE / "data/images.py", PACKAGE / "data/store.py"]
-    for room in ("sources", "readers", "masks", "inspection", "building"):
+    reading = [PACKAGE / "classes.py", PACKAGE / "data/store.py"]
+    for room in ("images", "sources", "readers", "masks", "inspection", "building"):
         reading += (PACKAGE / "data" / room).rglob("*.py")
     code = digest_of_code(reading)
-    common = repr((code, cv2.__version__, [version(name) for name in LIBRARIES], classes.names))
+    common = repr((code, cv2.__version__, [version(name) for name in LIBRARIES], classes.names, mapping))
     prefix = hashlib.sha256(common.encode())
     keys = {}
     for sample in samples:

@@ -106,7 +106,7 @@ def diagnose_values(values: Values) -> Diagnosis:
         _instance_numbers,
         _binary,
         _zero_and_one,
-        _off_by_one,
+        _next_to_the_table,
         _spread_for_viewing,
         _greys_of_a_palette,
         _photograph_in_grey,
@@ -182,23 +182,28 @@ def _zero_and_one(values: Values) -> Diagnosis | None:
     return values.fixed_fault("mask-binary", what, "Save 255 in place of 1, or give the classes 0 and 1", fixed)
 
 
-def _off_by_one(values: Values) -> Diagnosis | None:
+def _next_to_the_table(values: Values) -> Diagnosis | None:
+    """Finds a single unknown value next to those of the classes.
+
+    One mask does not tell what it means: a void value that nobody stated, a further class, or a table that begins at
+    another value. Changing masks would destroy labels in two of the three cases, so it is not advised.
+    """
     if len(values.of_classes) < 2 or any(b - a != 1 for a, b in pairwise(values.of_classes)):
         return None
     low, high = values.of_classes[0], values.of_classes[-1]
-    table = f"the class table's are {low}..{high}"
-    if values.unknown == [high + 1] and low not in values.present:
-        what = f"holds values {low + 1}..{high + 1}, {table}: off by one"
-        fix = f"Subtract 1 from all masks, or let the table begin at {low + 1} (0 is often void then)"
-        return values.fault("mask-values", what, fix)
     if values.unknown == [high + 1]:
-        what = f"holds {high + 1}, {table}: one class more than the table has"
-        fix = f"Add the class. If {low} means void and classes begin at {low + 1}, the table is off by one"
-        return values.fault("mask-values", what, fix)
-    if low > 0 and values.unknown == [low - 1]:
-        what = f"holds values from {low - 1}, {table}: off by one, or {low - 1} is void"
-        return values.fault("mask-values", what, f"Add {low - 1} to the void values, or add 1 to all masks")
-    return None
+        begins_at, is_shifted = low + 1, low not in values.present
+    elif low > 0 and values.unknown == [low - 1]:
+        begins_at, is_shifted = low - 1, True
+    else:
+        return None
+    (value,) = values.unknown
+    void = sorted({value, *(known for known, index in values.indices.items() if index == IGNORE_INDEX)})
+    what = f"holds {shown(values.present)}, the class table's values are {low}..{high}: {value} is not one of them"
+    fix = f"If {value} is unlabelled, add it to the void values ({', '.join(map(str, void))}); if it is a class, add it"
+    if is_shifted:
+        fix += f". If no mask at all holds {low if value > high else high}, the table may have to begin at {begins_at}"
+    return values.fault("mask-values", what, fix)
 
 
 def _spread_for_viewing(values: Values) -> Diagnosis | None:

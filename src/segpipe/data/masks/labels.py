@@ -17,12 +17,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from segpipe.classes import IGNORE_INDEX
-from segpipe.data.images import (
+from segpipe.data.images.decoding import (
     BITS_OF_CHANNEL,
     UPRIGHT,
     ImageFileError,
     decode,
     is_lossy,
+    is_spread,
     num_pages_of,
     orientation_of,
 )
@@ -123,6 +124,9 @@ def _fault_of_container(image: Image.Image) -> Fault | None:
     if num_pages_of(image) > 1:
         what = f"holds {num_pages_of(image)} pages; a mask is one picture"
         return Fault("mask-mode", what, "Save one picture whose values are class indices, not a page for each class")
+    if is_spread(image):
+        what = "is a PGM whose white is neither 255 nor 65535, so that programs read its values differently"
+        return Fault("mask-depth", what, "Save it as PNG")
     if orientation_of(image) != UPRIGHT:
         what = f"is turned by an EXIF entry (orientation {orientation_of(image)}), which programs read differently"
         return Fault("mask-turned", what, "Save it upright, as its image is shown, without the entry")

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.classes import IGNORE_INDEX, MAX_NUM_CLASSES, ClassTable, Color
-from segpipe.data.images import BITS_OF_CHANNEL, ImageFileError, decode
+from segpipe.data.images.decoding import BITS_OF_CHANNEL, ImageFileError, decode
 from segpipe.data.masks.labels import digest_of
 from segpipe.data.sources.annotation_files import AnnotationFileError, ImageTree, read_json, split_of
 from segpipe.data.sources.palette import spread_colors

@@ -24,7 +24,15 @@ from ruamel.yaml.error import YAMLError
 
 from segpipe.choices import describe_validation_error, nearest
 from segpipe.data.masks.mask_coding import Byte, ClassEntries, ClassEntry, MaskCoding, MasksAre, Rgb
-from segpipe.data.sources.source import SPLIT_WORDS, RawSample, Source, files_by_stem, find_folder, pair_files
+from segpipe.data.sources.source import (
+    SPLIT_WORDS,
+    RawSample,
+    Source,
+    files_by_stem,
+    find_folder,
+    holds_no_image,
+    pair_files,
+)
 from segpipe.errors import Problem, SourceError
 
 DOCUMENT, TABLE = "dataset.yaml", "samples.csv"
@@ -148,5 +156,5 @@ def read_source(*, root: Path) -> Source:
         label = label_of(masks[name])
         samples.append(RawSample(name, images[name], label, row.split, row.group, dict(row.attributes)))
     if not samples and not problems:
-        problems.append(Problem("empty", str(root), "holds no image", "Put images into images/ and masks/"))
+        problems.append(holds_no_image(root, "Put images into images/ and masks/"))
     return Source(coding.classes, tuple(samples), tuple(problems), licence)

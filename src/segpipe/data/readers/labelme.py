@@ -19,10 +19,11 @@ from typing import Any, Literal, get_args
 
 from segpipe.choices import nearest
 from segpipe.classes import IGNORE_INDEX, MAX_NUM_CLASSES, ClassTable
+from segpipe.data.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from segpipe.data.masks.drawing import NUM_POINTS_OF_KIND, Shape, ShapeKind, ShapeMask
 from segpipe.data.sources.annotation_files import AnnotationFileError, ImageTree, read_json, read_text
 from segpipe.data.sources.palette import spread_colors
-from segpipe.data.sources.source import IMAGE_SUFFIXES, RawSample, Source, list_files, sorted_by_id
+from segpipe.data.sources.source import RawSample, Source, list_files, sorted_by_id
 from segpipe.errors import ConfigError, Problem, SourceError
 
 LABEL_FILE = "labels.txt"
@@ -163,7 +164,7 @@ def _find_image(file: _Annotated, tree: ImageTree) -> Path | Problem:
     found = tree.find(file.listed_image, [folder, *above], folder)
     if isinstance(found, Path):
         return found
-    for suffix in sorted(IMAGE_SUFFIXES):
+    for suffix in sorted(IMAGE_SUFFIXES) + sorted(UNREAD_SUFFIXES):
         if isinstance(neighbour := tree.find(where.stem + suffix, [folder], folder), Path):
             return neighbour
     target = file.path.with_name(Path(file.listed_image.replace("\\", "/")).name or f"{where.stem}.jpg")

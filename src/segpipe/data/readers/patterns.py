@@ -20,13 +20,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from segpipe.choices import describe_validation_error, nearest
+from segpipe.data.images import is_named_as_picture
 from segpipe.data.masks.mask_coding import Byte, ClassEntries, ClassEntry, MaskCoding, MasksAre, Rgb, read_class_file
 from segpipe.data.sources.source import (
     SPLIT_WORDS,
     RawSample,
     Source,
     find_folder,
-    is_image_name,
     list_files,
     pair_files,
     sorted_by_id,
@@ -133,7 +133,7 @@ def _fill(pattern: _Pattern, texts: Mapping[str, str]) -> str:
 
 def _find_matches(root: Path, images: _Pattern, masks: _Pattern) -> tuple[list[_Match], list[_Match], list[str]]:
     """Gives the files that match each pattern, and all image files."""
-    files = [file for file in list_files(root) if is_image_name(file)]
+    files = [file for file in list_files(root) if is_named_as_picture(file)]
     found_images, found_masks = _match_files(files, root, (images, masks))
     tops = {file.partition("/")[0] if "/" in file else "" for file in files}
     if not found_images and not found_masks and len(tops) == 1 and "" not in tops:

@@ -20,6 +20,7 @@ from segpipe.data.sources.source import (
     Source,
     files_by_stem,
     find_folder,
+    holds_no_image,
     pair_files,
     sorted_by_id,
 )
@@ -103,7 +104,7 @@ def read_source(*, root: Path, void: list[str] | None = None) -> Source:
         samples += found
         problems += wrong
     if not samples and not problems:
-        problems.append(Problem("empty", str(root), "holds no image", "Export the project with its images"))
+        problems.append(holds_no_image(root, "Export the project with its images"))
     classes = ClassTable(tuple(names), spread_colors(len(names)))
     return Source(classes, sorted_by_id(samples), tuple(problems), "not stated")
 

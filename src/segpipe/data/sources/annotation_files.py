@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from segpipe.data.sources.source import IMAGE_SUFFIXES, SPLIT_WORDS, list_files
+from segpipe.data.images import is_named_as_picture
+from segpipe.data.sources.source import SPLIT_WORDS, list_files
 from segpipe.errors import ConfigError, SourceError
 from segpipe.faults import shown
 
@@ -121,7 +122,7 @@ class ImageTree:
     @staticmethod
     def of_folder(root: Path) -> "ImageTree":
         """Lists a folder, once."""
-        paths = [path for path in list_files(root) if path.lower().endswith(tuple(IMAGE_SUFFIXES))]
+        paths = [path for path in list_files(root) if is_named_as_picture(path)]
         paths_of_name: dict[str, list[str]] = {}
         for path in paths:
             paths_of_name.setdefault(path.rpartition("/")[2], []).append(path)

@@ -6,16 +6,17 @@ for folders that an archive wraps in others, files by their names, pairs, list f
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from segpipe.classes import ClassTable
+from segpipe.data.images import is_named_as_picture, is_picture_name, stem_of
 from segpipe.data.masks.labels import Label
 from segpipe.errors import Problem, SourceError
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 MAX_WRAPPING_FOLDERS = 2
 
 # Usual names of the splits, and ours.
@@ -73,12 +74,6 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def is_image_name(name: str) -> bool:
-    """Whether a file's name has an image's suffix."""
-    _, dot, suffix = name.rpartition(".")
-    return (dot + suffix).lower() in IMAGE_SUFFIXES
-
-
 def find_folder(root: Path, *inside: str) -> Path | None:
     """Finds the folder that an archive may have wrapped in others.
 
@@ -132,6 +127,9 @@ def _refuse(error: OSError) -> NoReturn:
 def files_by_stem(folder: Path, root: Path) -> tuple[dict[str, Path], list[Problem]]:
     """Lists the image files below a folder by their path within it, suffix removed.
 
+    A picture of a format that is not read is listed too, so that its sample names the reason; but not next to one of
+    the same name that is read.
+
     Returns:
         The files, and a problem for each name that two files share and each missing folder.
     """
@@ -139,15 +137,24 @@ def files_by_stem(folder: Path, root: Path) -> tuple[dict[str, Path], list[Probl
         return {}, [missing_folder(folder, root)]
     files: dict[str, Path] = {}
     problems = []
-    for name in list_files(folder):
-        if not is_image_name(name):
+    names = [name for name in list_files(folder) if is_named_as_picture(name)]
+    for name in sorted(names, key=lambda name: not is_picture_name(name)):
+        path, stem = folder / name, stem_of(name)
+        if stem in files and not is_picture_name(name):
             continue
-        path, stem = folder / name, name.rpartition(".")[0]
         if stem in files:
             what = f"has the same name as {files[stem].name}, except for the suffix"
             problems.append(Problem("name-twice", path.relative_to(root).as_posix(), what, "Remove one of them"))
         files[stem] = path
     return files, problems
+
+
+def holds_no_image(root: Path, fix: str) -> Problem:
+    """Says that a source holds no image, and which files lie there instead."""
+    others = Counter(PurePosixPath(name).suffix or name for name in list_files(root))
+    found = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(8))
+    what = f"holds no image; there are: {found}" if found else "holds no image"
+    return Problem("empty", str(root), what, fix)
 
 
 def missing_folder(folder: Path, root: Path) -> Problem:

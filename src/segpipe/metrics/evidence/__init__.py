@@ -1,7 +1,9 @@
-"""The counts of each image that metrics are computed from: one file for each kind, with a function `collect`.
+"""What metrics are computed from, counted in each image: one file for each kind, with `AXES` and a function `collect`.
 
-    collect(logits_NCHW, target_NHW) -> int64 or float64 tensor (N, ...)
+    AXES: names of the axes of an image's table
+    collect(prediction, target_NHW) -> ImageCounts of the N images
 
-`target_NHW` holds class indices, void = 255. The evidence of an image that is predicted in tiles is the sum over its
-tiles.
+`prediction` hands over the predicted classes and, if the file says `NEEDS_CONFIDENCE = True`, their probabilities;
+`target_NHW` is (N, H, W) uint8, class indices, void = 255. Images are whole here, also those that were predicted in
+pieces. `evaluate` writes each kind as `build/evaluation/evidence/KIND.parquet`. Only numpy, OpenCV and scipy are used.
 """

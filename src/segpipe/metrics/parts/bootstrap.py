@@ -20,10 +20,10 @@ larger of two:
 n is the number of units with labelled pixels (of the class, for the difference of a class), and t has n - 1 degrees of
 freedom. `benchmarks/gate_calibration.py` measures how often each method calls one of two equal models better.
 
-Layout: I images, U units, C classes, M models, V values: for all units, without each unit in turn, for each resample.
+Layout: I images, U units, C classes, M models, R resamples, K scores, V any number of values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import isqrt, sqrt
 from typing import Literal
@@ -32,16 +32,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtr, stdtrit  # type: ignore[import-untyped]
 
+from segpipe.metrics.parts.counts import NUM_IMAGES_AT_ONCE, count, count_in_each, iou_of_sums, mean_over_classes
+from segpipe.metrics.parts.image_counts import ImageCounts
+
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
 NUM_RESAMPLES = 2_000
 SEED = 0
 UPPER_QUANTILE = 0.975  # of a two-sided 95% interval
 FEW_UNITS = 5  # pages and decisions warn of fewer
 MAX_BLOCKS_OF_A_VIDEO = 10
-MAX_DRAWS_AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -132,22 +133,26 @@ def bundle(groups: Sequence[str], block_length: int | None = None) -> Units:
     return Units(block_index, "block", len(blocks))
 
 
-def estimate_mean_iou(confusions: Counts, units: Units) -> Estimate:
-    """Estimates a model's mean IoU, as `mean_iou` defines it, on all images together.
+def estimate_iou(confusions: ImageCounts, units: Units) -> tuple[Estimate, tuple[Estimate, ...]]:
+    """Estimates a model's mean IoU, as `mean_iou` defines it, and the IoU of each class, on all images together.
 
     Args:
-        confusions: (I, C, C) pixel counts of each image, rows are truth; at least one pixel.
+        confusions: (truth, predicted) of each image; at least one pixel.
         units: the units of these images.
 
     Returns:
-        The mean IoU; its bounds are clipped to 0 and 1.
+        The mean IoU, and the IoU of each class; bounds are clipped to 0 and 1.
     """
-    sums_MU3C = _sum_labelled_units([confusions], units)
-    mean_iou_V = _mean_over_classes(_resample_iou(sums_MU3C)[0])
-    return _estimate(mean_iou_V, np.ones(sums_MU3C.shape[1], np.bool_), lowest=0.0)
+
+    def list_scores(iou_VMC: Floats) -> Floats:
+        iou_VC = iou_VMC[:, 0]
+        return np.concatenate([mean_over_classes(iou_VC)[:, None], iou_VC], axis=1)
+
+    mean, *classes = (spread.estimate(lowest=0.0) for spread in _resample([confusions], units, list_scores, 1))
+    return mean, tuple(classes)
 
 
-def compare(challenger_confusions: Counts, champion_confusions: Counts, units: Units) -> Comparison:
+def compare(challenger_confusions: ImageCounts, champion_confusions: ImageCounts, units: Units) -> Comparison:
     """Compares two models on the same images, in the same 2,000 resamples of whole units, always from the same seed.
 
     The score of a resample is computed from its summed matrices, as in `mean_iou`: classes without labelled pixels in a
@@ -155,102 +160,147 @@ def compare(challenger_confusions: Counts, champion_confusions: Counts, units: U
     bounds are the value, and the probability is 0, 1, or 0.5 for no difference.
 
     Args:
-        challenger_confusions: (I, C, C) pixel counts of each image, rows are truth; at least one pixel.
-        champion_confusions: (I, C, C) of the same images in the same order.
+        challenger_confusions: (truth, predicted) of each image; at least one pixel.
+        champion_confusions: of the same images in the same order.
         units: the units of these images.
 
     Raises:
         ValueError: the two were counted on different labels.
     """
-    if not np.array_equal(challenger_confusions.sum(axis=2), champion_confusions.sum(axis=2)):
+    if not _have_same_truth(challenger_confusions, champion_confusions):
         raise ValueError("challenger and champion were counted on different labels: evaluate both on the same images")
-    sums_MU3C = _sum_labelled_units([challenger_confusions, champion_confusions], units)
-    iou_MVC = _resample_iou(sums_MU3C)
-    challenger_V, champion_V = _mean_over_classes(iou_MVC)
-    delta_V = challenger_V - champion_V
-    class_deltas_CV = (iou_MVC[0] - iou_MVC[1]).T
-    is_labelled_U = np.ones(sums_MU3C.shape[1], np.bool_)
-    has_class_CU = sums_MU3C[0, :, 1].T > 0
+
+    def list_scores(iou_VMC: Floats) -> Floats:
+        mean_VM = mean_over_classes(iou_VMC)
+        delta_V1 = mean_VM[:, :1] - mean_VM[:, 1:]
+        return np.concatenate([delta_V1, mean_VM, iou_VMC[:, 0] - iou_VMC[:, 1]], axis=1)
+
+    models = [challenger_confusions, champion_confusions]
+    delta, challenger, champion, *classes = _resample(models, units, list_scores, 3)
     return Comparison(
-        delta=_estimate(delta_V, is_labelled_U, lowest=-1.0),
-        probability=_probability_above_zero(delta_V, is_labelled_U),
-        class_deltas=tuple(
-            _estimate(values_V, has_class_U, lowest=-1.0)
-            for values_V, has_class_U in zip(class_deltas_CV, has_class_CU, strict=True)
-        ),
-        challenger=_estimate(challenger_V, is_labelled_U, lowest=0.0),
-        champion=_estimate(champion_V, is_labelled_U, lowest=0.0),
+        delta=delta.estimate(lowest=-1.0),
+        probability=delta.probability_above_zero(),
+        class_deltas=tuple(spread.estimate(lowest=-1.0) for spread in classes),
+        challenger=challenger.estimate(lowest=0.0),
+        champion=champion.estimate(lowest=0.0),
         kind=units.kind,
-        num_units=len(is_labelled_U),
+        num_units=delta.num_units,
     )
 
 
-def _sum_labelled_units(models: Sequence[Counts], units: Units) -> Floats:
-    """Gives (M, U, 3, C) px: hit, truth and predicted of each unit that has labelled pixels.
+def _have_same_truth(one: ImageCounts, other: ImageCounts) -> bool:
+    sums = []
+    for counts in (one, other):
+        num_classes = counts.shape[0]
+        place = counts.image * num_classes + counts.along("truth")
+        first = np.flatnonzero(np.diff(place, prepend=-1))
+        sums.append((counts.num_images, place[first].tobytes(), np.add.reduceat(counts.pixels, first).tobytes()))
+    return sums[0] == sums[1]
 
-    An IoU needs no more, and with 150 classes this is a fiftieth of the matrices. Floats hold such counts exactly.
+
+@dataclass(frozen=True)
+class _Spread:
+    """A value and how much it varies.
+
+    Attributes:
+        value: of all units.
+        num_units: units with labelled pixels for the value.
+        error: the standard error; NaN with fewer than two such units.
     """
-    num_classes = models[0].shape[1]
-    sums_MU3C = np.zeros((len(models), units.num_units, 3, num_classes))
-    for sums_U3C, confusions in zip(sums_MU3C, models, strict=True):
-        counts = (confusions.diagonal(axis1=1, axis2=2), confusions.sum(axis=2), confusions.sum(axis=1))
-        np.add.at(sums_U3C, units.index, np.stack(counts, axis=1))
-    labelled: Floats = sums_MU3C[:, sums_MU3C[0, :, 1].any(axis=1)]
-    return labelled
+
+    value: float
+    num_units: int
+    error: float
+
+    def estimate(self, lowest: float) -> Estimate:
+        """Gives the value with its interval, clipped to lowest and 1."""
+        if self.num_units < 2:
+            return Estimate(self.value, np.nan, np.nan)
+        margin = float(stdtrit(self.num_units - 1, UPPER_QUANTILE)) * self.error
+        return Estimate(self.value, max(self.value - margin, lowest), min(self.value + margin, 1.0))
+
+    def probability_above_zero(self) -> float:
+        """Gives the probability that the value is above 0, by the distribution of its interval."""
+        if self.num_units < 2:
+            return np.nan
+        if self.error == 0:
+            return float(np.heaviside(self.value, 0.5))
+        return float(stdtr(self.num_units - 1, self.value / self.error))
 
 
-def _resample_iou(sums_MU3C: Floats) -> Floats:
-    """Gives (M, 1 + U + resamples, C) IoU: of all units, without each unit in turn, of each resample; NaN: no pixel."""
-    num_models, num_units, _, num_classes = sums_MU3C.shape
-    table = sums_MU3C.transpose(1, 0, 2, 3).reshape(num_units, -1)
-    total = table.sum(axis=0, keepdims=True)
-    sums = [total, total - table]
+def _resample(
+    models: Sequence[ImageCounts], units: Units, list_scores: Callable[[Floats], Floats], num_means: int
+) -> list[_Spread]:
+    """Gives scores K of all units, and how they vary when units are drawn or left out.
+
+    An IoU needs only hit, truth and predicted px of each class, M x 3 x C numbers a unit. Units are taken in blocks:
+    only a block's numbers, and how often each resample draws its units, are in memory at once. So time and memory grow
+    linearly with the number of units.
+
+    Args:
+        models: (truth, predicted) of each image.
+        units: of the images.
+        list_scores: gives the scores (V, K) of (V, M, C) IoU: first `num_means` means, then one value of each class.
+        num_means: number of scores for which each labelled unit counts; for a class those with pixels of it count.
+    """
+    merged = _merge_labelled(models, units)
+    num_units = merged[0].num_images
+    total_M3C = np.stack([_sum_classes(model) for model in merged])
+    values_K = list_scores(iou_of_sums(total_M3C)[None])[0]
+    drawn = np.zeros((NUM_RESAMPLES, total_M3C.size))
+    # Sums over the units of d and d^2, d = the value without the unit minus that with all.
+    moments_2K, num_used_K = np.zeros((2, len(values_K))), np.zeros(len(values_K), np.int64)
+    blocks = zip(*(count_in_each(model) for model in merged), strict=True)
+    for times_RU, block in zip(_draw(num_units), blocks, strict=True):
+        sums_UM3C = np.stack(block, axis=1)
+        drawn += times_RU @ sums_UM3C.reshape(len(sums_UM3C), -1)
+        has_class_UC = sums_UM3C[:, 0, 1] > 0
+        is_used_UK = np.concatenate([np.ones((len(sums_UM3C), num_means), np.bool_), has_class_UC], axis=1)
+        change_UK = list_scores(iou_of_sums(total_M3C - sums_UM3C)) - values_K
+        change_UK[~is_used_UK | np.isnan(change_UK)] = 0  # NaN: only this unit has the class; no interval anyway
+        moments_2K += change_UK.sum(axis=0), np.square(change_UK).sum(axis=0)
+        num_used_K += is_used_UK.sum(axis=0)
+    resampled_RK = list_scores(iou_of_sums(drawn.reshape(NUM_RESAMPLES, *total_M3C.shape)))
+    return [
+        _Spread(float(value), int(num), _standard_error(resampled_R, moments, int(num)))
+        for value, num, resampled_R, moments in zip(values_K, num_used_K, resampled_RK.T, moments_2K.T, strict=True)
+    ]
+
+
+def _merge_labelled(models: Sequence[ImageCounts], units: Units) -> list[ImageCounts]:
+    """Adds up the images of each unit; units without a labelled pixel are left out."""
+    merged = [model.merge(units.index, units.num_units) for model in models]
+    is_labelled_U = np.bincount(merged[0].image, minlength=units.num_units) > 0
+    return merged if is_labelled_U.all() else [model.take(np.flatnonzero(is_labelled_U)) for model in merged]
+
+
+def _sum_classes(confusions: ImageCounts) -> Floats:
+    """Gives (3, C): hit, truth and predicted px of all images. Floats hold such counts exactly."""
+    counts = count(confusions)
+    return np.stack([counts.hit, counts.truth, counts.predicted])
+
+
+def _draw(num_units: int) -> Iterator[Floats]:
+    """Draws units with replacement, as many as there are; gives (R, B) how often each resample has the next B units.
+
+    First, how many of a resample's draws fall into each block of units (multinomial), then which units these are.
+    """
     generator = np.random.default_rng(SEED)
-    chunk = max(1, MAX_DRAWS_AT_ONCE // num_units)
-    for begin in range(0, NUM_RESAMPLES, chunk):
-        num = min(chunk, NUM_RESAMPLES - begin)
-        drawn = generator.integers(0, num_units, (num, num_units)) + num_units * np.arange(num)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=num * num_units).reshape(num, num_units)
-        sums.append(times.astype(np.float64) @ table)
-    hit, truth, predicted = np.concatenate(sums).reshape(-1, num_models, 3, num_classes).transpose(2, 1, 0, 3)
-    iou_MVC = np.full(hit.shape, np.nan)
-    np.divide(hit, truth + predicted - hit, out=iou_MVC, where=truth > 0)
-    return iou_MVC
+    begins = range(0, num_units, NUM_IMAGES_AT_ONCE)
+    sizes = np.array([min(NUM_IMAGES_AT_ONCE, num_units - begin) for begin in begins])
+    num_draws_RB = generator.multinomial(num_units, sizes / num_units, NUM_RESAMPLES)
+    for size, num_draws_R in zip(sizes.tolist(), num_draws_RB.T, strict=True):
+        unit = generator.integers(0, size, int(num_draws_R.sum()))
+        unit += np.repeat(np.arange(NUM_RESAMPLES) * size, num_draws_R)
+        times = np.bincount(unit, minlength=NUM_RESAMPLES * size)
+        yield times.reshape(NUM_RESAMPLES, size).astype(np.float64)
 
 
-def _mean_over_classes(iou: Floats) -> Floats:
-    """Gives (...) the mean of (..., C) over the classes with labelled pixels; NaN if there are none."""
-    num_present = np.count_nonzero(~np.isnan(iou), axis=-1)
-    mean = np.full(num_present.shape, np.nan)
-    np.divide(np.nansum(iou, axis=-1), num_present, out=mean, where=num_present > 0)
-    return mean
-
-
-def _standard_error(values_V: Floats, is_used_U: Flags) -> float:
+def _standard_error(resampled_R: Floats, moments_2: Floats, num_units: int) -> float:
     """Gives the larger of the bootstrap's and the jackknife's standard error, from the units with labelled pixels."""
-    num_units = np.count_nonzero(is_used_U)
-    without_one, resampled = np.split(values_V[1:], [len(is_used_U)])
-    bootstrap = float(np.nanstd(resampled, ddof=1)) * sqrt(num_units / (num_units - 1))
-    jackknife = float(np.std(without_one[is_used_U])) * sqrt(num_units - 1)
-    return max(bootstrap, jackknife)
-
-
-def _estimate(values_V: Floats, is_used_U: Flags, lowest: float) -> Estimate:
-    """Gives the first value with its interval, clipped to lowest and 1."""
-    value = float(values_V[0])
-    num_units = np.count_nonzero(is_used_U)
-    if num_units < 2:
-        return Estimate(value, np.nan, np.nan)
-    margin = float(stdtrit(num_units - 1, UPPER_QUANTILE)) * _standard_error(values_V, is_used_U)
-    return Estimate(value, max(value - margin, lowest), min(value + margin, 1.0))
-
-
-def _probability_above_zero(values_V: Floats, is_used_U: Flags) -> float:
-    """Gives the probability that the value is above 0, by the distribution of its interval."""
-    num_units = np.count_nonzero(is_used_U)
     if num_units < 2:
         return np.nan
-    error = _standard_error(values_V, is_used_U)
-    if error == 0:
-        return float(np.heaviside(values_V[0], 0.5))
-    return float(stdtr(num_units - 1, values_V[0] / error))
+    bootstrap = float(np.nanstd(resampled_R, ddof=1)) * sqrt(num_units / (num_units - 1))
+    total, total_of_squares = moments_2.tolist()
+    variance = max(0.0, total_of_squares - total**2 / num_units) * (num_units - 1) / num_units
+    return max(bootstrap, sqrt(variance))

@@ -5,10 +5,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy.typing as npt
-
 from segpipe.choices import METRICS
 from segpipe.metrics.parts.about import About
+from segpipe.metrics.parts.image_counts import ImageCounts
 
 CHIEF = "mean_iou"  # chooses epochs and champions
 # Raise it when the same masks would get another score: only scores of the same version are compared.
@@ -41,11 +40,11 @@ def list_evidence() -> list[str]:
     return sorted({read_about(name).evidence for name in list_metrics()})
 
 
-def score(evidence: Mapping[str, npt.NDArray[Any]], class_names: Sequence[str]) -> dict[str, Any]:
+def score(evidence: Mapping[str, ImageCounts], class_names: Sequence[str]) -> dict[str, Any]:
     """Computes every metric.
 
     Args:
-        evidence: by kind, (num_images, ...).
+        evidence: by kind; metrics of another kind are left out.
         class_names: in the order of the classes' indices.
 
     Returns:
@@ -54,6 +53,8 @@ def score(evidence: Mapping[str, npt.NDArray[Any]], class_names: Sequence[str]) 
     scores: dict[str, Any] = {}
     for name in list_metrics():
         about = read_about(name)
+        if about.evidence not in evidence:
+            continue
         value = METRICS.function_of(name)(evidence[about.evidence])
         if about.is_per_class:
             scores[name] = {label: _or_none(v) for label, v in zip(class_names, value.tolist(), strict=True)}

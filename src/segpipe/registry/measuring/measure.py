@@ -24,6 +24,9 @@ from mlflow.models import Model as MlflowModel
 
 from segpipe.data.store import Store, evenly_spread
 from segpipe.errors import IncomparableError, TrackingError
+from segpipe.metrics.evidence import confusion
+from segpipe.metrics.parts.image_counts import ImageCounts
+from segpipe.metrics.parts.prediction import Prediction
 from segpipe.registry.measuring import served_predictions
 from segpipe.registry.measuring.confine import few_variables, without_network
 from segpipe.registry.measuring.trust import Runnable
@@ -79,7 +82,7 @@ def predict_served(model: Runnable, store: Store, indices: Sequence[int]) -> Ite
             yield served.predict(store.read(index)[0])[0]
 
 
-def confusions_of_served(model: Runnable, model_classes: Sequence[str], store: Store) -> npt.NDArray[np.int64]:
+def confusions_of_served(model: Runnable, model_classes: Sequence[str], store: Store) -> ImageCounts:
     """Counts what a model predicts on every sample of a store, in the store's classes.
 
     The classes are matched by name. A class that the model does not have is never predicted.
@@ -90,30 +93,25 @@ def confusions_of_served(model: Runnable, model_classes: Sequence[str], store: S
         store: images and truth.
 
     Returns:
-        (num_samples, num_classes, num_classes) pixel counts; rows are truth, columns prediction.
+        Confusion matrices of the samples.
 
     Raises:
         IncomparableError: the model predicts a class that the store does not have.
         TrackingError: it cannot predict.
     """
-    import torch  # here, because a registration that measures nothing does not need it
-
-    from segpipe.metrics.evidence.confusion import confusion_matrices
-
     names = store.classes.names
     if unknown := [name for name in model_classes if name not in names]:
         raise IncomparableError(
             f"it predicts {', '.join(unknown)}, which the data set does not have (it has {', '.join(names)}); {ADVICE}"
         )
     to_store = np.array([names.index(name) for name in model_classes], np.uint8)
-    confusions = np.empty((len(store), len(names), len(names)), np.int64)
+    parts = []
     for index, mask in enumerate(predict_served(model, store, range(len(store)))):
         if mask.max() >= len(to_store):
             raise IncomparableError(f"it predicts class index {mask.max()} but names {len(to_store)} classes; {ADVICE}")
-        prediction_HW = torch.from_numpy(to_store[mask])
-        target_HW = torch.from_numpy(store.read(index)[1].copy())  # the store's own memory is read-only
-        confusions[index] = confusion_matrices(prediction_HW[None], target_HW[None], len(names))[0].numpy()
-    return confusions
+        prediction = Prediction(to_store[mask][None], len(names))
+        parts.append(confusion.collect(prediction, store.read(index)[1][None]))
+    return ImageCounts.join(parts)
 
 
 def latency_ms_of_served(models: Sequence[Runnable], store: Store) -> list[float]:

@@ -28,9 +28,13 @@ PREDICTING = (
     "choices.py",
     "classes.py",
     "documents.py",
+    "config/evaluate.py",
+    "inference/crf.py",
     "inference/device.py",
+    "inference/lattice.py",
     "inference/logits.py",
     "inference/network.py",
+    "inference/predictor.py",
     "inference/tiles.py",
     "models/__init__.py",
 )

@@ -21,6 +21,7 @@ from segpipe.data.building.reuse import KEY, LastStore, find_keys, keep_store
 from segpipe.data.masks.labels import IndexMask
 from segpipe.data.sources.source import RawSample
 from segpipe.data.store import DATASET_FILE, MANIFEST, Store
+from segpipe.documents import DECIDES_NOTHING, ImageMapping
 from segpipe.files import sha256_of_file
 
 MakeSample = Callable[..., Sample]
@@ -35,9 +36,9 @@ def raw(tmp_path: Path, classes: ClassTable, make_sample: MakeSample) -> RawSamp
     return found
 
 
-def _key(sample: RawSample, classes: ClassTable) -> str:
+def _key(sample: RawSample, classes: ClassTable, mapping: ImageMapping = DECIDES_NOTHING) -> str:
     sha256 = {path: sha256_of_file(path) for path in (sample.image, *sample.label.files)}
-    return find_keys([sample], sha256, classes)[sample.sample_id]
+    return find_keys([sample], sha256, classes, mapping)[sample.sample_id]
 
 
 def test_the_key_is_the_same_for_the_same_content_under_another_name(
@@ -52,7 +53,7 @@ def test_the_key_is_the_same_for_the_same_content_under_another_name(
     assert _key(raw, classes) == _key(raw, other_colors)
 
 
-@pytest.mark.parametrize("change", ["image", "mask", "meaning", "class names", "code", "library"])
+@pytest.mark.parametrize("change", ["image", "mask", "meaning", "class names", "code", "library", "mapping"])
 def test_whatever_decides_the_pixels_decides_the_key(
     monkeypatch: pytest.MonkeyPatch, raw: RawSample, classes: ClassTable, tmp_path: Path, change: str
 ) -> None:
@@ -70,6 +71,9 @@ def test_whatever_decides_the_pixels_decides_the_key(
         classes = dataclasses.replace(classes, names=("road", "van", "sky"))
     elif change == "code":
         (package / "data/masks/reading.py").write_text("NEW = 1")
+    elif change == "mapping":
+        assert _key(raw, classes, ImageMapping(range=(0, 255))) != before
+        return
     else:
         monkeypatch.setattr(reuse, "version", lambda name: f"newer {name}")
     assert _key(raw, classes) != before

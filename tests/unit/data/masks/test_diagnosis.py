@@ -22,8 +22,9 @@ def diagnose(present: list[int], indices: dict[int, int], dtype: type = np.uint8
 @pytest.mark.parametrize(
     ("present", "indices", "kind", "words"),
     [
-        ([1, 2, 3], plain_indices(3), "mask-values", "holds values 1..3, the class table's are 0..2: off by one"),
-        ([0, 1, 3], plain_indices(3), "mask-values", "one class more"),
+        ([1, 2, 3], plain_indices(3), "mask-values", "holds 1, 2, 3, the class table's values are 0..2"),
+        ([3], plain_indices(3), "mask-values", "holds 3, the class table's values are 0..2: 3 is not one of them"),
+        ([0, 1, 3], plain_indices(3), "mask-values", "holds 0, 1, 3, the class table's values are 0..2"),
         ([1, 4], plain_indices(3), "mask-values", "outside the class table: 4 (900 px)"),
         ([0, 7], plain_indices(3), "mask-values", "outside the class table: 7 (900 px)"),
         ([0, 10, 20], plain_indices(3), "mask-values", "multiplied by 10,"),
@@ -41,6 +42,28 @@ def test_bytes(present: list[int], indices: dict[int, int], kind: str, words: st
     fault = diagnose(present, indices).fault
     assert fault.kind == kind
     assert words in fault.what
+
+
+@pytest.mark.parametrize(
+    ("present", "indices", "void", "begins_at"),
+    [
+        # CamVid's 11 classes with a forgotten void value, with and without sky.
+        ([0, 3, 5, 11], plain_indices(11, ()), "(11)", None),
+        ([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], plain_indices(11), "(11, 255)", 1),
+        ([19], plain_indices(19), "(19, 255)", 1),
+        ([0, 1, 2], {1: 0, 2: 1}, "(0)", 0),
+    ],
+)
+def test_a_value_next_to_the_table_is_no_reason_to_change_masks(
+    present: list[int], indices: dict[int, int], void: str, begins_at: int | None
+) -> None:
+    """A forgotten void value looks like values that are off by one; following such advice would shift all labels."""
+    diagnosis = diagnose(present, indices)
+    assert diagnosis.fixed is None and not diagnosis.fault.is_fixed
+    fix = diagnosis.fault.fix
+    assert f"add it to the void values {void}" in fix
+    assert "ubtract" not in fix and "add 1 " not in fix
+    assert (f"begin at {begins_at}" in fix) if begins_at is not None else ("begin at" not in fix)
 
 
 @pytest.mark.parametrize(

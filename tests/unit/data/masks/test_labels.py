@@ -70,6 +70,16 @@ def test_a_mask_of_few_bits_holds_its_indices(tmp_path: Path, bits: int) -> None
     assert read(IndexMask(path, plain_indices(2))) == values.tolist()
 
 
+@pytest.mark.parametrize(("white", "kind"), [(255, None), (65535, None), (2, "mask-depth"), (1000, "mask-depth")])
+def test_a_pgm_whose_values_are_spread_is_no_mask(tmp_path: Path, white: int, kind: str | None) -> None:
+    """Pillow would give 0, 128, 255 for 0, 1, 2 of 2."""
+    values = np.array([[0, 1, 2]], "u1" if white < 256 else ">u2")
+    (tmp_path / "a.pgm").write_bytes(b"P5 3 1 %d\n" % white + values.tobytes())
+    reading = IndexMask(tmp_path / "a.pgm", plain_indices(3)).read((1, 3))
+    assert [fault.kind for fault in reading.faults] == ([] if kind is None else [kind])
+    assert kind is not None or np.array_equal(reading.pixels, [[0, 1, 2]])
+
+
 @pytest.mark.parametrize("mode", ["RGB", "P", "RGBA"])
 def test_colors_become_indices_and_void(tmp_path: Path, mode: str) -> None:
     rgb = np.array([[[128, 0, 0], [0, 128, 0]], [[128, 128, 0], [0, 0, 0]]], np.uint8)

@@ -37,6 +37,14 @@ def test_folders_below_are_part_of_the_name(make_folder_source: Callable[..., Pa
     assert [sample.sample_id for sample in read_source(root=root).samples] == ["seq1/0"]
 
 
+def test_a_source_without_images_says_what_lies_there(make_folder_source: Callable[..., Path]) -> None:
+    root = make_folder_source({"a": (PIXELS, PIXELS)})
+    for folder in ("images", "masks"):
+        (root / folder / "a.png").rename(root / folder / "a.xyz")
+    (problem,) = read_source(root=root).problems
+    assert problem.kind == "empty" and "2 .xyz" in problem.what
+
+
 def test_void_and_licence_may_be_given(make_folder_source: Callable[..., Path]) -> None:
     root = make_folder_source({"a": (PIXELS, PIXELS)}, TABLE + "void: [0x64, 255]\nlicence: CC0\n")
     source = read_source(root=root)

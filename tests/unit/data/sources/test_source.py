@@ -33,6 +33,13 @@ def test_images_are_found_by_their_path_without_suffix(tmp_path: Path) -> None:
     assert problems == []
 
 
+def test_pictures_that_are_not_read_are_listed_so_that_they_are_named(tmp_path: Path) -> None:
+    _touch(tmp_path, "images/a.dcm", "images/b.nii.gz", "images/c.psd", "images/c.png", "images/d.txt")
+    files, problems = files_by_stem(tmp_path / "images", tmp_path)
+    assert {stem: path.name for stem, path in files.items()} == {"a": "a.dcm", "b": "b.nii.gz", "c": "c.png"}
+    assert problems == []
+
+
 def test_one_name_for_two_files_is_a_problem(tmp_path: Path) -> None:
     _touch(tmp_path, "images/a.jpg", "images/a.png", "images/other/a.png")
     _, (problem,) = files_by_stem(tmp_path / "images", tmp_path)

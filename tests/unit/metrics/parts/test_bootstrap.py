@@ -11,11 +11,17 @@ import pytest
 from scipy import stats
 
 from segpipe.metrics import iou, mean_iou
-from segpipe.metrics.parts import bootstrap
-from segpipe.metrics.parts.bootstrap import Units, bundle, compare, estimate_mean_iou
+from segpipe.metrics.parts import bootstrap, counts
+from segpipe.metrics.parts.bootstrap import Comparison, Units, bundle, estimate_iou
+from segpipe.metrics.parts.counts import confusions_of
+from segpipe.metrics.parts.image_counts import ImageCounts
 
 Counts = npt.NDArray[np.int64]
 MONTE_CARLO = 0.06  # four standard errors of a standard error from 2,000 resamples
+
+
+def compare(challenger: Counts, champion: Counts, units: Units) -> Comparison:
+    return bootstrap.compare(confusions_of(challenger), confusions_of(champion), units)
 
 
 def _one_class(hits: list[int], num_px: int | list[int] = 1000) -> Counts:
@@ -94,8 +100,8 @@ def test_four_units_by_hand() -> None:
 
 def test_bounds_stop_at_what_a_score_can_be() -> None:
     units = bundle(["a", "b"])
-    assert estimate_mean_iou(_one_class([900, 200]), units).low == 0.0
-    assert estimate_mean_iou(_one_class([900, 200]), units).high == 1.0
+    mean, classes = estimate_iou(confusions_of(_one_class([900, 200])), units)
+    assert (mean.low, mean.high) == (classes[0].low, classes[0].high) == (0.0, 1.0)
     delta = compare(_one_class([900, 200]), _one_class([100, 200]), units).delta
     assert (delta.low, delta.high) == (-1.0, 1.0)
 
@@ -155,6 +161,7 @@ def test_agrees_with_a_slow_bootstrap_and_jackknife(seed: int) -> None:
     def score(drawn: list[int]) -> npt.NDArray[np.float64]:
         rows = np.concatenate([members[unit] for unit in drawn])
         ours, theirs = challenger[rows], champion[rows]
+        ours, theirs = confusions_of(ours), confusions_of(theirs)
         mean = mean_iou.compute(ours) - mean_iou.compute(theirs)
         return np.array([mean, *(iou.compute(ours) - iou.compute(theirs))])
 
@@ -206,20 +213,29 @@ def test_resampling_in_pieces_gives_the_same(monkeypatch: pytest.MonkeyPatch) ->
     challenger, champion = _random_pair()
     units = bundle(list("aabbccddeeff"))
     whole = compare(challenger, champion, units).delta
-    monkeypatch.setattr(bootstrap, "MAX_DRAWS_AT_ONCE", 1)
+    monkeypatch.setattr(bootstrap, "NUM_IMAGES_AT_ONCE", 2)
+    monkeypatch.setattr(counts, "NUM_IMAGES_AT_ONCE", 2)
     pieces = compare(challenger, champion, units).delta
     assert pieces.value == whole.value
     assert pieces.low == pytest.approx(whole.low, abs=2 * MONTE_CARLO * (whole.value - whole.low))
 
 
 def test_many_classes_and_images_need_little_memory() -> None:
-    # A view: 150 classes on 2,000 images would be 360 MB of matrices a model.
-    confusions = np.broadcast_to(np.random.default_rng(0).integers(0, 50, (150, 150)), (2000, 150, 150))
+    # As dense matrices 20,000 images of 171 classes would be 4.7 GB.
+    num_images, num_classes, num_cells = 20_000, 171, 30
+    rng = np.random.default_rng(0)
+    cell = np.sort(rng.integers(0, num_classes**2 // num_cells, (num_images, num_cells)), axis=1)
+    cell += np.arange(num_cells) * (num_classes**2 // num_cells)  # none twice in an image
+    image = np.repeat(np.arange(num_images), num_cells)
+    shape = (num_classes, num_classes)
+    pixels = rng.integers(1, 100, image.size)
+    confusions = ImageCounts(("truth", "predicted"), shape, num_images, image, cell.ravel(), pixels)
     tracemalloc.start()
     try:
-        comparison = compare(confusions, confusions, bundle([f"{image:04}" for image in range(2000)]))
+        mean, classes = estimate_iou(confusions, bundle([f"{unit // 10:04}" for unit in range(num_images)]))
         peak_bytes = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert comparison.num_units == 2000
-    assert peak_bytes < 200_000_000
+    assert mean.low < mean.value < mean.high
+    assert len(classes) == num_classes
+    assert peak_bytes < 300_000_000

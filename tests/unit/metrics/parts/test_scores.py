@@ -9,11 +9,12 @@ import pytest
 
 from segpipe.choices import EVIDENCE, METRICS
 from segpipe.metrics import mean_iou
+from segpipe.metrics.parts.counts import confusions_of
 from segpipe.metrics.parts.scores import CHIEF, list_evidence, list_labels, list_metrics, score
 
 
 def of(*confusions: list[list[int]]) -> dict[str, Any]:
-    return score({"confusion": np.array(confusions)}, "abc"[: len(confusions[0])])
+    return score({"confusion": confusions_of(np.array(confusions))}, "abc"[: len(confusions[0])])
 
 
 def test_two_classes_by_hand() -> None:
@@ -57,9 +58,11 @@ def test_the_score_of_a_set_is_not_the_mean_of_its_parts() -> None:
 
 def test_without_a_labelled_pixel_nothing_is_said() -> None:
     scores = of([[0, 0], [0, 0]])
-    assert scores.pop("iou") == {"a": None, "b": None}
+    assert scores.pop("support") == {"a": 0, "b": 0}
+    for name in ("iou", "precision", "recall", "f1"):
+        assert scores.pop(name) == {"a": None, "b": None}
     assert set(scores.values()) == {None}
-    assert np.isnan(mean_iou.compute(np.zeros((1, 2, 2), np.int64)))
+    assert np.isnan(mean_iou.compute(confusions_of(np.zeros((1, 2, 2), np.int64))))
 
 
 def test_every_metric_is_found_by_its_file_and_names_evidence_that_is_there() -> None:

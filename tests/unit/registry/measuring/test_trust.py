@@ -23,6 +23,9 @@ PACKAGE = Path(segpipe.__path__[0])
 WITHOUT_EFFECT = {
     "places.py",
     "__init__.py",
+    "config/__init__.py",
+    "config/section.py",
+    "faults.py",
     "addresses.py",
     "inference/__init__.py",
     "errors.py",

@@ -1,26 +1,32 @@
-"""Reads an image file, or says exactly what is wrong with it.
+"""Decodes an image file as it is stored, or says exactly what is wrong with it.
 
 Pillow is used, not OpenCV: OpenCV reads a truncated JPEG as grey, a 16-bit mask as zeros and a palette mask as colours,
 all without an error. But Pillow does not check the checksums of a PNG's pixels, so a flipped byte would change a mask
 without an error. They are checked here.
 """
 
+import contextlib
 import errno
 import re
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
+from segpipe.data.images.formats import ARRAY_SUFFIX, HAS_HEIF, suffix_of
+from segpipe.data.images.tiff import read_layout
 from segpipe.errors import SegpipeError
-from segpipe.faults import Fault, Reading
+from segpipe.faults import Fault
 
 # Other formats that Pillow reads run programs (EPS), or hold several pictures (ICO, PSD).
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
+# Of images only: masks are never stored so. HEIF where pillow-heif is installed.
+IMAGE_FORMATS = (*FORMATS, "AVIF", "JPEG2000", *(("HEIF",) if HAS_HEIF else ()))
 PHOTO_WITH_EXTRAS = "MPO"  # a JPEG of a phone: further frames are previews or depth
 BEGINNINGS = {
     b"version https://git-lfs": ("is a pointer of Git LFS, not the picture", "Run `git lfs pull`"),
@@ -30,20 +36,27 @@ BEGINNINGS = {
     b"%!ps": ("is a PostScript file", "Save the picture as PNG"),
     b"8bps": ("is a Photoshop file", "Save the picture as PNG"),
     b"pk\x03\x04": ("is an archive", "Unpack it"),
-    b"\x93numpy": ("is a NumPy array", "Save the picture as PNG"),
+    b"\x93numpy": ("is a NumPy array", "Save the picture as PNG, or name an image's array NAME.npy"),
+    b"\x00\x00\x00\x0cjp  ": (
+        "is a JPEG 2000 picture, or a part of one",
+        "Save it as PNG",
+    ),
+    b"\xff\x6f\xff\x71": ("is a JPEG 2000 picture, or a part of one", "Save it as PNG"),
     b"": ("is not an image, or its beginning is damaged", f"Replace or remove it; formats: {', '.join(FORMATS)}"),
 }
 
-IMAGE_MODES = frozenset({"RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "YCbCr"})
-BITS_OF_CHANNEL = 8
+BITS_OF_CHANNEL, BYTE, MAX_OF_16_BITS = 8, 255, 65535
 EXIF_ORIENTATION, UPRIGHT = 0x0112, 1
 
 # Pillow's own limit stops at 0.18 Gpx and warns from 0.09. Reading takes 7 bytes a pixel, the image that is read 3.
 MAX_IMAGE_PX = 400_000_000
-BAND_PX = 4_000_000
 # Deflate packs at most 1032 : 1; other compressions, such as Group 4 and lossless WebP, have no such limit.
 MAX_PACKING, NUM_PX_BELOW_SUSPICION, NUM_PX_BELOW_SUSPICION_OF_PNG = 1100, 64_000_000, 16_000_000
 Image.MAX_IMAGE_PIXELS = None
+if HAS_HEIF:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
 
 
 # None is Pillow's own; the others come from an impossible offset in the file.
@@ -67,19 +80,17 @@ class ImageFileError(SegpipeError):
         self.fault = fault
 
 
-def decode(path: Path) -> tuple[Image.Image, int]:
-    """Decodes a file.
-
-    Returns:
-        The picture as it is stored, and its bits a channel.
+@contextlib.contextmanager
+def named_as_damaged(path: Path) -> Iterator[None]:
+    """Names what a decoder raises on a file that is not what it claims.
 
     Raises:
-        ImageFileError: not an image, damaged, or too large.
+        ImageFileError: in place of it.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's warnings about metadata do not matter for pixels
-            image, bits = _load(path)
+            yield
     except UnidentifiedImageError as error:
         raise ImageFileError(_name_non_image(path)) from error
     except (*BROKEN_FILE, MemoryError) as error:
@@ -87,18 +98,36 @@ def decode(path: Path) -> tuple[Image.Image, int]:
             raise  # the system's: no such file, no permission
         what = f"cannot be decoded: {error}"
         raise ImageFileError(Fault("image-damaged", what, "Replace it by an intact copy")) from error
-    return image, bits
 
 
-def _load(path: Path) -> tuple[Image.Image, int]:
-    with Image.open(path, formats=FORMATS) as image:
+def decode(path: Path, formats: tuple[str, ...] = FORMATS) -> tuple[Image.Image, int]:
+    """Decodes a file.
+
+    Args:
+        path: of the file.
+        formats: that it may have; for masks the default.
+
+    Returns:
+        The picture as it is stored, and its bits a channel.
+
+    Raises:
+        ImageFileError: not an image, damaged, or too large.
+    """
+    with named_as_damaged(path):
+        return _load(path, formats)
+
+
+def _load(path: Path, formats: tuple[str, ...]) -> tuple[Image.Image, int]:
+    with Image.open(path, formats=formats) as image:
         _refuse_too_large(image, path.stat().st_size)
         bits = _bits_of_channel(image)
         num_pages = 1 if image.format == PHOTO_WITH_EXTRAS else getattr(image, "n_frames", 1)
         # Loading turns a TIFF and deletes the entry; of a PNG, the entry may be known only after loading.
         orientation = _read_orientation(image) if image.format == "TIFF" else None
+        is_spread = image.format == "PPM" and not _maxima(image) <= {BYTE, MAX_OF_16_BITS}
         image.load()
         image.info["num_pages"] = num_pages
+        image.info["is_spread"] = is_spread
         image.info["orientation"] = _read_orientation(image) if orientation is None else orientation
     if image.format == "PNG":
         with Image.open(path, formats=("PNG",)) as again:
@@ -109,6 +138,11 @@ def _load(path: Path) -> tuple[Image.Image, int]:
 def num_pages_of(image: Image.Image) -> int:
     """Tells how many pictures the file of a decoded picture holds; only the first was read."""
     return int(image.info.get("num_pages", 1))
+
+
+def is_spread(image: Image.Image) -> bool:
+    """Tells whether the decoder multiplied the values, so that the greatest of a PGM's own became white."""
+    return bool(image.info.get("is_spread", False))
 
 
 def is_lossy(image: Image.Image, path: Path) -> bool:
@@ -123,9 +157,14 @@ def is_lossy(image: Image.Image, path: Path) -> bool:
 
 def _name_non_image(path: Path) -> Fault:
     with path.open("rb") as file:
-        beginning = file.read(32).lower()
+        beginning = file.read(132).lower()
     if not beginning:
         return Fault("not-an-image", "is empty", "Replace or remove it")
+    if beginning[4:8] == b"ftyp":
+        kind = {b"avif": "an AVIF picture", b"avis": "an AVIF picture", b"heic": "a HEIC picture"}.get(beginning[8:12])
+        return Fault("not-an-image", f"is {kind or 'a video or a HEIC picture'}", "Save it as PNG")
+    if beginning[128:] == b"dicm":
+        return Fault("not-an-image", "is a DICOM file", "Save its picture as PNG")
     what, fix = next(texts for start, texts in BEGINNINGS.items() if beginning.startswith(start))
     return Fault("not-an-image", what, fix)
 
@@ -152,62 +191,76 @@ def _refuse_too_large(image: ImageFile.ImageFile, num_bytes: int) -> None:
 
 def _bits_of_channel(image: ImageFile.ImageFile) -> int:
     """Finds the depth in what the decoder is asked for, 'RGB;16B' or 'L;4': the mode does not say it."""
+    if image.format == "PPM" and (maxima := _maxima(image)):
+        return BITS_OF_CHANNEL if max(maxima) <= BYTE else 2 * BITS_OF_CHANNEL
+    if image.format == "JPEG2000":
+        return _bits_of_jpeg_2000(image)
     raw_modes = [tile.args if isinstance(tile.args, str) else str((tile.args or [""])[0]) for tile in image.tile]
     depths = [re.search(r";(\d+)", raw_mode) for raw_mode in raw_modes]
     return max((int(depth.group(1)) for depth in depths if depth), default=BITS_OF_CHANNEL)
 
 
-def size_of_image(path: Path) -> tuple[int, int] | None:
-    """Reads height and width in px from a file's header; None if there is no header.
+def _maxima(image: ImageFile.ImageFile) -> set[int]:
+    """Gives the value of white that the header of a PPM names, where the decoder is asked to spread others over it."""
+    tiles = [tile.args for tile in image.tile if isinstance(tile.args, tuple) and len(tile.args) == 2]
+    return {int(maximum) for _, maximum in tiles}
 
-    They are as the pixels are stored; of a TIFF that an entry turns, as it is shown, but that is refused anyway.
+
+def _bits_of_jpeg_2000(image: ImageFile.ImageFile) -> int:
+    """Finds the depth in the image header (ISO 15444-1, I.5.3.1) or the codestream (A.5.1)."""
+    assert image.fp is not None
+    place = image.fp.tell()
+    image.fp.seek(0)
+    beginning = image.fp.read(400)
+    image.fp.seek(place)
+    box, start = beginning.find(b"ihdr"), beginning.find(b"\xff\x51")
+    depth = beginning[box + 14] if box >= 0 else beginning[start + 40]
+    return (depth & 0x7F) + 1 if depth != 0xFF else BITS_OF_CHANNEL
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file's header says of the pixels, as they are stored.
+
+    Args:
+        height: in px.
+        width: in px.
+        bytes_per_px: of deep values or many bands; 1 for 8-bit colours.
     """
+
+    height: int
+    width: int
+    bytes_per_px: int = 1
+
+    @property
+    def reading_px(self) -> int:
+        """What reading costs: the pixels of an 8-bit image that takes at least as much memory."""
+        return self.height * self.width * self.bytes_per_px
+
+
+def size_of_image(path: Path) -> tuple[int, int] | None:
+    """Reads height and width in px from a file's header, as the pixels are stored; None if there is no header."""
+    header = read_header(path)
+    return None if header is None else (header.height, header.width)
+
+
+def read_header(path: Path) -> Header | None:
+    """Reads a file's header without its pixels; None if there is none."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
-                return image.height, image.width
+            if suffix_of(path.name) == ARRAY_SUFFIX:
+                array = np.load(path, mmap_mode="r", allow_pickle=False)
+                height, width = array.shape[:2]
+                num_bytes = array.nbytes // (height * width)
+                return Header(height, width, 1 if array.dtype == np.uint8 and num_bytes <= 3 else num_bytes)
+            if (layout := read_layout(path)) is not None:
+                return Header(*layout.size_hw, 1 if layout.is_plain else layout.bytes_per_px)
+            with Image.open(path, formats=IMAGE_FORMATS) as image:
+                is_deep = _bits_of_channel(image) > BITS_OF_CHANNEL
+                return Header(image.height, image.width, 2 * len(image.getbands()) if is_deep else 1)
     except BROKEN_FILE:
         return None
-
-
-def read_image(path: Path, mask_size_hw: tuple[int, int] | None = None) -> Reading:
-    """Reads a photograph; grey becomes RGB.
-
-    Args:
-        path: of the file.
-        mask_size_hw: of its mask, in px. If an EXIF entry turns the image by a quarter, this tells whether the mask was
-            drawn on the upright or on the stored image, and the image is given in that form. Otherwise a turned image
-            is a fault.
-
-    Returns:
-        (height, width, 3) uint8 RGB.
-    """
-    try:
-        image, bits = decode(path)
-    except ImageFileError as error:
-        return Reading(None, (error.fault,))
-    if num_pages_of(image) > 1:
-        what = f"holds {num_pages_of(image)} pages"
-        return Reading(None, (Fault("image-mode", what, "Save the one that belongs to the mask as a file of its own"),))
-    # Pillow would reduce a 16-bit colour image to 8 bits without a warning.
-    if image.mode not in IMAGE_MODES or bits > BITS_OF_CHANNEL:
-        what = f"has pixels of mode {image.mode}, {bits} bits a channel"
-        return Reading(None, (Fault("image-mode", what, "Convert it to 8 bits a channel"),))
-    orientation = orientation_of(image)
-    if orientation == UPRIGHT:
-        return Reading(_rgb(image))
-    if image.format == "TIFF":
-        what = f"is turned by an entry (orientation {orientation}), which programs read differently"
-        return Reading(None, (Fault("image-turned", what, "Save it upright, as its mask is, without the entry"),))
-    upright = ImageOps.exif_transpose(image)
-    stored_hw, upright_hw = (image.height, image.width), (upright.height, upright.width)
-    what = f"is turned by an EXIF entry (orientation {orientation}), its mask is not"
-    if stored_hw == upright_hw or mask_size_hw not in {stored_hw, upright_hw}:
-        return Reading(None, (Fault("image-turned", what, "Save it upright, as its mask is"),))
-    is_upright = mask_size_hw == upright_hw
-    fix = f"Save it as its mask is, {'upright' if is_upright else 'with the entry removed'}"
-    return Reading(_rgb(upright if is_upright else image), (Fault("image-turned", what, fix, is_fixed=True),))
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -221,30 +274,3 @@ def _read_orientation(image: Image.Image) -> int:
     except BROKEN_FILE:
         return UPRIGHT  # a broken entry turns nothing
     return orientation if orientation in range(1, 9) else UPRIGHT
-
-
-def _rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
-    if image.width * image.height <= BAND_PX:
-        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # which would copy
-    # Pillow holds 4 bytes a pixel, and needs 6 more to give all of them at once.
-    pixels = np.empty((image.height, image.width, 3), np.uint8)
-    num_rows = max(1, BAND_PX // image.width)
-    for top in range(0, image.height, num_rows):
-        band = image.crop((0, top, image.width, min(top + num_rows, image.height)))
-        pixels[top : top + num_rows] = np.asarray(band if band.mode == "RGB" else band.convert("RGB"))
-    return pixels
-
-
-def load_image(path: Path) -> npt.NDArray[np.uint8]:
-    """Reads a photograph that must be usable.
-
-    Returns:
-        (height, width, 3) uint8 RGB.
-
-    Raises:
-        ImageFileError: it is not.
-    """
-    reading = read_image(path)
-    if reading.pixels is None:
-        raise ImageFileError(reading.faults[0])
-    return reading.pixels

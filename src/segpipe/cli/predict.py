@@ -1,0 +1,131 @@
+"""`segpipe predict`: masks, pictures and a table of images and videos, by a model of the registry or of a folder."""
+
+import argparse
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segpipe.cli.arguments import positive
+from segpipe.config.params import load_config
+from segpipe.config.reading import PARAMS_FILE
+from segpipe.config.train import REGISTERED
+from segpipe.errors import MAX_PROBLEMS_SHOWN, PredictionError, SkippedError
+
+if TYPE_CHECKING:
+    from segpipe.prediction.job import Done
+
+CHAMPION = "champion"
+TRACKING = "MLFLOW_TRACKING_URI"
+
+EXAMPLES = """\
+examples:
+  segpipe predict shots --output predictions
+  segpipe predict 'shots/**/*.jpg' more.txt --model models:/streets/3 --output predictions
+  segpipe predict drive.mp4 --every 25 --model build/model --confidence --output predictions
+
+The same call again goes on where it was ended. Exit codes: 0, 1 for an error,
+2 where some images were skipped; skipped.csv says which, and why.
+"""
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `predict`."""
+    predict = commands.add_parser(
+        "predict",
+        help="predict the masks of images and videos",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    inputs = "folders, images, videos, patterns in quotes, or .txt files with one path a line"
+    predict.add_argument("images", nargs="+", metavar="IMAGES", help=inputs)
+    predict.add_argument("--output", type=Path, required=True, help="folder for masks/, colors/, overlays/ and tables")
+    model = f"{CHAMPION} (default), {REGISTERED}NAME@ALIAS, {REGISTERED}NAME/VERSION, or the folder of a trained model"
+    predict.add_argument("--model", default=CHAMPION, help=model)
+    predict.add_argument("--registry", help=f"address of MLflow; default: {TRACKING}, or the project's own store")
+    predict.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
+    predict.add_argument(
+        "--every", type=positive, default=1, metavar="N", help="each N-th frame of a video (default 1)"
+    )
+    predict.add_argument(
+        "--batch", type=positive, default=4, metavar="N", help="images of one size at once (default 4)"
+    )
+    predict.add_argument("--confidence", action="store_true", help="also confidence/: 8-bit PNG, 255 = certain")
+    predict.add_argument("--probabilities", action="store_true", help="also probabilities/: NumPy, float16, CHW")
+    predict.add_argument("--again", action="store_true", help="delete the predictions in the output folder first")
+    predict.set_defaults(run=_predict)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from segpipe.inference.device import choose_device
+    from segpipe.inference.network import Network
+    from segpipe.prediction.inputs import find_inputs
+    from segpipe.prediction.job import Options, predict_inputs
+    from segpipe.prediction.predicting import Wanted
+
+    find_inputs(options.images, options.output)  # a wrong path is told before a model is downloaded
+    device = choose_device(options.device)
+    with _model_folder(options.model, options.registry) as (folder, name):
+        network = Network.load(folder, device)
+    logging.getLogger(__name__).info("the model is %s", name)
+    wanted = Wanted(options.confidence, options.probabilities)
+    how = Options(wanted, options.every, options.batch, options.again)
+    _report(predict_inputs(network, options.images, options.output, how), options.output)
+
+
+def _report(done: "Done", output: Path) -> None:
+    """Prints what was done.
+
+    Raises:
+        PredictionError: nothing could be predicted.
+        SkippedError: something could not be predicted.
+    """
+    lines = [f"  {one.path}: {one.reason}" for one in done.skipped[:MAX_PROBLEMS_SHOWN]]
+    if len(done.skipped) > MAX_PROBLEMS_SHOWN:
+        lines.append(f"  and {len(done.skipped) - MAX_PROBLEMS_SHOWN} more")
+    if not done.num_predicted + done.num_present:
+        raise PredictionError("\n".join(["no image could be predicted:", *lines]))
+    present = f", {done.num_present} were predicted before" if done.num_present else ""
+    print(f"{done.num_predicted} images predicted{present}: masks/, colors/ and overlays/ in {output}")
+    if done.skipped:
+        raise SkippedError("\n".join([f"{len(done.skipped)} skipped, see {output / 'skipped.csv'}:", *lines]))
+
+
+@contextlib.contextmanager
+def _model_folder(model: str, registry: str | None) -> Iterator[tuple[Path, str]]:
+    """Gives the folder with the model's files, downloaded if need be, and its name for messages."""
+    if model != CHAMPION and not model.startswith(REGISTERED):
+        yield Path(model), model
+        return
+    if registry:
+        os.environ[TRACKING] = registry
+    # What MLflow prints goes to standard error, because standard output is for our lines.
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
+        if model == CHAMPION:
+            yield _download_champion(Path(folder))
+        else:
+            from segpipe.tracking.registered import fetch_address
+
+            version, files = fetch_address(model, Path(folder))
+            yield files, f"{model} (version {version})"
+
+
+def _download_champion(folder: Path) -> tuple[Path, str]:
+    from segpipe.registry.champion import fetch_champion, find_only_champion
+    from segpipe.tracking.client import connect
+
+    if PARAMS_FILE.exists():
+        model_name = load_config().register_.model_name
+    elif os.environ.get(TRACKING):
+        model_name = find_only_champion(connect())
+    else:
+        raise PredictionError(
+            f"there is no {PARAMS_FILE} here that names a model; name the registry by --registry ADDRESS or "
+            f"{TRACKING}, or a folder by --model FOLDER"
+        )
+    version, files = fetch_champion(model_name, folder)
+    return files, f"{model_name} version {version}, the champion"

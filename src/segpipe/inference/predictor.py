@@ -1,0 +1,182 @@
+"""The predictor: from images to the probability of each class, as `evaluate.inference` says.
+
+Validation, evaluation, overlays, `segpipe predict` and the served model predict by this code alone. It is composed of
+four steps, each over the one before it: the network at several scales, mirrored, refined by the CRF, in windows that
+slide over the image. The file with these settings lies next to the weights, so what was measured is what is served.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from segpipe.config.evaluate import Inference
+from segpipe.inference.crf import refine
+from segpipe.inference.device import device_of
+from segpipe.inference.logits import most_likely, normalize
+from segpipe.inference.tiles import LARGE_WINDOW_PX, Span, is_huge, plan_spans
+
+LEFT_TO_RIGHT = 3  # the axis of columns in NCHW
+AS_TRAINED = Inference()  # the network and nothing else
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The prediction of a part of a batch.
+
+    Attributes:
+        place: images, rows and columns of the part; `masks_NHW[place]` are its pixels.
+        logits_NCHW: (images, num_classes, rows, columns) float32 on the network's device. Where several predictions are
+            averaged or refined, they are the logarithms of probabilities.
+    """
+
+    place: tuple[slice, slice, slice]
+    logits_NCHW: torch.Tensor
+
+    @property
+    def probabilities_NCHW(self) -> torch.Tensor:
+        """(images, num_classes, rows, columns) float32, 0..1; the classes of a pixel add up to 1."""
+        return self.logits_NCHW.softmax(dim=1)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A network, and how it predicts.
+
+    Attributes:
+        module: in evaluation mode, on its device.
+        inference: scales, mirroring, refinement, windows.
+    """
+
+    module: nn.Module
+    inference: Inference = AS_TRAINED
+
+    def predicts_whole(self, height_px: int, width_px: int) -> bool:
+        """Whether images of this size are predicted at once, and not by windows."""
+        window_px = self.inference.window_px
+        if window_px is None:
+            return not is_huge(height_px, width_px)
+        return height_px <= window_px and width_px <= window_px
+
+    @torch.inference_mode()
+    def predict(self, images_NHWC: npt.NDArray[np.uint8]) -> Iterator[Piece]:
+        """Predicts a batch: in one piece, or image by image and piece by piece where windows slide.
+
+        The memory for an image with windows is that of one row of windows: rows of a window times the image's width, 4
+        bytes for each class.
+
+        Args:
+            images_NHWC: (N, H, W, 3) uint8 RGB, any H and W; a memory map of a huge image is read one window at a time.
+
+        Yields:
+            Pieces that cover each pixel exactly once.
+        """
+        num_images, height, width = images_NHWC.shape[:3]
+        if self.predicts_whole(height, width):
+            whole = slice(0, num_images), slice(0, height), slice(0, width)
+            yield Piece(whole, self._predict_window(images_NHWC))
+            return
+        for index in range(num_images):
+            image = slice(index, index + 1)
+            for rows, columns, logits_NCHW in self._slide(images_NHWC[image]):
+                yield Piece((image, rows, columns), logits_NCHW)
+
+    def predict_masks(self, images_NHWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Predicts masks.
+
+        Args:
+            images_NHWC: (N, H, W, 3) uint8 RGB, any H and W.
+
+        Returns:
+            (N, H, W) uint8 class indices.
+        """
+        masks_NHW = np.empty(images_NHWC.shape[:3], np.uint8)
+        for piece in self.predict(images_NHWC):
+            masks_NHW[piece.place] = most_likely(piece.logits_NCHW).to(torch.uint8).cpu().numpy()
+        return masks_NHW
+
+    def _slide(self, images_NHWC: npt.NDArray[np.uint8]) -> Iterator[tuple[slice, slice, torch.Tensor]]:
+        """Gives the blended logits of windows, as rows, columns and (N, C, rows, columns).
+
+        One row of windows after another is added up. Its upper part, which the next row does not reach, is complete.
+        """
+        height, width = images_NHWC.shape[1:3]
+        window_px = self.inference.window_px or LARGE_WINDOW_PX
+        rows, columns = (plan_spans(length, window_px, self.inference.overlap) for length in (height, width))
+        rest_NCHW: torch.Tensor | None = None
+        for row, following in zip(rows, [*rows[1:], None], strict=True):
+            top = row.place.start
+            band_NCHW = self._add_up(images_NHWC[:, row.place], row, columns)
+            if rest_NCHW is not None:
+                band_NCHW[:, :, : rest_NCHW.shape[2]] += rest_NCHW
+            end = following.place.start if following else height
+            rest_NCHW = band_NCHW[:, :, end - top :].clone()
+            for left, column in zip(columns, [*columns[1:], None], strict=True):
+                place = slice(left.place.start, column.place.start if column else width)
+                yield slice(top, end), place, band_NCHW[:, :, : end - top, place]
+
+    def _add_up(self, images_NHWC: npt.NDArray[np.uint8], row: Span, columns: list[Span]) -> torch.Tensor:
+        """Gives the weighted sum of one row of windows, (N, C, rows, width)."""
+        band_NCHW: torch.Tensor | None = None
+        for column in columns:
+            logits_NCHW = self._predict_window(images_NHWC[:, :, column.place])
+            if band_NCHW is None:
+                band_NCHW = logits_NCHW.new_zeros(*logits_NCHW.shape[:3], images_NHWC.shape[2])
+            weights_HW = (row.weights[:, None] * column.weights).to(logits_NCHW.device)
+            band_NCHW[:, :, :, column.place].addcmul_(logits_NCHW, weights_HW)
+        assert band_NCHW is not None
+        return band_NCHW
+
+    def _predict_window(self, images_NHWC: npt.NDArray[np.uint8]) -> torch.Tensor:
+        """Gives (N, C, H, W) float32 logits of what is predicted at once."""
+        images = torch.tensor(images_NHWC).to(device_of(self.module), non_blocking=True)
+        logits_NCHW = self._average(normalize(images))
+        if (crf := self.inference.crf) is None:
+            return logits_NCHW
+        refined_NCHW = refine(
+            logits_NCHW.softmax(dim=1),
+            images,
+            num_iterations=crf.iterations,
+            appearance_weight=crf.appearance_weight,
+            appearance_px=crf.appearance_px,
+            appearance_color=crf.appearance_color,
+            smoothness_weight=crf.smoothness_weight,
+            smoothness_px=crf.smoothness_px,
+        )
+        return _to_logits(refined_NCHW)
+
+    def _average(self, inputs_NCHW: torch.Tensor) -> torch.Tensor:
+        """Gives the network's logits, or the logarithms of the mean probabilities over scales and mirroring."""
+        scales, flips = self.inference.scales, (False, True) if self.inference.flip else (False,)
+        if scales == [1.0] and len(flips) == 1:
+            return self._forward(inputs_NCHW)
+        total_NCHW: torch.Tensor | None = None
+        for scale in scales:
+            scaled_NCHW = _resize(inputs_NCHW, [max(1, round(side * scale)) for side in inputs_NCHW.shape[2:]])
+            for is_flipped in flips:
+                seen_NCHW = scaled_NCHW.flip(LEFT_TO_RIGHT) if is_flipped else scaled_NCHW
+                logits_NCHW = self._forward(seen_NCHW)
+                logits_NCHW = logits_NCHW.flip(LEFT_TO_RIGHT) if is_flipped else logits_NCHW
+                one_NCHW = _resize(logits_NCHW, list(inputs_NCHW.shape[2:])).softmax(dim=1)
+                total_NCHW = one_NCHW if total_NCHW is None else total_NCHW.add_(one_NCHW)
+        assert total_NCHW is not None
+        return _to_logits(total_NCHW.div_(len(scales) * len(flips)))
+
+    def _forward(self, inputs_NCHW: torch.Tensor) -> torch.Tensor:
+        logits_NCHW: torch.Tensor = self.module(inputs_NCHW)
+        return logits_NCHW
+
+
+def _resize(values_NCHW: torch.Tensor, size: list[int]) -> torch.Tensor:
+    if list(values_NCHW.shape[2:]) == size:
+        return values_NCHW
+    return F.interpolate(values_NCHW, size, mode="bilinear", align_corners=False, antialias=False)
+
+
+def _to_logits(probabilities_NCHW: torch.Tensor) -> torch.Tensor:
+    """Gives logarithms; a probability of zero becomes the smallest positive number first."""
+    return probabilities_NCHW.clamp_min(torch.finfo(torch.float32).tiny).log()

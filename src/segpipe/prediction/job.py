@@ -1,0 +1,200 @@
+"""Predicts everything that a command line names: reading, predicting, and writing overlap.
+
+One thread predicts, the caller's. Others read pictures ahead of it, and draw, encode and write behind it. All hold a
+bounded number of pixels. The result does not depend on the threads.
+"""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from segpipe.inference.network import Network
+from segpipe.prediction.ahead import Task, run_ahead
+from segpipe.prediction.inputs import Input, Skipped, find_inputs
+from segpipe.prediction.outputs import list_kinds, place_of, write_prediction
+from segpipe.prediction.predicting import Predicted, Wanted, predict_all
+from segpipe.prediction.reading import Stamp, read_all, stamp_of
+from segpipe.prediction.record import Record, Row, open_record
+from segpipe.prediction.videos import count_frames
+
+MAX_WRITTEN, MAX_WRITTEN_PX = 32, 1 << 25  # predictions that wait to be written
+MAX_THREADS = 4
+SECONDS_BETWEEN_LINES = 30.0
+
+MASKS_ONLY = Wanted()
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How pictures are predicted.
+
+    Attributes:
+        wanted: what is written besides masks, colours and overlays.
+        every: of a video, each such frame is predicted.
+        batch_size: pictures that are predicted at once, at most.
+        is_fresh: predicts all again that the output folder holds.
+    """
+
+    wanted: Wanted = MASKS_ONLY
+    every: int = 1
+    batch_size: int = 4
+    is_fresh: bool = False
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a call did.
+
+    Attributes:
+        num_predicted: pictures that were predicted.
+        num_present: pictures whose predictions were complete before.
+        skipped: what could not be predicted.
+    """
+
+    num_predicted: int
+    num_present: int
+    skipped: tuple[Skipped, ...]
+
+
+def predict_inputs(network: Network, arguments: Sequence[str], output: Path, options: Options) -> Done:
+    """Predicts all pictures, and writes masks, pictures and tables.
+
+    Args:
+        network: the model.
+        arguments: as for `find_inputs`.
+        output: the folder for the predictions; a folder of an earlier call is completed.
+        options: what is written, and how.
+
+    Raises:
+        PredictionError: the arguments name nothing, or the output folder holds something else.
+    """
+    inputs, skipped = find_inputs(arguments, output)
+    num_predicted = 0
+    with open_record(output, describe_job(network, options.wanted), options.is_fresh) as record:
+        present = _Present(record, output, list_kinds(options.wanted))
+        to_do = [one for one in inputs if one.is_video or not present(one.name, one.path, stamp_of(one.path))]
+        with _Progress(_count(to_do, options.every)) as progress:
+            for result in _run(network, to_do, output, options, record, present):
+                if isinstance(result, Skipped):
+                    skipped.append(result)
+                else:
+                    record.add(result)
+                    num_predicted += 1
+                progress.advance()
+        record.write_tables(network.classes, skipped)
+    return Done(num_predicted, present.count, tuple(skipped))
+
+
+def describe_job(network: Network, wanted: Wanted) -> dict[str, Any]:
+    """Gives what decides the content of every prediction, as plain values: model, settings, and what is written."""
+    mapping: Mapping[str, Any] = asdict(network.image_mapping)
+    return {
+        "weights_sha256": network.weights_sha256,
+        "classes": network.classes.to_json(),
+        "inference": network.inference.model_dump(mode="json"),
+        "images": {key: list(value) if isinstance(value, tuple) else value for key, value in mapping.items()},
+        "outputs": list_kinds(wanted),
+    }
+
+
+def _run(
+    network: Network, inputs: Sequence[Input], output: Path, options: Options, record: Record, present: "_Present"
+) -> Iterator[Row | Skipped]:
+    """Chains the three steps; each takes from the one before it when it has room."""
+    num_threads = min(MAX_THREADS, os.cpu_count() or 1)
+    reads = read_all(inputs, network.image_mapping, options.every, present, num_threads)
+    predictions = predict_all(network.predictor, network.classes.num_classes, reads, options.batch_size, options.wanted)
+    with ThreadPoolExecutor(num_threads, "write") as pool:
+
+        def tasks() -> Iterator[Task[Row | Skipped]]:
+            for one in predictions:
+                if isinstance(one, Predicted):
+                    yield (
+                        pool,
+                        one.scene.num_px,
+                        partial(write_prediction, one, network.classes, output, record.temporary),
+                    )
+                else:
+                    yield pool, 0, partial(_pass_on, one)
+
+        yield from run_ahead(tasks(), MAX_WRITTEN, MAX_WRITTEN_PX)
+
+
+def _pass_on(skipped: Skipped) -> Skipped:
+    return skipped
+
+
+class _Present:
+    """Tells which predictions are complete, and counts them.
+
+    Args:
+        record: of the output folder.
+        output: the folder.
+        kinds: of files that each picture has.
+    """
+
+    def __init__(self, record: Record, output: Path, kinds: Sequence[str]) -> None:
+        self._record, self._output, self._kinds = record, output, kinds
+        self.count = 0
+
+    def __call__(self, name: str, path: Path, stamp: Stamp | None) -> bool:
+        """Whether the picture of this name was predicted from this state of the file, and its files are there."""
+        row = self._record.find(name)
+        if row is None or row.path != str(path.resolve()) or row.stamp != stamp:
+            return False
+        sizes = [stamp_of(self._output / place_of(kind, name)) for kind in self._kinds]
+        is_present = all(size is not None and size[0] > 0 for size in sizes)
+        self.count += is_present
+        return is_present
+
+
+def _count(inputs: Sequence[Input], every: int) -> int:
+    return sum(count_frames(one.path, every) if one.is_video else 1 for one in inputs)
+
+
+class _Progress:
+    """Shows progress, speed and the time left: as a bar on a terminal, else as a line now and then.
+
+    Args:
+        total: pictures; the frames of a video are counted by its header.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._bar = tqdm(
+            total=total,
+            leave=False,
+            disable=not sys.stderr.isatty(),
+            unit="image",
+            bar_format="{n_fmt}/{total_fmt} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}, {rate_fmt}",
+            dynamic_ncols=True,
+        )
+        self._total, self._num_done = total, 0
+        self._began = self._last_line = time.monotonic()
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def advance(self) -> None:
+        """Counts one more picture."""
+        self._num_done += 1
+        self._bar.update()
+        now = time.monotonic()
+        if self._bar.disable and now - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            rate = self._num_done / (now - self._began)
+            seconds_left = max(0, self._total - self._num_done) / rate
+            log.info("%d of %d images, %.1f a second, %.0f s left", self._num_done, self._total, rate, seconds_left)

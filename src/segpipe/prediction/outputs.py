@@ -1,0 +1,89 @@
+"""Writes the pictures of a prediction: each file whole or not at all."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from threading import get_ident
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from segpipe.classes import ClassTable
+from segpipe.prediction.predicting import CERTAIN, Predicted, Wanted
+from segpipe.prediction.record import COLORS, CONFIDENCE, KINDS, MASKS, OVERLAYS, PROBABILITIES, Row
+from segpipe.reports.overlay import colorize, overlay
+
+SUFFIXES = {kind: ".npy" if kind == PROBABILITIES else ".png" for kind in KINDS}
+
+# Only runs of equal bytes are packed: a fifth of the time of deflate's usual level on an overlay, and files of about
+# the same size (docs/performance.md).
+PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
+
+
+def list_kinds(wanted: Wanted) -> list[str]:
+    """Gives the folders that are written."""
+    kinds = {CONFIDENCE: wanted.confidence, PROBABILITIES: wanted.probabilities}
+    return [MASKS, COLORS, OVERLAYS, *(kind for kind, is_wanted in kinds.items() if is_wanted)]
+
+
+def place_of(kind: str, name: str) -> Path:
+    """Gives the file of a kind for a picture's name, relative to the output folder."""
+    return Path(kind) / f"{name}{SUFFIXES[kind]}"
+
+
+def write_prediction(predicted: Predicted, classes: ClassTable, output: Path, temporary: Path) -> Row:
+    """Writes all files of a prediction.
+
+    Args:
+        predicted: the prediction.
+        classes: of the mask.
+        output: the folder for all predictions.
+        temporary: a folder on the same file system for files that are not whole yet.
+
+    Returns:
+        Its row of the table.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    scene, mask = predicted.scene, predicted.mask
+
+    def write(kind: str, save: Callable[[Path], object]) -> None:
+        part = temporary / f"{get_ident()}{SUFFIXES[kind]}"
+        save(part)
+        path = output / place_of(kind, scene.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.replace(path)
+
+    write(MASKS, partial(_save_png, mask))
+    write(COLORS, partial(_save_png, colorize(mask, classes)))
+    write(OVERLAYS, partial(_save_png, overlay(scene.picture.pixels, mask, classes)))
+    if predicted.confidence is not None:
+        write(CONFIDENCE, partial(_save_png, predicted.confidence))
+    if (probabilities_CHW := predicted.probabilities_CHW) is not None:
+        write(PROBABILITIES, lambda path: np.save(path, probabilities_CHW, allow_pickle=False))
+    return _describe(predicted, classes.num_classes)
+
+
+def _describe(predicted: Predicted, num_classes: int) -> Row:
+    scene, confidence = predicted.scene, predicted.confidence
+    height, width = scene.size_hw
+    return Row(
+        name=scene.name,
+        path=str(scene.path.resolve()),
+        stamp=scene.stamp,
+        width_px=width,
+        height_px=height,
+        areas_px=tuple(np.bincount(predicted.mask.ravel(), minlength=num_classes).tolist()),
+        mean_confidence=None if confidence is None else float(confidence.mean()) / CERTAIN,
+        notes=scene.picture.notes,
+    )
+
+
+def _save_png(pixels: npt.NDArray[np.uint8], path: Path) -> None:
+    """Writes (height, width) indices or (height, width, 3) RGB."""
+    content = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
+    is_encoded, encoded = cv2.imencode(".png", content, PNG)
+    assert is_encoded
+    path.write_bytes(encoded.tobytes())

@@ -1,0 +1,85 @@
+"""Which files a command line names, and the names of their outputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from segpipe.errors import PredictionError
+from segpipe.prediction.inputs import find_inputs
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Pictures in two folders, and other files."""
+    names = "in/b.PNG in/sub/a.jpg in/notes.txt in/photo.heif.psd in/clip.mp4 other/b.png other/c.v1.png"
+    for name in names.split():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def _names(folder: Path, *arguments: str) -> dict[str, str]:
+    inputs, _ = find_inputs([str(folder / argument) for argument in arguments], folder / "out")
+    return {one.name: one.path.relative_to(folder).as_posix() for one in inputs}
+
+
+def test_a_folder_is_searched_and_what_is_not_read_is_named(folder: Path) -> None:
+    assert _names(folder, "in") == {"b": "in/b.PNG", "sub/a": "in/sub/a.jpg"}
+    _, skipped = find_inputs([str(folder / "in")], folder / "out")
+    assert [one.path.name for one in skipped] == ["clip.mp4", "photo.heif.psd"]
+    assert "drawing program" in skipped[1].reason
+
+
+def test_folders_give_their_names_to_their_pictures(folder: Path) -> None:
+    assert set(_names(folder, "in", "other")) == {"in/b", "in/sub/a", "other/b", "other/c.v1"}
+
+
+def test_files_are_named_from_the_folder_that_holds_all(folder: Path) -> None:
+    assert _names(folder, "in/b.PNG") == {"b": "in/b.PNG"}
+    assert _names(folder, "in/b.PNG", "other/b.png") == {"in/b": "in/b.PNG", "other/b": "other/b.png"}
+    assert _names(folder, "*/*.png") == {"b": "other/b.png", "c.v1": "other/c.v1.png"}
+    assert set(_names(folder, "in/**/*.jpg")) == {"a"}
+
+
+def test_a_list_is_read_from_its_own_folder(folder: Path) -> None:
+    (folder / "in/list.txt").write_text("# mine\nb.PNG\n\n../other/b.png\nmissing.png\nsub\n", encoding="utf-8")
+    inputs, skipped = find_inputs([str(folder / "in/list.txt")], folder / "out")
+    assert [one.name for one in inputs] == ["in/b", "other/b"]
+    assert [one.path.name for one in skipped] == ["missing.png", "sub"]
+
+
+def test_a_video_is_one_only_where_it_is_named(folder: Path) -> None:
+    inputs, skipped = find_inputs([str(folder / "in/clip.mp4")], folder / "out")
+    assert [(one.name, one.is_video) for one in inputs] == [("clip", True)]
+    assert not skipped
+
+
+def test_a_file_that_is_named_twice_is_predicted_once(folder: Path) -> None:
+    assert set(_names(folder, "in", "in/b.PNG", "in/sub/../b.PNG")) == {"b", "sub/a"}
+
+
+def test_files_that_differ_in_their_suffix_keep_it(folder: Path) -> None:
+    (folder / "in/b.jpg").touch()
+    assert set(_names(folder, "in")) == {"b.PNG", "b.jpg", "sub/a"}
+
+
+def test_equal_names_are_refused(folder: Path) -> None:
+    (folder / "else/in").mkdir(parents=True)
+    (folder / "else/in/b.PNG").touch()
+    with pytest.raises(PredictionError, match=r"same name.*else/in/b\.PNG"):
+        find_inputs([str(folder / "in"), str(folder / "else/in")], folder / "out")
+
+
+def test_all_wrong_arguments_are_named_at_once(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    with pytest.raises(PredictionError) as caught:
+        find_inputs([str(folder / name) for name in ("empty", "nothing", "*.gif")], folder / "out")
+    assert [line.partition(": ")[2][:13] for line in str(caught.value).splitlines()] == [
+        "holds no imag",
+        "no such file ",
+        "holds no imag",
+    ]
+    with pytest.raises(PredictionError, match="lies in"):
+        find_inputs([str(folder / "in")], folder / "in/out")
