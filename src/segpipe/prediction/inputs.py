@@ -95,13 +95,14 @@ def find_inputs(arguments: Sequence[str], output: Path) -> tuple[list[Input], li
         raise PredictionError("\n".join(problems))
     inputs += _name_files(files)
     skipped += [Skipped(one.path, NO_UTF_8) for one in inputs if not _is_utf_8(one.path)]
-    named = {_normalize(Path(argument)) for argument in arguments}  # by themselves, so they are not skipped
-    skipped = [
-        one
-        for one in dict.fromkeys(skipped)
-        if one.reason not in {A_VIDEO, A_LINK} or _normalize(one.path) not in named
-    ]
-    return _name_uniquely([one for one in inputs if _is_utf_8(one.path)]), skipped
+    named = {_normalize(path) for path in [*map(Path, arguments), *(one.path for one in inputs)]}
+    return _name_uniquely([one for one in inputs if _is_utf_8(one.path)]), _list_unnamed(skipped, named)
+
+
+def _list_unnamed(skipped: Iterable[Skipped], named: set[Path]) -> list[Skipped]:
+    """Gives each file once, without the videos and links in folders that are named elsewhere too."""
+    once = {one.path: one for one in skipped}.values()
+    return [one for one in once if one.reason not in {A_VIDEO, A_LINK} or _normalize(one.path) not in named]
 
 
 def _lies_in(path: Path, folder: Path) -> bool:
