@@ -158,7 +158,10 @@ def open_record(output: Path, job: Mapping[str, Any], is_fresh: bool) -> Iterato
     """
     progress = output / PROGRESS
     _refuse_others(output, job, is_fresh)
-    progress.mkdir(parents=True, exist_ok=True)
+    try:
+        progress.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise PredictionError(f"{output}: a part of this path is a file; choose another --output") from error
     lock = FileLock(progress / LOCK, timeout=0)
     try:
         lock.acquire()

@@ -210,6 +210,13 @@ def test_a_folder_with_other_files_and_one_in_use_are_refused(
     assert not (tmp_path / "out/.progress/parts").exists()
 
 
+def test_an_output_below_a_file_is_refused(tmp_path: Path, network: Network, three: dict[str, np.ndarray]) -> None:
+    (tmp_path / "file").touch()
+    for output in ("file", "file/out"):
+        with pytest.raises(PredictionError, match="is a file"):
+            predict_inputs(network, [str(tmp_path / "in")], tmp_path / output, Options())
+
+
 def test_each_nth_frame_of_a_video(tmp_path: Path, network: Network, write_video: Callable[[Path, int], Path]) -> None:
     write_video(tmp_path / "clip.avi", 7)
     assert _predict(network, tmp_path, "clip.avi", Options(every=3)) == Done(3, 0, ())
