@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from segpipe.classes import ClassTable
 from segpipe.errors import PredictionError
-from segpipe.files import whole_file, write_json
+from segpipe.files import naming, whole_file, write_json
 from segpipe.prediction.inputs import Input, Skipped
 from segpipe.prediction.videos import is_video_name
 
@@ -178,7 +178,7 @@ def open_record(output: Path, job: Mapping[str, Any], is_fresh: bool) -> Iterato
                 shutil.rmtree(output / kind, ignore_errors=True)
             write_json(output / JOB_FILE, job)
         rows = _read_rows(progress / ROWS)
-        with (progress / ROWS).open("a", encoding="utf-8") as file:
+        with naming(progress / ROWS), (progress / ROWS).open("a", encoding="utf-8") as file:
             yield Record(output, rows, file)
     finally:
         shutil.rmtree(progress / PARTS, ignore_errors=True)
