@@ -162,6 +162,7 @@ def _kinds_that_are_no_pictures() -> dict[str, Kind]:
         "page named jpg": Kind(".jpg", partial(_write, content=b"<!DOCTYPE html><p>404"), "skipped"),
         "archive named npy": Kind(".npy", partial(_write, content=b"PK\3\4 not an archive"), "skipped"),
         "empty": Kind(".jpg", partial(_write, content=b""), "skipped"),
+        "jpeg without suffix": Kind("", partial(_save, format="jpeg"), "skipped"),
         "notes": Kind(".txt", partial(_write, content=b"seen from the bridge"), "left alone"),
         "table": Kind(".csv", partial(_write, content=b"name,weather\n"), "left alone"),
     }

@@ -19,6 +19,9 @@ A_VIDEO = "is a video in a folder. Name the file itself: `segpipe predict FILE`"
 A_LINK = "is a link to a folder, which is not followed. Name it itself: `segpipe predict FOLDER LINK`"
 NO_UTF_8 = "has a name that is not UTF-8. Rename it"
 
+# How files begin that are pictures without doubt, and the suffix that they should have.
+BEGINNINGS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png", b"GIF8": ".gif"}
+
 
 @dataclass(frozen=True)
 class Input:
@@ -119,7 +122,7 @@ def _is_utf_8(path: Path) -> bool:
 
 
 def _find_in_folder(folder: Path, prefix: str) -> tuple[list[Input], list[Skipped]]:
-    """Finds the pictures below a folder; files that are no pictures by their names are left alone."""
+    """Finds the pictures below a folder; files that are no pictures by name and content are left alone."""
     files, skipped = _list_files(folder)
     inputs = []
     for path in files:
@@ -132,7 +135,21 @@ def _find_in_folder(folder: Path, prefix: str) -> tuple[list[Input], list[Skippe
             skipped.append(Skipped(path, reason))
         elif is_video_name(path.name):
             skipped.append(Skipped(path, A_VIDEO))
+        elif suffix := _find_true_suffix(path):
+            skipped.append(Skipped(path, f"is a picture, but its name does not end as one. Rename it: NAME{suffix}"))
     return inputs, skipped
+
+
+def _find_true_suffix(path: Path) -> str | None:
+    """Gives the suffix that a file should have which is a picture, whatever its name; None for other files."""
+    try:
+        if not path.is_file():  # a pipe would wait
+            return None
+        with path.open("rb") as file:
+            beginning = file.read(8)
+    except OSError:
+        return None
+    return next((suffix for start, suffix in BEGINNINGS.items() if beginning.startswith(start)), None)
 
 
 def _list_files(folder: Path) -> tuple[list[Path], list[Skipped]]:

@@ -97,6 +97,7 @@ def predict_inputs(network: Network, arguments: Sequence[str], output: Path, opt
                     record.add(result)
                     num_predicted += 1
                 progress.advance()
+        skipped.sort(key=lambda one: one.path)  # so that the next call writes the same table
         record.write_tables(network.classes, inputs, skipped)
     return Done(num_predicted, present.count, tuple(skipped))
 

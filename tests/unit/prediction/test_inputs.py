@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from segpipe.errors import PredictionError
 from segpipe.prediction.inputs import find_inputs
@@ -102,6 +103,15 @@ def test_a_folder_that_cannot_be_read_is_named(folder: Path) -> None:
     (folder / "in/sub").chmod(0o755)
     assert {one.name for one in inputs} == {"b"}
     assert "sub" in {one.path.name for one in skipped}
+
+
+def test_a_picture_under_another_name_is_named(folder: Path) -> None:
+    for name, suffix in (("IMG_1", "JPEG"), ("a.png.1", "PNG"), ("b.tmp", "GIF")):
+        Image.new("L", (4, 4)).save(folder / "in" / name, suffix)
+    os.mkfifo(folder / "in/pipe")
+    _, skipped = find_inputs([str(folder / "in")], folder / "out")
+    named = {one.path.name: one.reason[-4:] for one in skipped if "Rename" in one.reason}
+    assert named == {"IMG_1": ".jpg", "a.png.1": ".png", "b.tmp": ".gif"}
 
 
 def test_what_is_named_by_itself_is_not_skipped_in_its_folder(folder: Path) -> None:
