@@ -33,7 +33,7 @@ def _sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Adds the path to the error of a full disk: the system's own error of a `write` does not name it."""
     try:
         yield
@@ -50,7 +50,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     _remove_left_overs(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with _naming(path):
+        with naming(path):
             yield temporary
             _sync(temporary)
             temporary.replace(path)
@@ -83,7 +83,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:
         temporary.chmod(0o755)
-        with _naming(path):
+        with naming(path):
             yield temporary
             for file in sorted(temporary.rglob("*")):
                 _sync(file)

@@ -4,6 +4,7 @@ One thread predicts, the caller's. Others read pictures ahead of it, and draw, e
 bounded number of pixels. The result does not depend on the threads.
 """
 
+import errno
 import logging
 import os
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from segpipe.classes import ClassTable
 from segpipe.inference.network import Network
 from segpipe.prediction.ahead import Task, run_ahead
 from segpipe.prediction.inputs import Input, Skipped, find_inputs
@@ -29,6 +31,9 @@ from segpipe.prediction.videos import count_frames
 MAX_WRITTEN, MAX_WRITTEN_PX = 32, 1 << 25  # predictions that wait to be written
 MAX_THREADS = 4
 SECONDS_BETWEEN_LINES = 30.0
+
+# A name that is too long, or that is a folder's and a file's.
+ERRNOS_OF_NAME = {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
 
 MASKS_ONLY = Wanted()
 
@@ -92,7 +97,8 @@ def predict_inputs(network: Network, arguments: Sequence[str], output: Path, opt
                     record.add(result)
                     num_predicted += 1
                 progress.advance()
-        record.write_tables(network.classes, skipped)
+        skipped.sort(key=lambda one: one.path)  # so that the next call writes the same table
+        record.write_tables(network.classes, inputs, skipped)
     return Done(num_predicted, present.count, tuple(skipped))
 
 
@@ -122,13 +128,25 @@ def _run(
                 if isinstance(one, Predicted):
                     yield (
                         pool,
-                        one.scene.num_px,
-                        partial(write_prediction, one, network.classes, output, record.temporary),
+                        one.held_px,
+                        partial(_write, one, network.classes, output, record.temporary),
                     )
                 else:
                     yield pool, 0, partial(_pass_on, one)
 
         yield from run_ahead(tasks(), MAX_WRITTEN, MAX_WRITTEN_PX)
+
+
+def _write(one: Predicted, classes: ClassTable, output: Path, temporary: Path) -> Row | Skipped:
+    """Writes a prediction; a name that the file system does not take is no reason to end the job."""
+    try:
+        return write_prediction(one, classes, output, temporary)
+    except OSError as error:
+        if error.errno not in ERRNOS_OF_NAME:
+            raise
+        return Skipped(
+            one.scene.path, f"its mask cannot be written: {error.strerror}: {error.filename2 or error.filename}"
+        )
 
 
 def _pass_on(skipped: Skipped) -> Skipped:

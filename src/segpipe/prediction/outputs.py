@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.classes import ClassTable
+from segpipe.files import naming
 from segpipe.prediction.predicting import CERTAIN, Predicted, Wanted
 from segpipe.prediction.record import COLORS, CONFIDENCE, KINDS, MASKS, OVERLAYS, PROBABILITIES, Row
 from segpipe.reports.overlay import colorize, overlay
@@ -51,10 +52,11 @@ def write_prediction(predicted: Predicted, classes: ClassTable, output: Path, te
 
     def write(kind: str, save: Callable[[Path], object]) -> None:
         part = temporary / f"{get_ident()}{SUFFIXES[kind]}"
-        save(part)
         path = output / place_of(kind, scene.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.replace(path)
+        with naming(path):
+            save(part)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.replace(path)
 
     write(MASKS, partial(_save_png, mask))
     write(COLORS, partial(_save_png, colorize(mask, classes)))
@@ -62,7 +64,7 @@ def write_prediction(predicted: Predicted, classes: ClassTable, output: Path, te
     if predicted.confidence is not None:
         write(CONFIDENCE, partial(_save_png, predicted.confidence))
     if (probabilities_CHW := predicted.probabilities_CHW) is not None:
-        write(PROBABILITIES, lambda path: np.save(path, probabilities_CHW, allow_pickle=False))
+        write(PROBABILITIES, partial(_save_array, probabilities_CHW))
     return _describe(predicted, classes.num_classes)
 
 
@@ -87,3 +89,11 @@ def _save_png(pixels: npt.NDArray[np.uint8], path: Path) -> None:
     is_encoded, encoded = cv2.imencode(".png", content, PNG)
     assert is_encoded
     path.write_bytes(encoded.tobytes())
+
+
+def _save_array(planes: npt.NDArray[np.float16], path: Path) -> None:
+    """Writes (planes, height, width) as `numpy.save` does, which does not say that a disk is full."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(planes))
+        for plane in planes:
+            file.write(np.ascontiguousarray(plane).data)

@@ -14,7 +14,9 @@ from segpipe.prediction.reading import Scene
 
 MAX_BATCH_PX = 1 << 22  # as many as the largest image that is predicted whole
 MAX_HELD_PX = 1 << 25  # of pictures that wait for others of their size
+BYTES_PER_PX = 4  # of picture and mask
 CERTAIN = 255
+NO_CPU_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,12 @@ class Predicted:
     mask: npt.NDArray[np.uint8]
     confidence: npt.NDArray[np.uint8] | None = None
     probabilities_CHW: npt.NDArray[np.float16] | None = None
+
+    @property
+    def held_px(self) -> int:
+        """What it costs to hold: the pixels of a picture with mask that takes at least as much memory."""
+        num_px = self.scene.num_px
+        return num_px + (0 if self.probabilities_CHW is None else self.probabilities_CHW.nbytes // BYTES_PER_PX)
 
 
 @dataclass(frozen=True)
@@ -103,14 +111,24 @@ def _predict(
     """Predicts pictures of one size; if they need more memory than the device has, one by one."""
     try:
         predicted = _predict_at_once(predictor, num_classes, batch, wanted)
-    except torch.OutOfMemoryError as error:
-        if len(batch) == 1:
-            yield Skipped(batch[0].path, f"needs more memory than the device has: {error}")
-            return
-        for scene in batch:
-            yield from _predict(predictor, num_classes, [scene], wanted)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        reason = f"needs more memory than the device has: {error}"
+    else:
+        yield from predicted
         return
-    yield from predicted
+    # Here the error is gone, and with it the tensors that its traceback held.
+    if len(batch) == 1:
+        yield Skipped(batch[0].path, reason)
+        return
+    for scene in batch:
+        yield from _predict(predictor, num_classes, [scene], wanted)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tells whether memory is short; on a CPU, PyTorch raises a plain RuntimeError."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or NO_CPU_MEMORY in str(error)
 
 
 def _predict_at_once(predictor: Predictor, num_classes: int, batch: list[Scene], wanted: Wanted) -> list[Predicted]:

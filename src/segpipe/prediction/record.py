@@ -8,6 +8,7 @@ picture's row is added to `.progress/rows.jsonl` after its files; so a call that
 import contextlib
 import csv
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,8 +20,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from segpipe.classes import ClassTable
 from segpipe.errors import PredictionError
-from segpipe.files import whole_file, write_json
-from segpipe.prediction.inputs import Skipped
+from segpipe.files import naming, whole_file, write_json
+from segpipe.prediction.inputs import Input, Skipped
+from segpipe.prediction.videos import is_video_name
 
 JOB_FILE, TABLE, LEGEND, SKIPPED = "job.json", "predictions.csv", "legend.csv", "skipped.csv"
 # The folders, each with a file for a picture.
@@ -86,9 +88,16 @@ class Record:
         self._file.write(json.dumps(asdict(row)) + "\n")
         self._file.flush()
 
-    def write_tables(self, classes: ClassTable, skipped: Sequence[Skipped]) -> None:
-        """Writes the tables for people: of all pictures in the folder, of the classes, of what this call skipped."""
-        rows = sorted(self._rows.values(), key=lambda row: row.name)
+    def write_tables(self, classes: ClassTable, inputs: Iterable[Input], skipped: Sequence[Skipped]) -> None:
+        """Writes the tables for people: of all pictures in the folder, of the classes, of what this call skipped.
+
+        Args:
+            classes: of the masks.
+            inputs: of this call.
+            skipped: in this call.
+        """
+        rows = _leave_out_outdated(self._rows.values(), inputs, skipped)
+        rows.sort(key=lambda row: row.name)
         _write_csv(self._output / TABLE, _list_columns(classes), (_flatten(row) for row in rows))
         legend = ([i, name, *color] for i, (name, color) in enumerate(zip(classes.names, classes.colors, strict=True)))
         _write_csv(self._output / LEGEND, ["index", "class", "red", "green", "blue"], legend)
@@ -96,6 +105,19 @@ class Record:
             _write_csv(self._output / SKIPPED, ["path", "reason"], ([str(one.path), one.reason] for one in skipped))
         else:
             (self._output / SKIPPED).unlink(missing_ok=True)
+
+
+def _leave_out_outdated(rows: Iterable[Row], inputs: Iterable[Input], skipped: Iterable[Skipped]) -> list[Row]:
+    """Leaves out pictures that were skipped now, so broke after they were predicted, and earlier names of others.
+
+    Of a video that was skipped, the frames before the fault stay.
+    """
+    broken = {str(one.path.resolve()) for one in skipped if not is_video_name(one.path.name)}
+    names: dict[str, set[str]] = {}
+    for one in inputs:
+        if not one.is_video:
+            names.setdefault(str(one.path.resolve()), set()).add(one.name)
+    return [row for row in rows if row.path not in broken and row.name in names.get(row.path, {row.name})]
 
 
 def _list_columns(classes: ClassTable) -> list[str]:
@@ -112,7 +134,11 @@ def _flatten(row: Row) -> list[object]:
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    # A path that is not UTF-8 must not end the job at its end.
+    with (
+        whole_file(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(rows)
@@ -132,20 +158,27 @@ def open_record(output: Path, job: Mapping[str, Any], is_fresh: bool) -> Iterato
     """
     progress = output / PROGRESS
     _refuse_others(output, job, is_fresh)
-    (progress / PARTS).mkdir(parents=True, exist_ok=True)
+    try:
+        progress.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise PredictionError(f"{output}: a part of this path is a file; choose another --output") from error
     lock = FileLock(progress / LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
         raise PredictionError(f"{output}: another `segpipe predict` writes to it; wait, or choose another") from error
     try:
+        _refuse_others(output, job, is_fresh)  # again: a call that has just ended may have made it its own
+        (progress / PARTS).mkdir(exist_ok=True)
         if is_fresh or not (output / JOB_FILE).exists():
+            for name in (TABLE, SKIPPED, LEGEND):
+                (output / name).unlink(missing_ok=True)
             (progress / ROWS).unlink(missing_ok=True)
             for kind in KINDS:
                 shutil.rmtree(output / kind, ignore_errors=True)
             write_json(output / JOB_FILE, job)
         rows = _read_rows(progress / ROWS)
-        with (progress / ROWS).open("a", encoding="utf-8") as file:
+        with naming(progress / ROWS), (progress / ROWS).open("a", encoding="utf-8") as file:
             yield Record(output, rows, file)
     finally:
         shutil.rmtree(progress / PARTS, ignore_errors=True)
@@ -159,7 +192,8 @@ def _refuse_others(output: Path, job: Mapping[str, Any], is_fresh: bool) -> None
         raise PredictionError(f"{output}: is a file; name a folder by --output")
     path = output / JOB_FILE
     if not path.exists():
-        if any(one.name != PROGRESS for one in output.iterdir()):
+        # A call that was killed at its beginning left a part of the file.
+        if any(one.name != PROGRESS and not one.match(f".{JOB_FILE}.*.part") for one in output.iterdir()):
             raise PredictionError(f"{output}: holds other files, not predictions of this command; choose another")
         return
     if is_fresh:
@@ -188,5 +222,5 @@ def _read_rows(path: Path) -> dict[str, Row]:
             row = _ROWS.validate_json(line)
             rows[row.name] = row
     if whole != content:
-        path.write_bytes(whole)
+        os.truncate(path, len(whole))
     return rows

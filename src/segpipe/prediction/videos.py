@@ -12,6 +12,10 @@ from segpipe.errors import PredictionError
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
 
+# Their headers hold the number of frames; in others it is estimated from the duration.
+COUNTED_SUFFIXES = frozenset({".avi", ".m4v", ".mov", ".mp4"})
+WHOLE_SHARE = 0.9  # of these frames: some writers count a few that no decoder gives
+
 
 class VideoError(PredictionError):
     """A file that cannot be read as a video; the message continues a sentence that begins with its name."""
@@ -53,11 +57,13 @@ def read_frames(path: Path, every: int, is_wanted: Callable[[int], bool] = lambd
         is_wanted: whether a frame with this number is to be given.
 
     Raises:
-        VideoError: it holds no frame that can be read.
+        VideoError: it holds no frame that can be read, or ends long before the end that its header names; then the
+            frames before were given.
     """
     capture = cv2.VideoCapture(str(path))
     try:
         number = 0
+        num_named = capture.get(cv2.CAP_PROP_FRAME_COUNT) if path.suffix.lower() in COUNTED_SUFFIXES else 0
         while capture.grab():
             if number % every == 0 and is_wanted(number):
                 is_read, pixels = capture.retrieve()
@@ -68,3 +74,6 @@ def read_frames(path: Path, every: int, is_wanted: Callable[[int], bool] = lambd
         capture.release()
     if number == 0:
         raise VideoError("is not a video that can be read. Convert it: `ffmpeg -i FILE -c:v libx264 NEW.mp4`")
+    if number < WHOLE_SHARE * num_named:
+        what = f"ends after {number} of the {num_named:.0f} frames that its header names, as a cut or damaged file does"
+        raise VideoError(f"{what}. The frames before are predicted; replace it by an intact copy")

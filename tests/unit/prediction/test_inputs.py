@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from segpipe.errors import PredictionError
 from segpipe.prediction.inputs import find_inputs
@@ -63,6 +65,74 @@ def test_a_file_that_is_named_twice_is_predicted_once(folder: Path) -> None:
 def test_files_that_differ_in_their_suffix_keep_it(folder: Path) -> None:
     (folder / "in/b.jpg").touch()
     assert set(_names(folder, "in")) == {"b.PNG", "b.jpg", "sub/a"}
+
+
+def test_names_whose_outputs_would_replace_others_keep_the_suffix(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("x.jpg", "x.png", "x.jpg.png", "A.bmp", "a.gif", "y.jpg", "y.png/z.jpg", "v.mp4", "v/000000.png"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).touch()
+    names = _names(tmp_path, "in", "in/v.mp4")
+    assert {name: Path(path).relative_to("in").as_posix() for name, path in names.items()} == {
+        "x.jpg": "x.jpg",
+        "x.png": "x.png",
+        "x.jpg.png": "x.jpg.png",  # x.jpg is another's
+        "A.bmp": "A.bmp",  # some disks do not distinguish A and a
+        "a.gif": "a.gif",
+        "y.jpg": "y.jpg",  # the folder masks/y.png holds z
+        "y.png/z": "y.png/z.jpg",
+        "v.mp4": "v.mp4",  # the frame 0 would be v/000000
+        "v/000000": "v/000000.png",
+    }
+
+
+def test_what_a_folder_only_links_to_is_named(folder: Path) -> None:
+    (folder / "in/elsewhere").symlink_to(folder / "other")
+    (folder / "in/twice").symlink_to(folder / "in/sub")  # is found where it lies
+    (folder / "in/lost.png").symlink_to(folder / "nothing.png")
+    os.mkfifo(folder / "in/pipe.jpg")
+    inputs, skipped = find_inputs([str(folder / "in")], folder / "out")
+    assert {one.name for one in inputs} == {"b", "sub/a"}
+    assert {one.path.name for one in skipped} == {"clip.mp4", "photo.heif.psd", "elsewhere", "lost.png", "pipe.jpg"}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_that_cannot_be_read_is_named(folder: Path) -> None:
+    (folder / "in/sub").chmod(0)
+    inputs, skipped = find_inputs([str(folder / "in")], folder / "out")
+    (folder / "in/sub").chmod(0o755)
+    assert {one.name for one in inputs} == {"b"}
+    assert "sub" in {one.path.name for one in skipped}
+
+
+def test_a_picture_under_another_name_is_named(folder: Path) -> None:
+    for name, suffix in (("IMG_1", "JPEG"), ("a.png.1", "PNG"), ("b.tmp", "GIF")):
+        Image.new("L", (4, 4)).save(folder / "in" / name, suffix)
+    os.mkfifo(folder / "in/pipe")
+    _, skipped = find_inputs([str(folder / "in")], folder / "out")
+    named = {one.path.name: one.reason[-4:] for one in skipped if "Rename" in one.reason}
+    assert named == {"IMG_1": ".jpg", "a.png.1": ".png", "b.tmp": ".gif"}
+
+
+def test_what_is_named_by_itself_is_not_skipped_in_its_folder(folder: Path) -> None:
+    (folder / "in/elsewhere").symlink_to(folder / "other")
+    arguments = [str(folder / "in" / name) for name in ("", "clip.mp4", "elsewhere")]
+    inputs, skipped = find_inputs(arguments, folder / "out")
+    assert {"clip", "other/b", "in/b"} <= {one.name for one in inputs}
+    assert [one.path.name for one in skipped] == ["photo.heif.psd"]
+
+
+def test_a_name_in_another_encoding_is_named(folder: Path) -> None:
+    (folder / "in" / os.fsdecode(b"stra\xdfe.png")).touch()  # Latin-1
+    inputs, skipped = find_inputs([str(folder / "in")], folder / "out")
+    assert {one.name for one in inputs} == {"b", "sub/a"}
+    assert sum("UTF-8" in one.reason for one in skipped) == 1
+
+
+def test_a_pattern_does_not_match_the_predictions(folder: Path) -> None:
+    (folder / "out/masks").mkdir(parents=True)
+    (folder / "out/masks/b.png").touch()
+    assert set(_names(folder, "**/*.png")) == {"b", "c.v1"}
 
 
 def test_equal_names_are_refused(folder: Path) -> None:

@@ -19,6 +19,7 @@ from segpipe.errors import PredictionError
 from segpipe.inference.network import Network
 from segpipe.prediction.job import Done, Options, predict_inputs
 from segpipe.prediction.predicting import Wanted
+from segpipe.prediction.record import open_record
 from segpipe.reports.overlay import colorize, overlay
 
 WritePicture = Callable[..., np.ndarray]
@@ -93,7 +94,7 @@ def test_what_cannot_be_read_is_listed_and_the_others_are_predicted(
     (tmp_path / "in/b.png").write_text("no image")
     (tmp_path / "in/c.psd").touch()
     done = _predict(network, tmp_path)
-    assert (done.num_predicted, {one.path.name for one in done.skipped}) == (2, {"b.png", "c.psd"})
+    assert (done.num_predicted, [one.path.name for one in done.skipped]) == (2, ["b.png", "c.psd"])  # in order
     listed = {Path(row["path"]).name: row["reason"] for row in _read(tmp_path / "out/skipped.csv")}
     assert listed.keys() == {"b.png", "c.psd"}
     assert "image" in listed["b.png"]
@@ -127,6 +128,55 @@ def test_a_call_goes_on_after_a_kill_in_the_middle_of_a_row(
     assert _predict(network, tmp_path) == Done(0, 3, ())
 
 
+def test_a_picture_that_broke_later_is_in_one_table_only(
+    tmp_path: Path, network: Network, three: dict[str, np.ndarray]
+) -> None:
+    _predict(network, tmp_path)
+    (tmp_path / "in/b.png").write_bytes(b"")
+    assert _predict(network, tmp_path).num_present == 2
+    assert [row["image"] for row in _read(tmp_path / "out/predictions.csv")] == ["a", "sub/b.v1"]
+    assert [Path(row["path"]).name for row in _read(tmp_path / "out/skipped.csv")] == ["b.png"]
+
+
+def test_a_picture_whose_name_becomes_longer_has_one_row(
+    tmp_path: Path, network: Network, three: dict[str, np.ndarray], write_picture: WritePicture
+) -> None:
+    _predict(network, tmp_path)
+    write_picture(tmp_path / "in/a.bmp")  # so a.png's name is no longer a
+    assert _predict(network, tmp_path) == Done(2, 2, ())
+    rows = _read(tmp_path / "out/predictions.csv")
+    assert [row["image"] for row in rows] == ["a.bmp", "a.png", "b", "sub/b.v1"]
+
+
+def test_a_name_that_the_disk_does_not_take_is_skipped(
+    tmp_path: Path, network: Network, three: dict[str, np.ndarray], write_picture: WritePicture
+) -> None:
+    for suffix in ("png", "bmp"):  # the masks' names keep the suffix: 259 bytes
+        write_picture(tmp_path / "in" / f"{'x' * 251}.{suffix}")
+    done = _predict(network, tmp_path)
+    assert (done.num_predicted, len(done.skipped)) == (3, 2)
+    assert all("too long" in one.reason for one in done.skipped)
+    assert len(_read(tmp_path / "out/skipped.csv")) == 2
+
+
+def test_tables_of_the_predictions_that_are_deleted_are_deleted_too(
+    tmp_path: Path, network: Network, three: dict[str, np.ndarray]
+) -> None:
+    (tmp_path / "in/c.png").touch()
+    _predict(network, tmp_path)
+    with open_record(tmp_path / "out", {}, is_fresh=True):  # as a call that ends before it writes them
+        pass
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"job.json", ".progress"}
+
+
+def test_a_call_that_was_killed_before_it_named_its_job_is_no_obstacle(
+    tmp_path: Path, network: Network, three: dict[str, np.ndarray]
+) -> None:
+    (tmp_path / "out/.progress").mkdir(parents=True)
+    (tmp_path / "out/.job.json.1234.part").touch()
+    assert _predict(network, tmp_path) == Done(3, 0, ())
+
+
 def test_another_model_or_other_options_are_refused(
     tmp_path: Path, network: Network, three: dict[str, np.ndarray]
 ) -> None:
@@ -156,6 +206,15 @@ def test_a_folder_with_other_files_and_one_in_use_are_refused(
     _predict(network, tmp_path)
     with FileLock(tmp_path / "out/.progress/lock"), pytest.raises(PredictionError, match="another"):
         _predict(network, tmp_path)
+    # Else the other call, which deletes this folder at its end, could delete that of a third.
+    assert not (tmp_path / "out/.progress/parts").exists()
+
+
+def test_an_output_below_a_file_is_refused(tmp_path: Path, network: Network, three: dict[str, np.ndarray]) -> None:
+    (tmp_path / "file").touch()
+    for output in ("file", "file/out"):
+        with pytest.raises(PredictionError, match="is a file"):
+            predict_inputs(network, [str(tmp_path / "in")], tmp_path / output, Options())
 
 
 def test_each_nth_frame_of_a_video(tmp_path: Path, network: Network, write_video: Callable[[Path, int], Path]) -> None:

@@ -90,6 +90,31 @@ def test_what_does_not_fit_is_predicted_one_by_one() -> None:
     assert "memory" in refused.reason
 
 
+class _Greedy(nn.Module):
+    """Needs more memory than any machine has."""
+
+    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        return images_NCHW + torch.empty(1 << 50)
+
+
+def test_a_cpu_without_memory_is_no_reason_to_end_the_job() -> None:
+    (refused,) = _predict(_Greedy(), [_scene("a", 4)])
+    assert isinstance(refused, Skipped)
+    assert "memory" in refused.reason
+
+
+def test_probabilities_count_as_what_is_held() -> None:
+    without, one = (
+        *_predict(_Recorder(), [_scene("a", 4)]),
+        *_predict(_Recorder(), [_scene("a", 4)], wanted=Wanted(probabilities=True)),
+    )
+    assert isinstance(without, Predicted)
+    assert isinstance(one, Predicted)
+    assert one.probabilities_CHW is not None
+    assert without.held_px == 4 * 8
+    assert one.held_px == 4 * 8 + one.probabilities_CHW.nbytes // 4
+
+
 def test_confidence_and_probabilities() -> None:
     (one,) = _predict(_Recorder(), [_scene("a", 4)], wanted=Wanted(confidence=True, probabilities=True))
     assert isinstance(one, Predicted)

@@ -30,3 +30,13 @@ def test_a_file_that_is_no_video(tmp_path: Path, capfd: pytest.CaptureFixture[st
         list(read_frames(tmp_path / "a.mp4", 1))
     assert is_video_name("A.MP4")
     assert not is_video_name("a.png")
+
+
+def test_a_cut_video_gives_its_frames_and_is_named(tmp_path: Path, write_video: WriteVideo) -> None:
+    path = write_video(tmp_path / "a.avi", 12)
+    header, *chunks = path.read_bytes().split(b"00dc")  # before each frame, and in the index at the end
+    path.write_bytes(b"00dc".join([header, *chunks[:6]]))
+    frames = read_frames(path, 1)
+    assert [next(frames).number for _ in range(4)] == [0, 1, 2, 3]
+    with pytest.raises(VideoError, match=r"ends after \d of the 12 frames"):
+        list(frames)

@@ -19,6 +19,8 @@ from segpipe.data.images.decoding import (
     NUM_PX_BELOW_SUSPICION,
     UPRIGHT,
     ImageFileError,
+    named_as_damaged,
+    open_array,
 )
 from segpipe.data.images.tiff import (
     ALPHA,
@@ -103,13 +105,10 @@ def read_array(path: Path) -> Bands:
     Raises:
         ImageFileError: it has another form or type, or is damaged.
     """
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ImageFileError(Fault("image-damaged", f"is no array of NumPy: {error}", "Write it again")) from error
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
-        kind = getattr(values, "dtype", type(values).__name__)
-        raise ImageFileError(Fault("image-mode", f"holds {kind}", "Save numbers: uint8, uint16 or float32"))
+    with named_as_damaged(path):
+        values = open_array(path)
+    if values.dtype.kind not in "biuf":
+        raise ImageFileError(Fault("image-mode", f"holds {values.dtype}", "Save numbers: uint8, uint16 or float32"))
     if values.ndim == 2:
         values = values[..., None]
     if values.ndim != 3 or 0 in values.shape or values.shape[2] > min(MAX_BANDS, *values.shape[:2]):

@@ -9,13 +9,16 @@ import contextlib
 import errno
 import re
 import struct
+import tokenize
 import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from segpipe.data.images.formats import ARRAY_SUFFIX, HAS_HEIF, suffix_of
@@ -250,7 +253,7 @@ def read_header(path: Path) -> Header | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if suffix_of(path.name) == ARRAY_SUFFIX:
-                array = np.load(path, mmap_mode="r", allow_pickle=False)
+                array = open_array(path)
                 height, width = array.shape[:2]
                 num_bytes = array.nbytes // (height * width)
                 return Header(height, width, 1 if array.dtype == np.uint8 and num_bytes <= 3 else num_bytes)
@@ -261,6 +264,22 @@ def read_header(path: Path) -> Header | None:
                 return Header(image.height, image.width, 2 * len(image.getbands()) if is_deep else 1)
     except BROKEN_FILE:
         return None
+
+
+def open_array(path: Path) -> npt.NDArray[Any]:
+    """Maps a NumPy array (.npy) to memory.
+
+    Raises:
+        ValueError: it is none, or damaged; other errors of `BROKEN_FILE` are possible too.
+    """
+    with path.open("rb") as file:
+        if file.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
+            raise ValueError("it is no array of NumPy")  # numpy.load would open archives and look for code
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except tokenize.TokenError as error:  # NumPy reads the header as Python's text
+        raise ValueError("its header is damaged") from error
+    return array
 
 
 def orientation_of(image: Image.Image) -> int:

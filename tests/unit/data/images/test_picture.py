@@ -236,6 +236,17 @@ def test_an_array_that_holds_code_or_is_cut_is_refused(tmp_path: Path) -> None:
     assert fault_of(tmp_path / "a.npy").kind == "image-damaged"
 
 
+@pytest.mark.parametrize("is_archive", [True, False])
+def test_an_array_that_is_an_archive_or_has_a_damaged_header_is_refused(tmp_path: Path, is_archive: bool) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, PIXELS)
+    content = path.read_bytes()
+    # Without its last brace the header has no end; NumPy raises a TokenError, and a BadZipFile for the archive.
+    path.write_bytes(b"PK\x03\x04 an archive" if is_archive else content.replace(b"}", b" "))
+    assert fault_of(path).kind == "image-damaged"
+    assert read_header(path) is None
+
+
 def test_boolean_arrays_are_black_and_white(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([[True, False]]))
     assert load_image(tmp_path / "a.npy", STATED).pixels[0, :, 1].tolist() == [255, 0]
