@@ -26,8 +26,6 @@ from segpipe.places import CHECKPOINTS, DATASET, EVALUATION, MACHINE, MODEL, REG
 from segpipe.stages.stage import prepare_process, report_errors, writing_alone
 from segpipe.terminal import PrintableStream
 
-NAME_WIDTH = 24
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command line.
@@ -158,13 +156,14 @@ def _publish(options: argparse.Namespace) -> None:
         print(json.dumps(publication.to_json()))
         return
     splits = list(metrics)
-    print("\nIoU".ljust(NAME_WIDTH + 1) + "".join(split.rjust(8) for split in splits))
+    width = 2 + max(map(len, [*results.class_names, *labels.values()]))
+    print("\nIoU".ljust(width + 1) + "".join(split.rjust(8) for split in splits))
     for name in results.class_names:
         values = [metrics[split]["iou"][name] for split in splits]
-        print(name.ljust(NAME_WIDTH) + "".join("       -" if v is None else f"{v:8.3f}" for v in values))
+        print(name.ljust(width) + "".join("       -" if v is None else f"{v:8.3f}" for v in values))
     for key, label in labels.items():
         values = [metrics[split][key] for split in splits]
-        print(label.ljust(NAME_WIDTH) + "".join("       -" if v is None else f"{v:8.3f}" for v in values))
+        print(label.ljust(width) + "".join("       -" if v is None else f"{v:8.3f}" for v in values))
     print(f"\n{registration.model_name} version {registration.version}: {registration.decision}.", end=" ")
     print(" ".join(registration.reasons))
     champion = f"version {registration.champion}" if registration.champion else "no version yet"

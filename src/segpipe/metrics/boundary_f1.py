@@ -15,7 +15,7 @@ from segpipe.metrics.parts.about import About
 from segpipe.metrics.parts.boundary_scores import mean_boundary_f1
 from segpipe.metrics.parts.image_counts import ImageCounts
 
-ABOUT = About("boundary F1, tolerance 0.75% of the diagonal", evidence="boundaries")
+ABOUT = About("boundary F1, 0.75% of diagonal", evidence="boundaries")
 
 
 def compute(evidence: ImageCounts) -> float:

@@ -15,7 +15,7 @@ from segpipe.metrics.parts.about import About
 from segpipe.metrics.parts.boundary_scores import mean_boundary_f1
 from segpipe.metrics.parts.image_counts import ImageCounts
 
-ABOUT = About("boundary F1, tolerance 3 px", evidence="boundaries")
+ABOUT = About("boundary F1, 3 px", evidence="boundaries")
 
 
 def compute(evidence: ImageCounts) -> float:

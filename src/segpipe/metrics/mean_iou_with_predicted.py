@@ -13,7 +13,7 @@ from segpipe.metrics.parts.about import About
 from segpipe.metrics.parts.counts import count, divide, mean_of_present
 from segpipe.metrics.parts.image_counts import ImageCounts
 
-ABOUT = About("mIoU with predicted classes (mmseg, torchmetrics)")
+ABOUT = About("mIoU, predicted classes too")
 
 
 def compute(evidence: ImageCounts) -> float:

@@ -20,7 +20,7 @@ class Layer:
     """A picture that lies over the image.
 
     Attributes:
-        name: 'truth', 'prediction', 'errors'; further ones are shown as they come.
+        name: 'truth', 'prediction', 'errors', 'confidence'.
         picture: a `data:` address.
     """
 
@@ -78,29 +78,33 @@ def show_prediction(
     image: Pixels,
     truth: Pixels,
     prediction: Pixels,
+    confidence: Pixels,
     classes: ClassTable,
     *,
     title: str,
     caption: str,
     full: str | None = None,
 ) -> ShownSample:
-    """Draws a sample with its truth, its prediction and its errors.
+    """Draws a sample with its truth, its prediction, its errors and how sure the prediction is.
 
     Args:
         image: (height, width, 3) uint8 RGB.
         truth: (height, width) uint8 class indices, void = 255.
         prediction: (height, width) uint8 class indices.
+        confidence: (height, width) uint8, the probability of the predicted class, 255 for 1.
         classes: names and colours.
         title: as in `ShownSample`.
         caption: as in `ShownSample`.
         full: as in `ShownSample`.
     """
     image, truth, prediction = shrink_photo(image), shrink_mask(truth), shrink_mask(prediction)
+    grey = np.repeat(shrink_mask(confidence)[..., None], 3, axis=2)
     is_wrong = (truth != prediction) & (truth != IGNORE_INDEX)
     layers = (
         Layer("truth", embed(colorize(truth, classes), "drawing")),
         Layer("prediction", embed(colorize(prediction, classes), "drawing")),
         Layer("errors", embed(highlight(image, is_wrong), "photo")),
+        Layer("confidence", embed(grey, "photo")),
     )
     legend = (*_legend_of((truth, prediction), classes), ("wrong", WRONG))
     height, width = truth.shape

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from PIL import Image
@@ -173,14 +174,26 @@ def _draw_samples(
     shown = []
     for index, title in choose_by_score(scores, num_overlays):
         image, mask = store.read(index)
-        prediction = network.predict(image[None])[0]
+        prediction, confidence = _predict_with_confidence(network, image)
         split, sample_id = str(rows["split"].iat[index]), str(rows["sample_id"].iat[index])
         file = f"overlays/{split}/{sample_id}.png"
         (output / file).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(side_by_side(image, [mask, prediction], store.classes)).save(output / file, compress_level=3)
-        caption = f"{split}, {sample_id}, mIoU {give_percent(float(scores[index]))}"
-        shown.append(show_prediction(image, mask, prediction, store.classes, title=title, caption=caption, full=file))
+        words = {"title": title, "caption": f"{split}, {sample_id}, mIoU {give_percent(float(scores[index]))}"}
+        shown.append(show_prediction(image, mask, prediction, confidence, store.classes, **words, full=file))
     return shown
+
+
+def _predict_with_confidence(
+    network: Network, image: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Gives mask and probability of its classes, 255 for 1, (height, width) uint8 each."""
+    mask, confidence = np.empty(image.shape[:2], np.uint8), np.empty(image.shape[:2], np.uint8)
+    for piece in network.predictor.predict(image[None]):
+        highest = piece.probabilities_NCHW[0].max(dim=0)
+        mask[piece.place[1:]] = highest.indices.to(torch.uint8).cpu().numpy()
+        confidence[piece.place[1:]] = (255 * highest.values).round().to(torch.uint8).cpu().numpy()
+    return mask, confidence
 
 
 def _draw_pairs(network: Network, store: Store, evaluation: Evaluation, num_overlays: int) -> list[ShownPair]:

@@ -45,6 +45,7 @@ SCORES: dict[str, Any] = {
     "support": {"road": 80, "car": 40, "sky": 0},
     "loss": 0.43219,
 }
+FULL = "a #1.png"
 PROBLEM = {"kind": "mask-void", "where": "masks/<a>.png", "what": "is void", "fix": "Label it"}
 
 
@@ -73,11 +74,14 @@ def drawings(tmp_path: Path, classes: ClassTable) -> Drawings:
     image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
     truth, prediction = np.zeros((24, 32), np.uint8), np.zeros((24, 32), np.uint8)
     prediction[:, 16:] = 1
+    sure = np.full((24, 32), 200, np.uint8)
     (pair, *_) = find_most_confused(CONFUSION, 1)
     return Drawings(
         draw_curves(history, best_epoch=3),
         [
-            show_prediction(image, truth, prediction, classes, title=title, caption=f"val, {title}", full="a #1.png")
+            show_prediction(
+                image, truth, prediction, sure, classes, title=title, caption=f"val, {title}", full="a #1.png"
+            )
             for title in ("worst", "best")
         ],
         [show_pair(pair, image, truth, prediction, "street_1")],
@@ -237,13 +241,13 @@ def test_the_slider_and_the_layers_work_by_keys(
     layers = "[...document.querySelector('.viewer').querySelectorAll('.layer')]"
     visible = f"{layers}.map(one => getComputedStyle(one).visibility)"
     cut = "getComputedStyle(document.querySelector('.viewer')).getPropertyValue('--cut')"
-    assert browser.evaluate(visible) == ["visible", "hidden", "hidden"]
+    assert browser.evaluate(visible) == ["visible", "hidden", "hidden", "hidden"]
     browser.evaluate("document.querySelector('.viewer input[type=range]').focus()")
     browser.press("ArrowRight")
     assert browser.evaluate(cut) == "51%"
     browser.press("Tab")
     browser.press("ArrowRight")
-    assert browser.evaluate(visible) == ["hidden", "visible", "hidden"]
+    assert browser.evaluate(visible) == ["hidden", "visible", "hidden", "hidden"]
     assert browser.messages == []
 
 

@@ -49,16 +49,21 @@ def test_the_layers_of_a_prediction(classes: ClassTable) -> None:
     image = np.full((16, 32, 3), 80, np.uint8)
     truth, prediction = np.zeros((16, 32), np.uint8), np.zeros((16, 32), np.uint8)
     truth[:, 16:24], prediction[:, 16:] = 255, 2
-    shown = show_prediction(image, truth, prediction, classes, title="worst", caption="a", full="a.png")
+    confidence = np.full((16, 32), 40, np.uint8)
+    confidence[:, 16:] = 220
+    shown = show_prediction(image, truth, prediction, confidence, classes, title="worst", caption="a", full="a.png")
     road, car, sky = classes.colors
     by_name = {layer.name: _pixels(layer.picture) for layer in shown.layers}
-    assert list(by_name) == ["truth", "prediction", "errors"]
+    assert list(by_name) == ["truth", "prediction", "errors", "confidence"]
     assert [by_name["truth"][8, column].tolist() for column in (0, 20, 31)] == [list(road), [0, 0, 0], list(road)]
     assert [by_name["prediction"][8, column].tolist() for column in (0, 20, 31)] == [list(road), list(sky), list(sky)]
     right, void, wrong = (by_name["errors"][8, column].astype(int) for column in (4, 20, 29))
     assert max(abs(right - 150)) < 12, "pale grey: 110 + 80 / 2"
     assert max(abs(void - 150)) < 12, "neither right nor wrong"
     assert max(abs(wrong - WRONG)) < 60, "magenta, but for WebP's losses"
+    unsure, sure = (by_name["confidence"][8, column].astype(int) for column in (4, 28))
+    assert max(abs(unsure - 40)) < 12
+    assert max(abs(sure - 220)) < 12
     assert shown.legend == (("road", road), ("sky", sky), ("void", (0, 0, 0)), ("wrong", WRONG))
     assert (shown.height, shown.width) == (16, 32)
     assert car not in [color for _, color in shown.legend]
