@@ -20,7 +20,7 @@ A_LINK = "is a link to a folder, which is not followed. Name it itself: `segpipe
 NO_UTF_8 = "has a name that is not UTF-8. Rename it"
 
 # How files begin that are pictures without doubt, and the suffix that they should have.
-BEGINNINGS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png", b"GIF8": ".gif"}
+PICTURE_STARTS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png", b"GIF8": ".gif"}
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _find_true_suffix(path: Path) -> str | None:
             beginning = file.read(8)
     except OSError:
         return None
-    return next((suffix for start, suffix in BEGINNINGS.items() if beginning.startswith(start)), None)
+    return next((suffix for start, suffix in PICTURE_STARTS.items() if beginning.startswith(start)), None)
 
 
 def _list_files(folder: Path) -> tuple[list[Path], list[Skipped]]:
