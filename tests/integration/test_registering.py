@@ -28,7 +28,7 @@ from segpipe.registry.ledger import read_ledger
 
 POINT = Register(model_name="point", better="point")
 INTERVAL = Register(model_name="interval", better="interval")
-NUM_ROUNDS = 2  # `make chaos` plays more
+NUM_ROUNDS = 1  # `make chaos` plays more
 FEW_IMAGES = 3
 # `make chaos` kills after each write.
 SOME_WRITES = range(2, 100, 8)
