@@ -40,6 +40,7 @@ from segpipe.tracking.tags import (
     ENVIRONMENT_PREFIX,
     EVALUATION_DIGEST,
     GIT_COMMIT,
+    INFERENCE,
     tags_below,
 )
 
@@ -271,7 +272,11 @@ def _tags(version: ModelVersion, prefix: str) -> dict[str, str]:
 
 
 def _params(client: MlflowClient, version: ModelVersion) -> dict[str, str]:
-    return dict(client.get_run(version.run_id).data.params) if version.run_id else {}
+    """Gives the parameters of the training, and how the model predicts: two versions may differ in that alone."""
+    inference = version.tags.get(INFERENCE)
+    predicts = "the network alone" if inference is None else f"as inference.json says ({inference})"
+    trained = dict(client.get_run(version.run_id).data.params) if version.run_id else {}
+    return {**trained, "evaluate.inference": predicts}
 
 
 def _differences(first: Mapping[str, str], second: Mapping[str, str]) -> list[dict[str, str | None]]:
