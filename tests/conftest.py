@@ -28,6 +28,23 @@ FIRST = (
     "end_to_end/test_graph.py",
 )
 
+# Where Linux keeps files in memory, and how much must be free: the tests write a hundred thousand small files.
+MEMORY = Path("/dev/shm")
+ENOUGH_BYTES = 4 << 30
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Lets the folders of tests lie in memory, except those of the slow tests, which write gigabytes."""
+    if "not slow" in config.option.markexpr and _is_memory_enough():
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+def _is_memory_enough() -> bool:
+    if not os.access(MEMORY, os.W_OK):
+        return False
+    status = os.statvfs(MEMORY)  # in a container it is often small, and no program in it may be run
+    return not status.f_flag & os.ST_NOEXEC and status.f_bavail * status.f_frsize >= ENOUGH_BYTES
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the files that take longest first; all others stay in their order, the short unit tests last."""

@@ -12,6 +12,9 @@ import torch
 from segpipe.training.ranks import Ranks
 
 T = TypeVar("T")
+# Loads the libraries once and forks each rank, which is a process of its own all the same.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["torch", "timm.layers", "segpipe.training.step", "segpipe.inference.evaluate"])
 
 
 def run_ranks(function: Callable[[Ranks], T], number: int) -> list[T]:
@@ -19,7 +22,7 @@ def run_ranks(function: Callable[[Ranks], T], number: int) -> list[T]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with ProcessPoolExecutor(number, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(number, CONTEXT) as pool:
         results = [pool.submit(_run, function, rank, number, port) for rank in range(number)]
         return [result.result(timeout=120) for result in results]
 

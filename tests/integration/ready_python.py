@@ -53,8 +53,10 @@ LIBRARIES = (
 # The programs that are forked, by the modules that hold their `main`.
 PROGRAMS = {"segpipe": "segpipe.cli", "dvc": "dvc.cli"}
 STAGES = "segpipe.stages."
-# Read when they are needed; other variables may be read by Python, or by a library when it is loaded.
-READ_LATE = {"MLFLOW_TRACKING_URI"}
+# Read when they are needed, or by segpipe, which is not loaded before; others may be read by Python, or by a library
+# when it is loaded. `_become` takes the module path.
+READ_LATE = {"MLFLOW_TRACKING_URI", "PYTHONPATH"}
+READ_BY_SEGPIPE = "SEGPIPE_"
 NUM_STREAMS = 2
 MAX_ORDER_BYTES = 1 << 20
 
@@ -67,7 +69,8 @@ def can_run(command: Sequence[str], variables: Mapping[str, str]) -> bool:
         variables: set for it alone.
     """
     is_stage = command[:2] == ("python", "-m") and len(command) == 3 and command[2].startswith(STAGES)
-    return (is_stage or command[0] in PROGRAMS) and variables.keys() <= READ_LATE
+    are_late = all(name in READ_LATE or name.startswith(READ_BY_SEGPIPE) for name in variables)
+    return (is_stage or command[0] in PROGRAMS) and are_late
 
 
 def run(
@@ -103,7 +106,9 @@ def _start() -> socket.socket:
     """Starts the Python that forks; it ends with this process."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     command = [sys.executable, __file__, str(theirs.fileno())]
-    process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+    # The module path of these tests is not that of a project.
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=variables)
     theirs.close()
 
     def stop() -> None:
