@@ -38,8 +38,8 @@ class Inference(Section):
     Attributes:
         window_px: side of the windows that slide over an image; null: images up to 2048 x 2048 pixels whole, larger
             ones by windows of 1536.
-        overlap: share of a window that its neighbour covers too, at least; windows begin at multiples of 64 px, so one of
-            64 px has none.
+        overlap: share of a window that its neighbour covers too, at least; windows begin at multiples of 64 px, so
+            windows of 64 px do not overlap.
         flip: averages with the prediction of the mirrored image.
         scales: averages over the image at these sizes, 1.0 for its own.
         crf: null for none.
