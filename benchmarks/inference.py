@@ -21,6 +21,14 @@ from segpipe.inference.predictor import AS_TRAINED, Predictor
 from segpipe.losses.cross_entropy import build_loss
 
 SCALES = [0.75, 1.0, 1.25]
+CRF = Crf(
+    iterations=5,
+    appearance_weight=4.0,
+    appearance_px=67.0,
+    appearance_color=3.0,
+    smoothness_weight=3.0,
+    smoothness_px=1.0,
+)
 
 
 def list_ways(window_px: int) -> dict[str, Inference]:
@@ -31,8 +39,8 @@ def list_ways(window_px: int) -> dict[str, Inference]:
         "flip": Inference(flip=True),
         f"scales {SCALES}": Inference(scales=SCALES),
         "flip and scales": Inference(flip=True, scales=SCALES),
-        "crf": Inference(crf=Crf()),
-        "flip, scales and crf": Inference(flip=True, scales=SCALES, crf=Crf()),
+        "crf": Inference(crf=CRF),
+        "flip, scales and crf": Inference(flip=True, scales=SCALES, crf=CRF),
     }
 
 

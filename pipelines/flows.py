@@ -330,6 +330,9 @@ def predict(images: str, output: str, model: str = "", device: str = "auto", aga
 
     command = ["segpipe", "predict", images, "--output", output, "--device", device]
     command += [*(["--model", model] if model else []), *(["--again"] if again else [])]
-    call(workspace, command, "", on_line, "segpipe predict")
-    summary.create_prediction_artifact(lines, Path(output))
+    try:
+        call(workspace, command, "", on_line, "segpipe predict")
+    finally:  # also where some pictures were skipped, which ends with an error
+        if lines:
+            summary.create_prediction_artifact(lines, Path(output))
     return Completed(message=lines[-1])

@@ -13,6 +13,8 @@ MAX_OVERLAP = 0.9
 class Crf(Section):
     """The dense conditional random field that refines probabilities (`segpipe.inference.crf`).
 
+    No key has a default, so that whatever decides a score is written in `params.yaml`.
+
     Attributes:
         iterations: of the mean field.
         appearance_weight: of the kernel over places and colours.
@@ -22,12 +24,12 @@ class Crf(Section):
         smoothness_px: its standard deviation, pixels.
     """
 
-    iterations: Count = 5
-    appearance_weight: NonNegative = 4.0
-    appearance_px: Positive = 67.0
-    appearance_color: Positive = 3.0
-    smoothness_weight: NonNegative = 3.0
-    smoothness_px: Positive = 1.0
+    iterations: Count
+    appearance_weight: NonNegative
+    appearance_px: Positive
+    appearance_color: Positive
+    smoothness_weight: NonNegative
+    smoothness_px: Positive
 
 
 class Inference(Section):
@@ -36,7 +38,8 @@ class Inference(Section):
     Attributes:
         window_px: side of the windows that slide over an image; null: images up to 2048 x 2048 pixels whole, larger
             ones by windows of 1536.
-        overlap: share of a window that its neighbour covers too, at least.
+        overlap: share of a window that its neighbour covers too, at least; windows begin at multiples of 64 px, so
+            windows of 64 px do not overlap.
         flip: averages with the prediction of the mirrored image.
         scales: averages over the image at these sizes, 1.0 for its own.
         crf: null for none.

@@ -40,6 +40,7 @@ from segpipe.tracking.tags import (
     ENVIRONMENT_PREFIX,
     EVALUATION_DIGEST,
     GIT_COMMIT,
+    INFERENCE,
     tags_below,
 )
 
@@ -77,14 +78,11 @@ def compare_versions(
         notes.append(f"{num_seen} images are left out, because one of the two was trained on them.")
     comparison = compare(two.confusions, one.confusions, bundle(one.groups, block_length))
     classes = store.classes if store is not None else _class_table(one.digest, first, second)
-    costs: dict[int, dict[str, Any]] = {}
-    drawn: list[dict[str, Any]] = []
-    if store is None:
-        notes.append(
-            f"{dataset} does not hold the images that both were measured on, so there are no speeds and no pictures."
-        )
-    else:
+    if store is not None:
         costs, drawn = _run_both(first, second, one, two, store, pictures, is_trusted)
+    else:
+        costs, drawn = {}, []
+        notes.append(f"{dataset} does not hold the images of both evaluations, so there are no speeds and no pictures.")
     champion = find_champion(client, first.name)
     return {
         "model_name": first.name,
@@ -103,10 +101,17 @@ def compare_versions(
             "probability": _finite(comparison.probability),
         },
         "classes": _compare_classes(one, two, comparison, classes),
+        **_compare_origins(client, first, second),
+        "pictures": drawn,
+    }
+
+
+def _compare_origins(client: MlflowClient, first: ModelVersion, second: ModelVersion) -> dict[str, Any]:
+    """Gives what differs in data, parameters and environment of the two trainings."""
+    return {
         "data": _differences(_tags(first, DVC_PREFIX), _tags(second, DVC_PREFIX)),
         "params": _differences(_params(client, first), _params(client, second)),
         "environment": _differences(_tags(first, ENVIRONMENT_PREFIX), _tags(second, ENVIRONMENT_PREFIX)),
-        "pictures": drawn,
     }
 
 
@@ -271,7 +276,11 @@ def _tags(version: ModelVersion, prefix: str) -> dict[str, str]:
 
 
 def _params(client: MlflowClient, version: ModelVersion) -> dict[str, str]:
-    return dict(client.get_run(version.run_id).data.params) if version.run_id else {}
+    """Gives the parameters of the training, and how the model predicts: two versions may differ in that alone."""
+    inference = version.tags.get(INFERENCE)
+    predicts = "the network alone" if inference is None else f"as inference.json says ({inference})"
+    trained = dict(client.get_run(version.run_id).data.params) if version.run_id else {}
+    return {**trained, "evaluate.inference": predicts}
 
 
 def _differences(first: Mapping[str, str], second: Mapping[str, str]) -> list[dict[str, str | None]]:

@@ -1,8 +1,8 @@
 """Publishes a finished training in MLflow: its run, its model, its version, the champion's alias.
 
-Every step first searches for its result by content (weights and evaluation), not by a stored id. So publishing twice
-changes nothing, a deleted run or version is made again, and outs that DVC restored on another machine appear in that
-machine's MLflow.
+Every step first searches for its result by content (weights, evaluation, inference), not by a stored id. So publishing
+twice changes nothing, a deleted run or version is made again, and outs that DVC restored on another machine appear in
+that machine's MLflow.
 """
 
 import hashlib

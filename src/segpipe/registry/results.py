@@ -20,7 +20,7 @@ class Results:
     Attributes:
         dataset_folder: holds the store and its report.
         model_folder: holds model.json and weights.safetensors.
-        evaluation_folder: holds metrics.json, evaluation.json, per_image.parquet and the report.
+        evaluation_folder: holds metrics.json, evaluation.json, inference.json, per_image.parquet and the report.
         model: model.json.
         metrics: metrics.json.
         evaluation: evaluation.json.
@@ -55,6 +55,7 @@ class Results:
                 f"{model_folder} and {evaluation_folder} are of two trainings (the weights differ in sha256); run "
                 "`dvc repro`"
             )
+        _check_inference(evaluation_folder / INFERENCE_FILE, evaluation.inference)
         problems = tuple(Problem.from_json(problem) for problem in report["warnings"])
         return Results(dataset_folder, model_folder, evaluation_folder, model, metrics, evaluation, problems)
 
@@ -78,3 +79,21 @@ class Results:
     def weights_bytes(self) -> int:
         """Size of the weights' file."""
         return (self.model_folder / WEIGHTS_FILE).stat().st_size
+
+
+def _check_inference(path: Path, digest: str | None) -> None:
+    """Checks that the model would be served as it was measured.
+
+    Raises:
+        StoreError: the file that says how it predicts is missing or was changed.
+    """
+    if digest is None:
+        return
+    try:
+        found = sha256_of_file(path)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror or error}; run `dvc repro`") from error
+    if not found.startswith(digest):
+        raise StoreError(
+            f"{path}: was changed after the evaluation (its sha256 differs); run `dvc repro --force evaluate`"
+        )

@@ -20,6 +20,14 @@ from segpipe.inference.predictor import Predictor
 from segpipe.models import read_card
 
 CPU = torch.device("cpu")
+CRF = Crf(
+    iterations=2,
+    appearance_weight=4.0,
+    appearance_px=10.0,
+    appearance_color=3.0,
+    smoothness_weight=1.0,
+    smoothness_px=1.0,
+)
 
 # The starter's, the largest receptive field and the smallest: what is asked of every model is in its contract.
 NETWORKS = ["compact_fpn", "lraspp_mobilenet_v3_large", "unet"]
@@ -211,18 +219,17 @@ def test_predictions_at_several_sizes_are_averaged() -> None:
 
 def test_the_crf_refines_what_the_network_says() -> None:
     images = _patches(1, 24, 32)
-    crf = Crf(iterations=2, appearance_px=10.0)
     with torch.inference_mode():
         before = to_input(images, CPU).softmax(dim=1)
-    expected = refine(before, torch.tensor(images), num_iterations=2, appearance_px=10.0)
-    found = _logits(_Pointwise(), images, Inference(crf=crf))
+    expected = refine(before, torch.tensor(images), num_iterations=2, appearance_px=10.0, smoothness_weight=1.0)
+    found = _logits(_Pointwise(), images, Inference(crf=CRF))
     torch.testing.assert_close(found.exp(), expected, rtol=1e-4, atol=1e-6)
     assert float((expected - before).abs().max()) > 0.01
 
 
 def test_all_at_once_gives_probabilities_and_masks_of_the_highest() -> None:
     images = _patches(1, 150, 100)
-    inference = Inference(window_px=64, flip=True, scales=[0.5, 1.0], crf=Crf(iterations=1))
+    inference = Inference(window_px=64, flip=True, scales=[0.5, 1.0], crf=CRF)
     wanted = Predictor(_Coarse(), inference)
     masks = wanted.predict_masks(images)
     for piece in wanted.predict(images):

@@ -105,6 +105,15 @@ def _words(page: str) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", body)).split())
 
 
+def test_a_split_and_a_slice_of_nothing_but_void(tmp_path: Path, model: ModelDescription, drawings: Drawings) -> None:
+    nothing = {name: dict.fromkeys(value) if isinstance(value, dict) else None for name, value in SCORES.items()}
+    scores = {**nothing, "support": dict.fromkeys(SCORES["support"], 0), "loss": 0.0}
+    void = SplitScores("test", 2, scores, 0 * CONFUSION, slices=[SliceScore("group", "night", 2, None)])
+    words = _words(_write(tmp_path, model, drawings, _split("val"), void))
+    assert "mIoU, test none" in words
+    assert "group: night 2 not labelled" in words
+
+
 def test_it_answers_in_order(tmp_path: Path, model: ModelDescription, drawings: Drawings) -> None:
     page = _write(tmp_path, model, drawings)
     sections = re.findall(r"<h[23][^>]*>([^<]+)</h", page)

@@ -137,11 +137,11 @@ def estimate_iou(confusions: ImageCounts, units: Units) -> tuple[Estimate, tuple
     """Estimates a model's mean IoU, as `mean_iou` defines it, and the IoU of each class, on all images together.
 
     Args:
-        confusions: (truth, predicted) of each image; at least one pixel.
+        confusions: (truth, predicted) of each image.
         units: the units of these images.
 
     Returns:
-        The mean IoU, and the IoU of each class; bounds are clipped to 0 and 1.
+        The mean IoU, and the IoU of each class; bounds are clipped to 0 and 1. NaN where no pixel is labelled.
     """
 
     def list_scores(iou_VMC: Floats) -> Floats:
@@ -160,7 +160,7 @@ def compare(challenger_confusions: ImageCounts, champion_confusions: ImageCounts
     bounds are the value, and the probability is 0, 1, or 0.5 for no difference.
 
     Args:
-        challenger_confusions: (truth, predicted) of each image; at least one pixel.
+        challenger_confusions: (truth, predicted) of each image.
         champion_confusions: of the same images in the same order.
         units: the units of these images.
 
@@ -285,6 +285,8 @@ def _draw(num_units: int) -> Iterator[Floats]:
 
     First, how many of a resample's draws fall into each block of units (multinomial), then which units these are.
     """
+    if num_units == 0:  # nothing but void, as in a test set whose labels are kept secret
+        return
     generator = np.random.default_rng(SEED)
     begins = range(0, num_units, NUM_IMAGES_AT_ONCE)
     sizes = np.array([min(NUM_IMAGES_AT_ONCE, num_units - begin) for begin in begins])

@@ -16,14 +16,11 @@ IOU = "iou"
 def tabulate(measured: Measured) -> pd.DataFrame:
     """Gives a row for each class; NaN where there is no value."""
     table = pd.DataFrame({"class": measured.class_names})
-    if len(measured.confusions.pixels):
-        units = bundle(measured.images["group"].tolist(), measured.block_length)
-        _, estimates = estimate_iou(measured.confusions, units)
-        table[IOU] = [estimate.value for estimate in estimates]
-        table["low"] = [estimate.low for estimate in estimates]
-        table["high"] = [estimate.high for estimate in estimates]
-    else:
-        table[[IOU, "low", "high"]] = float("nan")
+    units = bundle(measured.images["group"].tolist(), measured.block_length)
+    _, estimates = estimate_iou(measured.confusions, units)
+    table[IOU] = [estimate.value for estimate in estimates]
+    table["low"] = [estimate.low for estimate in estimates]
+    table["high"] = [estimate.high for estimate in estimates]
     for name in list_metrics():
         about = read_about(name)
         if about.is_per_class and name != IOU:

@@ -146,6 +146,14 @@ def test_an_image_without_a_labelled_pixel_changes_nothing() -> None:
     assert with_void == compare(challenger, champion, bundle(groups))
 
 
+def test_nothing_but_void_has_no_score() -> None:
+    void = np.zeros((4, 3, 3), np.int64)
+    comparison = compare(void, void, bundle(list("aabb")))
+    mean, by_class = estimate_iou(confusions_of(void), bundle(list("aabb")))
+    assert comparison.num_units == 0
+    assert all(math.isnan(estimate.value) for estimate in (comparison.delta, mean, *by_class))
+
+
 def test_other_labels_are_refused() -> None:
     with pytest.raises(ValueError, match="on the same images"):
         compare(_one_class([5, 5]), _one_class([5, 5], num_px=999), bundle(["a", "b"]))
