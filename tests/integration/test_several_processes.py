@@ -10,8 +10,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from integration.project import Project
+from integration.project import PARAMS, Project
 from integration.services import find_free_ports
+from ruamel.yaml import YAML
+
+from segpipe.config.train import Train
+from segpipe.errors import ConfigError
+from segpipe.stages import train
+from segpipe.training.ranks import Ranks
 
 WEIGHTS = "build/model/weights.safetensors"
 PATIENCE_SECONDS = 180
@@ -73,19 +79,20 @@ def wait_until_gone(project: Project) -> None:
     assert left == {}
 
 
-def test_two_and_four_processes_train_as_one(finished: Project) -> None:
+@pytest.mark.parametrize("number", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_several_processes_train_as_one(finished: Project, number: int) -> None:
+    # Parts of different sizes, as four processes have them: tests/unit/training/test_ranks.py.
     prepare(finished, epochs=3)
-    histories, sizes = {}, {}
-    for number in (1, 2, 4):
-        said = on(finished, number).stage("train")
+    histories, sizes = [], []
+    for one in (1, number):
+        said = on(finished, one).stage("train")
         assert said.count("epoch 3/3") == 1, "only the first process reports"
-        histories[number] = history_of(finished)
-        sizes[number] = finished.json("build/model/model.json")["environment"].get("processes")
-    assert sizes == {1: None, 2: "2", 4: "4"}
-    for number in (2, 4):
-        for row, expected in zip(histories[number], histories[1], strict=True):
-            assert row["loss"] == pytest.approx(expected["loss"], abs=1e-5)
-            assert row["mean_iou"] == pytest.approx(expected["mean_iou"], abs=1e-3)  # a pixel may be on an edge
+        histories.append(history_of(finished))
+        sizes.append(finished.json("build/model/model.json")["environment"].get("processes"))
+    assert sizes == [None, str(number)]
+    for expected, row in zip(*histories, strict=True):
+        assert row["loss"] == pytest.approx(expected["loss"], abs=1e-5)
+        assert row["mean_iou"] == pytest.approx(expected["mean_iou"], abs=1e-3)  # a pixel may be on an edge
 
 
 @pytest.mark.slow
@@ -151,15 +158,16 @@ def test_two_machines_meet_and_train_as_two_processes(finished: Project) -> None
         ),
     ],
 )
-def test_what_processes_cannot_share_is_refused(
-    finished: Project, changes: dict[str, int], number: int, fact: str
-) -> None:
-    for key, value in changes.items():
-        finished.change_params(f"train.{key}", value)
-    done = on(finished, number).run_stage("train")
-    assert done.returncode == 1
-    assert fact in done.stderr
-    assert "Traceback" not in done.stderr
+def test_what_processes_cannot_share_is_refused(changes: dict[str, int], number: int, fact: str) -> None:
+    settings = Train.model_validate(YAML(typ="safe").load(PARAMS)["train"] | changes)
+    with pytest.raises(ConfigError, match=fact):
+        train._check_batch(settings, num_samples=6, ranks=Ranks(number=number))
+
+
+def test_a_refusal_of_the_processes_is_that_of_the_stage(finished: Project) -> None:
+    finished.change_params("train.batch_size", 1)
+    message = on(finished, 2).refused("train")
+    assert "a batch of 1 samples is too small for 2 processes" in message
 
 
 def test_another_machine_does_not_run_the_stages(finished: Project) -> None:
