@@ -68,7 +68,8 @@ def make_repeatable(seed: int, num_threads: int, is_strict: bool = True) -> None
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.manual_seed(seed)
     torch.set_num_threads(num_threads)
-    torch.use_deterministic_algorithms(is_strict, warn_only=True)
+    # Not by use_deterministic_algorithms, which also sets the compiler up: 1.5 s of imports.
+    torch.set_deterministic_debug_mode("warn" if is_strict else "default")
     # Deterministic mode also fills every new tensor. That helps only programs that read uninitialised memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not is_strict

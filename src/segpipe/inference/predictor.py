@@ -7,6 +7,7 @@ slide over the image. The file with these settings lies next to the weights, so 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from segpipe.config.evaluate import Inference
 from segpipe.inference.crf import refine
 from segpipe.inference.device import device_of
 from segpipe.inference.logits import most_likely, normalize
-from segpipe.inference.tiles import LARGE_WINDOW_PX, Span, is_huge, plan_spans
+from segpipe.inference.tiles import LARGE_WINDOW_PX, is_huge, plan_spans
 
 LEFT_TO_RIGHT = 3  # the axis of columns in NCHW
 AS_TRAINED = Inference()  # the network and nothing else
@@ -73,7 +74,7 @@ class Predictor:
             images_NHWC: (N, H, W, 3) uint8 RGB, any H and W; a memory map of a huge image is read one window at a time.
 
         Yields:
-            Pieces that cover each pixel exactly once.
+            Pieces that cover each pixel exactly once. With windows, the logits of a piece are valid until the next.
         """
         num_images, height, width = images_NHWC.shape[:3]
         if self.predicts_whole(height, width):
@@ -107,29 +108,20 @@ class Predictor:
         height, width = images_NHWC.shape[1:3]
         window_px = self.inference.window_px or LARGE_WINDOW_PX
         rows, columns = (plan_spans(length, window_px, self.inference.overlap) for length in (height, width))
-        rest_NCHW: torch.Tensor | None = None
-        for row, following in zip(rows, [*rows[1:], None], strict=True):
-            top = row.place.start
-            band_NCHW = self._add_up(images_NHWC[:, row.place], row, columns)
-            if rest_NCHW is not None:
-                band_NCHW[:, :, : rest_NCHW.shape[2]] += rest_NCHW
-            end = following.place.start if following else height
-            rest_NCHW = band_NCHW[:, :, end - top :].clone()
-            for left, column in zip(columns, [*columns[1:], None], strict=True):
-                place = slice(left.place.start, column.place.start if column else width)
-                yield slice(top, end), place, band_NCHW[:, :, : end - top, place]
-
-    def _add_up(self, images_NHWC: npt.NDArray[np.uint8], row: Span, columns: list[Span]) -> torch.Tensor:
-        """Gives the weighted sum of one row of windows, (N, C, rows, width)."""
-        band_NCHW: torch.Tensor | None = None
-        for column in columns:
-            logits_NCHW = self._predict_window(images_NHWC[:, :, column.place])
-            if band_NCHW is None:
-                band_NCHW = logits_NCHW.new_zeros(*logits_NCHW.shape[:3], images_NHWC.shape[2])
-            weights_HW = (row.weights[:, None] * column.weights).to(logits_NCHW.device)
-            band_NCHW[:, :, :, column.place].addcmul_(logits_NCHW, weights_HW)
-        assert band_NCHW is not None
-        return band_NCHW
+        max_rows = max(row.weights.numel() for row in rows)
+        band_NCHW = torch.empty(0)
+        for row, end in zip(rows, [*(span.place.start for span in rows[1:]), height], strict=True):
+            for column in columns:
+                logits_NCHW = self._predict_window(images_NHWC[:, row.place, column.place])
+                if not band_NCHW.numel():  # one for all rows: it is the largest part of the memory
+                    band_NCHW = logits_NCHW.new_zeros(*logits_NCHW.shape[:2], max_rows, width)
+                weights_HW = (row.weights[:, None] * column.weights).to(logits_NCHW.device)
+                band_NCHW[:, :, : len(weights_HW), column.place].addcmul_(logits_NCHW, weights_HW)
+            top, num_kept = row.place.start, row.place.stop - end
+            for left, right in pairwise([*(span.place.start for span in columns), width]):
+                yield slice(top, end), slice(left, right), band_NCHW[:, :, : end - top, left:right]
+            band_NCHW[:, :, :num_kept] = band_NCHW[:, :, end - top : end - top + num_kept].clone()
+            band_NCHW[:, :, num_kept:] = 0
 
     def _predict_window(self, images_NHWC: npt.NDArray[np.uint8]) -> torch.Tensor:
         """Gives (N, C, H, W) float32 logits of what is predicted at once."""
