@@ -64,5 +64,6 @@ def test_fast_kernels_are_allowed_only_where_they_are_asked_for(is_strict: bool)
         device.make_repeatable(0, torch.get_num_threads(), is_strict)
         assert torch.are_deterministic_algorithms_enabled() is is_strict
         assert torch.backends.cudnn.benchmark is not is_strict
-    finally:
-        device.make_repeatable(0, torch.get_num_threads())
+    finally:  # as other tests expect it
+        torch.set_deterministic_debug_mode("default")
+        torch.backends.cudnn.benchmark = False
