@@ -112,7 +112,7 @@ print(json.dumps(progress.history))
 def _run(folder: Path, *command: str) -> tuple[str, float, int]:
     """Runs a process; gives its output, its seconds and the most memory that it held, in bytes."""
     start = time.monotonic()
-    variables = os.environ | {"PYTHONPATH": str(TESTS)}
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent / "src"), str(TESTS)])}
     with (folder / "output.txt").open("w+", encoding="utf-8") as output:
         process = subprocess.Popen(command, cwd=folder, env=variables, stdout=output, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)

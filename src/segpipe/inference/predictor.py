@@ -19,7 +19,7 @@ from segpipe.config.evaluate import Inference
 from segpipe.inference.crf import refine
 from segpipe.inference.device import device_of
 from segpipe.inference.logits import most_likely, normalize
-from segpipe.inference.tiles import LARGE_WINDOW_PX, is_huge, plan_spans
+from segpipe.inference.tiles import LARGE_WINDOW_PX, Span, is_huge, plan_spans
 
 LEFT_TO_RIGHT = 3  # the axis of columns in NCHW
 AS_TRAINED = Inference()  # the network and nothing else
@@ -108,20 +108,32 @@ class Predictor:
         height, width = images_NHWC.shape[1:3]
         window_px = self.inference.window_px or LARGE_WINDOW_PX
         rows, columns = (plan_spans(length, window_px, self.inference.overlap) for length in (height, width))
-        max_rows = max(row.weights.numel() for row in rows)
-        band_NCHW = torch.empty(0)
+        num_rows = max(row.weights.numel() for row in rows)
+        band_NCHW: torch.Tensor | None = None
         for row, end in zip(rows, [*(span.place.start for span in rows[1:]), height], strict=True):
             for column in columns:
-                logits_NCHW = self._predict_window(images_NHWC[:, row.place, column.place])
-                if not band_NCHW.numel():  # one for all rows: it is the largest part of the memory
-                    band_NCHW = logits_NCHW.new_zeros(*logits_NCHW.shape[:2], max_rows, width)
-                weights_HW = (row.weights[:, None] * column.weights).to(logits_NCHW.device)
-                band_NCHW[:, :, : len(weights_HW), column.place].addcmul_(logits_NCHW, weights_HW)
+                band_NCHW = self._add_window(images_NHWC, row, column, band_NCHW, num_rows)
+            assert band_NCHW is not None
             top, num_kept = row.place.start, row.place.stop - end
             for left, right in pairwise([*(span.place.start for span in columns), width]):
                 yield slice(top, end), slice(left, right), band_NCHW[:, :, : end - top, left:right]
-            band_NCHW[:, :, :num_kept] = band_NCHW[:, :, end - top : end - top + num_kept].clone()
-            band_NCHW[:, :, num_kept:] = 0
+            _move_up(band_NCHW, end - top, num_kept)
+
+    def _add_window(
+        self,
+        images_NHWC: npt.NDArray[np.uint8],
+        row: Span,
+        column: Span,
+        band_NCHW: torch.Tensor | None,
+        num_rows: int,
+    ) -> torch.Tensor:
+        """Adds a window's weighted logits to the band of its row; there is one band, the largest part of the memory."""
+        logits_NCHW = self._predict_window(images_NHWC[:, row.place, column.place])
+        if band_NCHW is None:
+            band_NCHW = logits_NCHW.new_zeros(*logits_NCHW.shape[:2], num_rows, images_NHWC.shape[2])
+        weights_HW = (row.weights[:, None] * column.weights).to(logits_NCHW.device)
+        band_NCHW[:, :, : len(weights_HW), column.place].addcmul_(logits_NCHW, weights_HW)
+        return band_NCHW
 
     def _predict_window(self, images_NHWC: npt.NDArray[np.uint8]) -> torch.Tensor:
         """Gives (N, C, H, W) float32 logits of what is predicted at once."""
@@ -161,6 +173,14 @@ class Predictor:
     def _forward(self, inputs_NCHW: torch.Tensor) -> torch.Tensor:
         logits_NCHW: torch.Tensor = self.module(inputs_NCHW)
         return logits_NCHW
+
+
+def _move_up(band_NCHW: torch.Tensor, num_done: int, num_kept: int) -> None:
+    """Moves rows that lie below the complete ones to the top, and sets the others to 0, without a copy of them all."""
+    for start in range(0, num_kept, num_done):
+        stop = min(start + num_done, num_kept)
+        band_NCHW[:, :, start:stop] = band_NCHW[:, :, num_done + start : num_done + stop]
+    band_NCHW[:, :, num_kept:] = 0
 
 
 def _resize(values_NCHW: torch.Tensor, size: list[int]) -> torch.Tensor:

@@ -1,14 +1,6 @@
 """Boundary F1 (BF) with a tolerance of 3 px, whatever the size of the image.
 
-    F1 of an image and class = 2 P R / (P + R)
-
-P is the share of the predicted boundary's pixels that are close to the true boundary of the class, R the share of the
-true boundary's pixels that are close to the predicted one. The score of an image is the mean over the classes with a
-boundary in its truth, that of a set is the mean over the images: so the sources define it, unlike all other metrics
-here. `evidence/boundaries.py` says which pixels are boundary pixels.
-
-Sources: Csurka, Larlus, Perronnin, "What is a good evaluation measure for semantic segmentation?", BMVC 2013, section
-2.2; Badrinarayanan, Kendall, Cipolla, "SegNet", TPAMI 2017, section 4.
+The formula and its sources are those of `boundary_f1.py`, whose tolerance grows with the image.
 """
 
 from segpipe.metrics.parts.about import About

@@ -40,7 +40,7 @@ class Results:
         """Reads and verifies the folders.
 
         Raises:
-            StoreError: one is missing or damaged, or they are of different trainings.
+            StoreError: one is missing or damaged, they are of different trainings, or no validation pixel is labelled.
         """
         try:
             report = json.loads((dataset_folder / REPORT_FILE).read_text(encoding="utf-8"))
@@ -54,6 +54,11 @@ class Results:
             raise StoreError(
                 f"{model_folder} and {evaluation_folder} are of two trainings (the weights differ in sha256); run "
                 "`dvc repro`"
+            )
+        if metrics["val"]["mean_iou"] is None:
+            raise StoreError(
+                f"{evaluation_folder}: no pixel of the validation split is labelled, so the model has no score; "
+                "choose labelled images by preprocess.split.val, and run `dvc repro`"
             )
         _check_inference(evaluation_folder / INFERENCE_FILE, evaluation.inference)
         problems = tuple(Problem.from_json(problem) for problem in report["warnings"])

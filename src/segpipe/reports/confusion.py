@@ -113,25 +113,6 @@ def _paint(shares: Shares) -> Pixels:
     return np.asarray(cells.repeat(CELL_PX, axis=0).repeat(CELL_PX, axis=1), np.uint8)
 
 
-def find_most_confused(confusion: Counts, num_pairs: int) -> list[ConfusedPair]:
-    """Gives the pairs of different classes with the most pixels, the largest first.
-
-    Args:
-        confusion: (num_classes, num_classes) px, rows are truth.
-        num_pairs: at most so many; pairs without a pixel are left out.
-    """
-    wrong = confusion.copy()
-    np.fill_diagonal(wrong, 0)
-    largest_first = np.argsort(-wrong, axis=None, kind="stable")[:num_pairs]
-    shares = divide(confusion, "row")
-    cells = [divmod(int(cell), len(confusion)) for cell in largest_first]
-    return [
-        ConfusedPair(row, column, int(wrong[row, column]), float(shares[row, column]))
-        for row, column in cells
-        if wrong[row, column]
-    ]
-
-
 def show_pair(pair: ConfusedPair, image: Pixels, truth: Pixels, prediction: Pixels, caption: str) -> ShownPair:
     """Draws the pixels of a pair in an image.
 

@@ -22,7 +22,7 @@ from segpipe.documents import EvaluationDescription, ModelDescription
 from segpipe.errors import StoreError
 from segpipe.files import sha256_of_file, whole_folder, write_json
 from segpipe.inference.device import choose_device, device_of, keep_freed_memory, make_repeatable
-from segpipe.inference.evaluate import Evaluation, Terms, evaluate
+from segpipe.inference.evaluate import Terms, evaluate
 from segpipe.inference.network import Network
 from segpipe.inference.predictor import AS_TRAINED
 from segpipe.losses.parts.terms import build_terms
@@ -44,7 +44,7 @@ from segpipe.places import (
     REPORT_FILE,
     TABLES_FOLDER,
 )
-from segpipe.reports.confusion import ShownPair, draw_confusion_matrix, find_most_confused, show_pair
+from segpipe.reports.confusion import ConfusedPair, ShownPair, draw_confusion_matrix, show_pair
 from segpipe.reports.curves import draw_curves
 from segpipe.reports.evaluation import DatasetSummary, Drawings, SplitScores, write_evaluation_report
 from segpipe.reports.figures import give_percent
@@ -93,7 +93,8 @@ def main(settings: Evaluate) -> None:
             for split, part in stores.items()
             for sample in _draw_samples(network, part, rows[split], settings.num_overlays, output)
         ]
-        pairs = _draw_pairs(network, stores["val"], evaluations["val"], settings.num_overlays)
+        confused = tables["confused_pairs"].query("split == 'val'").head(min(NUM_PAIRS, settings.num_overlays))
+        pairs = _draw_pairs(network, stores["val"], confused)
         drawings = Drawings(draw_curves(MODEL / "history", model.best_epoch), samples, pairs)
         scores = [
             SplitScores.of_tables(split, len(one.images), metrics[split], one.confusions.total(), tables)
@@ -196,15 +197,16 @@ def _predict_with_confidence(
     return mask, confidence
 
 
-def _draw_pairs(network: Network, store: Store, evaluation: Evaluation, num_overlays: int) -> list[ShownPair]:
-    """Draws each of the most confused pairs in the image that has most of its pixels."""
+def _draw_pairs(network: Network, store: Store, pairs: pd.DataFrame) -> list[ShownPair]:
+    """Draws pairs of the table `confused_pairs`, each in the image that has most of its pixels."""
+    names, samples = store.classes.names, store.manifest["sample_id"].tolist()
     shown = []
-    counts = evaluation.confusions
-    for pair in find_most_confused(counts.total(), min(NUM_PAIRS, num_overlays)):
-        is_of_pair = counts.cell == pair.truth * len(store.classes.names) + pair.predicted
-        index = int(counts.image[is_of_pair][counts.pixels[is_of_pair].argmax()])
-        image, mask = store.read(index)
-        sample_id = str(store.manifest["sample_id"].iat[index])
+    for row in pairs.to_dict("records"):
+        pair = ConfusedPair(
+            names.index(row["truth"]), names.index(row["predicted"]), row["num_px"], row["share_of_truth"]
+        )
+        sample_id = row["sample_ids"][0]
+        image, mask = store.read(samples.index(sample_id))
         shown.append(show_pair(pair, image, mask, network.predict(image[None])[0], sample_id))
     return shown
 

@@ -13,8 +13,11 @@ from segpipe.inference.device import choose_device
 from segpipe.places import CHECKPOINTS
 from segpipe.stages.stage import prepare_process, report_errors, writing_alone
 from segpipe.stages.train import train
-from segpipe.training.launching import EXIT_LOST, STOP_SECONDS
+from segpipe.training.launching import EXIT_BAD_INPUT, EXIT_LOST, STOP_SECONDS
 from segpipe.training.ranks import Ranks, is_lost
+
+# What one process refuses, all mostly refuse. The first has so long to end all with its message alone.
+REFUSAL_SECONDS = 5
 
 
 def main() -> None:
@@ -50,4 +53,7 @@ def _end_after(parent: int) -> None:
 
 if __name__ == "__main__":
     prepare_process()
-    sys.exit(report_errors(main))
+    exit_code = report_errors(main)
+    if exit_code == EXIT_BAD_INPUT and os.environ["RANK"] != "0":
+        time.sleep(REFUSAL_SECONDS)
+    sys.exit(exit_code)

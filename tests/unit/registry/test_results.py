@@ -67,3 +67,9 @@ def test_a_model_that_would_be_served_in_another_way_than_it_was_measured_is_ref
     inference.unlink()
     with pytest.raises(StoreError, match=r"inference\.json"):
         _read(build)
+
+
+def test_a_validation_split_without_a_label_is_refused(build: Path) -> None:
+    write_json(build / "evaluation/metrics.json", {"val": {"mean_iou": None}})
+    with pytest.raises(StoreError, match=r"preprocess\.split\.val"):
+        _read(build)

@@ -12,10 +12,8 @@ from segpipe.classes import ClassTable
 from segpipe.reports.confusion import (
     CELL_PX,
     MAX_CLASSES_PRINTED,
-    ConfusedPair,
     divide,
     draw_confusion_matrix,
-    find_most_confused,
     make_tables,
 )
 
@@ -41,13 +39,6 @@ def test_many_classes_are_a_picture() -> None:
     assert table.shares is None
     assert table.picture is not None
     assert table.picture.startswith("data:image/webp;base64,")
-
-
-def test_the_most_confused_pairs() -> None:
-    largest = [ConfusedPair(2, 1, 4, 1.0), ConfusedPair(0, 1, 2, 0.25), ConfusedPair(1, 0, 1, 0.25)]
-    assert find_most_confused(CONFUSION, 2) == largest[:2]
-    assert find_most_confused(CONFUSION, 100) == largest, "pairs without a pixel are none"
-    assert CONFUSION[0, 0] == 6, "the input stays as it was"
 
 
 @pytest.mark.parametrize("num_classes", [3, 171])

@@ -18,7 +18,7 @@ from facts import missing
 from segpipe.classes import ClassTable
 from segpipe.documents import BuiltModel, EvaluationDescription, ModelDescription, NamedDataset, UsedParams
 from segpipe.reports.champion import BEGIN, END, DecidedReport, Difference, add_decision
-from segpipe.reports.confusion import find_most_confused, show_pair
+from segpipe.reports.confusion import ConfusedPair, show_pair
 from segpipe.reports.curves import Reliability, draw_curves
 from segpipe.reports.evaluation import (
     DatasetSummary,
@@ -75,7 +75,7 @@ def drawings(tmp_path: Path, classes: ClassTable) -> Drawings:
     truth, prediction = np.zeros((24, 32), np.uint8), np.zeros((24, 32), np.uint8)
     prediction[:, 16:] = 1
     sure = np.full((24, 32), 200, np.uint8)
-    (pair, *_) = find_most_confused(CONFUSION, 1)
+    pair = ConfusedPair(0, 1, 20, 0.25)
     return Drawings(
         draw_curves(history, best_epoch=3),
         [

@@ -113,8 +113,9 @@ def build_segmentation(
         return build()
     try:
         return build()
-    except (ConfigError, RuntimeError, NotImplementedError):
-        # Some encoders look at values while they are built, and on this device there are none.
+    except ConfigError:
+        # Some encoders look at values while they are built, and on this device there are none: `_build_fitting` takes
+        # them for unfit. An encoder that is unfit is refused again on the CPU.
         with torch.device("cpu"):
             return build().to("meta")
 
