@@ -21,7 +21,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from segpipe.data.images.formats import ARRAY_SUFFIX, HAS_HEIF, suffix_of
+from segpipe.data.images.dicom import size_of_dicom
+from segpipe.data.images.formats import (
+    ARRAY_SUFFIX,
+    DICOM_SUFFIXES,
+    HAS_DICOM,
+    HAS_HEIF,
+    HAS_NIFTI,
+    NIFTI_SUFFIXES,
+    suffix_of,
+)
+from segpipe.data.images.nifti import size_of_nifti
 from segpipe.data.images.tiff import read_layout
 from segpipe.errors import SegpipeError
 from segpipe.faults import Fault
@@ -49,6 +59,7 @@ BEGINNINGS = {
 }
 
 BITS_OF_CHANNEL, BYTE, MAX_OF_16_BITS = 8, 255, 65535
+BYTES_OF_MEDICAL = 8  # of a value while it is read: rescaled values are fractions of 64 bits
 EXIF_ORIENTATION, UPRIGHT = 0x0112, 1
 
 # Pillow's own limit stops at 0.18 Gpx and warns from 0.09. Reading takes 7 bytes a pixel, the image that is read 3.
@@ -167,7 +178,9 @@ def _name_non_image(path: Path) -> Fault:
         kind = {b"avif": "an AVIF picture", b"avis": "an AVIF picture", b"heic": "a HEIC picture"}.get(beginning[8:12])
         return Fault("not-an-image", f"is {kind or 'a video or a HEIC picture'}", "Save it as PNG")
     if beginning[128:] == b"dicm":
-        return Fault("not-an-image", "is a DICOM file", "Save its picture as PNG")
+        return Fault("not-an-image", "is a DICOM file", "Name an image so: NAME.dcm. Save a mask as PNG")
+    if suffix_of(path.name) in NIFTI_SUFFIXES:  # an image of this name never comes here
+        return Fault("not-an-image", "is a mask in a NIfTI file, which is read for images only", "Save it as PNG")
     what, fix = next(texts for start, texts in BEGINNINGS.items() if beginning.startswith(start))
     return Fault("not-an-image", what, fix)
 
@@ -252,7 +265,12 @@ def read_header(path: Path) -> Header | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if suffix_of(path.name) == ARRAY_SUFFIX:
+            suffix = suffix_of(path.name)
+            if HAS_DICOM and suffix in DICOM_SUFFIXES:
+                return Header(*size_of_dicom(path), BYTES_OF_MEDICAL)
+            if HAS_NIFTI and suffix in NIFTI_SUFFIXES:
+                return Header(*size_of_nifti(path), BYTES_OF_MEDICAL)
+            if suffix == ARRAY_SUFFIX:
                 array = open_array(path)
                 height, width = array.shape[:2]
                 num_bytes = array.nbytes // (height * width)

@@ -1,0 +1,73 @@
+"""Reads one slice of a NIfTI file, by nibabel: its values with the file's scale."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segpipe.data.images.formats import KindError
+
+
+def size_of_nifti(path: Path) -> tuple[int, int]:
+    """Reads height and width in px.
+
+    Raises:
+        KindError: it is a volume.
+        ValueError and others: it is damaged.
+    """
+    width, height = _plane_of(_open(path).shape)
+    return height, width
+
+
+def read_nifti(path: Path) -> npt.NDArray[Any]:
+    """Reads a file of one slice. Its first axis is the column, its second one the row, as in other programs.
+
+    Returns:
+        (height, width, 1); fractions where the file states a scale.
+
+    Raises:
+        KindError: it is a volume, or does not hold numbers.
+        ValueError and others: it is damaged.
+    """
+    image = _open(path)
+    width, height = _plane_of(image.shape)
+    values: npt.NDArray[Any] = np.asanyarray(image.dataobj).reshape(width, height)
+    if values.dtype.kind not in "iuf":
+        raise KindError(f"is a NIfTI file of {values.dtype}", "Save one number for each pixel")
+    return values.T[..., None]
+
+
+def _open(path: Path) -> Any:
+    """Gives nibabel's image, whose values are not read yet.
+
+    Raises:
+        ValueError: it is no NIfTI file.
+    """
+    import nibabel
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError, HeaderTypeError
+    from nibabel.wrapstruct import WrapStructError
+
+    try:
+        return nibabel.load(path)
+    except (ImageFileError, HeaderDataError, HeaderTypeError, WrapStructError) as error:
+        raise ValueError("it is no NIfTI file, or its beginning is damaged") from error
+
+
+def _plane_of(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Gives the two axes that are longer than 1; of a row or a single pixel, the first two.
+
+    Raises:
+        KindError: there are more.
+    """
+    long = [side for side in shape if side != 1]
+    if len(long) > 2:
+        sizes = "x".join(map(str, shape))
+        fix = "Save each slice that is wanted: `numpy.save('NAME.npy', nibabel.load('FILE').dataobj[:, :, NUMBER].T)`"
+        raise KindError(f"is a NIfTI volume of {sizes} values; an image has two dimensions", fix)
+    plane = tuple(long) if len(long) == 2 else (*shape, 1, 1)[:2]
+    if math.prod(plane) != math.prod(shape) or 0 in plane:
+        raise ValueError(f"its shape {shape} is no image's")
+    return plane[0], plane[1]
