@@ -158,6 +158,10 @@ def test_a_damaged_georeference_is_named_and_the_picture_is_read(tmp_path: Path)
         picture = load_image(path, ImageMapping())
         assert picture.georeference is None and picture.notes == ("its georeference is damaged, so its mask has none",)
         np.testing.assert_array_equal(picture.pixels, COLORS_HWC)
+    text = struct.pack("<HH", 34737, 2)
+    assert content.count(text) == 1
+    path.write_bytes(content.replace(text, struct.pack("<HH", 34737, 3)))
+    assert load_image(path, ImageMapping()).georeference is None
     place = content.index(entry) + len(entry)
     path.write_bytes(content[:place] + b"\xff\xff\xff\xff" + content[place + 4 :])
     assert load_image(path, ImageMapping()).georeference is None

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from segpipe.data.images.decoding import (
     BITS_OF_CHANNEL,
-    BYTES_OF_MEDICAL,
     MAX_IMAGE_PX,
     MAX_PACKING,
     NUM_PX_BELOW_SUSPICION,
@@ -23,9 +22,9 @@ from segpipe.data.images.decoding import (
     named_as_damaged,
     open_array,
 )
-from segpipe.data.images.dicom import read_dicom, size_of_dicom
+from segpipe.data.images.dicom import measure_dicom, read_dicom
 from segpipe.data.images.formats import NIFTI_SUFFIXES, KindError, suffix_of
-from segpipe.data.images.nifti import read_nifti, size_of_nifti
+from segpipe.data.images.nifti import measure_nifti, read_nifti
 from segpipe.data.images.tiff import (
     ALPHA,
     BLACK_IS_ZERO,
@@ -138,9 +137,9 @@ def read_medical(path: Path) -> Bands:
     with named_as_damaged(path):
         try:
             if suffix_of(path.name) in NIFTI_SUFFIXES:
-                refuse_too_large(*size_of_nifti(path), BYTES_OF_MEDICAL, path.stat().st_size)
+                refuse_too_large(*measure_nifti(path), path.stat().st_size)
                 return Bands(read_nifti(path), num_colors=1)
-            refuse_too_large(*size_of_dicom(path), BYTES_OF_MEDICAL, path.stat().st_size)
+            refuse_too_large(*measure_dicom(path), path.stat().st_size)
             picture = read_dicom(path)
         except KindError as error:
             raise ImageFileError(Fault(error.kind, error.what, error.fix)) from error

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from segpipe.data.images.dicom import size_of_dicom
+from segpipe.data.images.dicom import measure_dicom
 from segpipe.data.images.formats import (
     ARRAY_SUFFIX,
     DICOM_SUFFIXES,
@@ -31,7 +31,7 @@ from segpipe.data.images.formats import (
     NIFTI_SUFFIXES,
     suffix_of,
 )
-from segpipe.data.images.nifti import size_of_nifti
+from segpipe.data.images.nifti import measure_nifti
 from segpipe.data.images.tiff import read_layout
 from segpipe.errors import SegpipeError
 from segpipe.faults import Fault
@@ -59,7 +59,6 @@ BEGINNINGS = {
 }
 
 BITS_OF_CHANNEL, BYTE, MAX_OF_16_BITS = 8, 255, 65535
-BYTES_OF_MEDICAL = 8  # of a value while it is read: rescaled values are fractions of 64 bits
 EXIF_ORIENTATION, UPRIGHT = 0x0112, 1
 
 # Pillow's own limit stops at 0.18 Gpx and warns from 0.09. Reading takes 7 bytes a pixel, the image that is read 3.
@@ -267,9 +266,9 @@ def read_header(path: Path) -> Header | None:
             warnings.simplefilter("ignore")
             suffix = suffix_of(path.name)
             if HAS_DICOM and suffix in DICOM_SUFFIXES:
-                return Header(*size_of_dicom(path), BYTES_OF_MEDICAL)
+                return Header(*measure_dicom(path))
             if HAS_NIFTI and suffix in NIFTI_SUFFIXES:
-                return Header(*size_of_nifti(path), BYTES_OF_MEDICAL)
+                return Header(*measure_nifti(path))
             if suffix == ARRAY_SUFFIX:
                 array = open_array(path)
                 height, width = array.shape[:2]

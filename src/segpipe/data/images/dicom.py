@@ -14,8 +14,9 @@ from segpipe.data.images.formats import KindError
 MONOCHROME, INVERTED, PALETTE = ("MONOCHROME1", "MONOCHROME2"), "MONOCHROME1", "PALETTE COLOR"
 COLORS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")  # pydicom gives all as RGB
 WINDOW_FUNCTIONS = ("LINEAR", "LINEAR_EXACT")  # the others are curves
-# What is read without the pixels.
-SIZE_TAGS = ["Rows", "Columns"]
+SIZE_TAGS = ["Rows", "Columns", "BitsAllocated"]  # of what is read without the pixels
+BYTE_BITS, RESCALED_BYTES = 8, 4  # values of 16 bits are held as 32 bits
+MAX_WHOLE_SLOPE = 1 << 14  # of values of 16 bits: the product has 32 bits
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,16 @@ class DicomPicture:
     is_inverted: bool = False
 
 
-def size_of_dicom(path: Path) -> tuple[int, int]:
-    """Reads height and width in px.
+def measure_dicom(path: Path) -> tuple[int, int, int]:
+    """Reads height and width in px, and the bytes that a pixel takes while it is read; 1 for 8-bit colours.
 
     Raises:
         KindError: it holds no picture.
         ValueError and others: it is damaged.
     """
     with _named_as_damaged():
-        return _size_of(_open(path, stop_before_pixels=True, specific_tags=SIZE_TAGS))
+        dataset = _open(path, stop_before_pixels=True, specific_tags=SIZE_TAGS)
+        return *_size_of(dataset), 1 if dataset.get("BitsAllocated") == BYTE_BITS else RESCALED_BYTES
 
 
 def read_dicom(path: Path) -> DicomPicture:
@@ -56,7 +58,7 @@ def read_dicom(path: Path) -> DicomPicture:
 
 
 def _picture_of(dataset: Any) -> DicomPicture:
-    from pydicom.pixels import apply_color_lut, apply_modality_lut
+    from pydicom.pixels import apply_color_lut
 
     _size_of(dataset)
     _refuse_unread(dataset)
@@ -67,13 +69,24 @@ def _picture_of(dataset: Any) -> DicomPicture:
     if photometric == PALETTE:
         colors = apply_color_lut(stored, dataset)
         return DicomPicture(colors if colors.dtype == np.uint8 else (colors >> 8).astype(np.uint8))
-    slope, intercept = float(dataset.get("RescaleSlope", 1)), float(dataset.get("RescaleIntercept", 0))
-    values = stored
-    if (slope, intercept) != (1, 0) or "ModalityLUTSequence" in dataset:
-        values = apply_modality_lut(stored, dataset)
-        if values.dtype.kind == "f" and slope.is_integer() and intercept.is_integer():
-            values = np.rint(values).astype(np.int32)
-    return DicomPicture(values[..., None], _window_of(dataset), photometric == INVERTED)
+    return DicomPicture(_rescale(stored, dataset)[..., None], _window_of(dataset), photometric == INVERTED)
+
+
+def _rescale(stored: npt.NDArray[Any], dataset: Any) -> npt.NDArray[Any]:
+    """Gives values of the stated unit, slope * stored + intercept (PS3.3, C.11.1.1.2); whole ones stay whole."""
+    from pydicom.pixels import apply_modality_lut
+
+    if "ModalityLUTSequence" in dataset:
+        looked_up: npt.NDArray[Any] = apply_modality_lut(stored, dataset)
+        return looked_up
+    slope, intercept = float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
+    if (slope, intercept) == (1, 0):
+        return stored
+    if stored.itemsize > 2:
+        return stored * slope + intercept
+    if slope.is_integer() and intercept.is_integer() and max(abs(slope), abs(intercept)) < MAX_WHOLE_SLOPE:
+        return stored.astype(np.int32) * int(slope) + int(intercept)
+    return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
 
 @contextlib.contextmanager

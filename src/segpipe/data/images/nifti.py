@@ -9,16 +9,20 @@ import numpy.typing as npt
 
 from segpipe.data.images.formats import KindError
 
+SCALED_BYTES = 8  # scaled values are fractions of 64 bits
 
-def size_of_nifti(path: Path) -> tuple[int, int]:
-    """Reads height and width in px.
+
+def measure_nifti(path: Path) -> tuple[int, int, int]:
+    """Reads height and width in px, and the bytes that a pixel takes while it is read; 1 for 8-bit values.
 
     Raises:
         KindError: it is a volume.
         ValueError and others: it is damaged.
     """
-    width, height = _plane_of(_open(path).shape)
-    return height, width
+    image = _open(path)
+    width, height = _plane_of(image.shape)
+    is_scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
+    return height, width, SCALED_BYTES if is_scaled else image.get_data_dtype().itemsize
 
 
 def read_nifti(path: Path) -> npt.NDArray[Any]:

@@ -36,7 +36,7 @@ def test_the_second_axis_is_the_row(name: str, shape: tuple[int, ...], tmp_path:
     path = write_nifti(tmp_path / name, VALUES.T.reshape(shape))
     np.testing.assert_array_equal(load_image(path, RANGE).pixels, VALUES[..., None].repeat(3, axis=2))
     assert is_picture_name(name)
-    assert (header := read_header(path)) is not None and (header.height, header.width) == (3, 4)
+    assert read_header(path) == Header(3, 4, 2)
 
 
 def test_the_files_scale_counts(tmp_path: Path) -> None:
@@ -45,6 +45,7 @@ def test_the_files_scale_counts(tmp_path: Path) -> None:
     content[112:120] = struct.pack("<ff", 2.0, 5.0)  # scl_slope and scl_inter
     path.write_bytes(content)
     np.testing.assert_array_equal(load_image(path, RANGE).pixels[..., 0], 2 * VALUES + 5)
+    assert read_header(path) == Header(3, 4, 8)
 
 
 def test_deep_values_need_a_range_and_eight_bits_do_not(tmp_path: Path) -> None:
