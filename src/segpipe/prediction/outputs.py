@@ -120,7 +120,7 @@ def _save_geotiff(pixels: npt.NDArray[np.uint8], georeference: Georeference, pat
         directory.tagtype[tag] = GEO_TYPES[tag]
         directory[tag] = value
     encoded = io.BytesIO()
-    Image.fromarray(pixels).save(encoded, "TIFF", compression="tiff_lzw", tiffinfo=directory)
+    Image.fromarray(pixels).save(encoded, "TIFF", compression="tiff_adobe_deflate", tiffinfo=directory)
     path.write_bytes(encoded.getbuffer())
 
 
