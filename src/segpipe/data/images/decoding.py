@@ -175,7 +175,7 @@ def _name_non_image(path: Path) -> Fault:
         return Fault("not-an-image", "is empty", "Replace or remove it")
     if beginning[4:8] == b"ftyp":
         kind = {b"avif": "an AVIF picture", b"avis": "an AVIF picture", b"heic": "a HEIC picture"}.get(beginning[8:12])
-        return Fault("not-an-image", f"is {kind or 'a video or a HEIC picture'}", "Save it as PNG")
+        return Fault("not-an-image", f"is {kind or 'a video or a HEIC picture'}, or a part of one", "Save it as PNG")
     if beginning[128:] == b"dicm":
         return Fault("not-an-image", "is a DICOM file", "Name an image so: NAME.dcm. Save a mask as PNG")
     if suffix_of(path.name) in NIFTI_SUFFIXES:  # an image of this name never comes here

@@ -1,5 +1,6 @@
 """Reads one slice of a NIfTI file, by nibabel: its values with the file's scale."""
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def _open(path: Path) -> Any:
     from nibabel.spatialimages import HeaderDataError, HeaderTypeError
     from nibabel.wrapstruct import WrapStructError
 
+    nibabel.imageglobals.logger.setLevel(logging.CRITICAL)  # it names faults without the file
     try:
         return nibabel.load(path)
     except (ImageFileError, HeaderDataError, HeaderTypeError, WrapStructError) as error:
