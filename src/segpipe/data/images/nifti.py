@@ -51,11 +51,12 @@ def _open(path: Path) -> Any:
         ValueError: it is no NIfTI file.
     """
     import nibabel
+    from nibabel import imageglobals
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError, HeaderTypeError
     from nibabel.wrapstruct import WrapStructError
 
-    nibabel.imageglobals.logger.setLevel(logging.CRITICAL)  # it names faults without the file
+    imageglobals.logger.setLevel(logging.CRITICAL)  # it names faults without the file
     try:
         return nibabel.load(path)
     except (ImageFileError, HeaderDataError, HeaderTypeError, WrapStructError) as error:
