@@ -144,6 +144,12 @@ def test_a_compression_without_a_decoder_is_named(tmp_path: Path) -> None:
     assert fault.kind == "image-mode" and "Throughput" in fault.what and "gdcmconv --raw" in fault.fix
 
 
+def test_one_under_another_name_is_named(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "a.png", STORED)
+    fault = fault_of(path)
+    assert fault.kind == "not-an-image" and "NAME.dcm" in fault.fix
+
+
 def test_what_is_no_dicom_file_or_has_no_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(b"nothing of the kind")
     assert fault_of(tmp_path / "a.dcm").kind == "image-damaged"

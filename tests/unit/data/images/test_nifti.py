@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from segpipe.data.images import Header, ImageFileError, is_picture_name, load_image, read_header, read_labelled_image
+from segpipe.data.images.decoding import decode
 from segpipe.documents import ImageMapping
 from segpipe.faults import Fault
 
@@ -61,6 +62,13 @@ def test_a_volume_is_refused_with_the_line_that_saves_a_slice(tmp_path: Path) ->
     fault = fault_of(path)
     assert fault.kind == "image-mode" and "4x3x5" in fault.what and "dataobj[:, :, NUMBER].T" in fault.fix
     assert read_header(path) is None
+
+
+def test_a_mask_is_not_read_from_it(tmp_path: Path) -> None:
+    path = write_nifti(tmp_path / "a.nii.gz", VALUES.T.astype(np.uint8))
+    with pytest.raises(ImageFileError) as caught:
+        decode(path)
+    assert caught.value.fault.kind == "not-an-image" and "NIfTI" in caught.value.fault.what
 
 
 def test_colours_and_complex_numbers_are_refused(tmp_path: Path) -> None:
