@@ -5,7 +5,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro up down deploy worker test test-team chaos zoo check format lock benchmark clean
+.PHONY: help setup repro up down deploy worker test pytest test-team chaos zoo check format lock benchmark clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -39,8 +39,11 @@ deploy: $(READY) ## create pools, deployments and automations on the server in P
 worker: $(READY) ## start a worker for the server in PREFECT_API_URL (POOL=cpu or POOL=gpu DEVICE=0)
 	pipelines/worker.sh $(POOL) $(DEVICE)
 
-test: $(READY) check ## check, and run the tests (without test-team, chaos and zoo)
-	pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: $(READY) ## check, and run the tests (without test-team, chaos and zoo)
+	@$(MAKE) --no-print-directory --jobs 2 check pytest
+
+pytest: $(READY)
+	pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test-team: $(READY) ## test a team's set-up: PostgreSQL behind both servers, a DVC remote by ssh
 	pytest -m team tests/team
