@@ -34,9 +34,9 @@ WANTS = {
     "string_type": "be a text",
     "bool_type": "be true or false",
     "none_required": "be null",
-    "too_short": "have {min_length} or more items",
-    "too_long": "have {max_length} or fewer items",
-    "string_too_short": "have {min_length} or more characters",
+    "too_short": "have at least {min_length} items",
+    "too_long": "have at most {max_length} items",
+    "string_too_short": "have at least {min_length} characters",
 }
 
 
@@ -81,7 +81,7 @@ def describe_validation_error(error: ValidationError, keys_at: Callable[[list[st
 def _want(item: ErrorDetails) -> str:
     """Says what pydantic asks for, after the word 'must', in the words of YAML."""
     if item["type"] in WANTS:
-        return WANTS[item["type"]].format(**item.get("ctx", {}))
+        return WANTS[item["type"]].format(**item.get("ctx", {})).replace(" 1 items", " 1 item")
     return re.sub(r"^\w+ should ", "", item["msg"])
 
 

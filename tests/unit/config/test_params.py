@@ -66,7 +66,7 @@ def test_the_repositorys_files_are_valid(path: Path) -> None:
         ("train", 3, "train: must hold keys and values, one a line (got 3)"),
         ("train.model", "unet", "train.model: must hold keys and values, one a line (got 'unet')"),
         ("train.loss", ["dice"], "train.loss.0: must hold keys and values, one a line (got 'dice')"),
-        ("train.loss", [], "train.loss: must have 1 or more items (got [])"),
+        ("train.loss", [], "train.loss: must have at least 1 item (got [])"),
         ("train.epochs", None, "train.epochs: must be an integer (got null)"),
         ("train.augment.crop", "a", "train.augment.crop: must be a list (got 'a')"),
         ("train.micro_batch", 2.5, "train.micro_batch: must be an integer or be 'auto' (got 2.5)"),
