@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from segpipe.cli.arguments import add_subcommands, guide
 from segpipe.cli.pages import refuse_foreign
 from segpipe.cli.table import table
 from segpipe.config.params import load_config
@@ -16,6 +17,7 @@ from segpipe.errors import TrackingError
 from segpipe.places import DATASET, PAGES
 from segpipe.tracking.tags import DECISION, LEDGER_ENTRY, REASONS, VAL_IOU_PREFIX, VAL_MEAN_IOU
 
+PAGE = "docs/registry.md"
 COMPARISON_FILE, LINEAGE_FILE = "comparison.json", "lineage.json"
 NUM_LISTED = 50
 Document = Mapping[str, Any]
@@ -24,41 +26,57 @@ Document = Mapping[str, Any]
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `registry` and its subcommands."""
     parser = commands.add_parser("registry", help="versions, champion, ledger")
-    below = parser.add_subparsers(required=True, metavar="COMMAND")
+    guide(parser, "registry list", PAGE)
+    below = add_subcommands(parser)
 
-    def add(name: str, run: Any, about: str) -> argparse.ArgumentParser:
+    def add(name: str, run: Any, about: str, example: str = "") -> argparse.ArgumentParser:
         command = below.add_parser(name, help=about, description=about.capitalize() + ".")
         command.add_argument("--json", action="store_true", help="print one JSON document")
+        guide(command, f"registry {name} {example}".rstrip(), PAGE)
         command.set_defaults(run=run, change=name)
         return command
 
     version = "its number, or 'champion'"
     listing = add("list", _list, "list the newest versions and the champion")
     listing.add_argument("--all", action="store_true", help=f"list all versions, not only the newest {NUM_LISTED}")
-    add("show", _show, "print everything that the registry holds about a version").add_argument("version", help=version)
-    compare = add("compare", _compare, "compare two versions on the same validation images; writes a page")
-    compare.add_argument("first", help=version)
-    compare.add_argument("second", help=version)
-    compare.add_argument("--output", type=Path, help="folder of the page (default pages/compare-FIRST-SECOND)")
+    add("show", _show, "print everything that the registry holds about a version", "champion").add_argument(
+        "version", metavar="VERSION", help=version
+    )
+    compare = add(
+        "compare", _compare, "compare two versions on the same validation images; writes a page", "champion 2"
+    )
+    compare.add_argument("first", metavar="FIRST", help=version)
+    compare.add_argument("second", metavar="SECOND", help=version)
+    compare.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="folder of the page (default pages/compare-FIRST-SECOND)"
+    )
     trust = "run the code stored with a model even where no published commit has the same code"
     compare.add_argument("--trust", action="store_true", help=trust)
-    promote = add("promote", _change, "make a version the champion by hand")
-    promote.add_argument("version", help=version)
-    promote.add_argument("--why", required=True, type=_reason, help="the reason, for the ledger")
-    rollback = add("rollback", _change, "make the previous champion the champion again, and pin it")
-    rollback.add_argument("--why", type=_reason, default="Rolled back by hand.", help="the reason, for the ledger")
-    pin = add("pin", _change, "keep a version as champion, whatever the gate decides, until unpin")
-    pin.add_argument("version", help=version)
-    pin.add_argument("--why", type=_reason, default="Pinned by hand.", help="the reason, for the ledger")
-    unpin = add("unpin", _change, "let the gate promote again")
-    unpin.add_argument("--why", type=_reason, default="Unpinned by hand.", help="the reason, for the ledger")
+    promote = add("promote", _change, "make a version the champion by hand", "2 --why 'better at night'")
+    promote.add_argument("version", metavar="VERSION", help=version)
+    promote.add_argument("--why", required=True, type=_reason, metavar="TEXT", help="the reason, for the ledger")
+    rollback = add(
+        "rollback", _change, "make the previous champion the champion again, and pin it", "--why 'misses poles'"
+    )
+    rollback.add_argument(
+        "--why", type=_reason, default="Rolled back by hand.", metavar="TEXT", help="the reason, for the ledger"
+    )
+    pin = add("pin", _change, "keep a version as champion, whatever the gate decides, until unpin", "2")
+    pin.add_argument("version", metavar="VERSION", help=version)
+    pin.add_argument(
+        "--why", type=_reason, default="Pinned by hand.", metavar="TEXT", help="the reason, for the ledger"
+    )
+    unpin = add("unpin", _change, "let the gate promote again", "--why 'new labels'")
+    unpin.add_argument(
+        "--why", type=_reason, default="Unpinned by hand.", metavar="TEXT", help="the reason, for the ledger"
+    )
     add("history", _history, "print the ledger and verify it; exit code 1 if an entry was changed")
-    rebuild = add("rebuild", _rebuild, "train a version again from its lineage alone; compare the weights")
-    rebuild.add_argument("version", help=version)
-    rebuild.add_argument("--keep", type=Path, help="a new folder for the rebuilt files")
-    lineage = add("lineage", _lineage, "write a page about a version: data, training, scores, decisions")
-    lineage.add_argument("version", help=version)
-    lineage.add_argument("--output", type=Path, help="folder of the page (default pages/version-V)")
+    rebuild = add("rebuild", _rebuild, "train a version again from its lineage alone; compare the weights", "champion")
+    rebuild.add_argument("version", metavar="VERSION", help=version)
+    rebuild.add_argument("--keep", type=Path, metavar="FOLDER", help="a new folder for the rebuilt files")
+    lineage = add("lineage", _lineage, "write a page about a version: data, training, scores, decisions", "champion")
+    lineage.add_argument("version", metavar="VERSION", help=version)
+    lineage.add_argument("--output", type=Path, metavar="FOLDER", help="folder of the page (default pages/version-V)")
 
 
 def _reason(text: str) -> str:
