@@ -26,7 +26,7 @@ class Outcome:
 
     headline: str
     markdown: str
-    scores: list[dict[str, Any]]
+    scores: list[dict[str, float | str]]
 
 
 def summarize(publication: Publication, revision: Revision, executed: Sequence[str], commit: str | None) -> Outcome:
@@ -71,7 +71,7 @@ def _link(server: str, path: str, text: str) -> str:
     return f"[{text}]({server.rstrip('/')}/#/{path})" if server.startswith("http") else text
 
 
-def _scores(metrics: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]) -> list[dict[str, Any]]:
+def _scores(metrics: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]) -> list[dict[str, float | str]]:
     splits = list(metrics)
     overall = [
         {"measure": label, **{split: _rounded(metrics[split][name]) for split in splits}}

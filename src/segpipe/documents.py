@@ -4,7 +4,7 @@ A file of an older release lacks keys that came later, and one of a newer releas
 keys are written in the order of the attributes, so that equal contents are equal bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +12,7 @@ from typing import Any, Self
 from pydantic import TypeAdapter, ValidationError
 
 from segpipe.classes import ClassTable
-from segpipe.errors import StoreError
+from segpipe.errors import Problem, StoreError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +142,31 @@ class UsedParams:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClassWeighting(Document):
+    """`class_weights.json`: how much each class counts in the loss.
+
+    Attributes:
+        scheme: a file of `segpipe/data/class_weights/schemes`.
+        cap: the largest weight, as a multiple of the weight of the most frequent class.
+        options: of the scheme.
+        share: by class, the share of the labelled pixels of the training split, 0..1.
+        weights: by class.
+    """
+
+    scheme: str
+    cap: float
+    options: Mapping[str, Any]
+    share: Mapping[str, float]
+    weights: Mapping[str, float]
+
+    def decisive(self) -> dict[str, object]:
+        """What decides a training's weights: without the shares, which the digest of the data set covers."""
+        document = self.to_json()
+        del document["share"]
+        return document
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingDescription(Document):
     """`training.json`: everything that decides the weights, known before the training.
 
@@ -264,6 +289,43 @@ class SourceDescription(Document):
     sources: Mapping[str, BroughtSource] = field(default_factory=dict)
     image_mapping: ImageMapping = DECIDES_NOTHING
     sha256: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportedSplit:
+    """A split in `report.json`.
+
+    Attributes:
+        split: its name.
+        num_samples: how many.
+        groups: of the samples, sorted.
+        shares: by class, the share of the labelled pixels, 0..1.
+    """
+
+    split: str
+    num_samples: int
+    groups: Sequence[str]
+    shares: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetReport(Document):
+    """`report.json` of a data set: what was found in the samples.
+
+    Attributes:
+        splits: those that have samples.
+        num_skipped: number of samples that were left out.
+        warnings: as they were written; take `problems`.
+    """
+
+    splits: Sequence[ReportedSplit]
+    num_skipped: int = 0
+    warnings: Sequence[Mapping[str, str]]
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """The warnings."""
+        return tuple(Problem.from_json(warning) for warning in self.warnings)
 
 
 @dataclass(frozen=True, kw_only=True)

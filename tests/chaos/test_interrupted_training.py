@@ -120,8 +120,8 @@ def test_ctrl_c_reaches_dvc_and_the_training_and_costs_no_step(finished: Project
     assert "Traceback" not in said
     num_epochs = epochs_reported(finished)
     (checkpoint,) = (finished.root / "checkpoints").glob("*/checkpoint.pt")
-    saved = read_checkpoint(checkpoint)["progress"]
-    assert (saved["epoch"], saved["batch"] > 0) in {(num_epochs, True), (num_epochs, False)}
+    saved = read_checkpoint(checkpoint).progress
+    assert (saved.epoch, saved.batch > 0) in {(num_epochs, True), (num_epochs, False)}
     finished.call("dvc", "repro", "train")
     assert (finished.root / WEIGHTS).read_bytes() == uninterrupted_weights
     assert_one_whole_run(finished)

@@ -6,8 +6,15 @@ from typing import Any
 
 import pytest
 
-from segpipe.documents import ImageMapping, ModelDescription, Registration, SourceDescription
-from segpipe.errors import StoreError
+from segpipe.documents import (
+    ClassWeighting,
+    DatasetReport,
+    ImageMapping,
+    ModelDescription,
+    Registration,
+    SourceDescription,
+)
+from segpipe.errors import Problem, StoreError
 from segpipe.files import write_json
 
 CLASSES = {"names": ["road", "car"], "colors": [[0, 0, 0], [255, 0, 10]]}
@@ -107,3 +114,16 @@ def test_what_is_no_such_file_is_refused(content: bytes, tmp_path: Path) -> None
         ModelDescription.read(path, "")
     with pytest.raises(StoreError, match="missing"):
         ModelDescription.read(tmp_path / "missing.json", "")
+
+
+def test_class_weights_as_they_were_written() -> None:
+    written = {"scheme": "none", "cap": 20.0, "options": {}, "share": {"road": 1.0}, "weights": {"road": 0.5}}
+    weighting = ClassWeighting.parse(json.dumps(written), "", "")
+    assert json.dumps(weighting.to_json()) == json.dumps(written)
+    assert weighting.decisive() == {name: value for name, value in written.items() if name != "share"}
+
+
+def test_the_problems_of_reports_of_all_releases() -> None:
+    problem = {"kind": "mask-missing", "where": "a.png", "what": "has no mask"}
+    report = {"splits": [], "warnings": [{**problem, "fix": "Draw it"}, {**problem, "mend": "Draw it"}]}
+    assert DatasetReport.parse(json.dumps(report), "", "").problems == 2 * (Problem(**problem, fix="Draw it"),)

@@ -10,8 +10,8 @@ import argparse
 import inspect
 import json
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from segpipe.choices import MODELS
 from segpipe.cli.arguments import guide, positive
@@ -44,24 +44,44 @@ def _run(options: argparse.Namespace) -> None:
         _show(options)
 
 
-def _describe(name: str, num_classes: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Model:
+    """A model as `--json` prints it.
+
+    Attributes:
+        name: of its file.
+        source: where the architecture comes from.
+        parameters: how many, with auxiliary heads.
+        flops_360x480: of an image of that size; a multiply-add counts as two.
+        imagenet: whether weights from ImageNet are published.
+        paper: that describes it.
+    """
+
+    name: str
+    source: str
+    parameters: int
+    flops_360x480: int
+    imagenet: bool
+    paper: str
+
+    @property
+    def cost(self) -> tuple[str, str]:
+        """Millions of parameters, and GFLOPs."""
+        return f"{self.parameters / 1e6:.2f}", f"{self.flops_360x480 / 1e9:.1f}"
+
+
+def _describe(name: str, num_classes: int) -> _Model:
     from segpipe.inference.cost import count_cost
     from segpipe.models import has_pretrained, read_card
 
     card, cost = read_card(name), count_cost(name, {}, num_classes, SIZE)
-    return {
-        "name": name,
-        "source": card.source,
-        "parameters": cost.num_parameters,
-        "flops_360x480": cost.num_flops,
-        "imagenet": has_pretrained(name),
-        "paper": card.paper,
-    }
+    return _Model(name, card.source, cost.num_parameters, cost.num_flops, has_pretrained(name), card.paper)
 
 
-def read_figures() -> dict[str, dict[str, Any]]:
-    """Gives what the file says of each model, as `segpipe models --json` prints it."""
-    return {model["name"]: model for model in json.loads(FIGURES.read_text(encoding="utf-8"))}
+def read_figures() -> dict[str, _Model]:
+    """Gives what the file says of each model."""
+    rows = json.loads(FIGURES.read_text(encoding="utf-8"))
+    return {row["name"]: _Model(**row) for row in rows}
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -69,18 +89,14 @@ def _list(options: argparse.Namespace) -> None:
     known = {} if is_counted else read_figures()
     models = [known.get(name) or _describe(name, options.classes) for name in MODELS.names()]
     if options.json:
-        print(json.dumps(models, indent=1, ensure_ascii=False))
+        print(json.dumps([asdict(model) for model in models], indent=1, ensure_ascii=False))
         return
     rows = [["name", "source", "parameters", "GFLOPs", "imagenet", "paper"]]
-    rows += [[m["name"], m["source"], *_cost(m), "yes" if m["imagenet"] else "-", m["paper"]] for m in models]
+    rows += [[m.name, m.source, *m.cost, "yes" if m.imagenet else "-", m.paper] for m in models]
     print("\n".join(table(rows)))
     size, classes = f"{SIZE[0]}x{SIZE[1]}", options.classes
     print(f"\nMillions of parameters, auxiliary heads included, and GFLOPs of a {size} image (a multiply-add counts as")
     print(f"two), by default options with {classes} classes. `segpipe models NAME` describes one.")
-
-
-def _cost(model: dict[str, Any]) -> list[str]:
-    return [f"{model['parameters'] / 1e6:.2f}", f"{model['flops_360x480'] / 1e9:.1f}"]
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -93,14 +109,14 @@ def _show(options: argparse.Namespace) -> None:
     network = without_content(lambda: build_network(options.name, {}, options.classes))
     parts = [name for name, part in network.named_children() if any(True for _ in part.parameters())]
     if options.json:
-        print(json.dumps({**model, "options": defaults, "parts": parts}))
+        print(json.dumps({**asdict(model), "options": defaults, "parts": parts}))
         return
-    size = "{} million parameters, {} GFLOPs".format(*_cost(model))
+    size = "{} million parameters, {} GFLOPs".format(*model.cost)
     lines = {
-        "paper": model["paper"],
-        "source": model["source"],
+        "paper": model.paper,
+        "source": model.source,
         "size": f"{size} at {SIZE[0]}x{SIZE[1]}, {options.classes} classes",
-        "imagenet": "weights: imagenet" if model["imagenet"] else "no weights published",
+        "imagenet": "weights: imagenet" if model.imagenet else "no weights published",
         "options": ", ".join(f"{key}: {json.dumps(value)}" for key, value in defaults.items()) or "none",
         "parts": f"{', '.join(parts)} (for train.freeze and learning_rate_factors; parts of parts by dotted names)",
     }

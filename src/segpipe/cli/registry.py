@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segpipe.cli.arguments import add_subcommands, guide
 from segpipe.cli.pages import refuse_foreign
@@ -17,10 +17,12 @@ from segpipe.errors import TrackingError
 from segpipe.places import DATASET, PAGES
 from segpipe.tracking.tags import DECISION, LEDGER_ENTRY, REASONS, VAL_IOU_PREFIX, VAL_MEAN_IOU
 
+if TYPE_CHECKING:
+    from segpipe.reports.version_documents import LedgerEntry, VersionComparison
+
 PAGE = "docs/registry.md"
 COMPARISON_FILE, LINEAGE_FILE = "comparison.json", "lineage.json"
 NUM_LISTED = 50
-Document = Mapping[str, Any]
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -97,7 +99,7 @@ def _registry() -> Iterator[tuple[Any, Register]]:
             yield client, settings
 
 
-def _print(options: argparse.Namespace, document: Document, lines: Sequence[str]) -> None:
+def _print(options: argparse.Namespace, document: Mapping[str, object], lines: Sequence[str]) -> None:
     print(json.dumps(document, indent=2) if options.json else "\n".join(lines))
 
 
@@ -105,8 +107,8 @@ def _interval(low: float | None, high: float | None, sign: str = "") -> str:
     return "-" if low is None or high is None else f"{low:{sign}.4f} to {high:{sign}.4f}"
 
 
-def _warn(document: Document) -> list[str]:
-    return [f"warning: {warning}" for warning in document["warnings"]]
+def _warn(warnings: Sequence[str]) -> list[str]:
+    return [f"warning: {warning}" for warning in warnings]
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -114,24 +116,24 @@ def _list(options: argparse.Namespace) -> None:
 
     with _registry() as (client, settings):
         document = list_versions(client, settings.model_name, None if options.all else NUM_LISTED)
-    if not document["versions"] and not options.json:
+    if not document.versions and not options.json:
         raise TrackingError(f"MLflow holds no version of {settings.model_name!r}; run `dvc repro` first")
-    champion = "pinned champion" if document["is_pinned"] else "champion"
+    champion = "pinned champion" if document.is_pinned else "champion"
     rows: list[list[object]] = [["version", "created", "mIoU", "95% interval", "decision", "commit", "MB", ""]]
     rows += [
         [
-            version["version"],
-            version["created"],
-            version["mean_iou"],
-            _interval(version["low"], version["high"]),
-            version["decision"],
-            (version["commit"] or "-")[:12] + ("+changes" if version["is_dirty"] else ""),
-            "-" if version["size_mb"] is None else f"{version['size_mb']:.2f}",
-            champion if version["is_champion"] else "",
+            version.version,
+            version.created,
+            version.mean_iou,
+            _interval(version.low, version.high),
+            version.decision,
+            (version.commit or "-")[:12] + ("+changes" if version.is_dirty else ""),
+            _number(version.size_mb, ".2f"),
+            champion if version.is_champion else "",
         ]
-        for version in document["versions"]
+        for version in document.versions
     ]
-    _print(options, document, [*table(rows), *_warn(document)])
+    _print(options, document.to_json(), [*table(rows), *_warn(document.warnings)])
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -139,29 +141,29 @@ def _show(options: argparse.Namespace) -> None:
 
     with _registry() as (client, settings):
         document = describe_version(client, find_version(client, settings.model_name, options.version))
-    tags = {name: value for name, value in document["tags"].items() if not _is_printed_elsewhere(name)}
+    tags = {name: value for name, value in document.tags.items() if not _is_printed_elsewhere(name)}
     width = max(map(len, tags), default=0)
-    place = ", the champion" if document["is_champion"] else ""
-    place += ", pinned" if document["is_pinned"] else ""
+    place = ", the champion" if document.is_champion else ""
+    place += ", pinned" if document.is_pinned else ""
     lines = [
-        f"{document['model_name']} version {document['version']}{place}: {document['decision']}",
-        *document["reasons"],
+        f"{document.model_name} version {document.version}{place}: {document.decision}",
+        *document.reasons,
         "",
         *table(
             [
                 ["validation", "IoU"],
-                ["mIoU", document["mean_iou"]],
-                ["95% interval", _interval(document["low"], document["high"])],
-                *document["iou"].items(),
+                ["mIoU", document.mean_iou],
+                ["95% interval", _interval(document.low, document.high)],
+                *document.iou.items(),
             ]
         ),
         "",
         *(f"{name.ljust(width)}  {value}" for name, value in tags.items()),
         "",
-        *[line for entry in document["ledger"] for line in _tell(entry)],
-        *_warn(document),
+        *[line for entry in document.ledger for line in _tell(entry)],
+        *_warn(document.warnings),
     ]
-    _print(options, document, lines)
+    _print(options, document.to_json(), lines)
 
 
 def _is_printed_elsewhere(tag: str) -> bool:
@@ -169,12 +171,12 @@ def _is_printed_elsewhere(tag: str) -> bool:
     return tag.startswith((VAL_MEAN_IOU, VAL_IOU_PREFIX, REASONS, DECISION, LEDGER_ENTRY))
 
 
-def _tell(entry: Document) -> list[str]:
-    before, after = entry["champion_before"] or "none", entry["champion_after"] or "none"
+def _tell(entry: "LedgerEntry") -> list[str]:
+    before, after = entry.champion_before or "none", entry.champion_after or "none"
     move = f"champion {after}" if before == after else f"champion {before} -> {after}"
-    pinned = ", pinned" if entry["is_pinned"] else ""
-    head = f"{entry['number']:>4}  {entry['time']}  {entry['who']}  version {entry['version'] or '-'} {entry['action']}"
-    return [f"{head}  ({move}{pinned})", *(f"      {reason}" for reason in entry["reasons"])]
+    pinned = ", pinned" if entry.is_pinned else ""
+    head = f"{entry.number:>4}  {entry.time}  {entry.who}  version {entry.version or '-'} {entry.action}"
+    return [f"{head}  ({move}{pinned})", *(f"      {reason}" for reason in entry.reasons)]
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -193,30 +195,38 @@ def _compare(options: argparse.Namespace) -> None:
                 client, first, second, DATASET, settings.num_block_images, folder, options.trust
             )
             write_comparison_page(folder, document)
-            write_json(folder / COMPARISON_FILE, document)
-    one, two = document["versions"]
-    names = [f"version {one['version']}", f"version {two['version']}"]
+            write_json(folder / COMPARISON_FILE, document.to_json())
+    _print(options, document.to_json(), [*_tell_comparison(document), "", f"Page: {output / 'index.html'}"])
+
+
+def _tell_comparison(document: "VersionComparison") -> list[str]:
+    one, two = document.versions
+    names = [f"version {one.version}", f"version {two.version}"]
     rows: list[list[object]] = [["IoU", *names, "difference", "95% interval"]]
-    for row in [{"name": "mIoU", **document["mean_iou"]}, *document["classes"]]:
-        difference = "-" if row["difference"] is None else f"{row['difference']:+.4f}"
-        interval = _interval(row["low"], row["high"], "+")
-        rows.append([row["name"], row["first"], row["second"], difference, interval])
-    costs: list[list[object]] = [["", *names]]
-    for key, label, form in (
-        ("latency_ms", "ms an image", ".1f"),
-        ("size_mb", "MB", ".2f"),
-        ("num_parameters", "parameters", ","),
-    ):
-        costs.append([label, *("-" if v[key] is None else format(v[key], form) for v in (one, two))])
-    probability, units = document["mean_iou"]["probability"], document["set"]
-    judged = "" if probability is None else f"; version {two['version']} is better with probability {probability:.3f}"
-    noun = units["kind"] if units["num_units"] == 1 else f"{units['kind']}s"
-    lines = [*table(rows), f"{units['num_images']} images in {units['num_units']} {noun}{judged}"]
-    lines += ["", *table(costs), *document["notes"]]
-    for part in ("data", "params", "environment"):
-        if document[part]:
-            lines += ["", *table([[part, *names], *([d["name"], d["first"], d["second"]] for d in document[part])])]
-    _print(options, document, [*lines, "", f"Page: {output / 'index.html'}"])
+    named = [("mIoU", document.mean_iou), *((row.name, row) for row in document.classes)]
+    for name, row in named:
+        difference = "-" if row.difference is None else f"{row.difference:+.4f}"
+        rows.append([name, row.first, row.second, difference, _interval(row.low, row.high, "+")])
+    costs: list[list[object]] = [
+        ["", *names],
+        ["ms an image", *(_number(version.latency_ms, ".1f") for version in (one, two))],
+        ["MB", *(_number(version.size_mb, ".2f") for version in (one, two))],
+        ["parameters", *(_number(version.num_parameters, ",") for version in (one, two))],
+    ]
+    probability, images = document.mean_iou.probability, document.set
+    judged = "" if probability is None else f"; version {two.version} is better with probability {probability:.3f}"
+    noun = images.kind if images.num_units == 1 else f"{images.kind}s"
+    lines = [*table(rows), f"{images.num_images} images in {images.num_units} {noun}{judged}"]
+    lines += ["", *table(costs), *document.notes]
+    parts = {"data": document.data, "params": document.params, "environment": document.environment}
+    for part, differences in parts.items():
+        if differences:
+            lines += ["", *table([[part, *names], *([row.name, row.first, row.second] for row in differences)])]
+    return lines
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _change(options: argparse.Namespace) -> None:
@@ -232,31 +242,34 @@ def _change(options: argparse.Namespace) -> None:
             change_any = {"rollback": roll_back, "unpin": unpin}[options.change]
             ledger = change_any(client, settings.model_name, options.why)
     entry = describe_entry(ledger.entries[-1])
-    pinned = ", pinned: the gate promotes no version until `segpipe registry unpin`" if entry["is_pinned"] else ""
-    _print(options, entry, [f"The champion of {ledger.model_name} is version {entry['champion_after']}{pinned}."])
+    pinned = ", pinned: the gate promotes no version until `segpipe registry unpin`" if entry.is_pinned else ""
+    _print(
+        options, entry.to_json(), [f"The champion of {ledger.model_name} is version {entry.champion_after}{pinned}."]
+    )
 
 
 def _history(options: argparse.Namespace) -> None:
     from segpipe.registry.champion import find_outside_change
     from segpipe.registry.ledger import read_ledger
     from segpipe.registry.versions import describe_entry
+    from segpipe.reports.version_documents import History
 
     with _registry() as (client, settings):
         ledger = read_ledger(client, settings.model_name)
         outside = find_outside_change(client, ledger)
     entries = [describe_entry(sealed) for sealed in ledger.entries]
-    document = {
-        "model_name": ledger.model_name,
-        "entries": entries,
-        "head": ledger.head,
-        "problems": list(ledger.problems),
-        "outside_change": outside,
-    }
+    document = History(
+        model_name=ledger.model_name,
+        entries=entries,
+        head=ledger.head,
+        problems=ledger.problems,
+        outside_change=outside,
+    )
     lines = [line for entry in entries for line in _tell(entry)]
     if not ledger.problems:
         noun = "entry" if len(entries) == 1 else "entries"
         lines.append(f"The chain of {len(entries)} {noun} is intact; its last digest is {ledger.head}.")
-    _print(options, document, lines + ([f"warning: {outside}"] if outside else []))
+    _print(options, document.to_json(), lines + ([f"warning: {outside}"] if outside else []))
     if ledger.problems:
         found = "; ".join(ledger.problems)
         raise TrackingError(f"the ledger of {ledger.model_name!r} was changed after it was written: {found}")
@@ -305,5 +318,5 @@ def _lineage(options: argparse.Namespace) -> None:
         document = trace_version(client, version)
     with whole_folder(output) as folder:
         write_lineage_page(folder, document)
-        write_json(folder / LINEAGE_FILE, document)
-    _print(options, document, [f"Page: {output / 'index.html'}"])
+        write_json(folder / LINEAGE_FILE, document.to_json())
+    _print(options, document.to_json(), [f"Page: {output / 'index.html'}"])

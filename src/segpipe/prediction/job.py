@@ -9,16 +9,17 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from segpipe.classes import ClassTable
+from segpipe.config.evaluate import Inference
+from segpipe.documents import ImageMapping
 from segpipe.inference.network import Network
 from segpipe.prediction.ahead import Task, run_ahead
 from segpipe.prediction.inputs import Input, Skipped, find_inputs
@@ -72,6 +73,42 @@ class Done:
     skipped: tuple[Skipped, ...]
 
 
+@dataclass(frozen=True)
+class Job:
+    """What decides the content of every prediction.
+
+    Attributes:
+        weights_sha256: of the network.
+        classes: that it predicts.
+        inference: how it predicts.
+        images: how the pictures are read.
+        outputs: the folders that are written.
+    """
+
+    weights_sha256: str
+    classes: ClassTable
+    inference: Inference
+    images: ImageMapping
+    outputs: Sequence[str]
+
+    @staticmethod
+    def of(network: Network, wanted: Wanted) -> "Job":
+        """Gives the job of a network."""
+        return Job(
+            network.weights_sha256, network.classes, network.inference, network.image_mapping, list_kinds(wanted)
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """The job as JSON gives it back when it is read: lists, no tuples."""
+        images = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self.images).items()}
+        return {
+            **vars(self),
+            "classes": self.classes.to_json(),
+            "inference": self.inference.model_dump(mode="json"),
+            "images": images,
+        }
+
+
 def predict_inputs(network: Network, arguments: Sequence[str], output: Path, options: Options) -> Done:
     """Predicts all pictures, and writes masks, pictures and tables.
 
@@ -86,7 +123,7 @@ def predict_inputs(network: Network, arguments: Sequence[str], output: Path, opt
     """
     inputs, skipped = find_inputs(arguments, output)
     num_predicted = 0
-    with open_record(output, describe_job(network, options.wanted), options.is_fresh) as record:
+    with open_record(output, Job.of(network, options.wanted).to_json(), options.is_fresh) as record:
         present = _Present(record, output, list_kinds(options.wanted))
         to_do = [one for one in inputs if one.is_video or not present(one.name, one.path, stamp_of(one.path))]
         with _Progress(_count(to_do, options.every)) as progress:
@@ -100,18 +137,6 @@ def predict_inputs(network: Network, arguments: Sequence[str], output: Path, opt
         skipped.sort(key=lambda one: one.path)  # so that the next call writes the same table
         record.write_tables(network.classes, inputs, skipped)
     return Done(num_predicted, present.count, tuple(skipped))
-
-
-def describe_job(network: Network, wanted: Wanted) -> dict[str, Any]:
-    """Gives what decides the content of every prediction, as plain values: model, settings, and what is written."""
-    mapping: Mapping[str, Any] = asdict(network.image_mapping)
-    return {
-        "weights_sha256": network.weights_sha256,
-        "classes": network.classes.to_json(),
-        "inference": network.inference.model_dump(mode="json"),
-        "images": {key: list(value) if isinstance(value, tuple) else value for key, value in mapping.items()},
-        "outputs": list_kinds(wanted),
-    }
 
 
 def _run(

@@ -2,9 +2,9 @@
 
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mlflow.entities.model_registry import ModelVersion
@@ -34,6 +34,15 @@ from segpipe.registry.measuring.measure import latency_ms_of_served, predict_ser
 from segpipe.registry.measuring.trust import Runnable
 from segpipe.registry.versions import fetch_description, summarize
 from segpipe.reports.overlay import side_by_side
+from segpipe.reports.version_documents import (
+    ClassDifference,
+    ComparedImages,
+    ComparedPicture,
+    ComparedVersion,
+    MeanDifference,
+    TextDifference,
+    VersionComparison,
+)
 from segpipe.tracking.tags import (
     DATASET_DIGEST,
     DVC_PREFIX,
@@ -45,6 +54,65 @@ from segpipe.tracking.tags import (
 )
 
 NUM_PICTURES = 6
+Versions = tuple[ModelVersion, ModelVersion]
+
+
+@dataclass(frozen=True)
+class _SameImages:
+    """The scores of both versions on the same images.
+
+    Attributes:
+        one: of the first version.
+        two: of the second, in the order of `one`.
+        store: the images, if they are here.
+        notes: for the reader.
+    """
+
+    one: ImageScores
+    two: ImageScores
+    store: Store | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What a version costs; None where it was not measured.
+
+    Attributes:
+        latency_ms: of one image.
+        num_parameters: of the network.
+    """
+
+    latency_ms: float | None = None
+    num_parameters: int | None = None
+
+
+@dataclass(frozen=True)
+class _Served:
+    """A version's model as it is served.
+
+    Attributes:
+        model: that can be run.
+        class_names: of its class indices.
+    """
+
+    model: Runnable
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """What running both models gave.
+
+    Attributes:
+        costs: of the first and the second version.
+        pictures: that were drawn.
+        notes: for the reader.
+    """
+
+    costs: tuple[_Cost, _Cost]
+    pictures: tuple[ComparedPicture, ...]
+    notes: tuple[str, ...] = ()
 
 
 def compare_versions(
@@ -55,7 +123,7 @@ def compare_versions(
     block_length: int | None,
     pictures: Path,
     is_trusted: bool = False,
-) -> dict[str, Any]:
+) -> VersionComparison:
     """Compares two versions on one set of validation images; differences are second minus first.
 
     Args:
@@ -71,73 +139,67 @@ def compare_versions(
         TrackingError: the two were measured on different images, and no store is here to measure both on; or one of
             them has only code that is not trusted.
     """
-    scores, store, notes = _scores_on_one_set(client, first, second, dataset, is_trusted)
-    elsewhere = [version for version in (first, second) if version.tags.get(EVALUATION_DIGEST) != scores[0].digest]
-    (one, two), num_seen = leave_out([scores[0], scores[1].ordered_as(scores[0])], elsewhere)
-    if num_seen:
-        notes.append(f"{num_seen} images are left out, because one of the two was trained on them.")
-    comparison = compare(two.confusions, one.confusions, bundle(one.groups, block_length))
-    classes = store.classes if store is not None else _class_table(one.digest, first, second)
-    if store is not None:
-        costs, drawn = _run_both(first, second, one, two, store, pictures, is_trusted)
+    both = (first, second)
+    same = _without_training_images(both, _scores_on_one_set(client, both, dataset, is_trusted))
+    comparison = compare(same.two.confusions, same.one.confusions, bundle(same.one.groups, block_length))
+    if same.store is None:
+        classes, ran = _class_table(same.one.digest, both), _not_run(dataset)
     else:
-        costs, drawn = {}, []
-        notes.append(f"{dataset} does not hold the images of both evaluations, so there are no speeds and no pictures.")
-    champion = find_champion(client, first.name)
-    return {
-        "model_name": first.name,
-        "versions": [
-            {**_describe(version, champion), **costs.get(index, {})} for index, version in enumerate((first, second))
-        ],
-        "set": {
-            "evaluation_digest": one.digest,
-            "num_images": len(one.rows),
-            "kind": comparison.kind,
-            "num_units": comparison.num_units,
-        },
-        "notes": notes,
-        "mean_iou": {
-            **_difference(comparison.champion.value, comparison.challenger.value, comparison.delta),
-            "probability": _finite(comparison.probability),
-        },
-        "classes": _compare_classes(one, two, comparison, classes),
-        **_compare_origins(client, first, second),
-        "pictures": drawn,
-    }
+        classes, ran = same.store.classes, _run_both(both, same, same.store, pictures, is_trusted)
+    return VersionComparison(
+        model_name=first.name,
+        versions=_describe_both(client, both, ran.costs),
+        set=_describe_images(same.one, comparison),
+        notes=same.notes + ran.notes,
+        mean_iou=_compare_means(comparison),
+        classes=_compare_classes(same, comparison, classes),
+        data=_differences(*(_tags(version, DVC_PREFIX) for version in both)),
+        params=_differences(*(_params(client, version) for version in both)),
+        environment=_differences(*(_tags(version, ENVIRONMENT_PREFIX) for version in both)),
+        pictures=ran.pictures,
+    )
 
 
-def _compare_origins(client: MlflowClient, first: ModelVersion, second: ModelVersion) -> dict[str, Any]:
-    """Gives what differs in data, parameters and environment of the two trainings."""
-    return {
-        "data": _differences(_tags(first, DVC_PREFIX), _tags(second, DVC_PREFIX)),
-        "params": _differences(_params(client, first), _params(client, second)),
-        "environment": _differences(_tags(first, ENVIRONMENT_PREFIX), _tags(second, ENVIRONMENT_PREFIX)),
-    }
+def _describe_both(
+    client: MlflowClient, both: Versions, costs: tuple[_Cost, _Cost]
+) -> tuple[ComparedVersion, ComparedVersion]:
+    champion = find_champion(client, both[0].name)
+    return _describe(both[0], champion, costs[0]), _describe(both[1], champion, costs[1])
 
 
-def _describe(version: ModelVersion, champion: ModelVersion | None) -> dict[str, Any]:
+def _describe(version: ModelVersion, champion: ModelVersion | None, cost: _Cost) -> ComparedVersion:
     """Gives a version as it was registered, perhaps with scores on other images."""
     model = fetch_description(version)
-    return {
-        **summarize(version, None),
-        "is_champion": champion is not None and champion.version == version.version,
-        "latency_ms": None,
-        "num_parameters": None,
-        "run_id": version.run_id,
-        "model": model.model.name if model else None,
-    }
+    return ComparedVersion(
+        **vars(summarize(version, None, champion)),
+        **vars(cost),
+        run_id=version.run_id,
+        model=model.model.name if model else None,
+    )
 
 
-def _compare_classes(
-    one: ImageScores, two: ImageScores, comparison: Comparison, classes: ClassTable
-) -> list[dict[str, Any]]:
-    first, second = (iou.compute(scores.confusions).tolist() for scores in (one, two))
+def _describe_images(scores: ImageScores, comparison: Comparison) -> ComparedImages:
+    return ComparedImages(
+        evaluation_digest=scores.digest,
+        num_images=len(scores.rows),
+        kind=comparison.kind,
+        num_units=comparison.num_units,
+    )
+
+
+def _compare_means(comparison: Comparison) -> MeanDifference:
+    difference = _difference(comparison.champion.value, comparison.challenger.value, comparison.delta)
+    return MeanDifference(**difference, probability=_finite(comparison.probability))
+
+
+def _compare_classes(same: _SameImages, comparison: Comparison, classes: ClassTable) -> list[ClassDifference]:
+    first, second = (iou.compute(scores.confusions).tolist() for scores in (same.one, same.two))
     rows = zip(classes.names, classes.colors, first, second, comparison.class_deltas, strict=True)
-    return [{"name": name, "color": list(color), **_difference(a, b, delta)} for name, color, a, b, delta in rows]
+    return [ClassDifference(name=name, color=color, **_difference(a, b, delta)) for name, color, a, b, delta in rows]
 
 
 def _difference(first: float, second: float, delta: Estimate) -> dict[str, float | None]:
-    """Gives two scores and their difference as plain values; None where a value is not known."""
+    """Gives the attributes of a `ScoreDifference`; None where a value is not known."""
     values = {"first": first, "second": second, "difference": delta.value, "low": delta.low, "high": delta.high}
     return {name: _finite(value) for name, value in values.items()}
 
@@ -146,43 +208,52 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _scores_on_one_set(
-    client: MlflowClient, first: ModelVersion, second: ModelVersion, dataset: Path, is_trusted: bool
-) -> tuple[list[ImageScores], Store | None, list[str]]:
-    """Gives the scores of both on the same images, the images if they are here, and notes for the reader."""
+def _scores_on_one_set(client: MlflowClient, both: Versions, dataset: Path, is_trusted: bool) -> _SameImages:
+    """Gives the scores of both on the same images; one of the two may have been trained on some of them."""
+    first, second = both
     digests = [version.tags.get(EVALUATION_DIGEST, "") for version in (second, first)]
     for digest in dict.fromkeys(digests):
-        stored = [fetch_image_scores(client, version, digest) for version in (first, second)]
-        if stored[0] is not None and stored[1] is not None:
-            return [stored[0], stored[1]], open_validation(dataset, digest), _explain(first, second, digest)
-    here = Store.open(dataset).of_split(VALIDATION) if (dataset / DATASET_FILE).exists() else None
-    if here is None:
+        one, two = (fetch_image_scores(client, version, digest) for version in both)
+        if one is not None and two is not None:
+            return _SameImages(one, two, open_validation(dataset, digest), _explain(both, digest))
+    if not (dataset / DATASET_FILE).exists():
         raise TrackingError(
             f"versions {first.version} and {second.version} were measured on different images or labels, and "
             f"{dataset} is not here to measure both on; run `dvc repro evaluate` (or `dvc pull`)"
         )
-    digest = evaluation_digest(here.digest)
-    scores = []
-    for version in (first, second):
-        try:
-            scores.append(
-                fetch_image_scores(client, version, digest) or measure_again(client, version, here, is_trusted)
-            )
-        except IncomparableError as error:
-            raise TrackingError(f"version {version.version} cannot be compared: {error}") from error
-    return scores, here, _explain(first, second, digest)
+    here = Store.open(dataset).of_split(VALIDATION)
+    one, two = (_scores_on(client, version, here, is_trusted) for version in both)
+    return _SameImages(one, two, here, _explain(both, evaluation_digest(here.digest)))
 
 
-def _explain(first: ModelVersion, second: ModelVersion, digest: str) -> list[str]:
-    return [
+def _scores_on(client: MlflowClient, version: ModelVersion, store: Store, is_trusted: bool) -> ImageScores:
+    """Gives the scores of a version on the images of a store; measures them where the registry has none."""
+    try:
+        stored = fetch_image_scores(client, version, evaluation_digest(store.digest))
+        return stored or measure_again(client, version, store, is_trusted)
+    except IncomparableError as error:
+        raise TrackingError(f"version {version.version} cannot be compared: {error}") from error
+
+
+def _without_training_images(both: Versions, same: _SameImages) -> _SameImages:
+    """Leaves out the images on which a version was trained that was registered with other validation images."""
+    elsewhere = [version for version in both if version.tags.get(EVALUATION_DIGEST) != same.one.digest]
+    (one, two), num_seen = leave_out([same.one, same.two.ordered_as(same.one)], elsewhere)
+    note = f"{num_seen} images are left out, because one of the two was trained on them."
+    return replace(same, one=one, two=two, notes=(*same.notes, note) if num_seen else same.notes)
+
+
+def _explain(both: Versions, digest: str) -> tuple[str, ...]:
+    return tuple(
         f"Version {version.version} was registered with other images or labels and was measured again on these."
-        for version in (first, second)
+        for version in both
         if version.tags.get(EVALUATION_DIGEST) != digest
-    ]
+    )
 
 
-def _class_table(digest: str, first: ModelVersion, second: ModelVersion) -> ClassTable:
+def _class_table(digest: str, both: Versions) -> ClassTable:
     """Gives the classes of a set of images that is not here, from the version that was registered with it."""
+    first, second = both
     version = second if second.tags.get(EVALUATION_DIGEST) == digest else first
     description = fetch_description(version)
     if description is None:
@@ -193,31 +264,28 @@ def _class_table(digest: str, first: ModelVersion, second: ModelVersion) -> Clas
     return description.classes
 
 
-def _run_both(
-    first: ModelVersion,
-    second: ModelVersion,
-    one: ImageScores,
-    two: ImageScores,
-    store: Store,
-    pictures: Path,
-    is_trusted: bool,
-) -> tuple[dict[int, dict[str, Any]], list[dict[str, Any]]]:
+def _not_run(dataset: Path) -> _Ran:
+    note = f"{dataset} does not hold the images of both evaluations, so there are no speeds and no pictures."
+    return _Ran((_Cost(), _Cost()), (), (note,))
+
+
+def _run_both(both: Versions, same: _SameImages, store: Store, pictures: Path, is_trusted: bool) -> _Ran:
     """Times both models in turns, and draws the images on which they differ most."""
     with tempfile.TemporaryDirectory() as folder:
-        models, classes = [], []
-        for version in (first, second):
-            try:
-                model, names = download_model(version, Path(folder) / str(version.version), is_trusted)
-            except IncomparableError as error:
-                raise TrackingError(f"version {version.version} cannot be compared: {error}") from error
-            models.append(model)
-            classes.append(names)
-        latencies_ms = latency_ms_of_served(models, store)
-        costs = {
-            index: {"latency_ms": latency_ms, "num_parameters": _count_parameters(model.model)}
-            for index, (model, latency_ms) in enumerate(zip(models, latencies_ms, strict=True))
-        }
-        return costs, _draw(models, classes, one, two, store, pictures)
+        one, two = (_download(version, Path(folder) / str(version.version), is_trusted) for version in both)
+        latencies_ms = latency_ms_of_served([one.model, two.model], store)
+        first, second = (
+            _Cost(latency_ms, _count_parameters(served.model.model))
+            for served, latency_ms in zip((one, two), latencies_ms, strict=True)
+        )
+        return _Ran((first, second), tuple(_draw((one, two), same, store, pictures)))
+
+
+def _download(version: ModelVersion, folder: Path, is_trusted: bool) -> _Served:
+    try:
+        return _Served(*download_model(version, folder, is_trusted))
+    except IncomparableError as error:
+        raise TrackingError(f"version {version.version} cannot be compared: {error}") from error
 
 
 def _count_parameters(model: Path) -> int | None:
@@ -228,34 +296,27 @@ def _count_parameters(model: Path) -> int | None:
         return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
 
 
-def _draw(
-    models: list[Runnable],
-    classes: list[tuple[str, ...]],
-    one: ImageScores,
-    two: ImageScores,
-    store: Store,
-    pictures: Path,
-) -> list[dict[str, Any]]:
-    of_image = np.array([mean_iou_of_images(scores.confusions) for scores in (one, two)])
+def _draw(both: tuple[_Served, _Served], same: _SameImages, store: Store, pictures: Path) -> Iterator[ComparedPicture]:
+    """Writes pictures of the images on which two models differ most: image, truth and both predictions."""
+    rows, of_image = same.one.rows, [mean_iou_of_images(scores.confusions) for scores in (same.one, same.two)]
     furthest_first = np.argsort(-np.abs(np.nan_to_num(of_image[1] - of_image[0])), kind="stable")[:NUM_PICTURES]
     positions = {name: index for index, name in enumerate(store.manifest["sample_id"])}
-    ids = [str(one.rows["sample_id"].iloc[row]) for row in furthest_first]
-    chosen = [(row, name, positions[name]) for row, name in zip(furthest_first, ids, strict=True) if name in positions]
-    predictions = []
-    for model, names in zip(models, classes, strict=True):
-        to_store = _lookup(names, store.classes)
-        masks = predict_served(model, store, [position for *_, position in chosen])
-        predictions.append([to_store[mask] for mask in masks])
-    drawn = []
-    for number, (row, name, position) in enumerate(chosen):
-        image, mask = store.read(position)
-        file = f"{number + 1:02d}.png"
-        picture = side_by_side(image, [mask, predictions[0][number], predictions[1][number]], store.classes)
-        Image.fromarray(picture).save(pictures / file)
-        group = str(one.rows["group"].iloc[row])
-        first, second = (_finite(float(value)) for value in of_image[:, row])
-        drawn.append({"file": file, "sample_id": name, "group": group, "first": first, "second": second})
-    return drawn
+    chosen = [row for row in furthest_first if rows["sample_id"].iloc[row] in positions]
+    shown = [positions[rows["sample_id"].iloc[row]] for row in chosen]
+    predicted = zip(*(_predict(served, store, shown) for served in both), strict=True)
+    for number, (row, position, masks) in enumerate(zip(chosen, shown, predicted, strict=True), 1):
+        image, truth = store.read(position)
+        file = f"{number:02d}.png"
+        Image.fromarray(side_by_side(image, [truth, *masks], store.classes)).save(pictures / file)
+        first, second = (_finite(float(scores[row])) for scores in of_image)
+        sample_id, group = (str(rows[key].iloc[row]) for key in ("sample_id", "group"))
+        yield ComparedPicture(file=file, sample_id=sample_id, group=group, first=first, second=second)
+
+
+def _predict(served: _Served, store: Store, positions: Sequence[int]) -> list[np.ndarray]:
+    """Gives the masks of a model for images of a store, as class indices of the store."""
+    to_store = _lookup(served.class_names, store.classes)
+    return [to_store[mask] for mask in predict_served(served.model, store, positions)]
 
 
 def _lookup(names: tuple[str, ...], table: ClassTable) -> np.ndarray:
@@ -283,9 +344,9 @@ def _params(client: MlflowClient, version: ModelVersion) -> dict[str, str]:
     return {**trained, "evaluate.inference": predicts}
 
 
-def _differences(first: Mapping[str, str], second: Mapping[str, str]) -> list[dict[str, str | None]]:
+def _differences(first: Mapping[str, str], second: Mapping[str, str]) -> list[TextDifference]:
     return [
-        {"name": name, "first": first.get(name), "second": second.get(name)}
+        TextDifference(name=name, first=first.get(name), second=second.get(name))
         for name in sorted({*first, *second})
         if first.get(name) != second.get(name)
     ]

@@ -1,15 +1,14 @@
 """The gate: a challenger becomes the champion if it is better beyond chance on the same images and breaks no limit."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from segpipe.config.register import Register
 from segpipe.errors import MAX_PROBLEMS_SHOWN, ConfigError, Problem
 from segpipe.metrics import iou, mean_iou
-from segpipe.metrics.parts.bootstrap import FEW_UNITS, Comparison, bundle, compare
+from segpipe.metrics.parts.bootstrap import FEW_UNITS, Comparison, Estimate, bundle, compare
 from segpipe.metrics.parts.image_counts import ImageCounts
 from segpipe.metrics.parts.slices import Slice
 
@@ -32,18 +31,88 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Delta:
+    """How a score differs from the champion's; None for a value that is not known.
+
+    Attributes:
+        value: challenger minus champion.
+        low: of the 95% interval.
+        high: as `low`.
+    """
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @staticmethod
+    def of(estimate: Estimate) -> "Delta":
+        """Gives an estimate with None for NaN."""
+        return Delta(_finite(estimate.value), _finite(estimate.low), _finite(estimate.high))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """A challenger's scores against the champion's, on the same images.
+
+    Attributes:
+        mean_iou: of the challenger.
+        champion_mean_iou: of the champion.
+        delta: of the mIoU.
+        probability: that the challenger is better, 0..1; None without an interval.
+        kind: 'group' or 'block': the units that count as independent.
+        num_units: how many units.
+        class_deltas: of the IoU of each class that has labelled pixels.
+        champion_size_mb: of its weights, megabytes; None where it was not recorded.
+        champion_latency_ms: of one image; None where it was not measured.
+    """
+
+    mean_iou: float
+    champion_mean_iou: float
+    delta: Delta
+    probability: float | None
+    kind: str
+    num_units: int
+    class_deltas: Mapping[str, Delta]
+    champion_size_mb: float | None
+    champion_latency_ms: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """The numbers behind a decision.
+
+    Attributes:
+        num_images: on which the challenger was measured.
+        size_mb: of its weights, megabytes.
+        latency_ms: of one image; None where it was not measured.
+        figures: None where there is no champion.
+    """
+
+    num_images: int
+    size_mb: float
+    latency_ms: float | None
+    figures: Figures | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """The numbers as plain values, the figures next to the others."""
+        document = asdict(self)
+        figures = document.pop("figures") or {}
+        return {**document, **figures}
+
+
+@dataclass(frozen=True)
 class Decision:
     """The gate's decision.
 
     Attributes:
         promoted: whether the challenger becomes the champion.
         reasons: why, in whole sentences; all of them, not only the first.
-        evidence: the numbers, plain values.
+        evidence: the numbers; None where challenger and champion could not be compared.
     """
 
     promoted: bool
     reasons: tuple[str, ...]
-    evidence: Mapping[str, Any]
+    evidence: Evidence | None = None
 
 
 def decide(
@@ -74,18 +143,15 @@ def decide(
             f"register.min_class_iou: there is no class {', '.join(unknown)}; the classes are {', '.join(class_names)}"
         )
     obstacles = _floors(challenger, class_names, policy) + _costs(challenger, champion, policy)
-    evidence: dict[str, Any] = {
-        "num_images": challenger.confusions.num_images,
-        "size_mb": challenger.size_mb,
-        "latency_ms": challenger.latency_ms,
-    }
+    evidence = Evidence(
+        num_images=challenger.confusions.num_images, size_mb=challenger.size_mb, latency_ms=challenger.latency_ms
+    )
     if champion is None:
         if obstacles:
             return Decision(False, ("There is no champion, and this model cannot be one.", *obstacles), evidence)
         return Decision(True, ("There was no champion.",), evidence)
     comparison = compare(challenger.confusions, champion.confusions, bundle(groups, policy.num_block_images))
-    evidence |= _figures(comparison, class_names)
-    evidence |= {"champion_size_mb": _finite(champion.size_mb), "champion_latency_ms": champion.latency_ms}
+    evidence = replace(evidence, figures=_figures(comparison, champion, class_names))
     is_better, verdict = _judge(comparison, challenger, champion, policy)
     obstacles += _class_drops(comparison, challenger, class_names, policy)
     obstacles += _slice_drops(challenger, champion, slices, policy)
@@ -135,25 +201,22 @@ def _count_units(comparison: Comparison) -> str:
     return f"{comparison.num_units} {comparison.kind}{'' if comparison.num_units == 1 else 's'}"
 
 
-def _figures(comparison: Comparison, class_names: Sequence[str]) -> dict[str, Any]:
-    """The comparison as plain values; None where a value could not be computed."""
-    return {
-        "mean_iou": comparison.challenger.value,
-        "champion_mean_iou": comparison.champion.value,
-        "delta": _plain(asdict(comparison.delta)),
-        "probability": _finite(comparison.probability),
-        "kind": comparison.kind,
-        "num_units": comparison.num_units,
-        "class_deltas": {
-            name: _plain(asdict(estimate))
+def _figures(comparison: Comparison, champion: Candidate, class_names: Sequence[str]) -> Figures:
+    return Figures(
+        mean_iou=comparison.challenger.value,
+        champion_mean_iou=comparison.champion.value,
+        delta=Delta.of(comparison.delta),
+        probability=_finite(comparison.probability),
+        kind=comparison.kind,
+        num_units=comparison.num_units,
+        class_deltas={
+            name: Delta.of(estimate)
             for name, estimate in zip(class_names, comparison.class_deltas, strict=True)
             if np.isfinite(estimate.value)
         },
-    }
-
-
-def _plain(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: _finite(value) for name, value in values.items()}
+        champion_size_mb=_finite(champion.size_mb),
+        champion_latency_ms=champion.latency_ms,
+    )
 
 
 def _finite(value: float) -> float | None:

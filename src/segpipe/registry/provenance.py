@@ -1,10 +1,9 @@
-"""The origin of a version, from images to alias, as one document of plain values; and the record for `rebuild`."""
+"""The origin of a version, from images to alias, as one document; and the record for `rebuild`."""
 
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,24 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from segpipe.documents import ModelDescription, SourceDescription
-from segpipe.errors import Problem, StoreError, TrackingError
+from segpipe.documents import DatasetReport, ModelDescription, SourceDescription
+from segpipe.errors import StoreError, TrackingError
 from segpipe.metrics.parts.scores import CHIEF, list_labels
 from segpipe.places import METRICS_FILE, REPORT_FILE, SOURCE_FILE
 from segpipe.registry.champion import find_champion, identify
-from segpipe.registry.ledger import Held, Ledger, read_ledger
+from segpipe.registry.ledger import Entry, Held, Ledger, read_ledger
 from segpipe.registry.rebuilding.differences import Record
-from segpipe.registry.versions import describe_entry, fetch_description, find_warnings, when
+from segpipe.registry.versions import describe_entry, fetch_description, find_warnings, summarize, when
+from segpipe.reports.version_documents import (
+    EarlierChampion,
+    TracedCode,
+    TracedDecision,
+    TracedEvaluation,
+    TracedRun,
+    TracedScores,
+    TracedSource,
+    VersionLineage,
+)
 from segpipe.tracking.lineage import NO_PATCH, PATCH
 from segpipe.tracking.run import LINEAGE, evaluation_place
 from segpipe.tracking.tags import (
@@ -33,71 +42,70 @@ from segpipe.tracking.tags import (
     INFERENCE,
     RECIPE,
     VAL_MEAN_IOU,
-    WEIGHTS_SHA256,
     read_number,
     tags_below,
 )
 
 
-def trace_version(client: MlflowClient, version: ModelVersion) -> dict[str, Any]:
+def trace_version(client: MlflowClient, version: ModelVersion) -> VersionLineage:
     """Gives the document; a part that was not recorded is None or empty."""
-    tags = version.tags
+    tags, held = version.tags, identify(version)
     ledger = read_ledger(client, version.name)
-    champion = find_champion(client, version.name)
-    held = identify(version)
     model = fetch_description(version)
+    listed = summarize(version, None, find_champion(client, version.name))
     with _files_of_run(version) as folder:
         source = _read_source(folder / LINEAGE / SOURCE_FILE)
-        report = _read(folder / LINEAGE / REPORT_FILE)
+        report = _read_report(folder / LINEAGE / REPORT_FILE)
         # MLflow downloads a single file without its folders.
-        metrics = _read(folder / METRICS_FILE) or {}
-        patch = next((name for name in (PATCH, NO_PATCH) if (folder / LINEAGE / name).exists()), None)
-    is_champion = champion is not None and champion.version == version.version
-    return {
-        "model_name": version.name,
-        "version": str(version.version),
-        "is_champion": is_champion,
-        "is_pinned": is_champion and ledger.is_pinned,
-        "warnings": find_warnings(client, ledger),
-        "source": source,
-        "data": tags_below(tags, DVC_PREFIX),
-        "dataset_digest": tags.get(DATASET_DIGEST),
-        "problems": report and [asdict(Problem.from_json(problem)) for problem in report["warnings"]],
-        "splits": report and report["splits"],
-        "class_weights": model.params.class_weights.get("weights", {}) if model else {},
-        "params": model.params.train if model else {},
-        "code": {
-            "commit": tags.get(GIT_COMMIT),
-            "recipe": tags.get(RECIPE),
-            "is_dirty": tags.get(GIT_DIRTY) == "true",
-            "patch": patch and f"{LINEAGE}/{patch}",
-        },
-        "environment": tags_below(tags, ENVIRONMENT_PREFIX),
-        "run": _describe_run(client, version, model),
-        "evaluation": metrics
-        and {
-            "evaluation_digest": tags.get(EVALUATION_DIGEST),
-            "inference": tags.get(INFERENCE),
-            "splits": _scores(metrics),
-        },
-        "weights_sha256": tags.get(WEIGHTS_SHA256),
-        "decision": _describe_decision(ledger, held),
-        "ledger": [describe_entry(sealed) for sealed in ledger.entries if held in _versions_in(sealed.entry)],
-        "predecessors": _describe_predecessors(client, ledger, held),
-    }
+        metrics = _read(folder / METRICS_FILE)
+        code = _describe_code(tags, folder / LINEAGE)
+    return VersionLineage(
+        model_name=version.name,
+        version=listed.version,
+        is_champion=listed.is_champion,
+        is_pinned=listed.is_champion and ledger.is_pinned,
+        warnings=find_warnings(client, ledger),
+        source=source,
+        data=tags_below(tags, DVC_PREFIX),
+        dataset_digest=tags.get(DATASET_DIGEST),
+        problems=report.problems if report else None,
+        splits=report.splits if report else None,
+        class_weights=model.params.class_weights.get("weights", {}) if model else {},
+        params=model.params.train if model else {},
+        code=code,
+        environment=tags_below(tags, ENVIRONMENT_PREFIX),
+        run=_describe_run(client, version, model),
+        evaluation=_describe_evaluation(tags, metrics) if metrics else None,
+        weights_sha256=listed.weights_sha256,
+        decision=_describe_decision(ledger, held),
+        ledger=[describe_entry(sealed) for sealed in ledger.entries if held in _versions_in(sealed.entry)],
+        predecessors=_describe_predecessors(client, ledger, held),
+    )
 
 
-def _read_source(path: Path) -> dict[str, str | int] | None:
+def _read_source(path: Path) -> TracedSource | None:
     try:
         source = SourceDescription.read(path, "train again")
     except StoreError:  # not there, or not of segpipe
         return None
-    return {
-        "name": source.name,
-        "format": source.format,
-        "licence": source.licence,
-        "num_files": len(source.sha256),
-    }
+    return TracedSource(name=source.name, format=source.format, licence=source.licence, num_files=len(source.sha256))
+
+
+def _read_report(path: Path) -> DatasetReport | None:
+    try:
+        return DatasetReport.read(path, "train again")
+    except StoreError:  # as above
+        return None
+
+
+def _describe_code(tags: Mapping[str, str], lineage: Path) -> TracedCode:
+    patch = next((name for name in (PATCH, NO_PATCH) if (lineage / name).exists()), None)
+    return TracedCode(
+        commit=tags.get(GIT_COMMIT),
+        recipe=tags.get(RECIPE),
+        is_dirty=tags.get(GIT_DIRTY) == "true",
+        patch=patch and f"{LINEAGE}/{patch}",
+    )
 
 
 @contextmanager
@@ -120,56 +128,61 @@ def _read(path: Path) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _describe_run(client: MlflowClient, version: ModelVersion, model: ModelDescription | None) -> dict[str, Any] | None:
+def _describe_run(client: MlflowClient, version: ModelVersion, model: ModelDescription | None) -> TracedRun | None:
     if not version.run_id:  # registered by hand
         return None
     try:
         run = client.get_run(version.run_id)
     except MlflowException:
         return None
-    return {
-        "run_id": version.run_id,
-        "experiment": client.get_experiment(run.info.experiment_id).name,
-        "started": when(run.info.start_time),
-        "ended": when(run.info.end_time),
-        "status": run.info.status,
-        "best_epoch": model.best_epoch if model else None,
-        "model": model.model.name if model else None,
-    }
+    return TracedRun(
+        run_id=version.run_id,
+        experiment=client.get_experiment(run.info.experiment_id).name,
+        started=when(run.info.start_time),
+        ended=when(run.info.end_time),
+        status=run.info.status,
+        best_epoch=model.best_epoch if model else None,
+        model=model.model.name if model else None,
+    )
 
 
-def _scores(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        split: {
-            "mean_iou": scores["mean_iou"],
-            "low": scores.get("mean_iou_low"),
-            "high": scores.get("mean_iou_high"),
-            # An older version has no value of a newer metric.
-            "others": {label: scores.get(name) for name, label in list_labels().items() if name != CHIEF},
-            "iou": scores["iou"],
-        }
-        for split, scores in metrics.items()
-    }
+def _describe_evaluation(tags: Mapping[str, str], metrics: Mapping[str, Any]) -> TracedEvaluation:
+    return TracedEvaluation(
+        evaluation_digest=tags.get(EVALUATION_DIGEST),
+        inference=tags.get(INFERENCE),
+        splits={split: _scores(scores) for split, scores in metrics.items()},
+    )
 
 
-def _versions_in(entry: Any) -> tuple[Held | None, ...]:
+def _scores(scores: Mapping[str, Any]) -> TracedScores:
+    return TracedScores(
+        mean_iou=scores["mean_iou"],
+        low=scores.get("mean_iou_low"),
+        high=scores.get("mean_iou_high"),
+        # An older version has no value of a newer metric.
+        others={label: scores.get(name) for name, label in list_labels().items() if name != CHIEF},
+        iou=scores["iou"],
+    )
+
+
+def _versions_in(entry: Entry) -> tuple[Held | None, ...]:
     return entry.about, entry.champion_before, entry.champion_after
 
 
-def _describe_decision(ledger: Ledger, held: Held) -> dict[str, Any] | None:
+def _describe_decision(ledger: Ledger, held: Held) -> TracedDecision | None:
     entry = ledger.decision_about(held)
     if entry is None:
         return None
-    return {
-        "decision": entry.action,
-        "reasons": list(entry.reasons),
-        "decided": when(entry.time_ms),
-        "by": entry.who,
-        "evidence": dict(entry.evidence),
-    }
+    return TracedDecision(
+        decision=entry.action,
+        reasons=entry.reasons,
+        decided=when(entry.time_ms),
+        by=entry.who,
+        evidence=entry.evidence,
+    )
 
 
-def _describe_predecessors(client: MlflowClient, ledger: Ledger, held: Held) -> list[dict[str, Any]]:
+def _describe_predecessors(client: MlflowClient, ledger: Ledger, held: Held) -> list[EarlierChampion]:
     """The champions before the decision about this version, newest first."""
     reigns = [(held_then, start, end) for held_then, start, end in ledger.reigns() if held_then != held]
     entry = ledger.decision_about(held)
@@ -181,14 +194,14 @@ def _describe_predecessors(client: MlflowClient, ledger: Ledger, held: Held) -> 
         tags = _tags_of(client, ledger.model_name, earlier)
         decision = ledger.decision_about(earlier)
         found.append(
-            {
-                "version": earlier.version,
-                "mean_iou": read_number(tags, VAL_MEAN_IOU),
-                "commit": tags.get(GIT_COMMIT),
-                "from": when(start_ms),
-                "until": when(end_ms) if end_ms else None,
-                "decision": " ".join(decision.reasons) if decision else None,
-            }
+            EarlierChampion(
+                version=earlier.version,
+                mean_iou=read_number(tags, VAL_MEAN_IOU),
+                commit=tags.get(GIT_COMMIT),
+                since=when(start_ms),
+                until=when(end_ms) if end_ms else None,
+                decision=" ".join(decision.reasons) if decision else None,
+            )
         )
     return found
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segpipe.documents import EvaluationDescription, ModelDescription
+from segpipe.documents import DatasetReport, EvaluationDescription, ModelDescription
 from segpipe.errors import Problem, StoreError
 from segpipe.files import sha256_of_file
 from segpipe.places import EVALUATION_FILE, INFERENCE_FILE, METRICS_FILE, MODEL_FILE, REPORT_FILE, WEIGHTS_FILE
@@ -43,11 +43,11 @@ class Results:
             StoreError: one is missing or damaged, they are of different trainings, or no validation pixel is labelled.
         """
         try:
-            report = json.loads((dataset_folder / REPORT_FILE).read_text(encoding="utf-8"))
             metrics = json.loads((evaluation_folder / METRICS_FILE).read_text(encoding="utf-8"))
             found = sha256_of_file(model_folder / WEIGHTS_FILE)
         except (OSError, ValueError) as error:
             raise StoreError(f"nothing to register: {error}; run `dvc repro`") from error
+        report = DatasetReport.read(dataset_folder / REPORT_FILE, "run `dvc repro`")
         model = ModelDescription.read(model_folder / MODEL_FILE, "run `dvc repro`")
         evaluation = EvaluationDescription.read(evaluation_folder / EVALUATION_FILE, "run `dvc repro`")
         if not found == model.weights_sha256 == evaluation.weights_sha256:
@@ -61,8 +61,7 @@ class Results:
                 "choose labelled images by preprocess.split.val, and run `dvc repro`"
             )
         _check_inference(evaluation_folder / INFERENCE_FILE, evaluation.inference)
-        problems = tuple(Problem.from_json(problem) for problem in report["warnings"])
-        return Results(dataset_folder, model_folder, evaluation_folder, model, metrics, evaluation, problems)
+        return Results(dataset_folder, model_folder, evaluation_folder, model, metrics, evaluation, report.problems)
 
     def copy_model(self, folder: Path) -> None:
         """Copies the model to a new folder, with the file that says how it predicts: the files of a served model."""

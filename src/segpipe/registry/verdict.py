@@ -9,8 +9,8 @@ import logging
 import math
 import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from segpipe.registry.evaluations import (
     open_validation,
     read_image_scores,
 )
-from segpipe.registry.gate import Candidate, Decision, decide
+from segpipe.registry.gate import Candidate, Decision, Delta, decide
 from segpipe.registry.ledger import KEPT, MAX_DESCRIPTION_CHARS, PROMOTED, Entry, Held, Ledger, read_ledger
 from segpipe.registry.measuring.measure import latency_ms_of_served
 from segpipe.registry.measuring.trust import by_this_package
@@ -93,7 +93,7 @@ def ensure_decision(client: MlflowClient, version: ModelVersion, results: Result
         ledger = read_ledger(client, name)
         if find_outside_change(client, ledger) is not None:
             ledger, _ = change_champion(client, name, lambda settled: None)
-        grounds = _grounds(ledger, results, policy)
+        grounds = _Grounds.of(ledger, results, policy)
         past = ledger.decision_about(held)
         if past is not None and _is_settled(past, held, ledger, grounds):
             break
@@ -104,7 +104,7 @@ def ensure_decision(client: MlflowClient, version: ModelVersion, results: Result
             reasons=decision.reasons,
             champion=held if decision.promoted else ledger.champion,
             is_pinned=ledger.is_pinned,
-            evidence={**decision.evidence, "grounds": grounds},
+            evidence={**(decision.evidence.to_json() if decision.evidence else {}), "grounds": asdict(grounds)},
         )
         seen = (ledger.champion, ledger.is_pinned, past)
 
@@ -122,20 +122,37 @@ def ensure_decision(client: MlflowClient, version: ModelVersion, results: Result
     )
 
 
-def _is_settled(past: Entry, held: Held, ledger: Ledger, grounds: Mapping[str, Any]) -> bool:
+@dataclass(frozen=True)
+class _Grounds:
+    """The other inputs of a decision, besides the challenger: if they change, it is decided again.
+
+    Attributes:
+        champion: its version; None for none.
+        is_pinned: whether the champion is pinned.
+        policy: the section `register`.
+        problems: the kinds of warnings of the data set's report.
+    """
+
+    champion: str | None
+    is_pinned: bool
+    policy: Mapping[str, Any]
+    problems: Sequence[str]
+
+    @staticmethod
+    def of(ledger: Ledger, results: Results, policy: Register) -> "_Grounds":
+        """Gives them as they are now."""
+        return _Grounds(
+            ledger.champion.version if ledger.champion else None,
+            ledger.is_pinned,
+            policy.model_dump(mode="json"),
+            sorted({problem.kind for problem in results.problems}),
+        )
+
+
+def _is_settled(past: Entry, held: Held, ledger: Ledger, grounds: _Grounds) -> bool:
     if past.action == KEPT:
-        return held == ledger.champion or past.evidence.get("grounds") == grounds
+        return held == ledger.champion or past.evidence.get("grounds") == asdict(grounds)
     return ledger.champion is not None
-
-
-def _grounds(ledger: Ledger, results: Results, policy: Register) -> dict[str, Any]:
-    """Gives the other inputs of a decision, besides the challenger: if they change, it is decided again."""
-    return {
-        "champion": ledger.champion.version if ledger.champion else None,
-        "is_pinned": ledger.is_pinned,
-        "policy": policy.model_dump(mode="json"),
-        "problems": sorted({problem.kind for problem in results.problems}),
-    }
 
 
 def weigh_unregistered(client: MlflowClient, results: Results, policy: Register) -> tuple[Decision, str | None]:
@@ -163,29 +180,18 @@ def _weigh(
         try:
             mine, theirs, notes = _on_same_images(client, champion, mine, results)
         except IncomparableError as error:
-            return Decision(False, (f"Version {champion.version}, the champion, cannot be compared: {error}.",), {})
+            return Decision(False, (f"Version {champion.version}, the champion, cannot be compared: {error}.",))
         except TrackingError as error:
             raise TrackingError(f"version {champion.version}, the champion, cannot be measured: {error}") from error
     try:
         latencies_ms = _time(policy, results, champion)
     except IncomparableError as error:
         number = champion.version if champion else ""
-        return Decision(False, (f"Version {number}, the champion, cannot be timed: {error}.",), {})
+        return Decision(False, (f"Version {number}, the champion, cannot be timed: {error}.",))
+    number, size_mb = NOT_REGISTERED if version is None else str(version.version), results.weights_bytes / MEGABYTE
     decision = decide(
-        Candidate(
-            NOT_REGISTERED if version is None else str(version.version),
-            mine.confusions,
-            results.weights_bytes / MEGABYTE,
-            latencies_ms.get(0),
-        ),
-        None
-        if champion is None or theirs is None
-        else Candidate(
-            str(champion.version),
-            theirs.confusions,
-            (read_number(champion.tags, WEIGHTS_BYTES) or math.nan) / MEGABYTE,
-            latencies_ms.get(1),
-        ),
+        Candidate(number, mine.confusions, size_mb, latencies_ms.get(0)),
+        None if champion is None or theirs is None else _candidate_of(champion, theirs, latencies_ms.get(1)),
         results.class_names,
         mine.groups,
         policy,
@@ -198,6 +204,11 @@ def _weigh(
         why += f"The gate would have {would}; `segpipe registry unpin` lets it decide again."
         return Decision(False, (why, *notes, *decision.reasons), decision.evidence)
     return Decision(decision.promoted, (*decision.reasons[:1], *notes, *decision.reasons[1:]), decision.evidence)
+
+
+def _candidate_of(version: ModelVersion, scores: ImageScores, latency_ms: float | None) -> Candidate:
+    size_mb = (read_number(version.tags, WEIGHTS_BYTES) or math.nan) / MEGABYTE
+    return Candidate(str(version.version), scores.confusions, size_mb, latency_ms)
 
 
 def _on_same_images(
@@ -245,19 +256,11 @@ def _time(policy: Register, results: Results, champion: ModelVersion | None) -> 
         return dict(enumerate(latency_ms_of_served(models, store)))
 
 
-class _Delta(BaseModel):
-    """How a score differs from the champion's, with its 95% interval."""
-
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-
 class _Figures(BaseModel):
     """The parts of an entry's evidence that a version's page shows."""
 
-    delta: _Delta | None = None
-    class_deltas: dict[str, _Delta] = Field(default_factory=dict)
+    delta: Delta | None = None
+    class_deltas: dict[str, Delta] = Field(default_factory=dict)
     probability: float | None = None
 
     @staticmethod
@@ -314,7 +317,7 @@ def _keep_report(client: MlflowClient, version: ModelVersion, results: Results, 
         retry_busy(lambda: client.log_artifact(version.run_id, str(copy), RUN_DECISION))
 
 
-def _difference(delta: _Delta | None) -> Difference | None:
+def _difference(delta: Delta | None) -> Difference | None:
     return None if delta is None or delta.value is None else Difference(delta.value, delta.low, delta.high)
 
 
@@ -325,7 +328,7 @@ def _describe(results: Results, entry: Entry) -> str:
         columns += [f"champion {entry.champion_before.version}, val", "difference", "95% interval"]
     rows = ["| | " + " | ".join(columns) + " |", "| --- |" + " --- |" * len(columns)]
 
-    def add(label: str, values: list[float | None], delta: _Delta | None) -> None:
+    def add(label: str, values: list[float | None], delta: Delta | None) -> None:
         cells = ["-" if value is None else f"{value:.4f}" for value in values]
         if len(columns) > len(splits):
             cells += ["-"] * 3 if delta is None else _cells(values[0], delta)
@@ -346,7 +349,7 @@ def _describe(results: Results, entry: Entry) -> str:
     return text
 
 
-def _cells(value: float | None, delta: _Delta) -> list[str]:
+def _cells(value: float | None, delta: Delta) -> list[str]:
     difference, low, high = delta.value, delta.low, delta.high
     if value is None or difference is None:
         return ["-"] * 3

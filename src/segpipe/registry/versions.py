@@ -1,10 +1,8 @@
 """Finds and describes the versions in the registry: for lists, and one version in full."""
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
@@ -18,6 +16,7 @@ from segpipe.registry.champion import CHAMPION, find_champion, find_outside_chan
 from segpipe.registry.ledger import Entry, Ledger, Sealed, read_ledger
 from segpipe.registry.measuring.trust import FILES
 from segpipe.registry.verdict import MEGABYTE
+from segpipe.reports.version_documents import LedgerEntry, ListedVersion, ShownVersion, VersionList
 from segpipe.tracking.client import search_newest_versions
 from segpipe.tracking.names import read_name
 from segpipe.tracking.tags import (
@@ -78,27 +77,20 @@ def when(time_ms: int | None) -> str:
     return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def list_versions(client: MlflowClient, model_name: str, limit: int | None = None) -> dict[str, Any]:
+def list_versions(client: MlflowClient, model_name: str, limit: int | None = None) -> VersionList:
     """Gives the newest versions, newest first, with the ledger's champion and pin."""
     ledger = read_ledger(client, model_name)
     champion = find_champion(client, model_name)
-    number = str(champion.version) if champion else None
     versions = search_newest_versions(client, model_name, limit)
     if champion is not None and all(version.version != champion.version for version in versions):
         versions.append(champion)
-    return {
-        "model_name": model_name,
-        "champion": number,
-        "is_pinned": ledger.is_pinned,
-        "warnings": find_warnings(client, ledger),
-        "versions": [
-            {
-                **summarize(version, ledger.decision_about(identify(version))),
-                "is_champion": str(version.version) == number,
-            }
-            for version in versions
-        ],
-    }
+    return VersionList(
+        model_name=model_name,
+        champion=str(champion.version) if champion else None,
+        is_pinned=ledger.is_pinned,
+        warnings=find_warnings(client, ledger),
+        versions=[summarize(version, ledger.decision_about(identify(version)), champion) for version in versions],
+    )
 
 
 def find_warnings(client: MlflowClient, ledger: Ledger) -> list[str]:
@@ -107,23 +99,24 @@ def find_warnings(client: MlflowClient, ledger: Ledger) -> list[str]:
     return [f"the ledger was changed: {problem}" for problem in ledger.problems] + ([outside] if outside else [])
 
 
-def summarize(version: ModelVersion, decided: Entry | None) -> dict[str, Any]:
+def summarize(version: ModelVersion, decided: Entry | None, champion: ModelVersion | None) -> ListedVersion:
     """Gives the columns of a list; the decision is the ledger's, because a decision by hand does not change the tag."""
     tags = version.tags
     low, high = read_interval(version)
-    return {
-        "version": str(version.version),
-        "created": when(version.creation_timestamp),
-        "mean_iou": read_number(tags, VAL_MEAN_IOU),
-        "low": low,
-        "high": high,
-        "decision": decided.action if decided else tags.get(DECISION, UNDECIDED),
-        "commit": tags.get(GIT_COMMIT),
-        "is_dirty": tags.get(GIT_DIRTY) == "true",
-        "size_mb": size_mb(version),
-        "weights_sha256": tags.get(WEIGHTS_SHA256),
-        "evaluation_digest": tags.get(EVALUATION_DIGEST),
-    }
+    return ListedVersion(
+        version=str(version.version),
+        created=when(version.creation_timestamp),
+        mean_iou=read_number(tags, VAL_MEAN_IOU),
+        low=low,
+        high=high,
+        decision=decided.action if decided else tags.get(DECISION, UNDECIDED),
+        commit=tags.get(GIT_COMMIT),
+        is_dirty=tags.get(GIT_DIRTY) == "true",
+        size_mb=size_mb(version),
+        weights_sha256=tags.get(WEIGHTS_SHA256),
+        evaluation_digest=tags.get(EVALUATION_DIGEST),
+        is_champion=champion is not None and str(champion.version) == str(version.version),
+    )
 
 
 def read_interval(version: ModelVersion) -> tuple[float | None, float | None]:
@@ -138,43 +131,52 @@ def size_mb(version: ModelVersion) -> float | None:
     return None if num_bytes is None else num_bytes / MEGABYTE
 
 
-def describe_version(client: MlflowClient, version: ModelVersion) -> dict[str, Any]:
+def describe_version(client: MlflowClient, version: ModelVersion) -> ShownVersion:
     """Gives all that the registry itself says of a version: scores, digests, lineage, decision, ledger."""
     ledger = read_ledger(client, version.name)
-    champion = find_champion(client, version.name)
-    is_champion = champion is not None and champion.version == version.version
     tags = version.tags
     held = identify(version)
     decided = ledger.decision_about(held)
-    return {
-        "model_name": version.name,
-        **summarize(version, decided),
-        "is_champion": is_champion,
-        "is_pinned": is_champion and ledger.is_pinned,
-        "run_id": version.run_id,
-        "reasons": list(decided.reasons) if decided else read_texts(tags, REASONS),
-        "iou": {
+    listed = summarize(version, decided, find_champion(client, version.name))
+    return ShownVersion(
+        **vars(listed),
+        model_name=version.name,
+        is_pinned=listed.is_champion and ledger.is_pinned,
+        run_id=version.run_id,
+        reasons=list(decided.reasons) if decided else read_texts(tags, REASONS),
+        iou={
             read_name(n.removeprefix(VAL_IOU_PREFIX)): number_in(v)
             for n, v in tags.items()
             if n.startswith(VAL_IOU_PREFIX)
         },
-        "tags": dict(sorted(tags.items())),
-        "ledger": [describe_entry(sealed) for sealed in ledger.entries if sealed.entry.about == held],
-        "warnings": find_warnings(client, ledger),
-    }
+        tags=dict(sorted(tags.items())),
+        ledger=[describe_entry(sealed) for sealed in ledger.entries if sealed.entry.about == held],
+        warnings=find_warnings(client, ledger),
+    )
 
 
-def describe_entry(sealed: Sealed) -> dict[str, Any]:
-    """Gives an entry of the ledger as plain values."""
-    entry = asdict(sealed.entry)
-    names = ("about", "champion_before", "champion_after")
-    numbers = {name: entry[name]["version"] if entry[name] else None for name in names}
-    return {
-        "number": sealed.number,
-        "time": when(sealed.entry.time_ms),
-        **{**entry, **numbers, "version": numbers["about"]},
-        "digest": sealed.digest,
-    }
+def describe_entry(sealed: Sealed) -> LedgerEntry:
+    """Gives an entry of the ledger with the numbers of its versions."""
+    entry = sealed.entry
+    about, before, after = (
+        held.version if held else None for held in (entry.about, entry.champion_before, entry.champion_after)
+    )
+    return LedgerEntry(
+        number=sealed.number,
+        time=when(entry.time_ms),
+        previous=entry.previous,
+        time_ms=entry.time_ms,
+        who=entry.who,
+        action=entry.action,
+        about=about,
+        reasons=entry.reasons,
+        evidence=entry.evidence,
+        champion_before=before,
+        champion_after=after,
+        is_pinned=entry.is_pinned,
+        version=about,
+        digest=sealed.digest,
+    )
 
 
 def fetch_description(version: ModelVersion) -> ModelDescription | None:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,7 @@ import pandas as pd
 from segpipe.classes import ClassTable, Color
 from segpipe.data.building.decoding import Finding
 from segpipe.data.store import TEST, TRAIN, VAL, Store, evenly_spread, num_px_of_classes
+from segpipe.documents import DatasetReport, ReportedSplit
 from segpipe.files import write_json
 from segpipe.places import REPORT_FILE, REPORT_PAGE
 from segpipe.reports.page import write_page
@@ -82,10 +82,7 @@ def write_dataset_report(
         num_skipped: number of samples that were left out.
     """
     splits = [_summarize(name, rows, classes) for name in (TRAIN, VAL, TEST) if len(rows := _of_split(manifest, name))]
-    # The gate must see samples that were left out, so they are warnings too.
-    warnings = problems_of(findings, "warn", "skip")
-    written = [_to_json(split) for split in splits]
-    write_json(folder / REPORT_FILE, {"splits": written, "num_skipped": num_skipped, "warnings": warnings})
+    write_json(folder / REPORT_FILE, _report(splits, findings, num_skipped).to_json())
     store = Store(classes, digest, manifest.reset_index(drop=True), folder)
     examples = _draw_classes(store)
     write_page(
@@ -126,10 +123,14 @@ def _summarize(name: str, rows: pd.DataFrame, classes: ClassTable) -> SplitSumma
     )
 
 
-def _to_json(split: SplitSummary) -> dict[str, Any]:
-    """Gives what `report.json` holds of a split; the lineage of a version is read from it."""
-    counts = {"split": split.name, "num_samples": split.num_samples}
-    return {**counts, "groups": split.groups, "shares": split.shares}
+def _report(splits: Sequence[SplitSummary], findings: Sequence[Finding], num_skipped: int) -> DatasetReport:
+    reported = [
+        ReportedSplit(split=one.name, num_samples=one.num_samples, groups=one.groups, shares=one.shares)
+        for one in splits
+    ]
+    # The gate must see samples that were left out, so they are warnings too.
+    warnings = problems_of(findings, "warn", "skip")
+    return DatasetReport(splits=reported, num_skipped=num_skipped, warnings=warnings)
 
 
 def _count_sizes(manifest: pd.DataFrame) -> list[tuple[str, int]]:

@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from segpipe.data.building.decoding import Finding
 from segpipe.errors import Problem
@@ -79,7 +78,7 @@ def write_pictures(folder: Path, findings: Sequence[Finding]) -> list[ProblemGro
     ]
 
 
-def problems_of(findings: Sequence[Finding], *actions: Action) -> list[dict[str, Any]]:
+def problems_of(findings: Sequence[Finding], *actions: Action) -> list[dict[str, str]]:
     """Gives the problems with these consequences as plain values, for a JSON report."""
     return [asdict(finding.problem) for finding in findings if finding.action in actions]
 

@@ -11,7 +11,6 @@ import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 from torch import nn
@@ -23,6 +22,7 @@ from segpipe.data.loading.loader import TrainLoader
 from segpipe.data.store import Store
 from segpipe.documents import (
     BuiltModel,
+    ClassWeighting,
     ImageMapping,
     InitialWeights,
     ModelDescription,
@@ -91,7 +91,7 @@ def train(settings: Train, device: torch.device, ranks: Ranks) -> None:
     make_repeatable(settings.seed, settings.num_threads, settings.deterministic == "strict")
     store = Store.open(DATASET)
     weighting = _read_weights(store)
-    weights = torch.tensor([weighting["weights"][name] for name in store.classes.names], dtype=torch.float32)
+    weights = torch.tensor([weighting.weights[name] for name in store.classes.names], dtype=torch.float32)
     module, model, initial = _make_network(settings, store, device, ranks)
     settings = _settle(module, settings, ranks)
     if ranks.number > 1:
@@ -214,14 +214,12 @@ def _begin_journal(folder: Path) -> Journal:
     return journal
 
 
-def _read_weights(store: Store) -> dict[str, Any]:
-    try:
-        document: dict[str, Any] = json.loads(CLASS_WEIGHTS.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{CLASS_WEIGHTS}: {error}; run `dvc repro class_weights`") from error
-    if list(document["weights"]) != list(store.classes.names):
-        raise StoreError(f"{CLASS_WEIGHTS}: its classes differ from those of {DATASET}; run `dvc repro class_weights`")
-    return document
+def _read_weights(store: Store) -> ClassWeighting:
+    fix = "run `dvc repro class_weights`"
+    weighting = ClassWeighting.read(CLASS_WEIGHTS, fix)
+    if list(weighting.weights) != list(store.classes.names):
+        raise StoreError(f"{CLASS_WEIGHTS}: its classes differ from those of {DATASET}; {fix}")
+    return weighting
 
 
 def _fetch(address: str, output: Path) -> Given:
@@ -250,7 +248,7 @@ def _fetch(address: str, output: Path) -> Given:
 def _describe(
     settings: Train,
     store: Store,
-    weighting: dict[str, Any],
+    weighting: ClassWeighting,
     model: BuiltModel,
     initial: InitialWeights,
     environment: dict[str, str],
@@ -263,9 +261,8 @@ def _describe(
         initial_weights=initial,
         classes=store.classes,
         dataset=NamedDataset(DATASET.name, store.digest),
-        # Without the classes' shares: the digest of the data set covers them.
         image_mapping=_read_image_mapping(),
-        params=UsedParams(settings.decisive(), {name: value for name, value in weighting.items() if name != "share"}),
+        params=UsedParams(settings.decisive(), weighting.decisive()),
         environment=environment,
         code=digest_of_loaded(),
     )

@@ -16,9 +16,8 @@ import re
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +52,29 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class _Line:
+    """A line of the journal: its attempt, and one of: an epoch's metrics, an epoch's picture, the end.
+
+    Attributes:
+        attempt: of the training.
+        epoch: counted from 1; None if the line is about none.
+        time_ms: when the epoch was reported, milliseconds since 1970.
+        metrics: of the epoch.
+        image: file of a picture of the epoch.
+        name: of the picture.
+        finished: the digest of the training's out.
+    """
+
+    attempt: str
+    epoch: int | None = None
+    time_ms: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    image: str | None = None
+    name: str = ""
+    finished: str | None = None
+
+
+@dataclass(frozen=True)
 class Journal:
     """An append-only file of entries; a `MetricSink`.
 
@@ -69,18 +91,16 @@ class Journal:
         Raises:
             FileNotFoundError: there is no journal, or no line of it can be read.
         """
-        rows = self._rows()
-        if not rows:
+        lines = self._lines()
+        if not lines:
             raise FileNotFoundError(f"{self.folder / JOURNAL} has no line that can be read")
-        return str(rows[0]["attempt"])
+        return lines[0].attempt
 
     @property
     def result(self) -> str | None:
         """The digest of the training's out; None where it is not finished."""
-        for row in reversed(self._rows() if (self.folder / JOURNAL).exists() else []):
-            if "finished" in row:
-                return str(row["finished"])
-        return None
+        lines = self._lines() if (self.folder / JOURNAL).exists() else []
+        return next((line.finished for line in reversed(lines) if line.finished is not None), None)
 
     def begin(self, *, is_new_attempt: bool = False) -> None:
         """Starts an empty journal, or continues the present one.
@@ -91,7 +111,7 @@ class Journal:
         path = self.folder / JOURNAL
         attempt = uuid.uuid4().hex
         if path.exists() and not is_new_attempt:
-            if self._rows():
+            if self._lines():
                 return
             path.replace(self.folder / DAMAGED_JOURNAL)
             log.warning(
@@ -133,22 +153,21 @@ class Journal:
         """All entries; of an epoch that was reported twice because of an interruption, the first."""
         seen = set()
         entries = []
-        for row in self._rows():
-            key = (row.get("epoch"), row.get("name"))
-            if "epoch" not in row or key in seen:
+        for line in self._lines():
+            if line.epoch is None or (line.epoch, line.name) in seen:
                 continue
-            seen.add(key)
-            image = self.folder / row["image"] if "image" in row else None
-            entries.append(Entry(row["epoch"], row["time_ms"], row.get("metrics", {}), image, row.get("name", "")))
+            seen.add((line.epoch, line.name))
+            image = self.folder / line.image if line.image is not None else None
+            entries.append(Entry(line.epoch, line.time_ms, line.metrics, image, line.name))
         return entries
 
-    def _rows(self) -> list[dict[str, Any]]:
-        rows = []
+    def _lines(self) -> list[_Line]:
+        lines = []
         for line in (self.folder / JOURNAL).read_bytes().splitlines():
             # A kill may have cut a line off; the training writes it again.
             with contextlib.suppress(ValueError):
-                rows.append(_from_line(line))
-        return rows
+                lines.append(_from_line(line))
+        return lines
 
     def _append(self, row: dict[str, object]) -> None:
         path = self.folder / JOURNAL
@@ -170,7 +189,7 @@ def _to_line(row: Mapping[str, object]) -> bytes:
     return json.dumps({**row, CHECK: _check_sum(row)}).encode() + b"\n"
 
 
-def _from_line(line: bytes) -> dict[str, Any]:
+def _from_line(line: bytes) -> _Line:
     """Reads a line.
 
     Raises:
@@ -179,7 +198,8 @@ def _from_line(line: bytes) -> dict[str, Any]:
     row = json.loads(line)
     if not isinstance(row, dict) or row.pop(CHECK, None) != _check_sum(row):
         raise ValueError("is damaged")
-    return row
+    # A later release may write more.
+    return _Line(**{one.name: row[one.name] for one in fields(_Line) if one.name in row})
 
 
 def _check_sum(row: Mapping[str, object]) -> str:

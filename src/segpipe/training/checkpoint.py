@@ -8,8 +8,9 @@ other weights.
 import hashlib
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +25,23 @@ log = logging.getLogger(__name__)
 CHECKPOINT, PREVIOUS, DAMAGED = "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.damaged"
 HEADER = b"segpipe checkpoint 1, sha256 %s\n"
 DIGEST_CHARS = 64
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The content of a checkpoint.
+
+    Attributes:
+        training: the signature of the training, which names its folder too.
+        progress: how far the training is.
+        states: of each part of the state, by its name.
+        random_numbers: the states of the generators, of each process.
+    """
+
+    training: str
+    progress: Progress
+    states: Mapping[str, Any]
+    random_numbers: Sequence[Mapping[str, torch.Tensor]]
 
 
 class CheckpointWriter:
@@ -60,8 +78,8 @@ class CheckpointWriter:
         self.wait()
         random_numbers = state.ranks.gather(_random_numbers_of(state))
         if state.ranks.is_first:
-            document = _copy(_document_of(self._folder, state, random_numbers))
-            self._under_way = self._pool.submit(_write, self._folder, document)
+            checkpoint = _copy_state(self._folder, state, random_numbers)
+            self._under_way = self._pool.submit(_write, self._folder, checkpoint)
 
     def wait(self) -> None:
         """Waits until the last checkpoint is written.
@@ -74,10 +92,9 @@ class CheckpointWriter:
             under_way.result()
 
 
-def _document_of(folder: Path, state: TrainState, random_numbers: list[dict[str, torch.Tensor]]) -> dict[str, Any]:
+def _copy_state(folder: Path, state: TrainState, random_numbers: Sequence[Mapping[str, torch.Tensor]]) -> Checkpoint:
     states = {name: part.state_dict() for name, part in state.parts().items()}
-    progress = vars(state.progress)
-    return {"training": folder.name, "progress": progress, "states": states, "random_numbers": random_numbers}
+    return Checkpoint(folder.name, Progress(**_copy(vars(state.progress))), _copy(states), _copy(random_numbers))
 
 
 def _random_numbers_of(state: TrainState) -> dict[str, torch.Tensor]:
@@ -96,9 +113,10 @@ def _copy(value: Any) -> Any:
     return [_copy(one) for one in value] if isinstance(value, list) else value
 
 
-def _write(folder: Path, document: dict[str, Any]) -> None:
+def _write(folder: Path, checkpoint: Checkpoint) -> None:
     buffer = io.BytesIO()
-    torch.save(document, buffer)
+    # As plain values, because `torch.load` with `weights_only` knows no classes of ours.
+    torch.save({**vars(checkpoint), "progress": vars(checkpoint.progress)}, buffer)
     path = folder / CHECKPOINT
     try:
         with whole_file(path) as temporary:
@@ -128,7 +146,7 @@ def load_checkpoint(folder: Path, state: TrainState) -> None:
 def _load(folder: Path, state: TrainState) -> None:
     for path in (folder / CHECKPOINT, folder / PREVIOUS):
         try:
-            document = read_checkpoint(path)
+            checkpoint = read_checkpoint(path)
         except FileNotFoundError:
             continue
         except ValueError as error:
@@ -136,19 +154,19 @@ def _load(folder: Path, state: TrainState) -> None:
             log.warning("%s %s. It is not used; it is kept as %s", path, error, DAMAGED)
             continue
         for name, part in state.parts().items():
-            part.load_state_dict(document["states"][name])
-        random_numbers = document["random_numbers"][state.ranks.rank]
+            part.load_state_dict(checkpoint.states[name])
+        random_numbers = checkpoint.random_numbers[state.ranks.rank]
         torch.set_rng_state(random_numbers["cpu"])
         if "cuda" in random_numbers:
             torch.cuda.set_rng_state(random_numbers["cuda"], device_of(state.module))
-        state.progress = Progress(**document["progress"])
+        state.progress = checkpoint.progress
         return
     if (folder / DAMAGED).exists():
         log.warning("%s holds no checkpoint that can be used; the training starts from the beginning", folder)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint: `progress`, `states` of the parts, random numbers.
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Reads a checkpoint.
 
     Raises:
         FileNotFoundError: there is none.
@@ -159,7 +177,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         content = file.read()
     if header != HEADER % hashlib.sha256(content).hexdigest().encode():
         raise ValueError("is damaged: its content does not have the sha256 in its first line")
-    document: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+    document = torch.load(io.BytesIO(content), weights_only=True)
     if document["training"] != path.parent.name:
         raise ValueError(f"is from another training, {document['training']}")
-    return document
+    return Checkpoint(**{**document, "progress": Progress(**document["progress"])})

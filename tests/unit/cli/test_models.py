@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_the_list_says_name_source_size_and_paper(capsys: pytest.CaptureFixture[
 def test_the_figures_of_the_file_are_those_that_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--count", "--json"]) == 0
     counted = json.loads(capsys.readouterr().out)
-    assert counted == [read_figures()[name] for name in CHEAP]
+    assert counted == [asdict(read_figures()[name]) for name in CHEAP]
     assert main(["models", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == counted
 
@@ -66,7 +67,7 @@ def test_the_file_of_figures_is_what_is_counted_for_all_models(capsys: pytest.Ca
 @pytest.mark.parametrize("name", sorted(read_figures()))
 def test_the_file_of_figures_says_what_a_models_card_says(name: str) -> None:
     row, card = read_figures()[name], read_card(name)
-    assert (row["source"], row["paper"], row["imagenet"]) == (card.source, card.paper, has_pretrained(name))
+    assert (row.source, row.paper, row.imagenet) == (card.source, card.paper, has_pretrained(name))
 
 
 @pytest.mark.usefixtures("two_models")
@@ -74,7 +75,7 @@ def test_a_model_without_figures_is_counted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unet = read_figures()["unet"]
-    monkeypatch.setattr(segpipe.cli.models, "read_figures", lambda: {"unet": {**unet, "parameters": 1}})
+    monkeypatch.setattr(segpipe.cli.models, "read_figures", lambda: {"unet": replace(unet, parameters=1)})
     assert main(["models", "--json"]) == 0
     assert [m["parameters"] for m in json.loads(capsys.readouterr().out)] == [2033787, 1]
 

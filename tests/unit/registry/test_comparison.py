@@ -18,6 +18,6 @@ def test_versions_that_differ_only_in_how_they_predict(
     client.set_model_version_tag(second.name, second.version, INFERENCE, "f" * 32)
     second = client.get_model_version(second.name, second.version)
     (row,) = _differences(_params(client, first), _params(client, second))
-    assert row["name"] == "evaluate.inference"
-    assert row["first"] == "the network alone"
-    assert "f" * 32 in str(row["second"])
+    assert row.name == "evaluate.inference"
+    assert row.first == "the network alone"
+    assert "f" * 32 in str(row.second)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from segpipe.config.register import Register
 from segpipe.errors import MAX_PROBLEMS_SHOWN, ConfigError, Problem
 from segpipe.metrics.parts.counts import confusions_of
 from segpipe.metrics.parts.slices import Slice
-from segpipe.registry.gate import Candidate, Decision, decide
+from segpipe.registry.gate import Candidate, Decision, Delta, Figures, decide
 
 Confusions = npt.NDArray[np.int64]
 NAMES = ("road", "car")
@@ -49,6 +50,12 @@ def ask(
     return decide(mine, theirs, names, groups, Register(model_name="m", **policy), problems, slices)
 
 
+def figures_of(decision: Decision) -> Figures:
+    assert decision.evidence is not None
+    assert decision.evidence.figures is not None
+    return decision.evidence.figures
+
+
 def problem(kind: str, where: str = "somewhere") -> Problem:
     return Problem(kind, where, "is wrong", "Fix it")
 
@@ -60,7 +67,8 @@ def test_the_first_is_promoted_without_floors() -> None:
     decision = ask(images(0), None, ["a"])
     assert decision.promoted
     assert decision.reasons == ("There was no champion.",)
-    assert decision.evidence["num_images"] == 1
+    assert decision.evidence is not None
+    assert decision.evidence.to_json() == {"num_images": 1, "size_mb": 10.0, "latency_ms": None}
 
 
 def test_the_first_is_promoted_where_it_clears_the_floors() -> None:
@@ -104,9 +112,11 @@ def test_what_may_be_chance_is_not_promoted_by_the_interval_but_by_the_point() -
     by_interval, by_point = ask(DOUBTFUL), ask(DOUBTFUL, better="point")
     assert not by_interval.promoted
     assert by_interval.reasons[0].startswith("Not better beyond chance: validation mIoU 0.5385 against 0.4286")
-    delta = by_interval.evidence["delta"]
-    assert delta["low"] < 0 < delta["value"] == pytest.approx(420 / 780 - 60 / 140)
-    assert 0.5 < by_interval.evidence["probability"] < 0.975
+    figures = figures_of(by_interval)
+    assert figures.delta.low is not None
+    assert figures.probability is not None
+    assert figures.delta.low < 0 < figures.delta.value == pytest.approx(420 / 780 - 60 / 140)
+    assert 0.5 < figures.probability < 0.975
     assert by_point.promoted
     assert by_point.evidence == by_interval.evidence
     assert by_point.reasons[0].startswith("Better: validation mIoU 0.5385 against 0.4286 of version 3 (+0.1099, 95% ")
@@ -152,15 +162,15 @@ def test_one_unit_gives_no_interval_and_no_promotion() -> None:
     assert not decision.promoted
     assert "(+0.3896; 1 block gives no interval)" in decision.reasons[0]
     assert decision.reasons[1].startswith("That is little evidence: 1 block of validation images.")
-    assert decision.evidence["delta"] == {"value": pytest.approx(9 / 11 - 3 / 7), "low": None, "high": None}
-    assert decision.evidence["probability"] is None
+    assert figures_of(decision).delta == Delta(pytest.approx(9 / 11 - 3 / 7))
+    assert figures_of(decision).probability is None
     assert ask(images(90, 90, 90), images(60, 60, 60), groups=["a", "a", "a"], better="point").promoted
 
 
 def test_the_policy_may_cut_videos_into_blocks() -> None:
     decision = ask(images(*6 * [90]), CHAMPION, groups=6 * ["a"], block_length=1)
     assert decision.promoted
-    assert (decision.evidence["kind"], decision.evidence["num_units"]) == ("block", 6)
+    assert (figures_of(decision).kind, figures_of(decision).num_units) == ("block", 6)
     assert "by 6 blocks)" in decision.reasons[0]
 
 
@@ -206,7 +216,7 @@ def test_a_class_that_collapses_while_the_mean_rises_is_not_promoted_and_named()
     assert decision.reasons[1:] == (
         "Class car falls by 0.4000 to 0.5000: more than 0.1 (register.max_class_drop).",
     )  # fmt: skip
-    assert decision.evidence["class_deltas"]["car"]["value"] == pytest.approx(-0.4)
+    assert figures_of(decision).class_deltas["car"].value == pytest.approx(-0.4)
 
 
 RAIN = [Slice("weather", "rain", np.array([4, 5])), Slice("weather", "sun", np.array([0, 1, 2, 3]))]
@@ -255,7 +265,7 @@ def test_a_floor_of_a_class_without_labels_is_told_and_its_difference_left_out()
     decision = ask(without_bus(80), without_bus(60), names=names, min_class_iou={"bus": 0.1})
     assert not decision.promoted
     assert decision.reasons[1] == "Class bus has no labelled pixel in validation, so its floor cannot be checked."
-    assert decision.evidence["class_deltas"].keys() == {"road", "car"}
+    assert figures_of(decision).class_deltas.keys() == {"road", "car"}
 
 
 def test_a_floor_for_a_class_that_does_not_exist_is_a_mistake_in_the_parameters() -> None:
@@ -290,7 +300,9 @@ def test_a_budget(budget: dict[str, float], reason: str | None) -> None:
     )
     assert decision.promoted is (reason is None)
     assert decision.reasons[1:] == (() if reason is None else (reason,))
-    figures = {name: decision.evidence[name] for name in ("latency_ms", "champion_latency_ms", "size_mb")}
+    assert decision.evidence is not None
+    written = decision.evidence.to_json()
+    figures = {name: written[name] for name in ("latency_ms", "champion_latency_ms", "size_mb")}
     assert figures == {"latency_ms": 30.0, "champion_latency_ms": 20.0, "size_mb": 8.0}
 
 
@@ -336,8 +348,10 @@ def test_all_obstacles_are_told_at_once() -> None:
 @pytest.mark.parametrize("groups", [SIX_GROUPS, 6 * ["a"], ["a", *5 * ["b"]]], ids=["six", "one", "two"])
 def test_the_evidence_is_plain_json(groups: Sequence[str]) -> None:
     champion = Candidate("3", confusions_of(CHAMPION), math.nan)  # as a version that somebody registered by hand
-    evidence = ask(DOUBTFUL, champion, groups=groups).evidence
+    decision = ask(DOUBTFUL, champion, groups=groups)
+    assert decision.evidence is not None
+    evidence = decision.evidence.to_json()
     assert json.loads(json.dumps(evidence, allow_nan=False)) == evidence
     assert evidence["champion_size_mb"] is None
-    assert set(evidence["delta"]) == {"value", "low", "high"}
+    assert evidence["delta"] == asdict(figures_of(decision).delta)
     assert {"mean_iou", "champion_mean_iou", "probability", "kind", "num_units", "class_deltas"} <= evidence.keys()

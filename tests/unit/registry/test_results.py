@@ -42,7 +42,7 @@ def build(tmp_path: Path, classes: ClassTable) -> Path:
     write_json(tmp_path / "model/model.json", asdict(model))
     write_json(tmp_path / "evaluation/evaluation.json", evaluation.to_json())
     write_json(tmp_path / "evaluation/metrics.json", {"val": {"mean_iou": 0.5}})
-    write_json(tmp_path / "dataset/report.json", {"warnings": []})
+    write_json(tmp_path / "dataset/report.json", {"splits": [], "warnings": []})
     return tmp_path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from PIL import Image
 
 from segpipe.reports.comparison import write_comparison_page
 from segpipe.reports.figures import MINUS
+from segpipe.reports.version_documents import VersionComparison
 
 
 def _version(version: str, **changes: Any) -> dict[str, Any]:
@@ -29,7 +31,8 @@ def _version(version: str, **changes: Any) -> dict[str, Any]:
         "num_parameters": 1310923,
     }
     names = {"commit": "c" * 40, "model": "compact_fpn", "run_id": "r" * 32, "created": "2026-03-04 12:31"}
-    return {"version": version, "is_champion": False, **figures, **names, **changes}
+    registered = {"decision": "promoted", "is_dirty": False, "weights_sha256": "f" * 64, "evaluation_digest": "e" * 64}
+    return {"version": version, "is_champion": False, **figures, **names, **registered, **changes}
 
 
 def _class(name: str, difference: float | None, low: float | None, high: float | None) -> dict[str, Any]:
@@ -60,7 +63,8 @@ def document() -> dict[str, Any]:
 
 
 def _write(folder: Path, document: dict[str, Any]) -> str:
-    path = write_comparison_page(folder, document)
+    typed = VersionComparison.parse(json.dumps(document), "document", "correct the test")
+    path = write_comparison_page(folder, typed)
     assert path == folder / "index.html"
     return path.read_text(encoding="utf-8")
 
@@ -119,6 +123,13 @@ def test_a_probability_is_never_certain(
 ) -> None:
     document["mean_iou"]["probability"] = probability
     assert f"The probability that version 7 is better is {said}." in _words(_write(tmp_path, document))
+
+
+def test_images_without_a_label_give_no_verdict(tmp_path: Path, document: dict[str, Any]) -> None:
+    document["mean_iou"] = dict.fromkeys(document["mean_iou"])
+    words = _words(_write(tmp_path, document))
+    assert "Version 3 and version 7 cannot be compared" in words
+    assert "chance" not in words.partition("IoU on the same images")[0]
 
 
 def test_classes_whose_interval_excludes_zero_are_marked(tmp_path: Path, document: dict[str, Any]) -> None:
@@ -183,7 +194,7 @@ def test_what_differs(tmp_path: Path, document: dict[str, Any]) -> None:
     assert _words(_write(tmp_path, document)).count("Nothing differs.") == 4
     document["notes"] = ["Version 3 was evaluated again."]
     document["data"] = [{"name": "data", "first": "aaa.dir", "second": "bbb.dir"}]
-    document["params"] = [{"name": "train.learning_rate", "first": 0.003, "second": None}]
+    document["params"] = [{"name": "train.learning_rate", "first": "0.003", "second": None}]
     document["environment"] = [{"name": "numpy", "first": "2.4.6", "second": "2.4.7"}]
     words = _words(_write(tmp_path, document))
     for text in (

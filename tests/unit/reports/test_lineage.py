@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any
 import pytest
 
 from segpipe.reports.lineage import write_lineage_page
+from segpipe.reports.version_documents import VersionLineage
 
-SECTIONS = ("source", "data", "problems", "splits", "class_weights", "params", "code", "environment", "run")
-SECTIONS += ("evaluation", "decision", "ledger", "predecessors", "dataset_digest", "weights_sha256")
+PERHAPS_MISSING = ("source", "problems", "splits", "run", "evaluation", "decision", "dataset_digest", "weights_sha256")
 
 
 @pytest.fixture
@@ -60,19 +61,31 @@ def document() -> dict[str, Any]:
             "best_epoch": 58,
             "model": "unet",
         },
-        "evaluation": {"evaluation_digest": "e" * 64, "splits": {"val": val, "test": test}},
+        "evaluation": {"evaluation_digest": "e" * 64, "inference": None, "splits": {"val": val, "test": test}},
         "weights_sha256": "f" * 64,
-        "decision": {"decision": "promoted", "reasons": ["Better."], "decided": "2026-03-04 12:31", "by": "register"},
+        "decision": {
+            "decision": "promoted",
+            "reasons": ["Better."],
+            "decided": "2026-03-04 12:31",
+            "by": "register",
+            "evidence": {},
+        },
         "ledger": [
             {
                 "number": 2,
                 "time": "2026-03-04",
+                "previous": "0" * 64,
+                "time_ms": 1,
                 "who": "trainer",
                 "action": "promote",
-                "version": "7",
+                "about": "7",
                 "reasons": ["Better.", "Fast."],
+                "evidence": {},
                 "champion_before": None,
                 "champion_after": "7",
+                "is_pinned": False,
+                "version": "7",
+                "digest": "1" * 64,
             }
         ],
         "predecessors": [
@@ -80,7 +93,7 @@ def document() -> dict[str, Any]:
                 "version": "3",
                 "mean_iou": 0.6123,
                 "commit": "b" * 40,
-                "from": "Feb",
+                "since": "Feb",
                 "until": "March",
                 "decision": "promoted",
             }
@@ -89,7 +102,8 @@ def document() -> dict[str, Any]:
 
 
 def _write(folder: Path, document: dict[str, Any]) -> str:
-    path = write_lineage_page(folder, document)
+    typed = VersionLineage.parse(json.dumps(document), "document", "correct the test")
+    path = write_lineage_page(folder, typed)
     assert path == folder / "index.html"
     return path.read_text(encoding="utf-8")
 
@@ -151,20 +165,15 @@ def test_bars_and_whiskers_stand_where_their_numbers_say(tmp_path: Path, documen
     assert re.findall(r'<circle [^>]*cx="([\d.]+)"', page) == ["128.5", "100.0"]
 
 
-@pytest.mark.parametrize("empty", [None, {}])
-def test_what_was_not_recorded_is_said(tmp_path: Path, document: dict[str, Any], empty: object) -> None:
-    document |= dict.fromkeys(SECTIONS, empty)
-    document |= {
-        "dataset_digest": None,
-        "weights_sha256": None,
-        "problems": None,
-        "is_champion": False,
-        "predecessors": None,
-    }
+def test_what_was_not_recorded_is_said(tmp_path: Path, document: dict[str, Any]) -> None:
+    document |= dict.fromkeys(PERHAPS_MISSING)
+    document |= {name: {} for name in ("data", "class_weights", "params", "environment")}
+    document |= {"is_champion": False, "ledger": [], "predecessors": []}
+    document["code"] |= {"commit": None}
     page = _write(tmp_path, document)
-    assert page.count('<p class="absent">Not recorded.</p>') == 14
+    assert page.count('<p class="absent">Not recorded.</p>') == 12
     assert page.count('class="step missing"') == 7  # all but the alias, which is none
-    assert "<table" not in page
+    assert page.count("<table") == 1, "of the code"
     assert "This version is not the champion." in page
     assert "segpipe registry rebuild" not in page
 
@@ -231,8 +240,7 @@ def test_what_a_registry_says_is_text_and_never_a_part_of_the_page(tmp_path: Pat
             return [plant(below) for below in value]
         return attack if isinstance(value, str) else value
 
-    write_lineage_page(tmp_path, plant(document))
-    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    page = _write(tmp_path, plant(document))
     assert html.escape(attack).replace("&quot;", "&#34;") in page
     assert "<script" not in page
     assert "<img" not in page

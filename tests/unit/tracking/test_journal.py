@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segpipe.tracking.journal import DAMAGED_JOURNAL, JOURNAL, Journal
+from segpipe.tracking.journal import DAMAGED_JOURNAL, JOURNAL, Entry, Journal, _to_line
 
 PICTURE = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
 
@@ -60,6 +60,13 @@ def test_a_journal_goes_on_until_a_new_attempt_is_asked_for(journal: Journal) ->
     journal.begin(is_new_attempt=True)
     assert journal.attempt != attempt
     assert (journal.entries(), journal.result) == ([], None)
+
+
+def test_a_line_of_a_later_release_may_hold_more(journal: Journal) -> None:
+    line = {"attempt": journal.attempt, "epoch": 1, "time_ms": 5, "metrics": {"a": 1.0}, "power_watts": 250.0}
+    with (journal.folder / JOURNAL).open("ab") as file:
+        file.write(_to_line(line))
+    assert journal.entries() == [Entry(1, 5, {"a": 1.0})]
 
 
 def test_a_journal_that_was_not_begun_says_so(tmp_path: Path) -> None:

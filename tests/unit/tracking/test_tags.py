@@ -42,9 +42,9 @@ def test_versions_with_nonsense_are_listed_and_shown(
         client.set_model_version_tag("boxes", bad.version, tag, text)
     promote(client, good, "it is good")
     listed = list_versions(client, "boxes")
-    assert [version["version"] for version in listed["versions"]] == ["2", "1"]
+    assert [version.version for version in listed.versions] == ["2", "1"]
     shown = describe_version(client, client.get_model_version("boxes", bad.version))
-    json.dumps(shown, allow_nan=False)
+    json.dumps(shown.to_json(), allow_nan=False)
 
 
 VALID = {
@@ -93,7 +93,7 @@ def test_what_is_no_entry_is_named_and_passed_over(
     ledger = read_ledger(client, "boxes")
     assert ledger.champion is not None
     assert any("entry 2" in problem for problem in ledger.problems)
-    assert list_versions(client, "boxes")["warnings"]
+    assert list_versions(client, "boxes").warnings
     promote(client, add_version("c" * 64), "it goes on")
     assert len(read_ledger(client, "boxes").entries) == 2
 

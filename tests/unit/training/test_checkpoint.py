@@ -193,7 +193,7 @@ def test_a_full_disk_names_the_file_and_both_checkpoints_stay(tmp_path: Path) ->
         _save(tmp_path, _state(nn.Linear(100, 100), epoch=epoch))
     with _file_size_limit(4096), pytest.raises(OSError, match=r"\[Errno 27\].*checkpoint\.pt"):
         _save(tmp_path, _state(nn.Linear(100, 100), epoch=3))
-    assert [read_checkpoint(tmp_path / name)["progress"]["epoch"] for name in (CHECKPOINT, PREVIOUS)] == [2, 1]
+    assert [read_checkpoint(tmp_path / name).progress.epoch for name in (CHECKPOINT, PREVIOUS)] == [2, 1]
     assert _names(tmp_path) == {CHECKPOINT, PREVIOUS}
 
 

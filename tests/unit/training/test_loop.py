@@ -101,7 +101,7 @@ def _stop_at(number: int) -> Callable[[], bool]:
 
 def _results(job: Fit, progress: Progress) -> list[str]:
     """Everything that must not depend on how often a training was interrupted: what it keeps, and its last state."""
-    states = read_checkpoint(job.folder / CHECKPOINT)["states"]
+    states = read_checkpoint(job.folder / CHECKPOINT).states
     assert {"module", "optimizer", "schedule", "best"} <= states.keys()
     assert ("average" in states) is (job.settings.ema_decay is not None)
     hashes = [sha256_of_file(job.folder / BEST_WEIGHTS), *(_digest(states[name]) for name in sorted(states))]
@@ -282,9 +282,9 @@ def test_a_kill_within_an_epoch_loses_the_steps_since_the_last_checkpoint_and_ch
     clock = Clock(45, last=killed_at)
     with pytest.raises(_KilledError):
         fit(replace(make_job("cut", **changes, checkpoint_minutes=1.5), clock=clock))
-    saved = read_checkpoint(whole.folder.parent / "cut" / CHECKPOINT)["progress"]
-    assert saved["batch"] % (2 * accumulate_batches) == 0
-    assert (saved["epoch"], saved["batch"]) > (0, 0)
+    saved = read_checkpoint(whole.folder.parent / "cut" / CHECKPOINT).progress
+    assert saved.batch % (2 * accumulate_batches) == 0
+    assert (saved.epoch, saved.batch) > (0, 0)
     resumed = make_job("cut", init_seed=99, **changes)
     assert _results(resumed, fit(resumed)) == expected
 
@@ -340,7 +340,7 @@ def test_a_training_that_goes_on_counts_the_hours_before(make_job: Callable[...,
     first = make_job("a", _stop_at(4))  # at the end of the first epoch
     with pytest.raises(Interrupted):
         fit(first)
-    before = read_checkpoint(first.folder / CHECKPOINT)["progress"]["seconds"]
+    before = read_checkpoint(first.folder / CHECKPOINT).progress.seconds
     resumed = make_job("a")
     fit(resumed)
     (metrics,) = [metrics for _, metrics in resumed.sink.metrics]  # type: ignore[attr-defined]
@@ -445,7 +445,7 @@ def test_the_average_is_what_is_validated_and_kept(make_job: Callable[..., Fit])
     best, trained = load_file(job.folder / BEST_WEIGHTS), job.module.state_dict()
     for name in ("head.weight", "first.1.running_mean"):  # the statistics of the norms are averaged too
         assert not torch.equal(best[name], trained[name]), name
-    average = read_checkpoint(job.folder / CHECKPOINT)["states"]["average"]
+    average = read_checkpoint(job.folder / CHECKPOINT).states["average"]
     assert all(torch.equal(best[name], average[f"module.{name}"]) for name in best)
 
 
@@ -554,7 +554,7 @@ def test_frozen_parts_stay_as_they_are_and_so_do_their_statistics(
     fit(job)
     assert _changed_parts(before, job.module.state_dict()) == {"up", "merge", "head"}
     assert _changed_parts(before, load_file(job.folder / BEST_WEIGHTS)) == {"up", "merge", "head"}
-    states = read_checkpoint(job.folder / CHECKPOINT)["states"]
+    states = read_checkpoint(job.folder / CHECKPOINT).states
     prefix = "module." if ema_decay else ""
     last = {name: states["average" if ema_decay else "module"][prefix + name] for name in before}
     assert _changed_parts(before, last) == {"up", "merge", "head"}
@@ -640,9 +640,9 @@ def test_a_stop_within_a_step_waits_for_its_last_batch(make_job: Callable[..., F
     job = make_job("a", _stop_at(1), batch_size=1, accumulate_batches=4)
     with pytest.raises(Interrupted):
         fit(job)
-    document = read_checkpoint(job.folder / CHECKPOINT)
-    assert document["progress"]["batch"] == 4
-    assert document["states"]["schedule"]["last_epoch"] == 1
+    checkpoint = read_checkpoint(job.folder / CHECKPOINT)
+    assert checkpoint.progress.batch == 4
+    assert checkpoint.states["schedule"]["last_epoch"] == 1
 
 
 @pytest.mark.parametrize(("limit", "is_shortened"), [(1e-3, True), (1e6, False)])
@@ -742,7 +742,7 @@ def test_short_memory_does_not_end_a_training(make_job: Callable[..., Fit], capl
     assert fit(make_job("again", **plain)).halved_to(short.settings) is None
     for row, wanted in zip(progress.history, expected, strict=True):
         assert row == pytest.approx(wanted, abs=1e-5)  # the training mIoU too: no pixel is counted twice
-    assert read_checkpoint(short.folder / CHECKPOINT)["progress"]["micro_batch"] == 1, "a training that goes on knows"
+    assert read_checkpoint(short.folder / CHECKPOINT).progress.micro_batch == 1, "a training that goes on knows"
 
 
 @pytest.mark.parametrize(
