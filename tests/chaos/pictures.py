@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import cv2
+import nibabel
 import numpy as np
 import numpy.typing as npt
+from dicom_files import write_dicom
 from PIL import Image
 from tiff_files import write_tiff
 
@@ -87,6 +89,14 @@ def _save_array(path: Path, pixels: Pixels, num_bands: int, dtype: str = "u1") -
     np.save(path, (pixels[..., :num_bands].squeeze().astype(dtype) * (1 if dtype == "u1" else 200)).astype(dtype))
 
 
+def _save_dicom(path: Path, pixels: Pixels) -> None:
+    write_dicom(path, pixels[..., 0].astype(np.int16) * 100, RescaleSlope=2, RescaleIntercept=-1024)
+
+
+def _save_nifti(path: Path, pixels: Pixels) -> None:
+    nibabel.save(nibabel.Nifti1Image(pixels[..., 0].T, np.eye(4)), path)
+
+
 def _write(path: Path, pixels: Pixels, content: bytes) -> None:
     path.write_bytes(content)
 
@@ -147,6 +157,10 @@ def _kinds_of_others() -> dict[str, Kind]:
         "avif": Kind(".avif", _save),
         "jpeg 2000": Kind(".jp2", _save),
         "jpeg 2000 codestream": Kind(".j2k", _save),
+        "heic": Kind(".heic", _save),
+        "dicom": Kind(".dcm", write_dicom),
+        "dicom 16 bit": Kind(".DCM", _save_dicom),
+        "nifti": Kind(".nii.gz", _save_nifti),
         "array": Kind(".npy", partial(_save_array, num_bands=3)),
         "array 16 bit": Kind(".npy", partial(_save_array, num_bands=1, dtype="u2")),
     }
@@ -154,9 +168,8 @@ def _kinds_of_others() -> dict[str, Kind]:
 
 def _kinds_that_are_no_pictures() -> dict[str, Kind]:
     return {
-        "heic": Kind(".heic", partial(_write, content=b"\0\0\0\x18ftypheic"), "skipped"),
-        "dicom": Kind(".dcm", partial(_write, content=bytes(128) + b"DICM"), "skipped"),
-        "nifti": Kind(".nii.gz", partial(_write, content=b"\x1f\x8b"), "skipped"),
+        "dicom without a picture": Kind(".dcm", partial(_write, content=bytes(128) + b"DICM"), "skipped"),
+        "dicom without suffix": Kind("", partial(_write, content=bytes(128) + b"DICM"), "skipped"),
         "video": Kind(".mp4", partial(_write, content=b"\0\0\0\x18ftypmp42"), "skipped"),
         "text named png": Kind(".png", partial(_write, content=b"not a picture"), "skipped"),
         "page named jpg": Kind(".jpg", partial(_write, content=b"<!DOCTYPE html><p>404"), "skipped"),

@@ -40,7 +40,7 @@ class RareClassCrop(Section):
     """
 
     probability: Share
-    power: Annotated[float, Field(ge=0, le=2)] = 1.0
+    power: Annotated[float, Field(ge=0, le=2)]
 
 
 class Augment(Section):

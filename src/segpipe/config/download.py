@@ -64,7 +64,8 @@ class Images(Section):
         bands: numbers of the files' bands from 1, three for red, green and blue or one for grey: `[4, 3, 2]`. null
             takes the colours that a file declares; a file that declares none is then a problem.
         range: the values of deep images (16 bits, fractions) that become 0 and 255: `[0, 4095]`. Values of 8 bits
-            stay as they are. null, without percentiles: a deep image is a problem.
+            stay as they are. null, without percentiles: a deep image is a problem, unless it is a DICOM file that
+            states a window.
         percentiles: instead of `range`, percentiles of each image's own values: `[1.0, 99.0]`.
         background: RGB on which transparent images are composed; null ignores transparency and shows the colours
             that it hides.

@@ -42,7 +42,7 @@ class Inference(Section):
             windows of 64 px do not overlap.
         flip: averages with the prediction of the mirrored image.
         scales: averages over the image at these sizes, 1.0 for its own.
-        crf: null for none.
+        crf: null for none; refines the whole image, after windows were blended.
     """
 
     window_px: Annotated[int, Field(ge=MIN_WINDOW_PX)] | None = None

@@ -102,7 +102,7 @@ class EarlyStopping(Section):
     """Stops when the validation mIoU has not risen by `min_delta` in `patience` epochs."""
 
     patience: Count
-    min_delta: Share = 0.0
+    min_delta: Share
 
 
 class Train(Section):

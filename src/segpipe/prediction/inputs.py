@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from segpipe.data.images import IMAGE_SUFFIXES, fault_of_name, is_picture_name
+from segpipe.data.images import IMAGE_SUFFIXES, fault_of_name, is_picture_name, stem_of
 from segpipe.errors import PredictionError
 from segpipe.prediction.videos import is_video_name
 
@@ -21,6 +21,7 @@ NO_UTF_8 = "has a name that is not UTF-8. Rename it"
 
 # How files begin that are pictures without doubt, and the suffix that they should have.
 PICTURE_STARTS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png", b"GIF8": ".gif"}
+DICOM_MARK, DICOM_PREAMBLE_BYTES = b"DICM", 128  # scanners often write names without a suffix
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _find_in_folder(folder: Path, prefix: str) -> tuple[list[Input], list[Skippe
     for path in files:
         reason = fault_of_name(path.name)
         if is_picture_name(path.name) and path.is_file():
-            inputs.append(Input(prefix + path.relative_to(folder).with_suffix("").as_posix(), path))
+            inputs.append(Input(prefix + stem_of(path.relative_to(folder).as_posix()), path))
         elif is_picture_name(path.name) or (reason and not path.is_file()):
             skipped.append(Skipped(path, NO_FILE))
         elif reason:
@@ -146,9 +147,11 @@ def _find_true_suffix(path: Path) -> str | None:
         if not path.is_file():  # a pipe would wait
             return None
         with path.open("rb") as file:
-            beginning = file.read(8)
+            beginning = file.read(DICOM_PREAMBLE_BYTES + len(DICOM_MARK))
     except OSError:
         return None
+    if beginning[DICOM_PREAMBLE_BYTES:] == DICOM_MARK:
+        return ".dcm"
     return next((suffix for start, suffix in PICTURE_STARTS.items() if beginning.startswith(start)), None)
 
 
@@ -188,7 +191,7 @@ def _name_files(paths: Sequence[Path]) -> list[Input]:
         return []
     places = [_normalize(path) for path in paths]
     base = os.path.commonpath([place.parent for place in places])
-    names = [place.relative_to(base).with_suffix("").as_posix() for place in places]
+    names = [stem_of(place.relative_to(base).as_posix()) for place in places]
     return [Input(name, path, is_video_name(path.name)) for name, path in zip(names, paths, strict=True)]
 
 
@@ -210,7 +213,7 @@ def _name_uniquely(inputs: Sequence[Input]) -> list[Input]:
     shorter = set(by_path.values())  # names without suffix
     while clashing := _find_clashes(named) & shorter:
         shorter -= clashing
-        named = [replace(one, name=one.name + one.path.suffix) if one in clashing else one for one in named]
+        named = [_keep_suffix(one) if one in clashing else one for one in named]
     counts = Counter(one.name for one in named)
     twice = sorted(str(one.path) for one in named if counts[one.name] > 1)
     if twice:
@@ -219,6 +222,10 @@ def _name_uniquely(inputs: Sequence[Input]) -> list[Input]:
             f"--output, or name the folder that holds them all: {', '.join(twice)}"
         )
     return named
+
+
+def _keep_suffix(one: Input) -> Input:
+    return replace(one, name=one.name + one.path.name[len(stem_of(one.path.name)) :])
 
 
 def _find_clashes(inputs: Iterable[Input]) -> set[Input]:
@@ -236,5 +243,5 @@ def _find_clashes(inputs: Iterable[Input]) -> set[Input]:
         for one, key in keys.items()
         if counts[key] > 1
         or (one.is_video and key in folders)
-        or not {f"{key}.png", f"{key}.npy"}.isdisjoint(folders | folders_of_videos)
+        or not {f"{key}.png", f"{key}.npy", f"{key}.tif"}.isdisjoint(folders | folders_of_videos)
     }

@@ -196,7 +196,7 @@ class _Present:
         row = self._record.find(name)
         if row is None or row.path != str(path.resolve()) or row.stamp != stamp:
             return False
-        sizes = [stamp_of(self._output / place_of(kind, name)) for kind in self._kinds]
+        sizes = [stamp_of(self._output / place_of(kind, name, row.is_georeferenced)) for kind in self._kinds]
         is_present = all(size is not None and size[0] > 0 for size in sizes)
         self.count += is_present
         return is_present

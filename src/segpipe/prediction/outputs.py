@@ -1,5 +1,6 @@
 """Writes the pictures of a prediction: each file whole or not at all."""
 
+import io
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,14 +9,17 @@ from threading import get_ident
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from segpipe.classes import ClassTable
+from segpipe.data.images import GEO_TYPES, Georeference
 from segpipe.files import naming
 from segpipe.prediction.predicting import CERTAIN, Predicted, Wanted
-from segpipe.prediction.record import COLORS, CONFIDENCE, KINDS, MASKS, OVERLAYS, PROBABILITIES, Row
+from segpipe.prediction.record import COLORS, CONFIDENCE, MASKS, OVERLAYS, PROBABILITIES, Row
 from segpipe.reports.overlay import colorize, overlay
 
-SUFFIXES = {kind: ".npy" if kind == PROBABILITIES else ".png" for kind in KINDS}
+ARRAY_SUFFIX, PNG_SUFFIX, GEOTIFF_SUFFIX = ".npy", ".png", ".tif"
 
 # Only runs of equal bytes are packed: a fifth of the time of deflate's usual level on an overlay, and files of about
 # the same size (docs/performance.md).
@@ -28,9 +32,16 @@ def list_kinds(wanted: Wanted) -> list[str]:
     return [MASKS, COLORS, OVERLAYS, *(kind for kind, is_wanted in kinds.items() if is_wanted)]
 
 
-def place_of(kind: str, name: str) -> Path:
-    """Gives the file of a kind for a picture's name, relative to the output folder."""
-    return Path(kind) / f"{name}{SUFFIXES[kind]}"
+def place_of(kind: str, name: str, is_georeferenced: bool = False) -> Path:
+    """Gives the file of a kind for a picture's name, relative to the output folder.
+
+    Args:
+        kind: the folder.
+        name: of the picture's outputs.
+        is_georeferenced: whether the picture's file says where it lies on the earth; its outputs do too then.
+    """
+    suffix = ARRAY_SUFFIX if kind == PROBABILITIES else GEOTIFF_SUFFIX if is_georeferenced else PNG_SUFFIX
+    return Path(kind) / f"{name}{suffix}"
 
 
 def write_prediction(predicted: Predicted, classes: ClassTable, output: Path, temporary: Path) -> Row:
@@ -49,20 +60,30 @@ def write_prediction(predicted: Predicted, classes: ClassTable, output: Path, te
         OSError: the system refuses.
     """
     scene, mask = predicted.scene, predicted.mask
+    georeference = scene.picture.georeference
 
     def write(kind: str, save: Callable[[Path], object]) -> None:
-        part = temporary / f"{get_ident()}{SUFFIXES[kind]}"
-        path = output / place_of(kind, scene.name)
+        path = output / place_of(kind, scene.name, georeference is not None)
+        part = temporary / f"{get_ident()}{path.suffix}"
         with naming(path):
             save(part)
             path.parent.mkdir(parents=True, exist_ok=True)
             part.replace(path)
+        # Of a file that had none before, or has none any more.
+        if (other := output / place_of(kind, scene.name, georeference is None)) != path:
+            other.unlink(missing_ok=True)
 
-    write(MASKS, partial(_save_png, mask))
-    write(COLORS, partial(_save_png, colorize(mask, classes)))
-    write(OVERLAYS, partial(_save_png, overlay(scene.picture.pixels, mask, classes)))
+    def write_pixels(kind: str, pixels: npt.NDArray[np.uint8]) -> None:
+        if georeference is None:
+            write(kind, partial(_save_png, pixels))
+        else:
+            write(kind, partial(_save_geotiff, pixels, georeference))
+
+    write_pixels(MASKS, mask)
+    write_pixels(COLORS, colorize(mask, classes))
+    write_pixels(OVERLAYS, overlay(scene.picture.pixels, mask, classes))
     if predicted.confidence is not None:
-        write(CONFIDENCE, partial(_save_png, predicted.confidence))
+        write_pixels(CONFIDENCE, predicted.confidence)
     if (probabilities_CHW := predicted.probabilities_CHW) is not None:
         write(PROBABILITIES, partial(_save_array, probabilities_CHW))
     return _describe(predicted, classes.num_classes)
@@ -80,6 +101,7 @@ def _describe(predicted: Predicted, num_classes: int) -> Row:
         areas_px=tuple(np.bincount(predicted.mask.ravel(), minlength=num_classes).tolist()),
         mean_confidence=None if confidence is None else float(confidence.mean()) / CERTAIN,
         notes=scene.picture.notes,
+        is_georeferenced=scene.picture.georeference is not None,
     )
 
 
@@ -89,6 +111,17 @@ def _save_png(pixels: npt.NDArray[np.uint8], path: Path) -> None:
     is_encoded, encoded = cv2.imencode(".png", content, PNG)
     assert is_encoded
     path.write_bytes(encoded.tobytes())
+
+
+def _save_geotiff(pixels: npt.NDArray[np.uint8], georeference: Georeference, path: Path) -> None:
+    """Writes (height, width) indices or (height, width, 3) RGB, and where they lie on the earth."""
+    directory = ImageFileDirectory_v2()
+    for tag, value in georeference.tags.items():
+        directory.tagtype[tag] = GEO_TYPES[tag]
+        directory[tag] = value
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, "TIFF", compression="tiff_adobe_deflate", tiffinfo=directory)
+    path.write_bytes(encoded.getbuffer())
 
 
 def _save_array(planes: npt.NDArray[np.float16], path: Path) -> None:

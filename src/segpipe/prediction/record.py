@@ -46,6 +46,7 @@ class Row:
         areas_px: pixels of each class.
         mean_confidence: 0..1; None if it was not wanted.
         notes: what was done to the file's values.
+        is_georeferenced: whether its outputs are GeoTIFFs; rows of before have PNGs.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Row:
     areas_px: tuple[int, ...]
     mean_confidence: float | None
     notes: tuple[str, ...]
+    is_georeferenced: bool = False
 
 
 _ROWS = TypeAdapter(Row)

@@ -17,6 +17,7 @@ from segpipe.inference.crf import refine
 from segpipe.inference.logits import to_input
 from segpipe.inference.network import build_network
 from segpipe.inference.predictor import Predictor
+from segpipe.inference.tiles import plan_spans
 from segpipe.models import read_card
 
 CPU = torch.device("cpu")
@@ -225,6 +226,36 @@ def test_the_crf_refines_what_the_network_says() -> None:
     found = _logits(_Pointwise(), images, Inference(crf=CRF))
     torch.testing.assert_close(found.exp(), expected, rtol=1e-4, atol=1e-6)
     assert float((expected - before).abs().max()) > 0.01
+
+
+def _refined(logits: torch.Tensor, images: np.ndarray) -> torch.Tensor:
+    options = CRF.model_dump()
+    return refine(logits.softmax(dim=1), torch.tensor(images), num_iterations=options.pop("iterations"), **options)
+
+
+def test_the_crf_refines_what_windows_were_blended_to() -> None:
+    """In each window it would see 64 px of the image, and refine shared pixels several times."""
+    images = _patches(1, 100, 150)
+    blended = _logits(_Coarse(), images, Inference(window_px=64))
+    found = _logits(_Coarse(), images, Inference(window_px=64, crf=CRF))
+    torch.testing.assert_close(found.exp(), _refined(blended, images))
+
+
+def test_a_huge_image_is_refined_in_large_windows_that_hold_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "MAX_WHOLE_PX", 128 * 128)
+    monkeypatch.setattr(predictor, "LARGE_WINDOW_PX", 128)
+    images, inference = _patches(1, 90, 192), Inference(window_px=64, overlap=0.5, crf=CRF)
+    network = _Coarse()
+    found = _logits(network, images, inference)
+    assert all(64 <= side < 128 for *_, height, width in network.sizes for side in (height, width))
+    spans = plan_spans(192, 128, 0.5)
+    assert [span.place for span in spans] == [slice(0, 128), slice(64, 192)]
+    expected = torch.zeros_like(found)
+    for span in spans:
+        part = images[:, :, span.place]
+        blended = _logits(_Coarse(), part, Inference(window_px=64, overlap=0.5))
+        expected[..., span.place] += span.weights * _refined(blended, part).log()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_all_at_once_gives_probabilities_and_masks_of_the_highest() -> None:

@@ -114,6 +114,22 @@ def test_a_picture_under_another_name_is_named(folder: Path) -> None:
     assert named == {"IMG_1": ".jpg", "a.png.1": ".png", "b.tmp": ".gif"}
 
 
+def test_both_suffixes_of_a_packed_file_are_no_part_of_the_name(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.nii.gz", "b.nii.gz", "b.nii"):
+        (tmp_path / "in" / name).touch()
+    assert set(_names(tmp_path, "in")) == {"a", "b.nii", "b.nii.gz"}
+    assert set(_names(tmp_path, "in/a.nii.gz")) == {"a"}
+
+
+def test_a_dicom_file_without_a_suffix_is_named(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/IM0001").write_bytes(bytes(128) + b"DICM")
+    (tmp_path / "in/a.png").touch()
+    _, (skipped,) = find_inputs([str(tmp_path / "in")], tmp_path / "out")
+    assert skipped.path.name == "IM0001" and "NAME.dcm" in skipped.reason
+
+
 def test_what_is_named_by_itself_is_not_skipped_in_its_folder(folder: Path) -> None:
     (folder / "in/elsewhere").symlink_to(folder / "other")
     arguments = [str(folder / "in" / name) for name in ("", "clip.mp4", "elsewhere")]

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
+from dicom_files import write_dicom
 from filelock import FileLock
 from PIL import Image
 
@@ -86,6 +88,16 @@ def test_confidence_and_probabilities(tmp_path: Path, network: Network, three: d
     np.testing.assert_allclose(confidence / 255, probabilities_CHW.max(axis=0), atol=3e-3)
     (row, *_) = _read(tmp_path / "out/predictions.csv")
     assert float(row["mean_confidence"]) == pytest.approx(confidence.mean() / 255, abs=1e-4)
+
+
+def test_pictures_of_medical_devices_are_predicted(
+    tmp_path: Path, network: Network, three: dict[str, np.ndarray]
+) -> None:
+    write_dicom(tmp_path / "in/scan.dcm", three["a"])
+    nibabel.save(nibabel.Nifti1Image(three["a"][..., 0].T, np.eye(4)), tmp_path / "in/slice.nii.gz")
+    assert _predict(network, tmp_path) == Done(5, 0, ())
+    np.testing.assert_array_equal(_pixels(tmp_path / "out/masks/scan.png"), three["a"].argmax(axis=-1))
+    assert _pixels(tmp_path / "out/masks/slice.png").shape == three["a"].shape[:2]
 
 
 def test_what_cannot_be_read_is_listed_and_the_others_are_predicted(

@@ -172,7 +172,7 @@ def test_the_kept_weights_score_what_the_history_says(make_job: Callable[..., Fi
             "augment": {
                 "crop": [32, 32],
                 "scale": [0.8, 1.5],
-                "rare_class_crop": {"probability": 0.5},
+                "rare_class_crop": {"probability": 0.5, "power": 1.0},
                 "transforms": [
                     {"name": "flip", "probability": 0.5},
                     {"name": "color_jitter", "options": {"brightness": 0.3}},
@@ -377,8 +377,8 @@ def test_the_best_epoch_is_kept_not_the_last(make_job: Callable[..., Fit], monke
 @pytest.mark.parametrize(
     ("mean_ious", "early_stopping", "num_epochs"),
     [
-        ([0.1, 0.2, 0.2, 0.2, 0.9], {"patience": 2}, 4),  # nothing better in epochs 3 and 4
-        ([0.1, 0.2, 0.1, 0.3, 0.1, 0.1, 0.9], {"patience": 2}, 6),
+        ([0.1, 0.2, 0.2, 0.2, 0.9], {"patience": 2, "min_delta": 0.0}, 4),  # nothing better in epochs 3 and 4
+        ([0.1, 0.2, 0.1, 0.3, 0.1, 0.1, 0.9], {"patience": 2, "min_delta": 0.0}, 6),
         ([0.1, 0.12, 0.14, 0.16, 0.18, 0.9], {"patience": 3, "min_delta": 0.05}, 6),  # 0.16 is 0.06 above 0.1
         ([0.1, 0.11, 0.12, 0.9], {"patience": 2, "min_delta": 0.05}, 3),
         ([0.5, 0.4, 0.3, 0.2], None, 4),
@@ -398,7 +398,7 @@ def test_early_stopping(
 
 
 def test_early_stopping_waits_for_the_first_validation(make_job: Callable[..., Fit]) -> None:
-    job = make_job("a", epochs=4, validate_every=3, early_stopping={"patience": 1})
+    job = make_job("a", epochs=4, validate_every=3, early_stopping={"patience": 1, "min_delta": 0.0})
     progress = fit(job)
     assert progress.best_epoch > 0
     assert (job.folder / BEST_WEIGHTS).exists()

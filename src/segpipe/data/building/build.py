@@ -28,6 +28,7 @@ from segpipe.data.splits.split import assign_splits, find_groups
 from segpipe.data.store import ATTRIBUTE_COLUMN_PREFIX, SHARDS, TRAIN, Store, num_px_of_classes, write_manifest
 from segpipe.documents import DECIDES_NOTHING, ImageMapping
 from segpipe.errors import Problem
+from segpipe.faults import shown
 
 NUM_PAIRS_DRAWN = 12
 
@@ -217,8 +218,10 @@ def _find_absent_classes(manifest: pd.DataFrame, classes: ClassTable) -> list[Pr
     for split, rows in manifest.groupby("split"):
         num_px = num_px_of_classes(rows, classes).sum(axis=0)
         if split != TRAIN and not num_px.any():
-            fix = "Label some, or choose other groups"
-            problems.append(Problem("split-void", f"split {split}", "has no labelled pixel", fix))
+            groups = shown(sorted(set(rows["group"])))
+            what = f"has no labelled pixel: its {len(rows)} samples, of group {groups}, are void"
+            fix = f"Label some, or write groups with labels: `preprocess.split.{split}: [GROUP]` (`segpipe data split`)"
+            problems.append(Problem("split-void", f"split {split}", what, fix))
         for name, count in zip(classes.names, num_px, strict=True):
             if count == 0 and split == TRAIN:
                 fix = "Label some, move a sequence that has it into train, or remove it from the class table"

@@ -14,11 +14,15 @@ from segpipe.data.images.formats import (
     is_picture_name,
     stem_of,
 )
+from segpipe.data.images.georeference import Georeference
 from segpipe.data.images.picture import Picture, load_image, read_labelled_image
+from segpipe.data.images.tiff import GEO_TYPES
 
 __all__ = [
+    "GEO_TYPES",
     "IMAGE_SUFFIXES",
     "UNREAD_SUFFIXES",
+    "Georeference",
     "Header",
     "ImageFileError",
     "Picture",

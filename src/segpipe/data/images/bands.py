@@ -22,6 +22,9 @@ from segpipe.data.images.decoding import (
     named_as_damaged,
     open_array,
 )
+from segpipe.data.images.dicom import measure_dicom, read_dicom
+from segpipe.data.images.formats import NIFTI_SUFFIXES, KindError, suffix_of
+from segpipe.data.images.nifti import measure_nifti, read_nifti
 from segpipe.data.images.tiff import (
     ALPHA,
     BLACK_IS_ZERO,
@@ -53,6 +56,8 @@ class Bands:
         alpha: index of the band of opacity, if the file declares one.
         is_premultiplied: whether the colours were multiplied by the opacity.
         orientation: how the file says that it is to be turned, 1 (not at all) to 8.
+        window: the values that the file declares as black and white.
+        is_inverted: whether the lowest value is white.
     """
 
     values: npt.NDArray[Any]
@@ -60,6 +65,8 @@ class Bands:
     alpha: int | None = None
     is_premultiplied: bool = False
     orientation: int = UPRIGHT
+    window: tuple[float, float] | None = None
+    is_inverted: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,25 @@ def read_array(path: Path) -> Bands:
     return Bands(values, num_colors=num_bands if num_bands in {1, 3} else 0)
 
 
+def read_medical(path: Path) -> Bands:
+    """Reads a DICOM or NIfTI file of one picture.
+
+    Raises:
+        ImageFileError: it holds another number of pictures, is of a kind that is not read, too large, or damaged.
+    """
+    with named_as_damaged(path):
+        try:
+            if suffix_of(path.name) in NIFTI_SUFFIXES:
+                refuse_too_large(*measure_nifti(path), path.stat().st_size)
+                return Bands(read_nifti(path), num_colors=1)
+            refuse_too_large(*measure_dicom(path), path.stat().st_size)
+            picture = read_dicom(path)
+        except KindError as error:
+            raise ImageFileError(Fault(error.kind, error.what, error.fix)) from error
+    num_colors = picture.values.shape[2]
+    return Bands(picture.values, num_colors, window=picture.window, is_inverted=picture.is_inverted)
+
+
 def refuse_too_large(height: int, width: int, bytes_per_px: int, num_file_bytes: int) -> None:
     """Refuses an image that would take more memory than the largest 8-bit image, or whose header is false.
 
@@ -148,9 +174,11 @@ def map_bands(bands: Bands, mapping: ImageMapping) -> Mapped:
     if values.dtype == np.uint8:
         low, high = 0.0, float(BYTE)
     else:
-        low, high, note = _find_range(values, chosen, mapping)
+        low, high, note = _find_range(values, chosen, mapping, bands.window)
         notes = (*notes, note)
     pixels = _scale(values, chosen, low, high)
+    if bands.is_inverted:
+        np.subtract(BYTE, pixels, out=pixels)
     if bands.alpha is not None and mapping.background is not None:
         full = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1.0
         alpha = _scale(values, (bands.alpha,), 0.0, float(full))
@@ -208,11 +236,16 @@ def note_of_background(background: tuple[int, int, int]) -> str:
     return f"transparency composed on {known.get(background, f'RGB {background}')}"
 
 
-def _find_range(values: npt.NDArray[Any], chosen: tuple[int, ...], mapping: ImageMapping) -> tuple[float, float, str]:
-    """Gives the values that become 0 and 255, and a note."""
+def _find_range(
+    values: npt.NDArray[Any], chosen: tuple[int, ...], mapping: ImageMapping, window: tuple[float, float] | None
+) -> tuple[float, float, str]:
+    """Gives the values that become 0 and 255, and a note; the file's window counts only where nothing is stated."""
     if mapping.range is not None:
         low, high = mapping.range
         return low, high, f"values {low:g}..{high:g} mapped to 0..255"
+    if mapping.percentiles is None and window is not None:
+        low, high = window
+        return low, high, f"values {low:g}..{high:g}, the file's window, mapped to 0..255"
     step = max(1, int((values.shape[0] * values.shape[1] * len(chosen) / MAX_PERCENTILE_VALUES) ** 0.5 + 1))
     part = values[::step, ::step][..., list(chosen)] if mapping.percentiles else values[..., list(chosen)]
     finite = part[np.isfinite(part)] if part.dtype.kind == "f" else part.ravel()

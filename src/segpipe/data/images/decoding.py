@@ -21,7 +21,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from segpipe.data.images.formats import ARRAY_SUFFIX, HAS_HEIF, suffix_of
+from segpipe.data.images.dicom import measure_dicom
+from segpipe.data.images.formats import (
+    ARRAY_SUFFIX,
+    DICOM_SUFFIXES,
+    HAS_DICOM,
+    HAS_HEIF,
+    HAS_NIFTI,
+    NIFTI_SUFFIXES,
+    suffix_of,
+)
+from segpipe.data.images.nifti import measure_nifti
 from segpipe.data.images.tiff import read_layout
 from segpipe.errors import SegpipeError
 from segpipe.faults import Fault
@@ -165,9 +175,11 @@ def _name_non_image(path: Path) -> Fault:
         return Fault("not-an-image", "is empty", "Replace or remove it")
     if beginning[4:8] == b"ftyp":
         kind = {b"avif": "an AVIF picture", b"avis": "an AVIF picture", b"heic": "a HEIC picture"}.get(beginning[8:12])
-        return Fault("not-an-image", f"is {kind or 'a video or a HEIC picture'}", "Save it as PNG")
+        return Fault("not-an-image", f"is {kind or 'a video or a HEIC picture'}, or a part of one", "Save it as PNG")
     if beginning[128:] == b"dicm":
-        return Fault("not-an-image", "is a DICOM file", "Save its picture as PNG")
+        return Fault("not-an-image", "is a DICOM file", "Name an image so: NAME.dcm. Save a mask as PNG")
+    if suffix_of(path.name) in NIFTI_SUFFIXES:  # an image of this name never comes here
+        return Fault("not-an-image", "is a mask in a NIfTI file, which is read for images only", "Save it as PNG")
     what, fix = next(texts for start, texts in BEGINNINGS.items() if beginning.startswith(start))
     return Fault("not-an-image", what, fix)
 
@@ -252,7 +264,12 @@ def read_header(path: Path) -> Header | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if suffix_of(path.name) == ARRAY_SUFFIX:
+            suffix = suffix_of(path.name)
+            if HAS_DICOM and suffix in DICOM_SUFFIXES:
+                return Header(*measure_dicom(path))
+            if HAS_NIFTI and suffix in NIFTI_SUFFIXES:
+                return Header(*measure_nifti(path))
+            if suffix == ARRAY_SUFFIX:
                 array = open_array(path)
                 height, width = array.shape[:2]
                 num_bytes = array.nbytes // (height * width)

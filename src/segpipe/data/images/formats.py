@@ -2,14 +2,25 @@
 
 from importlib.util import find_spec
 
+# Extras of pyproject.toml: `pip install 'segpipe[heif,dicom,nifti]'`.
 HAS_HEIF = find_spec("pillow_heif") is not None
+HAS_DICOM = find_spec("pydicom") is not None
+HAS_NIFTI = find_spec("nibabel") is not None
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
+NIFTI_SUFFIXES = frozenset({".nii", ".nii.gz"})
 # Of the formats in `decoding.IMAGE_FORMATS`.
 _NAMES = "png jpg jpeg jpe jfif bmp tif tiff webp gif avif jp2 j2k jpf jpx ppm pgm pbm pnm pfm"
 PILLOW_SUFFIXES = frozenset(f".{name}" for name in _NAMES.split())
 ARRAY_SUFFIX = ".npy"
 # The suffixes that are read, in small letters.
-IMAGE_SUFFIXES = PILLOW_SUFFIXES | {ARRAY_SUFFIX} | (HEIF_SUFFIXES if HAS_HEIF else frozenset())
+IMAGE_SUFFIXES = frozenset().union(
+    PILLOW_SUFFIXES,
+    {ARRAY_SUFFIX},
+    HEIF_SUFFIXES if HAS_HEIF else (),
+    DICOM_SUFFIXES if HAS_DICOM else (),
+    NIFTI_SUFFIXES if HAS_NIFTI else (),
+)
 
 AS_PNG = "Save it as PNG or JPEG"
 AS_VALUES = "Save its values as TIFF, 16-bit PNG or .npy"
@@ -20,12 +31,12 @@ _UNREAD = {
         "Install it (`pip install 'segpipe[heif]'`), or save it as JPEG",
     ),
     "dcm dicom": (
-        "is a DICOM file, which is not read: the meaning of its values depends on the device",
-        "Save each picture as .npy (`numpy.save(NAME, pydicom.dcmread(FILE).pixel_array)`, by the package pydicom)",
+        "is a DICOM file, which is read only where pydicom is installed",
+        "Install it: `pip install 'segpipe[dicom]'`",
     ),
     "nii nii.gz": (
-        "is a NIfTI volume, which is not read: it has a third dimension",
-        "Save each slice as .npy (`nibabel.load(FILE).get_fdata()`, by the package nibabel)",
+        "is a NIfTI file, which is read only where nibabel is installed",
+        "Install it: `pip install 'segpipe[nifti]'`",
     ),
     "mha mhd nrrd": ("is a volume, which is not read", "Save each slice as .npy"),
     "dng cr2 cr3 nef arw orf rw2 raf pef srw": ("is a camera's raw file, which is not read", AS_PNG),
@@ -43,6 +54,20 @@ _TEXTS = {f".{suffix}": texts for suffixes, texts in _UNREAD.items() for suffix 
 
 # The suffixes of pictures that are not read.
 UNREAD_SUFFIXES = frozenset(_TEXTS) - IMAGE_SUFFIXES
+
+
+class KindError(ValueError):
+    """A file of a kind that is not read.
+
+    Args:
+        what: the reason; continues a sentence that begins with the file's name.
+        fix: what to do.
+        kind: of the fault.
+    """
+
+    def __init__(self, what: str, fix: str, kind: str = "image-mode") -> None:
+        super().__init__(f"{what}. {fix}")
+        self.what, self.fix, self.kind = what, fix, kind
 
 
 def suffix_of(name: str) -> str:

@@ -1,6 +1,7 @@
 """Makes 8-bit RGB of an image file: the one decision for the doctor, preprocess, predict and the service."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from segpipe.data.images.bands import (
     map_bands,
     note_of_background,
     read_array,
+    read_medical,
 )
 from segpipe.data.images.decoding import (
     BITS_OF_CHANNEL,
@@ -29,8 +31,9 @@ from segpipe.data.images.decoding import (
     num_pages_of,
     orientation_of,
 )
-from segpipe.data.images.formats import ARRAY_SUFFIX, suffix_of, why_unread
-from segpipe.data.images.tiff import TiffError, TiffLayout, read_layout
+from segpipe.data.images.formats import ARRAY_SUFFIX, DICOM_SUFFIXES, NIFTI_SUFFIXES, suffix_of, why_unread
+from segpipe.data.images.georeference import Georeference, find_georeference
+from segpipe.data.images.tiff import GeoValue, TiffError, TiffLayout, read_layout
 from segpipe.documents import ImageMapping
 from segpipe.faults import Fault, Reading
 
@@ -50,10 +53,12 @@ class Picture:
         pixels: (height, width, 3) uint8 RGB; of a grey image the three are equal.
         notes: what was done to the file's values, where that was not plain: 'turned upright by EXIF',
             'transparency composed on white', 'bands 1, 2, 3 of 4'.
+        georeference: where these pixels lie on the earth, of a GeoTIFF.
     """
 
     pixels: npt.NDArray[np.uint8]
     notes: tuple[str, ...] = ()
+    georeference: Georeference | None = None
 
 
 @dataclass(frozen=True)
@@ -64,11 +69,13 @@ class _Stored:
         mapped: its pixels.
         orientation: how the file says that it is to be turned.
         is_turned: whether Pillow has turned it already.
+        geo_tags: of a GeoTIFF, where the stored pixels lie on the earth.
     """
 
     mapped: Mapped
     orientation: int
     is_turned: bool = False
+    geo_tags: Mapping[int, GeoValue] = field(default_factory=dict)
 
 
 def load_image(path: Path, mapping: ImageMapping) -> Picture:
@@ -87,7 +94,13 @@ def load_image(path: Path, mapping: ImageMapping) -> Picture:
     if stored.orientation != UPRIGHT:
         pixels = pixels if stored.is_turned else turn(pixels, stored.orientation)
         notes = ("turned upright by EXIF", *notes)
-    return Picture(pixels, (*notes, *(fault.what for fault in stored.mapped.faults if fault.kind != "image-bands")))
+    notes = (*notes, *(fault.what for fault in stored.mapped.faults if fault.kind != "image-bands"))
+    georeference = find_georeference(stored.geo_tags) if stored.geo_tags else None
+    if stored.geo_tags and georeference is None:
+        notes = (*notes, "its georeference is damaged, so its mask has none")
+    if georeference is not None and stored.orientation != UPRIGHT:
+        georeference = georeference.turned(stored.orientation, (pixels.shape[0], pixels.shape[1]))
+    return Picture(pixels, notes, georeference)
 
 
 def read_labelled_image(path: Path, mapping: ImageMapping, mask_size_hw: tuple[int, int] | None = None) -> Reading:
@@ -154,6 +167,8 @@ def _read(path: Path, mapping: ImageMapping) -> _Stored:
         raise ImageFileError(Fault("not-an-image", *reason))
     if suffix_of(path.name) == ARRAY_SUFFIX:
         return _of_bands(read_array(path), mapping)
+    if suffix_of(path.name) in DICOM_SUFFIXES | NIFTI_SUFFIXES:
+        return _of_bands(read_medical(path), mapping)
     with named_as_damaged(path):
         layout = read_layout(path)
         if layout is not None and not layout.is_plain:
@@ -176,13 +191,16 @@ def _read(path: Path, mapping: ImageMapping) -> _Stored:
     if image.mode not in IMAGE_MODES:
         what = f"has pixels of mode {image.mode}"
         raise ImageFileError(Fault("image-mode", what, "Save it as RGB of 8 bits a channel"))
-    return _Stored(_map_image(image, mapping), orientation, is_turned=layout is not None and orientation != UPRIGHT)
+    mapped = _map_image(image, mapping)
+    if layout is None:
+        return _Stored(mapped, orientation)
+    return _Stored(mapped, orientation, is_turned=orientation != UPRIGHT, geo_tags=layout.geo_tags)
 
 
 def _of_tiff(path: Path, layout: TiffLayout, mapping: ImageMapping) -> _Stored:
     _refuse_pages(layout.num_pages)
     try:
-        return _of_bands(bands_of_tiff(path, layout), mapping)
+        return replace(_of_bands(bands_of_tiff(path, layout), mapping), geo_tags=layout.geo_tags)
     except TiffError as error:
         fix = "Save it as TIFF of 8 or 16 bits with deflate (`gdal_translate -co COMPRESS=DEFLATE`), or as .npy"
         raise ImageFileError(Fault("image-mode", str(error), fix)) from error

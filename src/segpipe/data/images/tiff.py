@@ -5,9 +5,11 @@ the file is described to it as one grey picture that is as many bytes wide as a 
 they become numbers again.
 """
 
+import contextlib
 import io
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -16,16 +18,23 @@ import numpy.typing as npt
 from PIL import Image
 
 ByteOrder = Literal["<", ">"]
+GeoValue = tuple[float, ...] | str
+_Entry = tuple[int, int, int, bytes]  # of a directory: tag, type, count, and the values or their place
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 BIG_TIFF = 43
-MAX_PAGES, MAX_ENTRIES, MAX_COUNT, MAX_BANDS = 10_000, 4096, 1 << 26, 1000
+MAX_PAGES, MAX_ENTRIES, MAX_COUNT, MAX_BANDS, MAX_GEO_COUNT = 10_000, 4096, 1 << 26, 1000, 1 << 16
 LETTERS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # types of whole numbers
 
 # Tags, TIFF 6.0 and the supplement for predictor 3.
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 254, 256, 257, 258, 259, 262, 266
 STRIP_OFFSETS, ORIENTATION, NUM_BANDS, ROWS_PER_STRIP, STRIP_COUNTS, PLANAR = 273, 274, 277, 278, 279, 284
 PREDICTOR, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS, EXTRA, SAMPLE_FORMAT = 317, 322, 323, 324, 325, 338, 339
+
+# Of GeoTIFF: type and letter of their values.
+DOUBLES, SHORTS, TEXT = (12, "d"), (3, "H"), (2, "s")
+GEO_TAGS = {33550: DOUBLES, 33922: DOUBLES, 34264: DOUBLES, 34735: SHORTS, 34736: DOUBLES, 34737: TEXT}
+GEO_TYPES = {tag: type_number for tag, (type_number, _) in GEO_TAGS.items()}
 
 REDUCED_OR_MASK = 1 | 4  # a page that is a smaller copy of the first one, or its transparency
 SEPARATE = 2  # each band has its own strips
@@ -46,12 +55,14 @@ class TiffLayout:
         is_big: whether offsets have 64 bits.
         tags: values of the tags of whole numbers, by tag.
         num_pages: pictures in the file, without smaller copies.
+        geo_tags: values of the tags that say where the picture lies on the earth; empty where a tag is damaged.
     """
 
     order: ByteOrder
     is_big: bool
     tags: dict[int, tuple[int, ...]]
     num_pages: int
+    geo_tags: Mapping[int, GeoValue] = field(default_factory=dict)
 
     def first(self, tag: int, default: int) -> int:
         """Gives the first value of a tag."""
@@ -126,31 +137,36 @@ def read_layout(path: Path) -> TiffLayout | None:
         if is_big:
             file.read(4)
         (start,) = struct.unpack(order + ("Q" if is_big else "I"), file.read(8 if is_big else 4))
-        pages = _read_pages(file, order, is_big, start)
+        pages, geo_tags = _read_pages(file, order, is_big, start)
     first = pages[0]
     if not (
         first.get(WIDTH, (0,))[0] and first.get(HEIGHT, (0,))[0] and 0 < first.get(NUM_BANDS, (1,))[0] <= MAX_BANDS
     ):
         raise ValueError("its header names no picture")
     num_pages = sum(not page.get(SUBFILE, (0,))[0] & REDUCED_OR_MASK for page in pages)
-    return TiffLayout(order, is_big, first, max(1, num_pages))
+    return TiffLayout(order, is_big, first, max(1, num_pages), geo_tags)
 
 
-def _read_pages(file: BinaryIO, order: str, is_big: bool, start: int) -> list[dict[int, tuple[int, ...]]]:
-    """Follows the chain of directories."""
+def _read_pages(
+    file: BinaryIO, order: str, is_big: bool, start: int
+) -> tuple[list[dict[int, tuple[int, ...]]], dict[int, GeoValue]]:
+    """Follows the chain of directories, and gives the tags of GeoTIFF of the first."""
     pages: list[dict[int, tuple[int, ...]]] = []
+    geo_tags: dict[int, GeoValue] = {}
     seen = set()
     while start and start not in seen and len(pages) < MAX_PAGES:
         seen.add(start)
-        tags, start = _read_directory(file, order, is_big, start)
-        pages.append(tags)
+        entries, following = _read_directory(file, order, is_big, start)
+        pages.append(_read_numbers(file, order, is_big, entries))
+        geo_tags = geo_tags if len(pages) > 1 else _read_geo_tags(file, order, is_big, entries)
+        start = following
     if not pages:
         raise ValueError("its header names no picture")
-    return pages
+    return pages, geo_tags
 
 
-def _read_directory(file: BinaryIO, order: str, is_big: bool, start: int) -> tuple[dict[int, tuple[int, ...]], int]:
-    """Gives the tags of whole numbers, and the place of the next directory."""
+def _read_directory(file: BinaryIO, order: str, is_big: bool, start: int) -> tuple[list[_Entry], int]:
+    """Gives the entries, and the place of the next directory."""
     word, count_letter = ("Q", "Q") if is_big else ("I", "H")
     entry = struct.Struct(f"{order}HH{word}{struct.calcsize(word)}s")
     file.seek(start)
@@ -159,17 +175,45 @@ def _read_directory(file: BinaryIO, order: str, is_big: bool, start: int) -> tup
         raise ValueError("its header is damaged")
     entries = [entry.unpack(file.read(entry.size)) for _ in range(num_entries)]
     (following,) = struct.unpack(order + word, file.read(struct.calcsize(word)).ljust(struct.calcsize(word), b"\0"))
+    return entries, following
+
+
+def _read_numbers(file: BinaryIO, order: str, is_big: bool, entries: Iterable[_Entry]) -> dict[int, tuple[int, ...]]:
+    """Reads the tags of whole numbers."""
     tags = {}
-    for tag, type_number, count, data in entries:
+    for entry in entries:
+        tag, type_number, count, _ = entry
         letter = LETTERS.get(type_number)
-        if letter is None or tag > SAMPLE_FORMAT or not 0 < count < MAX_COUNT:
+        if letter is not None and tag <= SAMPLE_FORMAT and 0 < count < MAX_COUNT:
+            tags[tag] = struct.unpack(f"{order}{count}{letter}", _content_of(file, order, is_big, entry, letter))
+    return tags
+
+
+def _read_geo_tags(file: BinaryIO, order: str, is_big: bool, entries: Iterable[_Entry]) -> dict[int, GeoValue]:
+    """Reads the tags of GeoTIFF; pixels do not depend on them, so one that is damaged is empty."""
+    tags: dict[int, GeoValue] = {}
+    for entry in entries:
+        tag, type_number, count, _ = entry
+        if tag not in GEO_TAGS:
             continue
-        num_bytes = count * struct.calcsize(order + letter)
-        if num_bytes > len(data):
-            file.seek(struct.unpack(order + word, data)[0])
-            data = file.read(num_bytes)
-        tags[tag] = struct.unpack(f"{order}{count}{letter}", data[:num_bytes])
-    return tags, following
+        geo_type, letter = GEO_TAGS[tag]
+        tags[tag] = ()
+        if type_number == geo_type and 0 < count < MAX_GEO_COUNT:
+            with contextlib.suppress(struct.error, OverflowError, ValueError, OSError):
+                content = _content_of(file, order, is_big, entry, letter)
+                values = struct.unpack(f"{order}{count}{letter}", content)
+                tags[tag] = values[0].rstrip(b"\0").decode("latin-1") if letter == "s" else values
+    return tags
+
+
+def _content_of(file: BinaryIO, order: str, is_big: bool, entry: _Entry, letter: str) -> bytes:
+    """Gives the bytes of an entry's values: they lie in the entry, or it says where."""
+    _, _, count, data = entry
+    num_bytes = count * struct.calcsize(order + letter)
+    if num_bytes > len(data):
+        file.seek(struct.unpack(order + ("Q" if is_big else "I"), data)[0])
+        data = file.read(num_bytes)
+    return data[:num_bytes]
 
 
 def read_values(path: Path, layout: TiffLayout) -> npt.NDArray[Any]:

@@ -561,12 +561,15 @@ def test_a_class_absent_from_val_is_a_warning(bench: Bench) -> None:
     assert _found(built) == [("warn", "class-absent", "split val, class sky")]
 
 
-def test_a_val_split_of_void_alone_is_a_problem(bench: Bench) -> None:
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_measured_split_of_void_alone_is_a_problem(split: str, bench: Bench) -> None:
     for name, sample in bench.samples.items():
-        if sample.split == "val":
+        if sample.split == split:
             bench.samples[name] = dataclasses.replace(sample, mask=np.full_like(sample.mask, 255))
     built, _ = bench.build()
-    assert [(p.kind, p.where) for p in built.of_action("fail")] == [("split-void", "split val")]
+    (problem,) = built.of_action("fail")
+    assert (problem.kind, problem.where) == ("split-void", f"split {split}")
+    assert f"preprocess.split.{split}: [GROUP]" in problem.fix
 
 
 def test_groups_and_splits_follow_the_settings(bench: Bench) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+import sys
 from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import cv2
@@ -14,10 +16,10 @@ from PIL import Image, ImageOps
 from tiff_files import write_tiff
 
 from segpipe.data.images import (
-    IMAGE_SUFFIXES,
     Header,
     ImageFileError,
     fault_of_name,
+    formats,
     is_picture_name,
     load_image,
     read_header,
@@ -126,8 +128,7 @@ def test_usual_formats_are_read(suffix: str, tmp_path: Path) -> None:
     assert picture.notes == ()
 
 
-def test_heic_is_read_where_its_plugin_is_installed(tmp_path: Path) -> None:
-    pytest.importorskip("pillow_heif")
+def test_heic_is_read(tmp_path: Path) -> None:
     Image.new("RGB", (16, 24), (10, 200, 90)).save(tmp_path / "a.heic", quality=95)
     assert is_picture_name("a.HEIC") and fault_of_name("a.heic") is None
     picture = load_image(tmp_path / "a.heic", STATED)
@@ -305,17 +306,12 @@ def test_grey_with_a_declared_alpha_is_grey(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        ("a.HEIC", "pillow-heif"),
-        ("a.dcm", "pydicom"),
-        ("folder.png/a.nii.gz", "nibabel"),
-        ("a.nii", "NIfTI"),
-        ("a.cr2", "raw"),
+        ("a.CR2", "raw"),
+        ("folder.png/a.nrrd", "volume"),
         ("a.psd", "drawing"),
     ],
 )
 def test_a_picture_that_is_not_read_is_named_by_its_suffix(name: str, word: str, tmp_path: Path) -> None:
-    if Path(name).suffix.lower() in IMAGE_SUFFIXES:
-        pytest.skip("pillow-heif is installed")
     reason = fault_of_name(name)
     assert reason is not None and word in reason
     assert not is_picture_name(name)
@@ -323,6 +319,29 @@ def test_a_picture_that_is_not_read_is_named_by_its_suffix(name: str, word: str,
     path.write_bytes(b"x")
     fault = fault_of(path)
     assert fault.kind == "not-an-image" and f"{fault.what}. {fault.fix}" == reason
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "extra"),
+    [
+        ("a.HEIC", "pillow_heif", "heif"),
+        ("a.dcm", "pydicom", "dicom"),
+        ("folder.png/a.nii.gz", "nibabel", "nifti"),
+        ("a.nii", "nibabel", "nifti"),
+    ],
+)
+def test_without_its_extra_a_picture_is_named_with_the_line_that_installs_it(
+    name: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert is_picture_name(name)
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    spec = spec_from_file_location("formats_without_extra", formats.__file__)
+    assert spec is not None and spec.loader is not None
+    without = module_from_spec(spec)
+    spec.loader.exec_module(without)
+    assert not without.is_picture_name(name) and without.is_named_as_picture(name)
+    assert f"pip install 'segpipe[{extra}]'" in without.fault_of_name(name)
+    assert without.UNREAD_SUFFIXES == formats.UNREAD_SUFFIXES | (formats.IMAGE_SUFFIXES - without.IMAGE_SUFFIXES)
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "README", ".png", "Thumbs.db", "a.csv"])

@@ -20,7 +20,7 @@ MakeSample = Callable[..., Sample]
 AUGMENT = {
     "crop": [24, 16],
     "scale": [0.8, 1.5],
-    "rare_class_crop": {"probability": 0.3},
+    "rare_class_crop": {"probability": 0.3, "power": 1.0},
     "transforms": [
         {"name": "flip", "probability": 0.5},
         {"name": "color_jitter", "options": {"brightness": 0.3, "hue": 0.1}},
