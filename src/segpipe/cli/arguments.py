@@ -1,6 +1,7 @@
 """Parsing command lines; types of arguments: each turns a text into a value, or says what it must be."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -13,6 +14,32 @@ class Parser(argparse.ArgumentParser):
         """Prints usage and message, and ends the process."""
         self.print_usage(sys.stderr)
         self.exit(1, f"{self.prog}: error: {message}\n")
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Wraps paragraphs, and leaves a text of several lines as it is."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
+def guide(command: argparse.ArgumentParser, example: str, page: str) -> None:
+    """Ends the help of a command with an example and the place of its documentation.
+
+    Args:
+        command: its parser.
+        example: a command line that the parser takes, without the leading name of the program.
+        page: a file of `docs/`, or `README.md`.
+    """
+    program = shlex.split(command.prog)[0]
+    command.epilog = f"example:\n  {program} {example}\n\nmore: {page}"
+    command.formatter_class = HelpFormatter
+
+
+def add_subcommands(command: argparse.ArgumentParser) -> "argparse._SubParsersAction[argparse.ArgumentParser]":
+    """Lets a command have commands below it; without one of them it prints its help, and that is no error."""
+    command.set_defaults(run=lambda options: command.print_help())
+    return command.add_subparsers(metavar="COMMAND")
 
 
 def natural(text: str) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segpipe.choices import READERS
+from segpipe.cli.arguments import guide
 from segpipe.cli.pages import refuse_foreign
 from segpipe.cli.table import table
 from segpipe.config.download import Download, Images, SourceChoice, locate
@@ -34,19 +35,32 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     about = "look for faulty images and labels in a source; exit code 1 if one would stop a training"
     check = commands.add_parser("check", help=about, description=about.capitalize() + ".")
     check.add_argument("source", nargs="?", metavar="SOURCE", help="folder or archive (default: those in params.yaml)")
-    check.add_argument("--format", help=f"format of SOURCE, see `segpipe data sources` (default {DEFAULT_FORMAT})")
     check.add_argument(
-        "--option", action="append", default=[], type=_option, help="an option of the format, as KEY=VALUE; repeatable"
+        "--format", metavar="FORMAT", help=f"format of SOURCE, see `segpipe data sources` (default {DEFAULT_FORMAT})"
     )
-    check.add_argument("--output", type=Path, default=CHECK_PAGE, help=f"folder of the page (default {CHECK_PAGE})")
+    check.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        type=_option,
+        metavar="KEY=VALUE",
+        help="an option of the format; repeatable",
+    )
+    check.add_argument(
+        "--output", type=Path, default=CHECK_PAGE, metavar="FOLDER", help=f"folder of the page (default {CHECK_PAGE})"
+    )
     check.add_argument(
         "--fix",
         action="store_true",
         help="count safe fixes as done, as with preprocess.policy.fix; SOURCE stays as it is",
     )
-    check.add_argument("--params", type=Path, default=PARAMS_FILE, help=f"a parameter file (default {PARAMS_FILE})")
+    check.add_argument(
+        "--params", type=Path, default=PARAMS_FILE, metavar="FILE", help=f"a parameter file (default {PARAMS_FILE})"
+    )
+    guide(check, "data check photos --format folder", "docs/data-faults.md")
     check.set_defaults(run=_check)
     kinds = commands.add_parser("kinds", help="list the kinds of faults: what each means, its consequence, its fix")
+    guide(kinds, "data kinds", "docs/data-faults.md")
     kinds.set_defaults(run=_list_kinds)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segpipe.cli.arguments import guide
 from segpipe.cli.table import table
 from segpipe.config.reading import PARAMS_FILE
 from segpipe.config.split_edit import KEPT_OUT, Grouping, format_lines, write_split
@@ -20,13 +21,29 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     """Adds `split`."""
     about = "propose a split by whole groups in which each class has its share"
     parser = commands.add_parser("split", help=about, description=about.capitalize() + ".")
-    parser.add_argument("--val", type=_share, default=0.15, help="share of the samples (default 0.15)")
-    parser.add_argument("--test", type=_share, default=0.15, help="share of the samples; 0 for none (default 0.15)")
-    parser.add_argument("--by", type=_grouping, help="pattern:REGEX or column:NAME (default: the groups of preprocess)")
+    parser.add_argument("--val", type=_share, default=0.15, metavar="SHARE", help="share of the samples (default 0.15)")
+    parser.add_argument(
+        "--test",
+        type=_share,
+        default=0.15,
+        metavar="SHARE",
+        help="share of the samples; 0 for none (default 0.15)",
+    )
+    parser.add_argument(
+        "--by",
+        type=_grouping,
+        metavar="GROUPING",
+        help="pattern:REGEX or column:NAME (default: the groups of preprocess)",
+    )
     parser.add_argument("--tie", action="store_true", help="keep groups with look-alike images in one split")
-    parser.add_argument("--seed", type=int, default=0, help="another seed may propose another split (default 0)")
-    parser.add_argument("--manifest", type=Path, help="default: that of the last preprocess, even if it failed")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="SEED", help="another seed may propose another split (default 0)"
+    )
+    parser.add_argument(
+        "--manifest", type=Path, metavar="FILE", help="default: that of the last preprocess, even if it failed"
+    )
     parser.add_argument("--write", action="store_true", help="write the proposal into params.yaml")
+    guide(parser, "data split --val 0.2 --test 0.1 --write", "docs/splits.md")
     parser.set_defaults(run=_split)
 
 

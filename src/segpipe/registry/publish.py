@@ -39,7 +39,7 @@ from segpipe.tracking.client import connect, refusals, retry_busy, search_all_ve
 from segpipe.tracking.history import read_history
 from segpipe.tracking.journal import Journal
 from segpipe.tracking.lineage import environment_tags, lineage_files, lineage_tags
-from segpipe.tracking.names import metric_name
+from segpipe.tracking.names import FINAL_PREFIX, metric_name
 from segpipe.tracking.run import Description, evaluation_place, find_or_create_run, find_run, remove_ghosts, ship
 from segpipe.tracking.tags import (
     CLASS_TABLE,
@@ -242,7 +242,7 @@ def _ensure_evaluation(client: MlflowClient, run_id: str, model_id: str, results
         return
     step, now = results.model.best_epoch, run.info.end_time or run.info.start_time
     metrics = [
-        Metric(f"final_{split}/{name}", value, now, step, model_id=model_id, run_id=run_id)
+        Metric(f"{FINAL_PREFIX}{split}/{name}", value, now, step, model_id=model_id, run_id=run_id)
         for split, scores in results.metrics.items()
         for name, value in {**scores, **{f"iou_{metric_name(c)}": v for c, v in scores["iou"].items()}}.items()
         if isinstance(value, float)
