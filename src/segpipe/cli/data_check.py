@@ -34,7 +34,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     about = "look for faulty images and labels in a source; exit code 1 if one would stop a training"
     check = commands.add_parser("check", help=about, description=about.capitalize() + ".")
     check.add_argument("source", nargs="?", metavar="SOURCE", help="folder or archive (default: those in params.yaml)")
-    check.add_argument("--format", help=f"format of SOURCE, see `segpipe data sources` (default {DEFAULT_FORMAT})")
+    check.add_argument("--format", help=f"format of SOURCE, see `segpipe data formats` (default {DEFAULT_FORMAT})")
     check.add_argument(
         "--option", action="append", default=[], type=_option, help="an option of the format, as KEY=VALUE; repeatable"
     )
