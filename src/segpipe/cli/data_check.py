@@ -15,7 +15,7 @@ from segpipe.config.params import Config, load_config
 from segpipe.config.preprocess import Policy, Preprocess, Split
 from segpipe.config.reading import PARAMS_FILE
 from segpipe.documents import ImageMapping
-from segpipe.errors import MAX_PROBLEMS_SHOWN, SourceError
+from segpipe.errors import MAX_PROBLEMS_SHOWN, SourceError, fold_problems
 from segpipe.faults import KINDS
 from segpipe.places import CHECK_PAGE, DOWNLOADS
 from segpipe.stages.stage import writing_alone
@@ -140,12 +140,17 @@ def _without_splits(built: "Built") -> "Built":
 
 
 def _tell(groups: "Sequence[ProblemGroup]", source: "Source", built: "Built", options: argparse.Namespace) -> None:
+    from segpipe.data.building.advice import advise
+
     for group in groups:
         print(f"\n{group.name}: {group.kind.meaning} ({len(group.shown)}, {group.consequence})")
-        for one in group.shown[:MAX_PROBLEMS_SHOWN]:
-            print(f"  {one.problem}")
-        if len(group.shown) > MAX_PROBLEMS_SHOWN:
-            print(f"  and {len(group.shown) - MAX_PROBLEMS_SHOWN} more on the page")
+        folded = fold_problems(one.problem for one in group.shown)
+        for line, _ in folded[:MAX_PROBLEMS_SHOWN]:
+            print(f"  {line}")
+        if rest := folded[MAX_PROBLEMS_SHOWN:]:
+            print(f"  and {sum(len(equal) for _, equal in rest)} more on the page")
+    if advice := advise(source, [*built.of_action("fail"), *built.of_action("skip")]):
+        print(f"\n{advice}")
     print(
         f"\n{len(built.manifest)} of {len(source.samples)} samples can be used. Page: {options.output / 'report.html'}"
     )
