@@ -13,6 +13,7 @@ from segpipe.addresses import redact
 from segpipe.cli.arguments import Parser
 from segpipe.cli.clean import add_commands as add_clean_command
 from segpipe.cli.data import add_commands as add_data_commands
+from segpipe.cli.init import add_commands as add_init_command
 from segpipe.cli.models import add_commands as add_models_command
 from segpipe.cli.predict import add_commands as add_predict_command
 from segpipe.cli.recipe import add_commands as add_recipe_commands
@@ -71,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     schema = commands.add_parser("schema", help="print the JSON schema of params.yaml, for editors")
     schema.set_defaults(run=_print_schema)
 
+    add_init_command(commands)
     add_data_commands(commands)
     add_models_command(commands)
     add_recipe_commands(commands)

@@ -1,13 +1,13 @@
 """`segpipe data check` and `segpipe data kinds`: find faults in labelled images before a training."""
 
 import argparse
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from segpipe.choices import READERS
+from segpipe.cli.arguments import option
 from segpipe.cli.pages import refuse_foreign
 from segpipe.cli.table import table
 from segpipe.config.download import Download, Images, SourceChoice, locate
@@ -36,7 +36,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     check.add_argument("source", nargs="?", metavar="SOURCE", help="folder or archive (default: those in params.yaml)")
     check.add_argument("--format", help=f"format of SOURCE, see `segpipe data formats` (default {DEFAULT_FORMAT})")
     check.add_argument(
-        "--option", action="append", default=[], type=_option, help="an option of the format, as KEY=VALUE; repeatable"
+        "--option", action="append", default=[], type=option, help="an option of the format, as KEY=VALUE; repeatable"
     )
     check.add_argument("--output", type=Path, default=CHECK_PAGE, help=f"folder of the page (default {CHECK_PAGE})")
     check.add_argument(
@@ -48,17 +48,6 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     check.set_defaults(run=_check)
     kinds = commands.add_parser("kinds", help="list the kinds of faults: what each means, its consequence, its fix")
     kinds.set_defaults(run=_list_kinds)
-
-
-def _option(text: str) -> tuple[str, Any]:
-    """Reads KEY=VALUE, the value as JSON where it is, else as text."""
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise argparse.ArgumentTypeError(f"must be KEY=VALUE (got {text!r})")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -1,14 +1,14 @@
 """`segpipe data split`: proposes which groups to keep out of training."""
 
 import argparse
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segpipe.cli.arguments import grouping
 from segpipe.cli.table import table
 from segpipe.config.reading import PARAMS_FILE
-from segpipe.config.split_edit import KEPT_OUT, Grouping, format_lines, write_split
+from segpipe.config.split_edit import KEPT_OUT, format_lines, write_split
 from segpipe.errors import ConfigError
 from segpipe.places import DATASET, LAST_DATASET
 
@@ -22,7 +22,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser = commands.add_parser("split", help=about, description=about.capitalize() + ".")
     parser.add_argument("--val", type=_share, default=0.15, help="share of the samples (default 0.15)")
     parser.add_argument("--test", type=_share, default=0.15, help="share of the samples; 0 for none (default 0.15)")
-    parser.add_argument("--by", type=_grouping, help="pattern:REGEX or column:NAME (default: the groups of preprocess)")
+    parser.add_argument("--by", type=grouping, help="pattern:REGEX or column:NAME (default: the groups of preprocess)")
     parser.add_argument("--tie", action="store_true", help="keep groups with look-alike images in one split")
     parser.add_argument("--seed", type=int, default=0, help="another seed may propose another split (default 0)")
     parser.add_argument("--manifest", type=Path, help="default: that of the last preprocess, even if it failed")
@@ -38,22 +38,6 @@ def _share(text: str) -> float:
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"must be a number from 0 to below 1 (got {text!r})")
     return value
-
-
-def _grouping(text: str) -> Grouping:
-    kind, _, value = text.partition(":")
-    if kind not in ("pattern", "column") or not value:
-        raise argparse.ArgumentTypeError(f"must be pattern:REGEX or column:NAME (got {text!r})")
-    if kind == "pattern":
-        try:
-            num_groups = re.compile(value).groups
-        except re.error as error:
-            raise argparse.ArgumentTypeError(f"must hold a regular expression: {error} (got {value!r})") from error
-        if num_groups != 1:
-            raise argparse.ArgumentTypeError(
-                f"must have exactly one (group), around the sequence's name (got {value!r})"
-            )
-    return Grouping(f"group_{kind}", value)
 
 
 def _split(options: argparse.Namespace) -> None:
