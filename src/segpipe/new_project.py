@@ -331,11 +331,11 @@ def _track(is_in_git: bool) -> None:
     """Lets DVC watch `data/`: with the files in Git, or in its own cache."""
     lines = GIT_IGNORE.read_text(encoding="utf-8").splitlines() if GIT_IGNORE.is_file() else []
     if not is_in_git:
-        dvc(Path(), "add", "--quiet", DATA.as_posix())
+        dvc(Path(), "add", DATA.as_posix())
         return
     GIT_IGNORE.write_text("".join(f"{line}\n" for line in lines if line != f"/{DATA}"), encoding="utf-8")
     DATA_FILE.write_text(DATA_IN_GIT, encoding="utf-8")
-    dvc(Path(), "commit", "--quiet", "--force", DATA_FILE.as_posix())
+    dvc(Path(), "commit", "--force", DATA_FILE.as_posix())
 
 
 def _put_away(path: Path, place: Path, undo: contextlib.ExitStack) -> None:

@@ -44,9 +44,10 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def _run(options: argparse.Namespace) -> None:
     from segpipe.new_project import check_clone, make_project
 
-    if not sys.stdin.isatty() and (lacking := [flag for flag in ("name", "data") if getattr(options, flag) is None]):
-        flags = " ".join(f"--{flag} {flag.upper()}" for flag in lacking)
-        raise ConfigError(f"segpipe init: give {flags}; it asks for them only in a terminal")
+    if not _is_terminal() and (lacking := [flag for flag in ("name", "data") if getattr(options, flag) is None]):
+        flags = {"name": "--name NAME", "data": "--data FOLDER"}
+        given = " ".join(flags[flag] for flag in lacking)
+        raise ConfigError(f"segpipe init: give {given}; it asks for them only in a terminal")
     check_clone(Path("data") if options.data is None else options.data)
     plan = _complete(options)
     _tell(make_project(plan), plan)
@@ -64,19 +65,24 @@ def _complete(options: argparse.Namespace) -> "Plan":
     format_name = found[0] if len(found) == 1 else ""
     if not format_name:
         known = ", ".join(found or READERS.names())
-        if not sys.stdin.isatty():
+        if not _is_terminal():
             what = "may be of several formats" if found else "looks like no format"
             raise ConfigError(f"--data {folder}: {what}; give --format, one of {known} (`segpipe data formats`)")
         format_name = _ask(f"Format ({known})")
     model = options.model
-    if model is None and sys.stdin.isatty():
+    if model is None and _is_terminal():
         present = load_config().train.model.name
         model = _ask("Model (`segpipe models` lists them)", present)
     names = [] if options.classes is None else [name.strip() for name in options.classes.split(",")]
     plan = Plan(name, folder, READERS.check(format_name), dict(options.option), model, names, options.by)
     if model is not None and model not in MODELS.names():
         raise ConfigError(f"--model {model}: unknown; {nearest(model, MODELS.names())}")
-    return plan if names or not sys.stdin.isatty() else _ask_for_classes(plan)
+    return plan if names or not _is_terminal() else _ask_for_classes(plan)
+
+
+def _is_terminal() -> bool:
+    """Whether a person can answer."""
+    return sys.stdin.isatty()
 
 
 def _ask_for_classes(plan: "Plan") -> "Plan":
