@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from segpipe.choices import MODELS, READERS
 from segpipe.config.params import Config, load_config
 from segpipe.config.params_edit import set_values
@@ -34,6 +36,8 @@ GIT_IGNORE = Path(".gitignore")
 OWN_FOLDER, BY_PATTERNS = "folder", "patterns"  # the formats whose class table the user writes
 MAX_BYTES_IN_GIT = 20_000_000  # hosts of Git refuse or slow down beyond; DVC's cache has no limit
 SHARE_KEPT_OUT = 0.15
+NUM_LOOKED_AT = 20
+GREY_MODES = frozenset({"1", "L", "LA", "I;16", "I;16B", "I;16L"})
 DATA_IN_GIT = "outs:\n- path: data\n  cache: false\n  hash: md5\n"
 
 
@@ -261,6 +265,7 @@ def _values_of_data(plan: Plan, source: Source) -> tuple[dict[str, Any], dict[st
         "download.options": dict(plan.options),
         "download.sha256": None,
         "download.join": {},
+        "train.model.in_channels": 1 if _are_grey(source) else 3,
         "preprocess.classes": None,
         "preprocess.ignore": [],
         **{f"preprocess.{key}": value for key, value in keys.items()},
@@ -269,6 +274,20 @@ def _values_of_data(plan: Plan, source: Source) -> tuple[dict[str, Any], dict[st
     }
     comments = {"preprocess.group_pattern": "^([^_]+)_ if the ids are SEQUENCE_FRAME; null: the source's own groups"}
     return values, comments
+
+
+def _are_grey(source: Source) -> bool:
+    """Whether images have one channel, by the headers of a few evenly spread ones."""
+    chosen = source.samples[:: max(1, len(source.samples) // NUM_LOOKED_AT)]
+    return all(_mode_of(sample.image) in GREY_MODES for sample in chosen)
+
+
+def _mode_of(path: Path) -> str:
+    try:
+        with Image.open(path) as picture:
+            return picture.mode
+    except OSError:  # an array, or no picture, which `segpipe data check` says
+        return ""
 
 
 def _values_of_name(name: str) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def test_photos_with_masks_of_0_and_255_become_a_project(
     assert [(c["name"], c["value"]) for c in classes] == [("ground", 0), ("berry", 255)]  # type: ignore[attr-defined]
     config = load_config()
     assert (config.register_.model_name, config.train.experiment) == ("berries", "berries")
-    assert config.train.model.name == "unet"
+    assert (config.train.model.name, config.train.model.in_channels) == ("unet", 3)
     assert (config.preprocess.split.val, config.preprocess.group_pattern) == (0.15, None)
     # What the starter left is gone; DVC watches the new content.
     assert not any(Path(name).exists() for name in (*RESULTS, "build", "data/images/street00_000.png"))
@@ -141,7 +141,8 @@ def test_groups_may_be_a_column(clone: Path, own: Path, monkeypatch: pytest.Monk
     without_dvc(monkeypatch)
     flags = ["--name", "m", "--data", str(own / "microscopy"), "--by", "column:patient"]
     assert main(["init", *flags]) == 0
-    assert load_config().preprocess.group_column == "patient"
+    config = load_config()
+    assert (config.preprocess.group_column, config.train.model.in_channels) == ("patient", 1)
 
 
 def test_patterns_get_their_class_table_as_options(clone: Path, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
