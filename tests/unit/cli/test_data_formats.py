@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from facts import missing
@@ -41,3 +43,10 @@ def test_an_unknown_format_names_the_nearest(capsys: pytest.CaptureFixture[str])
 def test_public_sets_have_their_format_and_licence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "sources"]) == 0
     assert not missing(capsys.readouterr().out, "public:NAME", "voc2012_sbd", "CC BY-NC 4.0")
+
+
+def test_the_document_has_a_section_of_each_format() -> None:
+    text = (Path(__file__).parents[3] / "docs/data.md").read_text(encoding="utf-8")
+    titles = [line for line in text.splitlines() if line.startswith("### ")]
+    named = {name for title in titles for name in re.findall(r"\w+", title.partition(":")[0])}
+    assert named >= {*READERS.names()}
