@@ -101,13 +101,18 @@ def check_clone(folder: Path) -> None:
     if target == here or here.is_relative_to(target):
         raise ConfigError(f"--data {folder}: holds this clone; give the folder of the images alone")
     git(Path(), "rev-parse", "--verify", "HEAD")
-    changed = [
-        entry[3:] for entry in list_git(Path(), "status", "--porcelain", "--untracked-files=all", "--no-renames")
-    ]
-    others = [path for path in changed if not (here / path).is_relative_to(target)]
-    if others:
+    lost = [path for path in _list_uncommitted() if not (here / path).is_relative_to(target)]
+    if lost:
         fix = "commit them (`git add -A`, `git commit`) or put them away (`git stash -u`), then run it again"
-        raise ConfigError(f"uncommitted changes: {shown(others)}; {fix}")
+        raise ConfigError(f"uncommitted changes: {shown(lost)}; {fix}")
+
+
+def _list_uncommitted() -> list[str]:
+    """Lists changed files, and new ones where `segpipe init` replaces files."""
+    entries = list_git(Path(), "status", "--porcelain", "--untracked-files=all", "--no-renames")
+    is_new = "??"
+    replaced = {path.parts[0] for path in (DATA, DATA_FILE, LOCK_FILE, HEADLINE, PARAMS_FILE, RECIPES)}
+    return [entry[3:] for entry in entries if entry[:2] != is_new or Path(entry[3:]).parts[0] in replaced]
 
 
 def find_formats(folder: Path) -> list[str]:
@@ -190,7 +195,11 @@ def prepare(plan: Plan, scratch: Path) -> Prepared:
         SegpipeError: the folder cannot be read in this format, or the plan does not fit it.
     """
     data, options = scratch / "data", dict(plan.options)
-    shutil.copytree(plan.folder, data, ignore=shutil.ignore_patterns(".git", ".DS_Store", "Thumbs.db"))
+    try:
+        shutil.copytree(plan.folder, data, ignore=shutil.ignore_patterns(".git", ".DS_Store", "Thumbs.db"))
+    except shutil.Error as error:  # it has copied all that it could
+        failed = [f"{source}: {why}" for source, _, why in error.args[0]]
+        raise SourceError(f"--data {plan.folder}: cannot be copied: {shown(failed, 3)}") from error
     survey = survey_folder(data, plan.format, options)
     advice = ""
     if survey is not None:

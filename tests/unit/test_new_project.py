@@ -214,11 +214,22 @@ def test_what_does_not_fit_is_refused_and_nothing_changes(
 
 def test_uncommitted_work_is_never_overwritten(clone: Path, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("params.yaml").write_text(Path("params.yaml").read_text() + "\n# mine\n")
-    Path("mine.txt").write_text("mine")
+    for name in ("data/mine.png", "mine.txt"):
+        Path(name).write_text("mine")
     before = contents(clone)
     assert main(["init", "--name", "x", "--data", str(own / "berries")]) == 1
-    assert not missing(capsys.readouterr().err, "params.yaml", "mine.txt", "git stash")
+    told = capsys.readouterr().err
+    assert not missing(told, "params.yaml", "data/mine.png", "git stash")
+    assert "mine.txt" not in told  # a new file elsewhere stays as it is
     assert contents(clone) == before
+
+
+def test_a_link_that_leads_nowhere_is_named(clone: Path, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = clone.parent / "linked"
+    shutil.copytree(own / "berries", folder)
+    (folder / "images/more.jpg").symlink_to("nowhere")
+    assert main(["init", "--name", "x", "--data", str(folder)]) == 1
+    assert not missing(capsys.readouterr().err, "more.jpg", "copied")
 
 
 def test_a_failure_half_way_puts_everything_back(clone: Path, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
