@@ -1,7 +1,8 @@
 """What mkdocs does not do by itself: pages from other folders and from the code, links as the repository writes them.
 
 The documents are written for a reader of the repository: they name each other by path, `docs/registry.md`. In the site
-such a name becomes a link with the page's title. A link to a file that is no page becomes plain text.
+such a name becomes a link with the page's title. A link to a file that is no page becomes plain text. The name of a
+document that does not exist is a warning.
 """
 
 import json
@@ -11,12 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import get_plugin_logger
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from reference.commands import describe_commands
 from reference.parameters import describe_parameters
 
+LOG = get_plugin_logger(__name__)  # mkdocs counts its warnings: with --strict one ends the build
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = {  # by path in the repository: documents outside docs/, and their place in the site
     "README.md": "index.md",
@@ -79,14 +82,19 @@ def _link(token: re.Match[str], source: str, place: str, files: Files) -> str:
     folders = [posixpath.dirname(source)] if token["target"] else ["", "docs", posixpath.dirname(source)]
     for folder in folders:
         there = posixpath.normpath(posixpath.join(folder, path))
-        known = ELSEWHERE.get(there, there.removeprefix("docs/") if there.startswith("docs/") else "")
-        if known and files.get_file_from_path(known):
+        inside = there.removeprefix("docs/") if there.startswith("docs/") else ""
+        wanted = (ELSEWHERE.get(there, inside), f"{inside}/index.md")
+        known = next((one for one in wanted if one and files.get_file_from_path(one)), None)
+        if known:
             address = posixpath.relpath(known, posixpath.dirname(place) or ".") + (f"#{anchor}" if anchor else "")
             text = token["text"]
             if text is None or re.fullmatch(NAME, text):
                 text = _title_of(ROOT / there)
             return f"{token['image'] or ''}[{text}]({address})"
-    return token["text"] if token["target"] and not token["image"] else token[0]
+    is_there = any((ROOT / folder / path).exists() for folder in folders)
+    if not is_there and not token["quoted"]:
+        LOG.warning("%s names %s, which does not exist", source, target)
+    return token["text"] if token["target"] and is_there else token[0]
 
 
 def _title_of(document: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -12,6 +13,9 @@ from pathlib import Path
 
 import pytest
 from browser import Browser, find_chromium, start_browser
+from mkdocs.config import load_config
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from segpipe.choices import MODELS
 
@@ -87,6 +91,23 @@ def test_a_path_in_the_text_is_a_link_with_the_title_of_its_page(site: Path) -> 
     assert '<a href="registry.html">The registry: which version is the champion, and why</a>' in start
     page = (site / "security.html").read_text(encoding="utf-8")
     assert 'href="team-server.html"' in page and 'href="registry.html#who-is-trusted"' in page
+
+
+def test_a_path_that_names_no_document_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    hooks = importlib.import_module("site_hooks")
+    config = load_config(str(ROOT / "mkdocs.yml"))
+    names = ("data.md", "decisions/0001-outs-without-ids.md")
+    files = Files([File(name, config.docs_dir, config.site_dir, use_directory_urls=False) for name in names])
+    page = Page(None, next(file for file in files if file.src_uri == names[1]), config)
+    code = "[code](../../src/segpipe/cli/data.py)"
+    text = f"docs/data.md and {code}, `docs/gone.md`; see docs/absent.md, [here](lost.md#x)"
+    linked = hooks.on_page_markdown(text, page, config, files)
+    assert linked.startswith("[The data path](../data.md) and code, `docs/gone.md`; ")
+    assert len(caplog.records) == 2
+    assert "docs/absent.md" in caplog.messages[0] and "lost.md#x" in caplog.messages[1]
 
 
 def test_the_first_page_and_the_reference_are_shown_on_a_phone_and_a_screen(site: Path, browser: Browser) -> None:
