@@ -63,7 +63,7 @@ lint: $(READY)
 	lint-imports --no-logo
 
 docs: $(READY) ## build the documentation into build/site, to be read from files: build/site/index.html
-	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 mkdocs build --strict  # --quiet would hide the warnings from --strict
 
 format: $(READY) ## format the sources, update the schema of params.yaml
 	ruff check --fix .
