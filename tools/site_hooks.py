@@ -92,9 +92,9 @@ def _link(token: re.Match[str], source: str, place: str, files: Files) -> str:
                 text = _title_of(ROOT / there)
             return f"{token['image'] or ''}[{text}]({address})"
     is_there = any((ROOT / folder / path).exists() for folder in folders)
-    if not is_there and not token["quoted"]:
+    if token["mention"] and not is_there:
         LOG.warning("%s names %s, which does not exist", source, target)
-    return token["text"] if token["target"] and is_there else token[0]
+    return token["text"] if token["target"] and is_there else token[0]  # mkdocs warns about links itself
 
 
 def _title_of(document: Path) -> str:
