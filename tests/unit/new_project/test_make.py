@@ -13,14 +13,14 @@ from own_data import NUM_IMAGES, draw_set
 from PIL import Image
 from ruamel.yaml import YAML
 
-from segpipe import new_project
 from segpipe.cli import init, main
 from segpipe.config.params import load_config
 from segpipe.errors import CommandError
-from segpipe.new_project import find_formats
+from segpipe.new_project import make
+from segpipe.new_project.labels import find_formats
 from segpipe.project import git
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COPIED = (
     "params.yaml",
     "recipes/smoke.yaml",
@@ -80,7 +80,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 def without_dvc(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out the calls of DVC, which take seconds."""
-    monkeypatch.setattr(new_project, "dvc", lambda *arguments: "")
+    monkeypatch.setattr(make, "dvc", lambda *arguments: "")
 
 
 def read(path: str) -> dict[str, object]:
@@ -118,7 +118,7 @@ def test_photos_with_masks_of_0_and_255_become_a_project(
 
 
 def test_many_bytes_are_kept_in_dvcs_cache(clone: Path, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(new_project, "MAX_BYTES_IN_GIT", 1000)
+    monkeypatch.setattr(make, "MAX_BYTES_IN_GIT", 1000)
     assert main(["init", "--name", "c", "--data", str(own / "cvat")]) == 0
     assert "cache" not in read("data.dvc")["outs"][0]  # type: ignore[index]
     assert "/data" in Path(".gitignore").read_text().splitlines()
@@ -237,7 +237,7 @@ def test_a_failure_half_way_puts_everything_back(clone: Path, own: Path, monkeyp
         assert not Path("dvc.lock").exists()  # the switch has begun
         raise CommandError("dvc: no")
 
-    monkeypatch.setattr(new_project, "dvc", fail)
+    monkeypatch.setattr(make, "dvc", fail)
     before = contents(clone)
     assert main(["init", "--name", "x", "--data", str(own / "berries")]) == 1
     assert contents(clone) == before
