@@ -19,18 +19,20 @@ OWN_FOLDER, BY_PATTERNS = "folder", "patterns"  # the formats whose class table 
 
 
 def find_formats(folder: Path) -> list[str]:
-    """Finds the formats that read samples from a folder without options; only `folder` if it has a class table."""
+    """Finds the formats that a folder may have: those that read samples from it without options.
+
+    If there are none, those that at least find their layout, so that their problems say what is missing.
+    """
     if find_folder(folder, DOCUMENT):
         return [OWN_FOLDER]
-    found = []
+    found: dict[str, int] = {}
     for name in READERS.names():
         with contextlib.suppress(SegpipeError):
             source: Source = READERS.call(name, {}, root=folder)
-            if source.samples:
-                found.append(name)
-    if not found and _lacks_table(folder):
-        found.append(OWN_FOLDER)
-    return found
+            found[name] = len(source.samples)
+    if with_samples := [name for name, num_samples in found.items() if num_samples]:
+        return with_samples
+    return [OWN_FOLDER] if _lacks_table(folder) else list(found)
 
 
 def _lacks_table(folder: Path) -> bool:
@@ -76,9 +78,7 @@ def name_classes(survey: Survey, classes: Sequence[str], where: str) -> MaskCodi
         return MaskCoding(entries, "colors" if survey.is_of_colors else "indices", written_in=DOCUMENT)
     if proposed is None:
         held = f"{len(survey.values)} values and {len(survey.colors)} colours"
-        fix = (
-            "`segpipe data check` says what is wrong with each; masks are PNG, with one value or colour for each class"
-        )
+        fix = "export PNG masks with one value or colour for each class: JPEG and resizing add others"
         raise SourceError(f"{where}: {survey.extent} hold {held}, which are no class table; {fix}")
     held_by = proposed.values if survey.is_of_values else [list(color) for color in proposed.colors]
     if classes and len(classes) != len(proposed.entries):

@@ -10,9 +10,11 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from segpipe.choices import READERS
 from segpipe.data.readers.folder import DOCUMENT
+from segpipe.data.readers.patterns import OPTIONS
 from segpipe.data.sources.proposed_table import describe_changes, format_coding
 from segpipe.data.sources.source import Source, find_folder, list_files
 from segpipe.data.splits.split import find_groups
@@ -85,25 +87,9 @@ def prepare(plan: Plan, scratch: Path) -> Prepared:
     Raises:
         SegpipeError: the folder cannot be read in this format, or the plan does not fit it.
     """
-    data, options = scratch / "data", dict(plan.options)
-    try:
-        shutil.copytree(plan.folder, data, ignore=shutil.ignore_patterns(".git", ".DS_Store", "Thumbs.db"))
-    except shutil.Error as error:  # it has copied all that it could
-        failed = [f"{source}: {why}" for source, _, why in error.args[0]]
-        raise SourceError(f"--data {plan.folder}: cannot be copied: {shown(failed, 3)}") from error
-    survey = survey_folder(data, plan.format, options)
-    advice = ""
-    if survey is not None:
-        coding = name_classes(survey, plan.classes, str(plan.folder))
-        advice = describe_changes(survey, coding)
-        if plan.format == OWN_FOLDER:
-            base = find_folder(data, "masks")
-            assert base is not None
-            (base / DOCUMENT).write_text(format_coding(coding) + "\n", encoding="utf-8")
-        else:
-            options |= as_options(coding)
-    elif plan.classes:
-        raise ConfigError(f"--classes: the class table is there already, in {plan.folder}")
+    data = scratch / "data"
+    _copy(plan.folder, data)
+    options, advice = _state_table(plan, data)
     try:
         source: Source = READERS.call(plan.format, options, root=data)
     except SourceError as error:
@@ -118,6 +104,35 @@ def prepare(plan: Plan, scratch: Path) -> Prepared:
     texts = make_texts(replace(plan, options=options), source, scratch)
     num_bytes = sum((data / name).stat().st_size for name in list_files(data))
     return Prepared(data, source, texts, num_bytes <= MAX_BYTES_IN_GIT, advice)
+
+
+def _copy(folder: Path, data: Path) -> None:
+    try:
+        shutil.copytree(folder, data, ignore=shutil.ignore_patterns(".git", ".DS_Store", "Thumbs.db"))
+    except shutil.Error as error:  # it has copied all that it could
+        failed = [f"{source}: {why}" for source, _, why in error.args[0]]
+        raise SourceError(f"--data {folder}: cannot be copied: {shown(failed, 3)}") from error
+
+
+def _state_table(plan: Plan, data: Path) -> tuple[dict[str, Any], str]:
+    """Writes the class table that the masks need, into the folder or into the format's options.
+
+    Returns:
+        The options, and what is still to be decided about the table.
+    """
+    survey = survey_folder(data, plan.format, plan.options)
+    if survey is None:
+        if plan.classes:
+            raise ConfigError(f"--classes: the class table is there already, in {plan.folder}")
+        return dict(plan.options), ""
+    coding = name_classes(survey, plan.classes, str(plan.folder))
+    if plan.format != OWN_FOLDER:
+        coding = replace(coding, written_in=OPTIONS, masks_key="masks_are")
+        return {**plan.options, **as_options(coding)}, describe_changes(survey, coding)
+    base = find_folder(data, "masks")
+    assert base is not None, "the survey has found it"
+    (base / DOCUMENT).write_text(format_coding(coding) + "\n", encoding="utf-8")
+    return dict(plan.options), describe_changes(survey, coding)
 
 
 def make_project(plan: Plan) -> Prepared:

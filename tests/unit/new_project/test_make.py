@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from facts import missing
-from own_data import NUM_IMAGES, draw_set
+from own_data import NUM_IMAGES
 from PIL import Image
 from ruamel.yaml import YAML
 
@@ -17,7 +17,6 @@ from segpipe.cli import init, main
 from segpipe.config.params import load_config
 from segpipe.errors import CommandError
 from segpipe.new_project import make
-from segpipe.new_project.labels import find_formats
 from segpipe.project import git
 
 ROOT = Path(__file__).parents[3]
@@ -31,15 +30,6 @@ COPIED = (
     ".dvc/.gitignore",
 )
 RESULTS = ("dvc.lock", "metrics.json")
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All five sets."""
-    folder = tmp_path_factory.mktemp("own")
-    for name in ("berries", "fields", "cvat", "coco", "microscopy"):
-        draw_set(name, folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -163,14 +153,6 @@ def test_the_data_may_lie_in_data_already(clone: Path, own: Path, monkeypatch: p
     shutil.copytree(own / "microscopy", "data")
     assert main(["init", "--name", "m", "--data", "data"]) == 0
     assert len(list(Path("data/images").iterdir())) == NUM_IMAGES
-
-
-@pytest.mark.parametrize(
-    ("name", "format_name"),
-    [("berries", "folder"), ("fields", "folder"), ("cvat", "cvat"), ("coco", "coco"), ("microscopy", "folder")],
-)
-def test_the_format_is_found(own: Path, name: str, format_name: str) -> None:
-    assert find_formats(own / name) == [format_name]
 
 
 def test_without_a_terminal_the_missing_flags_are_told(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
