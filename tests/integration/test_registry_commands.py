@@ -110,8 +110,9 @@ def test_show(three: Project) -> None:
     lines = type_in(three, "show", "champion").splitlines()
     assert lines[0] == f"{MODEL_NAME} version 2, the champion: promoted"
     assert lines[1].startswith("Better beyond chance: validation mIoU 1.0000 against ")
-    mean_iou, _, *_, box = lines[4:9]
-    assert lines[3].split() == ["IoU", "validation", "test"]
+    scores = lines[next(number for number, line in enumerate(lines) if line.startswith("IoU ")) :]
+    assert scores[0].split() == ["IoU", "validation", "test"]
+    mean_iou, box = scores[1], scores[5]
     assert mean_iou.split()[:2] == ["mIoU", "1.0000"]
     assert box.split()[:2] == ["box", "1.0000"]
     assert "train.learning_rate" in {line.partition(" ")[0] for line in lines}
