@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import compileall
+import gc
 import os
 import shutil
 import sys
@@ -16,15 +18,18 @@ if TYPE_CHECKING:
     from integration.project import Project
 
 sys.path.insert(0, str(Path(__file__).parent))
-# Three workers share two cores: threads that spin while they wait would take them from the others. Read with torch.
+# Four workers share two cores: threads that spin while they wait would take them from the others. Read with torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# Begun first, so that no worker of xdist is busy with one of them when the others have nothing left. The second needs
-# no finished project, which the first makes meanwhile.
+# Begun first, so that no worker of xdist is busy with one of them when the others have nothing left. The second to the
+# fourth need no finished project, which the first makes meanwhile.
 FIRST = (
     "end_to_end/test_retrain.py",
     "unit/models/test_contract.py",
+    "unit/training/test_loop.py",
+    "unit/data/building/test_build.py",
     "chaos/test_interrupted_training.py",
+    "integration/test_rebuild.py",
     "end_to_end/test_graph.py",
 )
 
@@ -34,9 +39,18 @@ ENOUGH_BYTES = 4 << 30
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Lets the folders of tests lie in memory, except those of the slow tests, which write gigabytes."""
+    """Compiles the sources; lets the folders of tests lie in memory, but not those of slow tests: gigabytes."""
     if "not slow" in config.option.markexpr and _is_memory_enough():
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        # Once, not in each of the tests' copies of the sources; a shell may forbid Python to write the compiled files.
+        compileall.compile_dir(Path(__file__).parents[1] / "src", quiet=1)
+    gc.disable()  # of seventeen seconds of collecting the tests it takes seven, and frees nothing
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def _is_memory_enough() -> bool:

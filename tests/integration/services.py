@@ -95,7 +95,7 @@ class Services:
             base_url=f"http://127.0.0.1:{self.prefect_port}/api",
             headers={"Authorization": f"Basic {token}"},
             trust_env=False,
-            timeout=30,
+            timeout=60,
         ) as client:
             if method != "GET":
                 client.headers.update(self._tokens(client))

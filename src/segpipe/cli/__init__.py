@@ -14,6 +14,7 @@ from segpipe.cli.check import add_commands as add_check_command
 from segpipe.cli.clean import add_commands as add_clean_command
 from segpipe.cli.completion import add_commands as add_completion_command
 from segpipe.cli.data import add_commands as add_data_commands
+from segpipe.cli.init import add_commands as add_init_command
 from segpipe.cli.models import add_commands as add_models_command
 from segpipe.cli.predict import add_commands as add_predict_command
 from segpipe.cli.recipe import add_commands as add_recipe_commands
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     guide(schema, "schema > params.schema.json", "README.md, Your own images")
     schema.set_defaults(run=_print_schema)
 
+    add_init_command(commands)
     add_data_commands(commands)
     add_models_command(commands)
     add_recipe_commands(commands)

@@ -37,7 +37,7 @@ def add_commands(
     guide(
         completion,
         "completion bash > ~/.local/share/bash-completion/completions/segpipe",
-        "README.md, The command line",
+        "docs/command-line.md",
     )
     completion.set_defaults(run=lambda options: _print(make_parser(), options.shell))
 

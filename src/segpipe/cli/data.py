@@ -6,9 +6,9 @@ from pathlib import Path
 
 from segpipe.cli.arguments import add_subcommands, guide, natural, positive
 from segpipe.cli.data_check import add_command as add_check
+from segpipe.cli.data_formats import add_commands as add_formats
 from segpipe.cli.data_show import add_command as add_show
 from segpipe.cli.data_split import add_command as add_split
-from segpipe.cli.table import table
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -16,13 +16,10 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = commands.add_parser("data", help="labelled images")
     guide(parser, "data check photos", "docs/data.md")
     data = add_subcommands(parser)
+    add_formats(data)
     add_check(data)
     add_split(data)
     add_show(data)
-
-    sources = data.add_parser("sources", help="list the formats that can be read, and the public data sets")
-    guide(sources, "data sources", "docs/data.md, Sources")
-    sources.set_defaults(run=_list_sources)
 
     render = data.add_parser("render", help="draw street scenes with their masks")
     render.add_argument(
@@ -40,30 +37,6 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     guide(render, "data render --output streets --sequences 3", "docs/data.md")
     render.set_defaults(run=_render)
-
-
-def _list_sources(options: argparse.Namespace) -> None:
-    from segpipe.choices import READERS
-    from segpipe.data.sources.public_sets import find_public_set, public_set_names
-
-    print("Formats (download.format):\n")
-    for name in READERS.names():
-        about = (READERS.function_of(name).__globals__["__doc__"] or "").partition("\n")[0]
-        print(f"  {name:16}{about}")
-    print("\nPublic sets (write source: public:NAME into a .yaml file, and the file's path into download.source):\n")
-    rows = [("name", "format", "size", "licence")]
-    for name in public_set_names():
-        public = find_public_set(name)
-        assert public is not None
-        sizes = [archive.size_bytes for archive in public.archives]
-        size = f"{sum(s or 0 for s in sizes) / 1e9:.1f} GB" if all(sizes) else ""
-        rows.append((name, public.format, size, public.licence))
-    print("\n".join(f"  {line}" for line in table(rows)))
-    print("\nNotes:\n")
-    for name in public_set_names():
-        public = find_public_set(name)
-        if public is not None and public.note:
-            print(f"  {name}: {public.note}")
 
 
 def _render(options: argparse.Namespace) -> None:

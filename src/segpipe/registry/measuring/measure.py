@@ -41,6 +41,11 @@ INTERPRETER = (sys.executable, "-E", "-P", "-B")
 NUM_LATENCY_IMAGES = 8
 NUM_LATENCY_ROUNDS = 5
 NUM_LINES_SHOWN = 12
+OTHER_TASK = (
+    "if these are other data, write `model_name: ANOTHER-NAME` under `register` in params.yaml and run `dvc repro`, as "
+    "each name has a champion of its own; if the new classes replace the old ones, promote the new version by hand "
+    "(`segpipe registry promote`)"
+)
 ADVICE = "promote by hand (`segpipe registry promote`), or train and register again (`dvc repro`)"
 
 
@@ -102,9 +107,8 @@ def confusions_of_served(model: Runnable, model_classes: Sequence[str], store: S
     """
     names = store.classes.names
     if unknown := [name for name in model_classes if name not in names]:
-        raise IncomparableError(
-            f"it predicts {', '.join(unknown)}, which the data set does not have (it has {', '.join(names)}); {ADVICE}"
-        )
+        other = f"it predicts {', '.join(unknown)}, which the data set does not have (it has {', '.join(names)})"
+        raise IncomparableError(f"{other}; {OTHER_TASK}")
     to_store = np.array([names.index(name) for name in model_classes], np.uint8)
     parts = []
     with _bar("measuring", len(store)) as bar:

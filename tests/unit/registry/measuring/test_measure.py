@@ -164,7 +164,7 @@ def test_masks_come_in_the_order_asked_for_and_the_process_ends_with_the_last(
 
 
 def test_a_class_that_the_data_no_longer_have_cannot_be_measured(make_model: MakeModel, store: Store) -> None:
-    expected = r"it predicts tree, which the data set does not have \(it has road, car, sky\); promote by hand"
+    expected = r"predicts tree, which the data set does not have \(it has road, car, sky\);.* `model_name: .*`register`"
     with pytest.raises(IncomparableError, match=expected):
         confusions_of_served(Runnable(make_model()), ("sky", "tree"), store)
 
