@@ -136,7 +136,7 @@ class ShownVersion(ListedVersion, AboutModel):
         run_id: of its training.
         reasons: of the decision.
         iou: of each class; None where it is not known.
-        tags: all, sorted.
+        tags: all, and the lineage that its run keeps, sorted.
         ledger: the entries about it.
         warnings: problems of ledger and alias.
     """
