@@ -213,9 +213,9 @@ class Run:
         found = self.services.request("POST", "/task_runs/filter", wanted)
         names = {one["id"]: one["name"] for one in found}
         return {
-            one["name"]: (one["state"]["name"], {names[before["id"]] for before in one["task_inputs"]["wait_for"]})
+            one["name"]: (one["state"]["name"], {names[it["id"]] for it in one["task_inputs"].get("wait_for", [])})
             for one in found
-            if "wait_for" in one["task_inputs"]
+            if "run_deployment" not in one["task_key"]
         }
 
     def artifacts(self) -> dict[str, Any]:
