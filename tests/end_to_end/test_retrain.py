@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from integration.attacks import EVIL_NAME, attacks_on_mlflow, attacks_on_prefect, is_socket_open_to_strangers, send
@@ -87,9 +88,26 @@ def test_what_dvc_alone_has_trained_is_in_the_server(services: Services) -> None
     assert client.get_model_version_by_alias(MODEL_NAME, "champion").version == registration["champion"]
 
 
+def champion_events(services: Services) -> list[dict[str, Any]]:
+    """The payloads of the events that a champion has moved, once there is one."""
+    deadline = time.monotonic() + LOG_SECONDS
+    while True:
+        wanted = {"filter": {"event": {"name": ["segpipe.champion.moved"]}}}
+        found = services.request("POST", "/events/filter", wanted)["events"]
+        if found or time.monotonic() > deadline:
+            return [one["payload"] for one in found]
+        time.sleep(0.5)
+
+
 def test_a_finished_project_runs_no_stage_and_tells_of_its_champion(services: Services) -> None:
     lock = lock_of(services.project)
+    # As if another version had been the champion when a retraining told of it last.
+    services.request("POST", "/variables/", {"name": "segpipe_champions_told", "value": {MODEL_NAME: "7"}})
     run = services.retrain()
+    (event,) = champion_events(services)
+    assert (event["model_name"], event["champion"], event["champion_before"]) == (MODEL_NAME, "1", "7")
+    assert event["reasons"] == "There was no champion."
+    assert services.request("GET", "/variables/name/segpipe_champions_told")["value"] == {MODEL_NAME: "1"}
     assert (run.state, run.children()) == ("COMPLETED", []), run.message
     assert run.name == f"retrain-current-{services.project.call('git', 'rev-parse', 'HEAD')[:12]}"
     assert run.tasks() == {name: ("Cached", GRAPH[name]) for name in STAGES}
