@@ -60,7 +60,7 @@ def snapshot(project: Project) -> dict[str, Any]:
 
 
 def steps_of(project: Project, run: Run, metric: str) -> list[int]:
-    return sorted(m.step for m in project.client().get_metric_history(run.info.run_id, metric))
+    return sorted(m.step for m in project.client().get_metric_history(run.info.run_id, f"epochs/{metric}"))
 
 
 # What is there after the pipeline

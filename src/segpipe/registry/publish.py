@@ -258,8 +258,6 @@ def _ensure_evaluation(client: MlflowClient, run_id: str, model_id: str, results
     step, now = results.model.best_epoch, run.info.end_time or run.info.start_time
     datasets = find_datasets(run.inputs.dataset_inputs)
     metrics = [
-        # MLflow's pages group charts by what stands before the slash, in the alphabet's order: `scores` comes after
-        # `Model metrics`, the curves over the epochs.
         Metric(f"scores_{split}/{name}", value, now, step, model_id, *datasets.get(split, (None, None)), run_id)
         for split, scores in results.metrics.items()
         for name, value in {**scores, **{f"iou_{metric_name(c)}": v for c, v in scores["iou"].items()}}.items()

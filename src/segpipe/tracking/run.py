@@ -45,7 +45,11 @@ GHOST_SECONDS = 600
 LINEAGE, RUN_DECISION = "lineage", "decision"  # folders of a run's files
 SYSTEM_METRICS_SECONDS = 10
 CLOSE_SECONDS = 60
+# MLflow's pages group charts by what stands before the slash, in the alphabet's order, and those without one come last:
+# so the curves come before the single values of the evaluation, `scores_test/...` and `scores_val/...`.
+EPOCHS = "epochs/"
 MARKER_METRIC = "train_loss"
+MARKERS = (f"{EPOCHS}{MARKER_METRIC}", MARKER_METRIC)  # the second of runs of earlier releases
 EXPERIMENT_KIND, TRAINING_KIND = "mlflow.experimentKind", "custom_model_development"  # the words of MLflow's pages
 
 
@@ -108,7 +112,9 @@ def find_run(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> 
     for view in (ViewType.ACTIVE_ONLY, ViewType.DELETED_ONLY):
         runs = client.search_runs([found.experiment_id], filter_string, view, max_results=10, order_by=newest_first)
         if runs:
-            run_id = str(next((run for run in runs if MARKER_METRIC in run.data.metrics), runs[0]).info.run_id)
+            run_id = str(
+                next((run for run in runs if not run.data.metrics.keys().isdisjoint(MARKERS)), runs[0]).info.run_id
+            )
             if view == ViewType.DELETED_ONLY:
                 client.restore_run(run_id)
                 log.info("MLflow run %s was deleted and is restored", run_id)
@@ -206,8 +212,9 @@ def _run_name(description: Description) -> str:
 
 
 def ship(client: MlflowClient, run_id: str, entries: Sequence[Entry]) -> None:
-    """Sends the entries that the run does not have yet."""
-    epochs_there = {metric.step for metric in client.get_metric_history(run_id, MARKER_METRIC)}
+    """Sends the entries that the run does not have yet; a run of an earlier release keeps its names of metrics."""
+    now, earlier = ({metric.step for metric in client.get_metric_history(run_id, marker)} for marker in MARKERS)
+    epochs_there, prefix = now | earlier, "" if earlier else EPOCHS
     images_there = _images_of(client, run_id) if any(entry.image for entry in entries) else set()
     for entry in entries:
         if entry.image is not None:
@@ -217,7 +224,7 @@ def ship(client: MlflowClient, run_id: str, entries: Sequence[Entry]) -> None:
                 client.log_image(run_id, picture, key=key, step=entry.epoch, timestamp=entry.time_ms, synchronous=True)
         elif entry.epoch not in epochs_there:
             metrics = [
-                Metric(name, value, entry.time_ms, entry.epoch)
+                Metric(f"{prefix}{name}", value, entry.time_ms, entry.epoch)
                 for name, value in entry.metrics.items()
                 if math.isfinite(value)
             ]
