@@ -31,7 +31,7 @@ def test_names_of_any_script_and_images_of_one_row_are_registered(finished: Proj
         finished.stage(stage)
     (version,) = finished.client().search_model_versions("name = 'odd'")
     metrics = finished.client().get_run(version.run_id).data.metrics
-    assert {f"scores_val/iou_{name}" for name in ("道路", "路面", "a--24-b--2f---2f-c")} <= metrics.keys()
+    assert {f"final_val/iou_{name}" for name in ("道路", "路面", "a--24-b--2f---2f-c")} <= metrics.keys()
     shown = finished.call("segpipe", "registry", "show", "champion")
     assert all(name in shown for name in NAMES)
 

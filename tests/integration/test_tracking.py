@@ -138,8 +138,8 @@ def test_the_run_has_the_scores_of_the_evaluation(original: Project) -> None:
     scores = original.json("build/evaluation/metrics.json")
     metrics = the_run(original).data.metrics
     for split in ("val", "test"):
-        assert metrics[f"scores_{split}/mean_iou"] == scores[split]["mean_iou"]
-        assert metrics[f"scores_{split}/iou_box"] == scores[split]["iou"]["box"]
+        assert metrics[f"final_{split}/mean_iou"] == scores[split]["mean_iou"]
+        assert metrics[f"final_{split}/iou_box"] == scores[split]["iou"]["box"]
 
 
 def test_the_version_is_the_champion_and_says_why(original: Project) -> None:
@@ -200,7 +200,7 @@ def test_the_logged_model_is_the_trained_one_with_its_signature(original: Projec
     digests = {i.tags[0].value: i.dataset.digest for i in run.inputs.dataset_inputs}
     measured_on = {metric.key: (metric.dataset_name, metric.dataset_digest) for metric in model.metrics}
     for split in ("val", "test"):
-        assert measured_on[f"scores_{split}/mean_iou"] == ("data", digests[split])
+        assert measured_on[f"final_{split}/mean_iou"] == ("data", digests[split])
 
 
 def test_the_registered_model_has_a_card_about_its_champion(original: Project) -> None:
@@ -335,7 +335,7 @@ def test_a_lost_store_is_made_again_with_the_whole_history(finished: Project, pr
     assert run.info.status == "FINISHED"
     for metric in ("train_loss", "train_mean_iou", "val_loss", "val_mean_iou", "learning_rate"):
         assert steps_of(finished, run, metric) == EPOCHS, metric
-    assert run.data.metrics["scores_val/mean_iou"] == scores["val"]["mean_iou"]
+    assert run.data.metrics["final_val/mean_iou"] == scores["val"]["mean_iou"]
     assert run.data.tags["segpipe.git_commit"]
     digest = finished.json("build/dataset/dataset.json")["digest"][:16]
     assert {i.dataset.digest for i in run.inputs.dataset_inputs} == {f"{digest}-{s}" for s in ("train", "val", "test")}

@@ -258,7 +258,7 @@ def _ensure_evaluation(client: MlflowClient, run_id: str, model_id: str, results
     step, now = results.model.best_epoch, run.info.end_time or run.info.start_time
     datasets = find_datasets(run.inputs.dataset_inputs)
     metrics = [
-        Metric(f"scores_{split}/{name}", value, now, step, model_id, *datasets.get(split, (None, None)), run_id)
+        Metric(f"final_{split}/{name}", value, now, step, model_id, *datasets.get(split, (None, None)), run_id)
         for split, scores in results.metrics.items()
         for name, value in {**scores, **{f"iou_{metric_name(c)}": v for c, v in scores["iou"].items()}}.items()
         if isinstance(value, float)

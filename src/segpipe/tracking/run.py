@@ -46,7 +46,7 @@ LINEAGE, RUN_DECISION = "lineage", "decision"  # folders of a run's files
 SYSTEM_METRICS_SECONDS = 10
 CLOSE_SECONDS = 60
 # MLflow's pages group charts by what stands before the slash, in the alphabet's order, and those without one come last:
-# so the curves come before the single values of the evaluation, `scores_test/...` and `scores_val/...`.
+# so the curves come before the single values of the evaluation, `final_test/...` and `final_val/...`.
 EPOCHS = "epochs/"
 MARKER_METRIC = "train_loss"
 MARKERS = (f"{EPOCHS}{MARKER_METRIC}", MARKER_METRIC)  # the second of runs of earlier releases

@@ -58,7 +58,7 @@ def test_a_store_takes_every_name(client: MlflowClient) -> None:
     run_id = client.create_run("0").info.run_id
     names = [*ODD, *PLAIN, unicodedata.normalize("NFD", "é")]
     for name in names:
-        client.log_metric(run_id, f"scores_val/iou_{metric_name(name)}", 0.5)
+        client.log_metric(run_id, f"final_val/iou_{metric_name(name)}", 0.5)
         client.log_param(run_id, f"preprocess.classes.{metric_name(name)}", "x")
         client.set_tag(run_id, f"segpipe.val_iou.{metric_name(name)}", "0.5")
         client.log_image(run_id, np.asarray(Image.new("RGB", (2, 2))), key=picture_name(name), step=1, synchronous=True)
