@@ -5,7 +5,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro up down deploy worker test pytest test-team chaos zoo check format lock benchmark clean
+.PHONY: help setup repro up down deploy worker test pytest test-team chaos zoo check lint docs format lock benchmark clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -39,8 +39,8 @@ deploy: $(READY) ## create pools, deployments, automations on the server in PREF
 worker: $(READY) ## start a worker for the server in PREFECT_API_URL (POOL=cpu or POOL=gpu DEVICE=0)
 	pipelines/worker.sh $(POOL) $(DEVICE)
 
-test: $(READY) ## check, and run the tests (without test-team, chaos and zoo)
-	@$(MAKE) --no-print-directory --jobs 2 check pytest
+test: $(READY) ## check, and run the tests, which build the documentation (without test-team, chaos and zoo)
+	@$(MAKE) --no-print-directory --jobs 2 lint pytest
 
 pytest: $(READY)
 	pytest -n 4 --dist loadfile --no-loadscope-reorder
@@ -54,11 +54,16 @@ chaos: $(READY) ## run the slow tests: killed workers, servers, registrations; r
 zoo: $(READY) ## test that every model can overfit four crops and export to ONNX, and that every recipe starts
 	pytest -m zoo
 
-check: $(READY) ## check lint, format, types, and the imports between rooms
+check: lint docs ## check lint, format, types, the imports between rooms; build the documentation without a warning
+
+lint: $(READY)
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports --no-logo
+
+docs: $(READY) ## build the documentation into build/site, to be read from files: build/site/index.html
+	@NO_MKDOCS_2_WARNING=1 mkdocs build --strict  # --quiet would hide the warnings from --strict
 
 format: $(READY) ## format the sources, update the schema of params.yaml
 	ruff check --fix .
@@ -69,7 +74,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-emit-find-links --custom-compile-command "make lock"
 lock: $(READY) ## update requirements.lock and installer.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement installer.lock
-	$(COMPILE) --extra dev --output-file requirements.lock pyproject.toml
+	$(COMPILE) --extra cloud --extra dev --extra orchestration --output-file requirements.lock pyproject.toml
 	echo "uv" | $(COMPILE) --output-file installer.lock -
 
 benchmark: $(READY) ## measure the figures in the documents (minutes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import gc
 import os
 import shutil
@@ -38,9 +39,12 @@ ENOUGH_BYTES = 4 << 30
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Lets the folders of tests lie in memory, except those of the slow tests, which write gigabytes."""
+    """Compiles the sources; lets the folders of tests lie in memory, but not those of slow tests: gigabytes."""
     if "not slow" in config.option.markexpr and _is_memory_enough():
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        # Once, not in each of the tests' copies of the sources; a shell may forbid Python to write the compiled files.
+        compileall.compile_dir(Path(__file__).parents[1] / "src", quiet=1)
     gc.disable()  # of seventeen seconds of collecting the tests it takes seven, and frees nothing
 
 

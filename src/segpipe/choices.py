@@ -17,10 +17,27 @@ from types import ModuleType
 from typing import Any
 
 from pydantic import ConfigDict, ValidationError, validate_call
+from pydantic_core import ErrorDetails
 
 from segpipe.errors import ConfigError
 
 MAX_NAMES_SHOWN = 50
+
+# What a value must be, by pydantic's name of the error: its own words name classes of Python.
+WANTS = {
+    "model_type": "hold keys and values, one a line",
+    "dict_type": "hold keys and values, one a line",
+    "list_type": "be a list",
+    "tuple_type": "be a list",
+    "int_type": "be an integer",
+    "float_type": "be a number",
+    "string_type": "be a text",
+    "bool_type": "be true or false",
+    "none_required": "be null",
+    "too_short": "have at least {min_length} items",
+    "too_long": "have at most {max_length} items",
+    "string_too_short": "have at least {min_length} characters",
+}
 
 
 def nearest(name: str, names: list[str]) -> str:
@@ -38,7 +55,8 @@ def describe_validation_error(error: ValidationError, keys_at: Callable[[list[st
         error: what pydantic raised.
         keys_at: gives the right keys below a path of keys, for 'did you mean'.
     """
-    lines = []
+    # By key and, where forms of a value are asked for, the value: each form that a key may have is an error of its own.
+    found: dict[tuple[str, str | None], list[str]] = {}
     for item in error.errors():
         # pydantic puts the branch of a union into the path; it is not in the user's file.
         branches = ("list[", "constrained", "literal[", "[key]")
@@ -46,15 +64,29 @@ def describe_validation_error(error: ValidationError, keys_at: Callable[[list[st
         key = ".".join(path)
         if item["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
             known = keys_at(path[:-1])
-            lines.append(f"{key}: unknown key; {nearest(path[-1], known) if known else 'no key is possible here'}")
+            hint = nearest(path[-1], known) if known else "no key is possible here"
+            found[(key, None)] = [f"unknown key; {hint}"]
         elif item["type"] in {"missing", "missing_keyword_only_argument"}:
-            lines.append(f"{key}: is missing")
+            found[(key, None)] = ["is missing"]
         elif item["type"] == "value_error":
-            lines.append(f"{key}: {item['msg'].removeprefix('Value error, ')}")
+            found[(key, None)] = [item["msg"].removeprefix("Value error, ")]
         else:
-            message = re.sub(r"^\w+ should", "must", item["msg"])
-            lines.append(f"{key}: {message} (got {item['input']!r})")
-    return lines
+            found.setdefault((key, _as_yaml(item["input"])), []).append(_want(item))
+    return [
+        f"{key}: {forms[0]}" if value is None else f"{key}: must {' or '.join(forms)} (got {value})"
+        for (key, value), forms in found.items()
+    ]
+
+
+def _want(item: ErrorDetails) -> str:
+    """Says what pydantic asks for, after the word 'must', in the words of YAML."""
+    if item["type"] in WANTS:
+        return WANTS[item["type"]].format(**item.get("ctx", {})).replace(" 1 items", " 1 item")
+    return re.sub(r"^\w+ should ", "", item["msg"])
+
+
+def _as_yaml(value: Any) -> str:
+    return {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,18 @@ every entry point prints that message and exits with the error's code, mostly 1.
 traceback.
 """
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import ClassVar
 
 from segpipe.addresses import redact
 
 MAX_PROBLEMS_SHOWN = 40
+NUM_NAMES_SHOWN = 3
+NUM_PIXELS = re.compile(r"\d+ px")
 
 
 class SegpipeError(Exception):
@@ -102,19 +106,48 @@ class Problem:
         return f"{self.where}: {self.what}. {self.fix}"
 
 
+def fold_problems(problems: Iterable[Problem]) -> list[tuple[str, list[Problem]]]:
+    """Puts problems together that say the same of several files, except for the file's name and a number of pixels.
+
+    Returns:
+        One line for each different problem, in the order of their first, and the problems that it stands for.
+    """
+    folds: dict[tuple[str, str, str], list[Problem]] = {}
+    for problem in problems:
+        stem = PurePosixPath(problem.where).stem
+        what = NUM_PIXELS.sub("", problem.what).replace(f"/{stem}.", "/")
+        folds.setdefault((problem.kind, what, problem.fix), []).append(problem)
+    return [(_describe_fold(equal), equal) for equal in folds.values()]
+
+
+def _describe_fold(equal: Sequence[Problem]) -> str:
+    first, *others = equal
+    if not others:
+        return str(first)
+    names = ", ".join(problem.where for problem in equal[:NUM_NAMES_SHOWN])
+    rest = ", ..." if len(equal) > NUM_NAMES_SHOWN else ""
+    differs = "" if all(problem.what == first.what for problem in others) else " (the first)"
+    return f"{len(equal)} of them ({names}{rest}): {first.what}{differs}. {first.fix}"
+
+
 class DataError(SegpipeError):
     """The labelled images cannot be used for training; holds every problem found, not only the first.
 
     Args:
         problems: all problems, at least one.
+        advice: what would fix many of them; '' for none.
     """
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem], advice: str = "") -> None:
         self.problems = tuple(problems)
-        shown = [f"  {problem}" for problem in self.problems[:MAX_PROBLEMS_SHOWN]]
-        rest = Counter(problem.kind for problem in self.problems[MAX_PROBLEMS_SHOWN:])
+        folded = fold_problems(self.problems)
+        shown = [f"  {line}" for line, _ in folded[:MAX_PROBLEMS_SHOWN]]
+        rest: Counter[str] = Counter()
+        for _, equal in folded[MAX_PROBLEMS_SHOWN:]:
+            rest.update(problem.kind for problem in equal)
         if rest:
             more = ", ".join(f"{count} x {kind}" for kind, count in sorted(rest.items()))
             shown.append(f"  and more: {more}")
         noun = "problem" if len(self.problems) == 1 else "problems"
-        super().__init__("\n".join([f"{len(self.problems)} {noun} in the data:", *shown]))
+        about = [f"{len(self.problems)} {noun} in the data:", *shown]
+        super().__init__("\n".join([*about, *([advice] if advice else [])]))

@@ -42,6 +42,7 @@ CACHE = Path(".cache")  # makes the next run faster; may be deleted
 DOWNLOADS = CACHE / "downloads"
 LAST_DATASET = CACHE / "dataset"
 MEASURED = CACHE / "measured.json"  # what was fastest on this device
+REHEARSED = CACHE / "rehearsed.json"  # trainings that `segpipe check` has built
 LOCKS = Path(".locks")
 CLONES = Path("clones")  # of the revisions that are retrained
 

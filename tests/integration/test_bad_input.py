@@ -201,7 +201,7 @@ MISTAKES = {
     "train.loss.0.name": ("cross_entrop", "did you mean 'cross_entropy'"),
     "train.learning_rat": (0.1, "unknown key; did you mean 'learning_rate'"),
     "train.learning_rate": (-0.1, "must be greater than 0 (got -0.1)"),
-    "train.epochs": ("many", "must be a valid integer (got 'many')"),
+    "train.epochs": ("many", "must be an integer (got 'many')"),
     "register.model_name": ("a/b", ""),
 }
 

@@ -110,7 +110,19 @@ def test_show(three: Project) -> None:
     lines = type_in(three, "show", "champion").splitlines()
     assert lines[0] == f"{MODEL_NAME} version 2, the champion: promoted"
     assert lines[1].startswith("Better beyond chance: validation mIoU 1.0000 against ")
-    assert "box           1.0000" in lines
+    mean_iou, _, *_, box = lines[4:9]
+    assert lines[3].split() == ["IoU", "validation", "test"]
+    assert mean_iou.split()[:2] == ["mIoU", "1.0000"]
+    assert box.split()[:2] == ["box", "1.0000"]
+    assert "train.learning_rate" in {line.partition(" ")[0] for line in lines}
+    of_first = ask(three, "show", "1")
+    assert of_first["test"].keys() >= {"mean_iou", "iou_box", "pixel_accuracy"}
+    assert of_first["params"]["train.learning_rate"] == "0.03"
+    assert 0 < of_first["test"]["mean_iou"] <= 1
+    (folded,) = [line for line in lines if "--all" in line]
+    packages = [line for line in type_in(three, "show", "champion", "--all").splitlines() if line not in lines]
+    assert len(packages) == int(folded.split()[0])
+    assert any(line.startswith("segpipe.environment.numpy ") for line in packages)
     assert any(line.startswith("segpipe.environment.torch ") for line in lines)
     assert any("version 2 promoted  (champion 1 -> 2)" in line for line in lines)
 
@@ -137,7 +149,8 @@ def test_compare(three: Project) -> None:
     assert document["set"]["num_images"] == document["set"]["num_units"] == NUM_FRAMES
     assert document["set"]["kind"] == "block"
     assert [row["name"] for row in document["classes"]] == ["ground", "sky", "box"]
-    assert min(one["latency_ms"], two["latency_ms"]) > 0
+    for version in (one, two):
+        assert 0 < version["latency_low_ms"] <= version["latency_ms"] <= version["latency_high_ms"]
     assert one["num_parameters"] == two["num_parameters"] > 1_000
     assert document["notes"] == document["params"] == document["environment"] == []
     commits = three.call("git", "rev-parse", "HEAD~1", "HEAD").split()
@@ -153,6 +166,12 @@ def test_compare(three: Project) -> None:
         assert f'href="{picture["file"]}"' in html
         assert picture["group"] == "c"
     assert not missing(html, "Version 2", "better", "version 1")
+
+
+def test_compare_says_what_it_does_on_standard_error(three: Project, tmp_path: Path) -> None:
+    done = three.run("segpipe", "registry", "compare", "1", "2", "--output", str(tmp_path / "page"), "--json")
+    json.loads(done.stdout)
+    assert not missing(done.stderr, "reading the scores of versions 1 and 2", "timing", "drawing")
 
 
 def test_compare_without_the_images(mine: Project) -> None:

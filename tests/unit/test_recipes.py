@@ -89,7 +89,7 @@ def test_it_is_listed_with_a_short_sentence(name: str, monkeypatch: pytest.Monke
 
 
 @every_recipe
-def test_its_source_is_a_public_set_of_its_format_or_a_path(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_source_is_a_public_set_of_its_format_or_data(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     download = load_config(RECIPES[name]).download
     source = locate(download).source
@@ -98,7 +98,7 @@ def test_its_source_is_a_public_set_of_its_format_or_a_path(name: str, monkeypat
         assert public is not None
         assert public.format == download.format
     else:
-        assert source in {"data", "../shared/camvid/camvid.zip"}
+        assert source == "data"
 
 
 @every_recipe

@@ -40,6 +40,6 @@ def test_messages_and_logs_are_printable(capsys: pytest.CaptureFixture[str]) -> 
 def test_the_output_of_a_command_is_printable(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("segpipe.cli._check", lambda options: print(EVIL))
+    monkeypatch.setattr("segpipe.cli.check._run", lambda options: print(EVIL))
     assert main(["check"]) == 0
     assert SHOWN in capsys.readouterr().out

@@ -6,19 +6,21 @@ import json
 import os
 import select
 import sys
-from pathlib import Path
 from typing import TextIO, cast
 
 from segpipe.addresses import redact
-from segpipe.cli.arguments import Parser
+from segpipe.cli.arguments import Parser, add_subcommands, guide
+from segpipe.cli.check import add_commands as add_check_command
 from segpipe.cli.clean import add_commands as add_clean_command
+from segpipe.cli.completion import add_commands as add_completion_command
 from segpipe.cli.data import add_commands as add_data_commands
+from segpipe.cli.init import add_commands as add_init_command
 from segpipe.cli.models import add_commands as add_models_command
 from segpipe.cli.predict import add_commands as add_predict_command
 from segpipe.cli.recipe import add_commands as add_recipe_commands
 from segpipe.cli.registry import add_commands as add_registry_commands
 from segpipe.config.params import load_config
-from segpipe.config.reading import PARAMS_FILE, load_section
+from segpipe.config.reading import load_section
 from segpipe.config.train import Train
 from segpipe.documents import Registration
 from segpipe.errors import ConfigError, StoreError
@@ -28,7 +30,7 @@ from segpipe.terminal import PrintableStream
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a command line.
+    """Runs a command line; prints the help where it names no command.
 
     Returns:
         The exit code: 0; 1 after an error that the user can fix; 2 where `predict` skipped images.
@@ -62,15 +64,17 @@ def _parser() -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = Parser(
         prog="segpipe", description="From labelled images to a registered champion."
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    guide(parser, "check", "README.md")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version of segpipe")
+    commands = add_subcommands(parser)
 
-    check = commands.add_parser("check", help="check a parameter file; try to build all that it names")
-    check.add_argument("file", nargs="?", type=Path, default=PARAMS_FILE, help="default: params.yaml")
-    check.set_defaults(run=_check)
+    add_check_command(commands)
 
     schema = commands.add_parser("schema", help="print the JSON schema of params.yaml, for editors")
+    guide(schema, "schema > params.schema.json", "README.md, Your own images")
     schema.set_defaults(run=_print_schema)
 
+    add_init_command(commands)
     add_data_commands(commands)
     add_models_command(commands)
     add_recipe_commands(commands)
@@ -84,10 +88,12 @@ def _parser() -> argparse.ArgumentParser:
         "`dvc repro`, each of the others this command, with SEGPIPE_MACHINES, SEGPIPE_MACHINE and SEGPIPE_MEETING set. "
         "It waits for machine 0, and ends with the training.",
     )
+    guide(join, "join", "docs/several-gpus.md")
     join.set_defaults(run=_join)
 
     publish = commands.add_parser("publish", help="send the results in build/ to MLflow if it lacks them; print them")
     publish.add_argument("--json", action="store_true", help="print scores, decision and ids as one line of JSON")
+    guide(publish, "publish --json", "docs/registry.md")
     publish.set_defaults(run=_publish)
 
     unlock = commands.add_parser(
@@ -98,22 +104,23 @@ def _parser() -> argparse.ArgumentParser:
         "It deletes no results, no cache and no checkpoints.",
     )
     unlock.add_argument("--quiet", action="store_true", help="print nothing if nothing is wrong")
+    guide(unlock, "unlock", "docs/reliability.md")
     unlock.set_defaults(run=_unlock)
 
     add_registry_commands(commands)
     add_clean_command(commands)
+    add_completion_command(commands, _parser)
     return parser
 
 
-def _check(options: argparse.Namespace) -> None:
-    config = load_config(options.file)
-    from segpipe.training.rehearsal import rehearse
+class _Version(argparse.Action):
+    """Prints the version; it is read only then, because that takes a tenth of a second."""
 
-    try:
-        rehearse(config.train)
-    except ConfigError as error:
-        raise ConfigError("\n".join(f"{options.file}: {line}" for line in str(error).splitlines())) from error
-    print(f"{options.file} is valid")
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import segpipe
+
+        print(f"segpipe {segpipe.__version__}")
+        parser.exit(0)
 
 
 def _print_schema(options: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segpipe.cli.arguments import guide
 from segpipe.cli.table import table
 from segpipe.config.params import load_config
 from segpipe.errors import StoreError
@@ -66,6 +67,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Adds `clean` to the command."""
     clean = commands.add_parser("clean", help="list the files that no stage will read again, and delete them")
     clean.add_argument("--yes", action="store_true", help="delete the listed files without a question")
+    guide(clean, "clean", "docs/operations.md")
     clean.set_defaults(run=_run)
 
 

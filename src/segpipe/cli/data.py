@@ -4,56 +4,39 @@ import argparse
 import sys
 from pathlib import Path
 
-from segpipe.cli.arguments import natural, positive
+from segpipe.cli.arguments import add_subcommands, guide, natural, positive
 from segpipe.cli.data_check import add_command as add_check
+from segpipe.cli.data_formats import add_commands as add_formats
 from segpipe.cli.data_show import add_command as add_show
 from segpipe.cli.data_split import add_command as add_split
-from segpipe.cli.table import table
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `data` and what belongs to it."""
-    data = commands.add_parser("data", help="labelled images").add_subparsers(required=True, metavar="COMMAND")
+    parser = commands.add_parser("data", help="labelled images")
+    guide(parser, "data check photos", "docs/data.md")
+    data = add_subcommands(parser)
+    add_formats(data)
     add_check(data)
     add_split(data)
     add_show(data)
 
-    sources = data.add_parser("sources", help="list the formats that can be read, and the public data sets")
-    sources.set_defaults(run=_list_sources)
-
     render = data.add_parser("render", help="draw street scenes with their masks")
-    render.add_argument("--output", type=Path, required=True, help="folder for images/, masks/ and dataset.yaml")
-    render.add_argument("--sequences", type=positive, default=10, help="number of streets (default 10)")
-    render.add_argument("--frames", type=positive, default=10, help="frames of each street (default 10)")
-    render.add_argument("--every", type=positive, default=6, help="approximate metres between two frames (default 6)")
-    render.add_argument("--height", type=positive, default=192, help="pixels (default 192)")
-    render.add_argument("--width", type=positive, default=256, help="pixels (default 256)")
-    render.add_argument("--seed", type=natural, default=0, help="another seed draws other streets (default 0)")
+    render.add_argument(
+        "--output", type=Path, required=True, metavar="FOLDER", help="folder for images/, masks/ and dataset.yaml"
+    )
+    render.add_argument("--sequences", type=positive, default=10, metavar="N", help="number of streets (default 10)")
+    render.add_argument("--frames", type=positive, default=10, metavar="N", help="frames of each street (default 10)")
+    render.add_argument(
+        "--every", type=positive, default=6, metavar="N", help="approximate metres between two frames (default 6)"
+    )
+    render.add_argument("--height", type=positive, default=192, metavar="N", help="pixels (default 192)")
+    render.add_argument("--width", type=positive, default=256, metavar="N", help="pixels (default 256)")
+    render.add_argument(
+        "--seed", type=natural, default=0, metavar="N", help="another seed draws other streets (default 0)"
+    )
+    guide(render, "data render --output streets --sequences 3", "docs/data.md")
     render.set_defaults(run=_render)
-
-
-def _list_sources(options: argparse.Namespace) -> None:
-    from segpipe.choices import READERS
-    from segpipe.data.sources.public_sets import find_public_set, public_set_names
-
-    print("Formats (download.format):\n")
-    for name in READERS.names():
-        about = (READERS.function_of(name).__globals__["__doc__"] or "").partition("\n")[0]
-        print(f"  {name:16}{about}")
-    print("\nPublic sets (write source: public:NAME into a .yaml file, and the file's path into download.source):\n")
-    rows = [("name", "format", "size", "licence")]
-    for name in public_set_names():
-        public = find_public_set(name)
-        assert public is not None
-        sizes = [archive.size_bytes for archive in public.archives]
-        size = f"{sum(s or 0 for s in sizes) / 1e9:.1f} GB" if all(sizes) else ""
-        rows.append((name, public.format, size, public.licence))
-    print("\n".join(f"  {line}" for line in table(rows)))
-    print("\nNotes:\n")
-    for name in public_set_names():
-        public = find_public_set(name)
-        if public is not None and public.note:
-            print(f"  {name}: {public.note}")
 
 
 def _render(options: argparse.Namespace) -> None:

@@ -1,23 +1,19 @@
 """`segpipe data check` and `segpipe data kinds`: find faults in labelled images before a training."""
 
 import argparse
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from segpipe.choices import READERS
+from segpipe.cli.arguments import guide
+from segpipe.cli.data_source import add_source_arguments, choose_source, read_sources
 from segpipe.cli.pages import refuse_foreign
 from segpipe.cli.table import table
-from segpipe.config.download import Download, Images, SourceChoice, locate
-from segpipe.config.params import Config, load_config
-from segpipe.config.preprocess import Policy, Preprocess, Split
-from segpipe.config.reading import PARAMS_FILE
-from segpipe.documents import ImageMapping
-from segpipe.errors import MAX_PROBLEMS_SHOWN, SourceError
+from segpipe.config.preprocess import Split
+from segpipe.errors import MAX_PROBLEMS_SHOWN, SourceError, fold_problems
 from segpipe.faults import KINDS
-from segpipe.places import CHECK_PAGE, DOWNLOADS
+from segpipe.places import CHECK_PAGE
 from segpipe.stages.stage import writing_alone
 
 if TYPE_CHECKING:
@@ -25,7 +21,6 @@ if TYPE_CHECKING:
     from segpipe.data.sources.source import Source
     from segpipe.reports.problems import ProblemGroup
 
-DEFAULT_FORMAT = "folder"
 WITHOUT_SPLITS = frozenset({"split-empty"})
 
 
@@ -33,32 +28,20 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     """Adds `check` and `kinds` to the commands of `segpipe data`."""
     about = "look for faulty images and labels in a source; exit code 1 if one would stop a training"
     check = commands.add_parser("check", help=about, description=about.capitalize() + ".")
-    check.add_argument("source", nargs="?", metavar="SOURCE", help="folder or archive (default: those in params.yaml)")
-    check.add_argument("--format", help=f"format of SOURCE, see `segpipe data sources` (default {DEFAULT_FORMAT})")
+    add_source_arguments(check)
     check.add_argument(
-        "--option", action="append", default=[], type=_option, help="an option of the format, as KEY=VALUE; repeatable"
+        "--output", type=Path, default=CHECK_PAGE, metavar="FOLDER", help=f"folder of the page (default {CHECK_PAGE})"
     )
-    check.add_argument("--output", type=Path, default=CHECK_PAGE, help=f"folder of the page (default {CHECK_PAGE})")
     check.add_argument(
         "--fix",
         action="store_true",
         help="count safe fixes as done, as with preprocess.policy.fix; SOURCE stays as it is",
     )
-    check.add_argument("--params", type=Path, default=PARAMS_FILE, help=f"a parameter file (default {PARAMS_FILE})")
+    guide(check, "data check photos --format folder", "docs/data-faults.md")
     check.set_defaults(run=_check)
     kinds = commands.add_parser("kinds", help="list the kinds of faults: what each means, its consequence, its fix")
+    guide(kinds, "data kinds", "docs/data-faults.md")
     kinds.set_defaults(run=_list_kinds)
-
-
-def _option(text: str) -> tuple[str, Any]:
-    """Reads KEY=VALUE, the value as JSON where it is, else as text."""
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise argparse.ArgumentTypeError(f"must be KEY=VALUE (got {text!r})")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -68,10 +51,12 @@ def _check(options: argparse.Namespace) -> None:
     from segpipe.reports.problems import write_check_report
 
     refuse_foreign(options.output, "report.json", "report.html", "pictures")
-    choice, settings, mapping = _choose(options)
+    choice, settings, mapping = choose_source(options)
+    if options.fix:
+        settings = settings.model_copy(update={"policy": settings.policy.model_copy(update={"fix": True})})
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".check.", dir=options.output.parent) as scratch:
-        sources = _read_sources(choice, Path(scratch))
+        sources = read_sources(choice, Path(scratch))
         source = join_sources(sources, settings.classes, settings.ignore)
         if options.source is not None and any(sample.official_split == "test" for sample in source.samples):
             settings = settings.model_copy(update={"split": Split(val="source", test="source")})
@@ -89,49 +74,6 @@ def _check(options: argparse.Namespace) -> None:
         raise SourceError(f"{choice.source}: {len(problems)} {noun} would stop a training; see the lines above")
 
 
-def _choose(options: argparse.Namespace) -> tuple[SourceChoice, Preprocess, ImageMapping]:
-    """Decides what is checked, and by which settings."""
-    has_params = options.source is None or options.params.exists()
-    config: Config | None = load_config(options.params) if has_params else None
-    if options.source is None:
-        if options.format is not None or options.option:
-            raise SourceError("--format and --option need SOURCE; without SOURCE, params.yaml gives format and options")
-        assert config is not None
-        choice: SourceChoice = config.download
-        settings = config.preprocess
-    else:
-        if not Path(options.source).exists():
-            raise SourceError(
-                f"{options.source}: no such folder or archive; an address goes into download.source of params.yaml"
-            )
-        name = READERS.check(options.format or DEFAULT_FORMAT)
-        choice = SourceChoice(source=options.source, format=name, options=dict(options.option))
-        policy = Policy() if config is None else config.preprocess.policy
-        settings = Preprocess(split=Split(val="source"), policy=policy)
-    if options.fix:
-        settings = settings.model_copy(update={"policy": settings.policy.model_copy(update={"fix": True})})
-    images = Images() if config is None else config.download.images
-    return choice, settings, images.mapping
-
-
-def _read_sources(choice: SourceChoice, scratch: Path) -> "dict[str, tuple[Path, Source]]":
-    """Reads the sources, the main one first and without a name: a folder where it is, all else unpacked."""
-    from segpipe.data.fetching.fetch import fetch
-
-    sources = {}
-    joined = choice.join if isinstance(choice, Download) else {}
-    for number, (name, one) in enumerate({"": locate(choice), **joined}.items()):
-        root = Path(one.source)
-        if not root.is_dir():
-            root = scratch / f"source{number}"
-            fetch(one.source, one.sha256, root, cache=DOWNLOADS, allow_http=one.allow_http)
-        try:
-            sources[name] = (root, READERS.call(one.format, one.options, root=root))
-        except SourceError as error:
-            raise SourceError(str(error).replace(str(root), one.source)) from error
-    return sources
-
-
 def _without_splits(built: "Built") -> "Built":
     """Drops the findings about empty splits: params.yaml decides the splits, and SOURCE is checked without it."""
     from dataclasses import replace
@@ -140,12 +82,17 @@ def _without_splits(built: "Built") -> "Built":
 
 
 def _tell(groups: "Sequence[ProblemGroup]", source: "Source", built: "Built", options: argparse.Namespace) -> None:
+    from segpipe.data.building.advice import advise
+
     for group in groups:
         print(f"\n{group.name}: {group.kind.meaning} ({len(group.shown)}, {group.consequence})")
-        for one in group.shown[:MAX_PROBLEMS_SHOWN]:
-            print(f"  {one.problem}")
-        if len(group.shown) > MAX_PROBLEMS_SHOWN:
-            print(f"  and {len(group.shown) - MAX_PROBLEMS_SHOWN} more on the page")
+        folded = fold_problems(one.problem for one in group.shown)
+        for line, _ in folded[:MAX_PROBLEMS_SHOWN]:
+            print(f"  {line}")
+        if rest := folded[MAX_PROBLEMS_SHOWN:]:
+            print(f"  and {sum(len(equal) for _, equal in rest)} more on the page")
+    if advice := advise(source, [*built.of_action("fail"), *built.of_action("skip")]):
+        print(f"\n{advice}")
     print(
         f"\n{len(built.manifest)} of {len(source.samples)} samples can be used. Page: {options.output / 'report.html'}"
     )

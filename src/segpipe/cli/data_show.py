@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from segpipe.cli.arguments import natural, png_file, positive
+from segpipe.cli.arguments import guide, natural, png_file, positive
 from segpipe.config.params import load_config
 from segpipe.config.reading import PARAMS_FILE
 from segpipe.errors import StoreError
@@ -19,18 +19,29 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--output",
         type=png_file,
         default=AUGMENTATIONS_PICTURE,
+        metavar="PICTURE",
         help=f"the picture, .png (default {AUGMENTATIONS_PICTURE})",
     )
-    show.add_argument("--count", type=positive, default=NUM_SAMPLES, help=f"number of samples (default {NUM_SAMPLES})")
     show.add_argument(
-        "--epochs", type=positive, default=NUM_EPOCHS, help=f"number of epochs of each sample (default {NUM_EPOCHS})"
+        "--count", type=positive, default=NUM_SAMPLES, metavar="N", help=f"number of samples (default {NUM_SAMPLES})"
+    )
+    show.add_argument(
+        "--epochs",
+        type=positive,
+        default=NUM_EPOCHS,
+        metavar="N",
+        help=f"number of epochs of each sample (default {NUM_EPOCHS})",
     )
     show.add_argument(
         "--seed",
         type=natural,
+        metavar="SEED",
         help="seed of the augmentations (default: train.seed, which gives the samples of the training)",
     )
-    show.add_argument("--params", type=Path, default=PARAMS_FILE, help=f"a parameter file (default {PARAMS_FILE})")
+    show.add_argument(
+        "--params", type=Path, default=PARAMS_FILE, metavar="FILE", help=f"a parameter file (default {PARAMS_FILE})"
+    )
+    guide(show, "data show --count 8 --output samples.png", "docs/data.md, What training sees")
     show.set_defaults(run=run)
 
 

@@ -1,18 +1,21 @@
 """`segpipe data split`: proposes which groups to keep out of training."""
 
 import argparse
-import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segpipe.cli.arguments import grouping, guide
+from segpipe.cli.data_source import add_source_arguments, choose_source, read_sources
 from segpipe.cli.table import table
-from segpipe.config.reading import PARAMS_FILE
-from segpipe.config.split_edit import KEPT_OUT, Grouping, format_lines, write_split
-from segpipe.errors import ConfigError
-from segpipe.places import DATASET, LAST_DATASET
+from segpipe.config.split_edit import KEPT_OUT, format_lines, write_split
+from segpipe.errors import ConfigError, SourceError
+from segpipe.places import CACHE, DATASET, LAST_DATASET
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from segpipe.data.splits.proposal import Proposal
 
 
@@ -20,13 +23,33 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     """Adds `split`."""
     about = "propose a split by whole groups in which each class has its share"
     parser = commands.add_parser("split", help=about, description=about.capitalize() + ".")
-    parser.add_argument("--val", type=_share, default=0.15, help="share of the samples (default 0.15)")
-    parser.add_argument("--test", type=_share, default=0.15, help="share of the samples; 0 for none (default 0.15)")
-    parser.add_argument("--by", type=_grouping, help="pattern:REGEX or column:NAME (default: the groups of preprocess)")
+    add_source_arguments(parser)
+    parser.add_argument("--val", type=_share, default=0.15, metavar="SHARE", help="share of the samples (default 0.15)")
+    parser.add_argument(
+        "--test",
+        type=_share,
+        default=0.15,
+        metavar="SHARE",
+        help="share of the samples; 0 for none (default 0.15)",
+    )
+    parser.add_argument(
+        "--by",
+        type=grouping,
+        metavar="GROUPING",
+        help="pattern:REGEX or column:NAME (default: the groups of preprocess)",
+    )
     parser.add_argument("--tie", action="store_true", help="keep groups with look-alike images in one split")
-    parser.add_argument("--seed", type=int, default=0, help="another seed may propose another split (default 0)")
-    parser.add_argument("--manifest", type=Path, help="default: that of the last preprocess, even if it failed")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="SEED", help="another seed may propose another split (default 0)"
+    )
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        metavar="FILE",
+        help="what a preprocess has counted (default: the last one, without SOURCE)",
+    )
     parser.add_argument("--write", action="store_true", help="write the proposal into params.yaml")
+    guide(parser, "data split --val 0.2 --test 0.1 --write", "docs/splits.md")
     parser.set_defaults(run=_split)
 
 
@@ -40,34 +63,15 @@ def _share(text: str) -> float:
     return value
 
 
-def _grouping(text: str) -> Grouping:
-    kind, _, value = text.partition(":")
-    if kind not in ("pattern", "column") or not value:
-        raise argparse.ArgumentTypeError(f"must be pattern:REGEX or column:NAME (got {text!r})")
-    if kind == "pattern":
-        try:
-            num_groups = re.compile(value).groups
-        except re.error as error:
-            raise argparse.ArgumentTypeError(f"must hold a regular expression: {error} (got {value!r})") from error
-        if num_groups != 1:
-            raise argparse.ArgumentTypeError(
-                f"must have exactly one (group), around the sequence's name (got {value!r})"
-            )
-    return Grouping(f"group_{kind}", value)
-
-
 def _split(options: argparse.Namespace) -> None:
-    from segpipe.data.splits.counted import group_rows, read_counted
+    from segpipe.data.splits.counted import group_rows
     from segpipe.data.splits.proposal import find_limits, propose_split, tie_groups
     from segpipe.data.store import CLASS_COLUMN_PREFIX as PREFIX
-    from segpipe.data.store import MANIFEST
 
     shares = {name: getattr(options, name) for name in KEPT_OUT if getattr(options, name) > 0}
     if "val" not in shares or sum(shares.values()) >= 1:
         raise ConfigError(f"--val {options.val} --test {options.test}: val must be above 0, and both together below 1")
-    # The first is there even where preprocess refused the split.
-    default = [LAST_DATASET / MANIFEST, DATASET / MANIFEST]
-    manifest = read_counted([options.manifest] if options.manifest else default)
+    manifest = _read_or_count(options)
     groups = group_rows(manifest, options.by)
     dealt = tie_groups(manifest.assign(group=groups)) if options.tie else groups
     class_names = [name.removeprefix(PREFIX) for name in manifest.columns if name.startswith(PREFIX)]
@@ -85,10 +89,47 @@ def _split(options: argparse.Namespace) -> None:
     if limits:
         print("\n" + "\n".join(limits))
     if options.write:
-        write_split(PARAMS_FILE, options.by, lists)
-        print(f"\nWritten into {PARAMS_FILE}; run `dvc repro`.")
+        write_split(options.params, options.by, lists)
+        print(f"\nWritten into {options.params}; run `dvc repro`.")
     else:
-        print(f"\nFor {PARAMS_FILE}:\n\n{format_lines(options.by, lists)}")
+        print(f"\nFor {options.params}:\n\n{format_lines(options.by, lists)}")
+
+
+def _read_or_count(options: argparse.Namespace) -> "pd.DataFrame":
+    """Gives what is counted in each sample: by the last preprocess, or now."""
+    from segpipe.data.splits.counted import read_counted
+    from segpipe.data.store import MANIFEST
+
+    if options.manifest is not None:
+        if options.source is not None:
+            raise ConfigError("--manifest and SOURCE: give one of them")
+        return read_counted([options.manifest])
+    # The first is there even where preprocess refused the split.
+    counted = [path for path in (LAST_DATASET / MANIFEST, DATASET / MANIFEST) if path.is_file()]
+    if options.source is None and counted:
+        return read_counted(counted)
+    return _count(options)
+
+
+def _count(options: argparse.Namespace) -> "pd.DataFrame":
+    """Reads all samples of a source; the pixels are written to a scratch folder and forgotten."""
+    from segpipe.data.building.build import build_store
+    from segpipe.data.sources.joining import join_sources
+
+    choice, settings, mapping = choose_source(options)
+    CACHE.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="split.", dir=CACHE) as scratch:
+        sources = read_sources(choice, Path(scratch))
+        source = join_sources(sources, settings.classes, settings.ignore)
+        store = Path(scratch, "store")
+        store.mkdir()
+        manifest = build_store(source, sources[""][0], settings, store, {}, None, mapping).manifest
+    fix = "`segpipe data check` says what is wrong with them"
+    if manifest.empty:
+        raise SourceError(f"{choice.source}: no sample can be used; {fix}")
+    if len(manifest) < len(source.samples):
+        print(f"{len(source.samples) - len(manifest)} of {len(source.samples)} samples cannot be used; {fix}\n")
+    return manifest
 
 
 def _describe(proposal: "Proposal", class_names: Sequence[str]) -> list[str]:

@@ -30,6 +30,8 @@ examples:
 
 The same call again goes on where it was ended. Exit codes: 0, 1 for an error,
 2 where some images were skipped; skipped.csv says which, and why.
+
+more: docs/prediction.md
 """
 
 
@@ -43,11 +45,15 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     inputs = "folders, images, videos, patterns in quotes, or .txt files with one path a line"
     predict.add_argument("images", nargs="+", metavar="IMAGES", help=inputs)
-    predict.add_argument("--output", type=Path, required=True, help="folder for masks/, colors/, overlays/ and tables")
+    predict.add_argument(
+        "--output", type=Path, required=True, metavar="FOLDER", help="folder for masks/, colors/, overlays/ and tables"
+    )
     model = f"{CHAMPION} (default), {REGISTERED}NAME@ALIAS, {REGISTERED}NAME/VERSION, or the folder of a trained model"
-    predict.add_argument("--model", default=CHAMPION, help=model)
-    predict.add_argument("--registry", help=f"address of MLflow; default: {TRACKING}, or the project's own store")
-    predict.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
+    predict.add_argument("--model", default=CHAMPION, metavar="ADDRESS", help=model)
+    predict.add_argument(
+        "--registry", metavar="ADDRESS", help=f"address of MLflow; default: {TRACKING}, or the project's own store"
+    )
+    predict.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N (default auto)")
     predict.add_argument(
         "--every", type=positive, default=1, metavar="N", help="each N-th frame of a video (default 1)"
     )

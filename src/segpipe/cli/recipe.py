@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from segpipe.choices import nearest
+from segpipe.cli.arguments import add_subcommands, guide
 from segpipe.cli.table import table
 from segpipe.config.download import locate
 from segpipe.config.params import load_config
@@ -27,19 +28,23 @@ MAX_VALUE_CHARS = 50
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `recipe` and its subcommands."""
     parser = commands.add_parser("recipe", help="complete parameter files of well-known trainings")
-    below = parser.add_subparsers(required=True, metavar="COMMAND")
+    guide(parser, "recipe list", "docs/recipes.md")
+    below = add_subcommands(parser)
 
     listing = below.add_parser("list", help="list the recipes")
     listing.add_argument("--json", action="store_true", help="print JSON")
+    guide(listing, "recipe list --json", "docs/recipes.md")
     listing.set_defaults(run=_list)
 
     show = below.add_parser("show", help="print a recipe")
-    show.add_argument("name", help="of a file in recipes/, without .yaml")
+    show.add_argument("name", metavar="RECIPE", help="of a file in recipes/, without .yaml")
+    guide(show, "recipe show smoke", "docs/recipes.md")
     show.set_defaults(run=_show)
 
     use = below.add_parser("use", help=f"copy a recipe to {PARAMS_FILE}")
-    use.add_argument("name", help="of a file in recipes/, without .yaml")
+    use.add_argument("name", metavar="RECIPE", help="of a file in recipes/, without .yaml")
     use.add_argument("--force", action="store_true", help=f"copy even if changes of {PARAMS_FILE} are lost")
+    guide(use, "recipe use fcn_resnet101_voc", "docs/recipes.md")
     use.set_defaults(run=_use)
 
 

@@ -3,64 +3,84 @@
 import argparse
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segpipe.cli.arguments import add_subcommands, guide
 from segpipe.cli.pages import refuse_foreign
 from segpipe.cli.table import table
 from segpipe.config.params import load_config
 from segpipe.config.register import Register
 from segpipe.errors import TrackingError
 from segpipe.places import DATASET, PAGES
-from segpipe.tracking.tags import DECISION, LEDGER_ENTRY, REASONS, VAL_IOU_PREFIX, VAL_MEAN_IOU
+from segpipe.tracking.tags import DECISION, ENVIRONMENT_PREFIX, LEDGER_ENTRY, REASONS, VAL_IOU_PREFIX, VAL_MEAN_IOU
 
 if TYPE_CHECKING:
-    from segpipe.reports.version_documents import LedgerEntry, VersionComparison
+    from segpipe.reports.version_documents import ComparedVersion, LedgerEntry, ShownVersion, VersionComparison
 
+PAGE = "docs/registry.md"
 COMPARISON_FILE, LINEAGE_FILE = "comparison.json", "lineage.json"
 NUM_LISTED = 50
+SHOWN_VERSIONS = {"python", "torch", "cuda", "cudnn", "driver"}
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `registry` and its subcommands."""
     parser = commands.add_parser("registry", help="versions, champion, ledger")
-    below = parser.add_subparsers(required=True, metavar="COMMAND")
+    guide(parser, "registry list", PAGE)
+    below = add_subcommands(parser)
 
-    def add(name: str, run: Any, about: str) -> argparse.ArgumentParser:
+    def add(name: str, run: Any, about: str, example: str = "") -> argparse.ArgumentParser:
         command = below.add_parser(name, help=about, description=about.capitalize() + ".")
         command.add_argument("--json", action="store_true", help="print one JSON document")
+        guide(command, f"registry {name} {example}".rstrip(), PAGE)
         command.set_defaults(run=run, change=name)
         return command
 
     version = "its number, or 'champion'"
     listing = add("list", _list, "list the newest versions and the champion")
     listing.add_argument("--all", action="store_true", help=f"list all versions, not only the newest {NUM_LISTED}")
-    add("show", _show, "print everything that the registry holds about a version").add_argument("version", help=version)
-    compare = add("compare", _compare, "compare two versions on the same validation images; writes a page")
-    compare.add_argument("first", help=version)
-    compare.add_argument("second", help=version)
-    compare.add_argument("--output", type=Path, help="folder of the page (default pages/compare-FIRST-SECOND)")
+    show = add("show", _show, "print everything that the registry holds about a version", "champion")
+    show.add_argument("version", metavar="VERSION", help=version)
+    show.add_argument("--all", action="store_true", help="list all packages of the training's environment")
+    compare = add(
+        "compare", _compare, "compare two versions on the same validation images; writes a page", "champion 2"
+    )
+    compare.add_argument("first", metavar="FIRST", help=version)
+    compare.add_argument("second", metavar="SECOND", help=version)
+    compare.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="folder of the page (default pages/compare-FIRST-SECOND)"
+    )
     trust = "run the code stored with a model even where no published commit has the same code"
     compare.add_argument("--trust", action="store_true", help=trust)
-    promote = add("promote", _change, "make a version the champion by hand")
-    promote.add_argument("version", help=version)
-    promote.add_argument("--why", required=True, type=_reason, help="the reason, for the ledger")
-    rollback = add("rollback", _change, "make the previous champion the champion again, and pin it")
-    rollback.add_argument("--why", type=_reason, default="Rolled back by hand.", help="the reason, for the ledger")
-    pin = add("pin", _change, "keep a version as champion, whatever the gate decides, until unpin")
-    pin.add_argument("version", help=version)
-    pin.add_argument("--why", type=_reason, default="Pinned by hand.", help="the reason, for the ledger")
-    unpin = add("unpin", _change, "let the gate promote again")
-    unpin.add_argument("--why", type=_reason, default="Unpinned by hand.", help="the reason, for the ledger")
+    promote = add("promote", _change, "make a version the champion by hand", "2 --why 'better at night'")
+    promote.add_argument("version", metavar="VERSION", help=version)
+    promote.add_argument("--why", required=True, type=_reason, metavar="TEXT", help="the reason, for the ledger")
+    rollback = add(
+        "rollback", _change, "make the previous champion the champion again, and pin it", "--why 'misses poles'"
+    )
+    rollback.add_argument(
+        "--why", type=_reason, default="Rolled back by hand.", metavar="TEXT", help="the reason, for the ledger"
+    )
+    pin = add("pin", _change, "keep a version as champion, whatever the gate decides, until unpin", "2")
+    pin.add_argument("version", metavar="VERSION", help=version)
+    pin.add_argument(
+        "--why", type=_reason, default="Pinned by hand.", metavar="TEXT", help="the reason, for the ledger"
+    )
+    unpin = add("unpin", _change, "let the gate promote again", "--why 'new labels'")
+    unpin.add_argument(
+        "--why", type=_reason, default="Unpinned by hand.", metavar="TEXT", help="the reason, for the ledger"
+    )
     add("history", _history, "print the ledger and verify it; exit code 1 if an entry was changed")
-    rebuild = add("rebuild", _rebuild, "train a version again from its lineage alone; compare the weights")
-    rebuild.add_argument("version", help=version)
-    rebuild.add_argument("--keep", type=Path, help="a new folder for the rebuilt files")
-    lineage = add("lineage", _lineage, "write a page about a version: data, training, scores, decisions")
-    lineage.add_argument("version", help=version)
-    lineage.add_argument("--output", type=Path, help="folder of the page (default pages/version-V)")
+    rebuild = add("rebuild", _rebuild, "train a version again from its lineage alone; compare the weights", "champion")
+    rebuild.add_argument("version", metavar="VERSION", help=version)
+    rebuild.add_argument("--keep", type=Path, metavar="FOLDER", help="a new folder for the rebuilt files")
+    lineage = add("lineage", _lineage, "write a page about a version: data, training, scores, decisions", "champion")
+    lineage.add_argument("version", metavar="VERSION", help=version)
+    lineage.add_argument("--output", type=Path, metavar="FOLDER", help="folder of the page (default pages/version-V)")
 
 
 def _reason(text: str) -> str:
@@ -124,28 +144,54 @@ def _show(options: argparse.Namespace) -> None:
     with _registry() as (client, settings):
         document = describe_version(client, find_version(client, settings.model_name, options.version))
     tags = {name: value for name, value in document.tags.items() if not _is_printed_elsewhere(name)}
-    width = max(map(len, tags), default=0)
+    packages = {} if options.all else {name: value for name, value in tags.items() if _is_package(name, value)}
+    shown = {name: value for name, value in tags.items() if name not in packages}
+    folded = [f"{len(packages)} more packages: `segpipe registry show {document.version} --all`"] if packages else []
     place = ", the champion" if document.is_champion else ""
     place += ", pinned" if document.is_pinned else ""
     lines = [
         f"{document.model_name} version {document.version}{place}: {document.decision}",
         *document.reasons,
         "",
-        *table(
-            [
-                ["validation", "IoU"],
-                ["mIoU", document.mean_iou],
-                ["95% interval", _interval(document.low, document.high)],
-                *document.iou.items(),
-            ]
-        ),
+        *table(_score_rows(document)),
         "",
-        *(f"{name.ljust(width)}  {value}" for name, value in tags.items()),
+        *_lines_of(document.params),
+        "",
+        *_lines_of(shown),
+        *folded,
         "",
         *[line for entry in document.ledger for line in _tell(entry)],
         *_warn(document.warnings),
     ]
     _print(options, document.to_json(), lines)
+
+
+def _score_rows(document: "ShownVersion") -> list[list[object]]:
+    from segpipe.tracking.names import metric_name
+
+    test = document.test
+    rows: list[list[object]] = [
+        ["IoU", "validation", "test"],
+        ["mIoU", document.mean_iou, test.get("mean_iou")],
+        [
+            "95% interval",
+            _interval(document.low, document.high),
+            _interval(test.get("mean_iou_low"), test.get("mean_iou_high")),
+        ],
+    ]
+    return rows + [[name, iou, test.get(f"iou_{metric_name(name)}")] for name, iou in document.iou.items()]
+
+
+def _lines_of(values: Mapping[str, str]) -> list[str]:
+    width = max(map(len, values), default=0)
+    return [f"{name.ljust(width)}  {value}" for name, value in values.items()]
+
+
+def _is_package(tag: str, value: str) -> bool:
+    """Whether a tag gives the version of a package other than torch."""
+    name = tag.removeprefix(ENVIRONMENT_PREFIX)
+    is_version = re.match(r"\d+(\.\d+)+", value) is not None
+    return name != tag and is_version and name not in SHOWN_VERSIONS
 
 
 def _is_printed_elsewhere(tag: str) -> bool:
@@ -191,7 +237,7 @@ def _tell_comparison(document: "VersionComparison") -> list[str]:
         rows.append([name, row.first, row.second, difference, _interval(row.low, row.high, "+")])
     costs: list[list[object]] = [
         ["", *names],
-        ["ms an image", *(_number(version.latency_ms, ".1f") for version in (one, two))],
+        ["ms an image (80% of calls)", *(_latency(version) for version in (one, two))],
         ["MB", *(_number(version.size_mb, ".2f") for version in (one, two))],
         ["parameters", *(_number(version.num_parameters, ",") for version in (one, two))],
     ]
@@ -205,6 +251,13 @@ def _tell_comparison(document: "VersionComparison") -> list[str]:
         if differences:
             lines += ["", *table([[part, *names], *([row.name, row.first, row.second] for row in differences)])]
     return lines
+
+
+def _latency(version: "ComparedVersion") -> str:
+    """Gives the median, and the range without the fastest and the slowest tenth."""
+    if version.latency_low_ms is None:
+        return _number(version.latency_ms, ".1f")
+    return f"{version.latency_ms:.1f} ({version.latency_low_ms:.1f} to {version.latency_high_ms:.1f})"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from segpipe.inference.network import build_network
 
@@ -42,6 +41,7 @@ def count_cost(
     Raises:
         ConfigError: unknown name or option.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # loads triton, which `without_content` does not need
 
     def count() -> Cost:
         network = build_network(name, options, num_classes, in_channels).eval()

@@ -1,5 +1,6 @@
 """Two versions compared on the same images: classes, cost, and the differences in data, code and parameters."""
 
+import logging
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ from segpipe.registry.evaluations import (
     measure_again,
     open_validation,
 )
-from segpipe.registry.measuring.measure import latency_ms_of_served, predict_served
+from segpipe.registry.measuring.measure import latency_of_served, predict_served
 from segpipe.registry.measuring.trust import Runnable
 from segpipe.registry.versions import fetch_description, summarize
 from segpipe.reports.overlay import side_by_side
@@ -51,6 +52,8 @@ from segpipe.tracking.tags import (
     GIT_COMMIT,
     INFERENCE,
 )
+
+log = logging.getLogger(__name__)
 
 NUM_PICTURES = 6
 Versions = tuple[ModelVersion, ModelVersion]
@@ -78,11 +81,15 @@ class _Cost:
     """What a version costs; None where it was not measured.
 
     Attributes:
-        latency_ms: of one image.
+        latency_ms: of one image: the median.
+        latency_low_ms: a tenth of the calls is faster.
+        latency_high_ms: a tenth of the calls is slower.
         num_parameters: of the network.
     """
 
     latency_ms: float | None = None
+    latency_low_ms: float | None = None
+    latency_high_ms: float | None = None
     num_parameters: int | None = None
 
 
@@ -139,6 +146,7 @@ def compare_versions(
             them has only code that is not trusted.
     """
     both = (first, second)
+    log.info("reading the scores of versions %s and %s", first.version, second.version)
     same = _without_training_images(both, _scores_on_one_set(client, both, dataset, is_trusted))
     comparison = compare(same.two.confusions, same.one.confusions, bundle(same.one.groups, block_length))
     if same.store is None:
@@ -273,11 +281,13 @@ def _run_both(both: Versions, same: _SameImages, store: Store, pictures: Path, i
     """Times both models in turns, and draws the images on which they differ most."""
     with tempfile.TemporaryDirectory() as folder:
         one, two = (_download(version, Path(folder) / str(version.version), is_trusted) for version in both)
-        latencies_ms = latency_ms_of_served([one.model, two.model], store)
+        log.info("timing both models on this machine")
+        latencies = latency_of_served([one.model, two.model], store)
         first, second = (
-            _Cost(latency_ms, _count_parameters(served.model.model))
-            for served, latency_ms in zip((one, two), latencies_ms, strict=True)
+            _Cost(time.median_ms, time.low_ms, time.high_ms, _count_parameters(served.model.model))
+            for served, time in zip((one, two), latencies, strict=True)
         )
+        log.info("drawing the images on which they differ most")
         return _Ran((first, second), tuple(_draw((one, two), same, store, pictures)))
 
 

@@ -5,6 +5,7 @@ the same digest then. If the champion's digest differs, the champion is measured
 is kept with its run under the new digest.
 """
 
+import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from segpipe.registry.measuring.measure import classes_of_served, confusions_of_
 from segpipe.registry.measuring.trust import Runnable, find_code
 from segpipe.tracking.run import LINEAGE, evaluation_place
 from segpipe.tracking.tags import EVALUATION_DIGEST, INFERENCE
+
+log = logging.getLogger(__name__)
 
 VALIDATION = "val"
 CONTENT = ["image_sha256", "mask_sha256"]
@@ -200,6 +203,7 @@ def measure_again(client: MlflowClient, version: ModelVersion, store: Store, is_
         TrackingError: it cannot be downloaded or fails.
     """
     digest = evaluation_digest(store.digest)
+    log.info("measuring version %s on %s images", version.version, len(store))
     with tempfile.TemporaryDirectory() as folder:
         model, classes = download_model(version, Path(folder) / "model", is_trusted)
         confusions = confusions_of_served(model, classes, store)

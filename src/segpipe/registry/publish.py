@@ -41,7 +41,7 @@ from segpipe.tracking.datasets import find_datasets
 from segpipe.tracking.history import read_history
 from segpipe.tracking.journal import Journal
 from segpipe.tracking.lineage import environment_tags, lineage_files, lineage_tags
-from segpipe.tracking.names import metric_name
+from segpipe.tracking.names import FINAL_PREFIX, metric_name
 from segpipe.tracking.run import (
     Description,
     evaluation_place,
@@ -258,7 +258,7 @@ def _ensure_evaluation(client: MlflowClient, run_id: str, model_id: str, results
     step, now = results.model.best_epoch, run.info.end_time or run.info.start_time
     datasets = find_datasets(run.inputs.dataset_inputs)
     metrics = [
-        Metric(f"final_{split}/{name}", value, now, step, model_id, *datasets.get(split, (None, None)), run_id)
+        Metric(f"{FINAL_PREFIX}{split}/{name}", value, now, step, model_id, *datasets.get(split, (None, None)), run_id)
         for split, scores in results.metrics.items()
         for name, value in {**scores, **{f"iou_{metric_name(c)}": v for c, v in scores["iou"].items()}}.items()
         if isinstance(value, float)

@@ -36,7 +36,7 @@ from segpipe.registry.evaluations import (
 )
 from segpipe.registry.gate import Candidate, Decision, Delta, decide
 from segpipe.registry.ledger import KEPT, MAX_DESCRIPTION_CHARS, PROMOTED, Entry, Held, Ledger, read_ledger
-from segpipe.registry.measuring.measure import latency_ms_of_served
+from segpipe.registry.measuring.measure import latency_of_served
 from segpipe.registry.measuring.trust import by_this_package
 from segpipe.registry.results import Results
 from segpipe.reports.champion import DecidedReport, Difference, add_decision
@@ -49,6 +49,7 @@ from segpipe.tracking.tags import (
     DELTA_INTERVAL,
     EVALUATION_DIGEST,
     LEDGER_ENTRY,
+    MEGABYTE,
     PROBABILITY_BETTER,
     REASONS,
     VAL_MEAN_IOU,
@@ -58,7 +59,6 @@ from segpipe.tracking.tags import (
 
 log = logging.getLogger(__name__)
 
-MEGABYTE = 1e6
 NOT_REGISTERED = str(sys.maxsize)  # of two equal models the one that was registered first is champion
 
 
@@ -253,7 +253,7 @@ def _time(policy: Register, results: Results, champion: ModelVersion | None) -> 
         models = [by_this_package(Path(folder) / "challenger")]
         if champion is not None:
             models.append(download_model(champion, Path(folder) / "champion")[0])
-        return dict(enumerate(latency_ms_of_served(models, store)))
+        return {order: latency.median_ms for order, latency in enumerate(latency_of_served(models, store))}
 
 
 class _Figures(BaseModel):

@@ -15,16 +15,16 @@ from segpipe.places import MODEL_FILE
 from segpipe.registry.champion import CHAMPION, find_champion, find_outside_change, identify
 from segpipe.registry.ledger import MAX_DIGITS, Entry, Ledger, Sealed, read_ledger
 from segpipe.registry.measuring.trust import FILES
-from segpipe.registry.verdict import MEGABYTE
 from segpipe.reports.version_documents import LedgerEntry, ListedVersion, ShownVersion, VersionList
 from segpipe.tracking.client import search_newest_versions
-from segpipe.tracking.names import read_name
+from segpipe.tracking.names import FINAL_PREFIX, read_name
 from segpipe.tracking.registered import fetch_lineage
 from segpipe.tracking.tags import (
     DECISION,
     EVALUATION_DIGEST,
     GIT_COMMIT,
     GIT_DIRTY,
+    MEGABYTE,
     REASONS,
     VAL_IOU_PREFIX,
     VAL_MEAN_IOU,
@@ -37,6 +37,7 @@ from segpipe.tracking.tags import (
 )
 
 UNDECIDED = "undecided"
+TEST = f"{FINAL_PREFIX}test/"  # begins the names of the metrics of the test split
 MAX_NUMBERS_SHOWN = 5
 
 
@@ -138,6 +139,7 @@ def describe_version(client: MlflowClient, version: ModelVersion) -> ShownVersio
     held = identify(version)
     decided = ledger.decision_about(held)
     listed = summarize(version, decided, find_champion(client, version.name))
+    test, params = _read_run(client, version)
     return ShownVersion(
         **vars(listed),
         model_name=version.name,
@@ -149,10 +151,24 @@ def describe_version(client: MlflowClient, version: ModelVersion) -> ShownVersio
             for n, v in tags.items()
             if n.startswith(VAL_IOU_PREFIX)
         },
+        test=test,
+        params=params,
         tags=dict(sorted({**fetch_lineage(version).to_tags(), **tags}.items())),
         ledger=[describe_entry(sealed) for sealed in ledger.entries if sealed.entry.about == held],
         warnings=find_warnings(client, ledger),
     )
+
+
+def _read_run(client: MlflowClient, version: ModelVersion) -> tuple[dict[str, float], dict[str, str]]:
+    """Gives the scores on the test split and the parameters that a version's run holds; nothing where it is deleted."""
+    if not version.run_id:  # registered by hand
+        return {}, {}
+    try:
+        data = client.get_run(version.run_id).data
+    except MlflowException:
+        return {}, {}
+    test = {name.removeprefix(TEST): score for name, score in sorted(data.metrics.items()) if name.startswith(TEST)}
+    return test, dict(data.params)
 
 
 def describe_entry(sealed: Sealed) -> LedgerEntry:

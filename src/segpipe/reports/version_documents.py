@@ -136,6 +136,8 @@ class ShownVersion(ListedVersion, AboutModel):
         run_id: of its training.
         reasons: of the decision.
         iou: of each class; None where it is not known.
+        test: the scores on the test split by their names in MLflow, `iou_CLASS` among them; empty without a run.
+        params: of its training, by dotted keys; empty without a run.
         tags: all, and the lineage that its run keeps, sorted.
         ledger: the entries about it.
         warnings: problems of ledger and alias.
@@ -145,6 +147,8 @@ class ShownVersion(ListedVersion, AboutModel):
     run_id: str | None
     reasons: Sequence[str]
     iou: Mapping[str, float | None]
+    test: Mapping[str, float]
+    params: Mapping[str, str]
     tags: Mapping[str, str]
     ledger: Sequence[LedgerEntry]
     warnings: Sequence[str]
@@ -155,13 +159,17 @@ class ComparedVersion(ListedVersion):
     """One of two versions that are compared; its scores are those with which it was registered.
 
     Attributes:
-        latency_ms: of one image; None where it was not measured.
+        latency_ms: of one image: the median; None where it was not measured.
+        latency_low_ms: a tenth of the calls is faster.
+        latency_high_ms: a tenth of the calls is slower.
         num_parameters: None where they were not counted.
         run_id: of its training.
         model: name of the network; None where segpipe did not register it.
     """
 
     latency_ms: float | None = None
+    latency_low_ms: float | None = None
+    latency_high_ms: float | None = None
     num_parameters: int | None = None
     run_id: str | None
     model: str | None

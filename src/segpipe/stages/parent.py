@@ -14,6 +14,7 @@ from pathlib import Path
 from segpipe.parent_death import die_with_parent
 from segpipe.places import STAGE_MODULES
 
+SYSTEMS = ("linux", "darwin")
 RWLOCK = Path(".dvc/tmp/rwlock")  # in the project's root, where DVC lets its stages work
 
 
@@ -22,6 +23,7 @@ def begin_stage() -> None:
 
     Until the stage has its own handlers, SIGTERM and Ctrl-C end it immediately and without a traceback.
     """
+    refuse_other_systems(sys.platform)
     if not any(flag == "-m" and module.startswith(STAGE_MODULES) for flag, module in pairwise(sys.orig_argv)):
         return
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # otherwise a shell has switched it off
@@ -31,6 +33,23 @@ def begin_stage() -> None:
     if "DVC_STAGE" in os.environ and is_orphan(RWLOCK, os.getpid()):
         print("segpipe: the DVC that started this stage has ended, so the stage ends too", file=sys.stderr)
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def refuse_other_systems(system: str) -> None:
+    """Ends the process with a message on a system that segpipe does not support.
+
+    The stages and the command line import this module before the modules that such a system lacks.
+
+    Args:
+        system: as `sys.platform` names it.
+    """
+    if system not in SYSTEMS:
+        print(
+            f"segpipe: runs on Linux and macOS, not on {system!r}; on Windows, install WSL (`wsl --install` in "
+            "PowerShell) and run segpipe in its shell",
+            file=sys.stderr,
+        )
+        raise SystemExit(1)
 
 
 def is_orphan(rwlock: Path, pid: int) -> bool:

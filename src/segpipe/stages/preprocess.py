@@ -6,12 +6,13 @@ from pathlib import Path
 
 from segpipe.choices import READERS
 from segpipe.config.preprocess import Preprocess
+from segpipe.data.building.advice import advise
 from segpipe.data.building.build import Built, build_store
 from segpipe.data.sources.joining import join_sources
 from segpipe.data.sources.source import Source
 from segpipe.data.store import digest_of
 from segpipe.documents import SourceDescription
-from segpipe.errors import MAX_PROBLEMS_SHOWN, DataError
+from segpipe.errors import MAX_PROBLEMS_SHOWN, DataError, fold_problems
 from segpipe.files import whole_folder
 from segpipe.places import DATASET, LAST_DATASET, PROBLEMS_PAGE, RAW, SOURCE_FILE
 from segpipe.reports.dataset import write_dataset_report
@@ -55,18 +56,18 @@ def _refuse_problems(built: Built, source: Source, name: str) -> None:
         with whole_folder(PROBLEMS_PAGE) as output:
             write_check_report(output, name, built.findings, len(source.samples), len(built.manifest))
         log.error("all problems, with pictures: %s", PROBLEMS_PAGE / "report.html")
-        raise DataError(problems)
+        raise DataError(problems, advise(source, problems))
 
 
 def _log_summary(built: Built) -> None:
     counts = ", ".join(f"{count} {split}" for split, count in built.manifest["split"].value_counts().items())
     log.info("%d samples: %s; %d of them decoded again", len(built.manifest), counts, built.num_decoded)
     for action, title in (("skip", "left out"), ("warn", "warning")):
-        problems = built.of_action(action)
-        for problem in problems[:MAX_PROBLEMS_SHOWN]:
-            log.warning("%s: %s", title, problem)
-        if len(problems) > MAX_PROBLEMS_SHOWN:
-            rest = len(problems) - MAX_PROBLEMS_SHOWN
+        folded = fold_problems(built.of_action(action))
+        for line, _ in folded[:MAX_PROBLEMS_SHOWN]:
+            log.warning("%s: %s", title, line)
+        if len(folded) > MAX_PROBLEMS_SHOWN:
+            rest = sum(len(equal) for _, equal in folded[MAX_PROBLEMS_SHOWN:])
             log.warning("%s: and %d more: %s", title, rest, DATASET / "report.html")
 
 

@@ -9,6 +9,7 @@ import posixpath
 import re
 
 ESCAPE_MARK = "--"
+FINAL_PREFIX = "final_"  # with SPLIT/METRIC: a score of the evaluation, in a run
 MAX_CHARS = 160  # MLflow's limit is 250; a picture's file name, to which it adds, may have 255 bytes
 
 

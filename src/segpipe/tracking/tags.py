@@ -27,6 +27,7 @@ EVALUATION_FILES_SHA256 = "segpipe.evaluation_files_sha256"  # of the evaluation
 # What identifies a version, and its scores; the weights' hash also of a run and of a logged model
 WEIGHTS_SHA256 = "segpipe.weights_sha256"  # of weights.safetensors
 WEIGHTS_BYTES = "segpipe.weights_bytes"  # the size of that file
+MEGABYTE = 1e6  # bytes
 EVALUATION_DIGEST = "segpipe.evaluation_digest"  # of the validation images, their labels and the metric
 INFERENCE = "segpipe.inference"  # digest of how the model predicts; missing where it is the network alone
 DATASET_DIGEST = "segpipe.dataset_digest"  # of the data set that it was trained on

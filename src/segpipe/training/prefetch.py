@@ -6,10 +6,12 @@ What losses draw on the CPU for a batch's masks is drawn at that time too, by a 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 
-from segpipe.data.loading.loader import Batch
+if TYPE_CHECKING:  # `segpipe check` needs no loader, which loads pandas
+    from segpipe.data.loading.loader import Batch
 
 # One for each term of the loss; None where the term draws nothing. Empty: nothing was drawn ahead.
 Maps = tuple[torch.Tensor | None, ...]
@@ -38,7 +40,7 @@ class DeviceBatch:
         return [DeviceBatch(images, masks, tuple(drawn)) for images, masks, *drawn in zip(*columns, strict=True)]
 
 
-def send_ahead(batches: Iterable[Batch], device: torch.device, draw: Draw | None = None) -> Iterator[DeviceBatch]:
+def send_ahead(batches: "Iterable[Batch]", device: torch.device, draw: Draw | None = None) -> Iterator[DeviceBatch]:
     """Gives batches on the device, as uint8.
 
     On CUDA a copy runs on its own stream, from pinned memory, while the kernels of the previous step run. On other

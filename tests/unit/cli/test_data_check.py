@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from dicom_files import write_dicom
 from facts import missing
+from own_data import draw_set
 from PIL import Image
 from tiff_files import write_tiff
 
@@ -227,3 +228,17 @@ def test_all_kinds_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["kind", *KINDS]
     assert any("mask-depth" in line and "divided by 257" in line for line in lines)
+
+
+def test_equal_faults_are_one_line_and_the_class_table_to_write_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = "classes: [{name: ground, color: [1, 2, 3]}, {name: berry, color: [4, 5, 6]}]\n"
+    folder = draw_set("berries", tmp_path)
+    (folder / "dataset.yaml").write_text(table, encoding="utf-8")
+    assert main(["data", "check", str(folder)]) == 1
+    told = capsys.readouterr().out
+    assert sum("masks/berry_00.png" in line for line in told.splitlines()) == 2  # of two kinds
+    lines = told[told.index("    classes:") : told.index("\n\n", told.index("    classes:"))]
+    (folder / "dataset.yaml").write_text(lines, encoding="utf-8")
+    assert main(["data", "check", str(folder)]) == 0

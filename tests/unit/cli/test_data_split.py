@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 from dvc.utils.hydra import apply_overrides
 from facts import missing
+from own_data import draw_set
 from ruamel.yaml import YAML
 
 from segpipe.cli.data_split import add_command
 from segpipe.config.params import load_config
 from segpipe.config.split_edit import Grouping, format_lines
 from segpipe.data.inspection.fingerprint import fingerprint
-from segpipe.errors import ConfigError, DataError, SegpipeError, StoreError
+from segpipe.errors import ConfigError, DataError, SegpipeError, SourceError, StoreError
 
 PARAMS = Path(__file__).parents[3] / "params.yaml"
 
@@ -240,3 +241,50 @@ def test_an_empty_manifest_is_refused(project: Path) -> None:
     _write(project, pd.read_parquet(".cache/dataset/manifest.parquet").iloc[:0])
     with pytest.raises(StoreError, match="holds no samples"):
         _run()
+
+
+@pytest.fixture
+def microscopy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory without a manifest, and a source of eight patients with five images each."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEGPIPE_WORKERS", "1")
+    folder = draw_set("microscopy", tmp_path)
+    table = "classes: [{name: ground, color: [0, 0, 0]}, {name: cell, color: [9, 9, 9]}]\n"
+    (folder / "dataset.yaml").write_text(table, encoding="utf-8")
+    return folder
+
+
+def test_a_source_is_split_before_any_preprocess(microscopy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _run("microscopy", "--by", "column:patient", "--val", "0.25", "--test", "0.25")
+    printed = capsys.readouterr().out
+    assert [line.split()[:3] for line in printed.splitlines()[1:4]] == [
+        ["train", "4", "20"],
+        ["val", "2", "10"],
+        ["test", "2", "10"],
+    ]
+    assert not missing(printed, "group_column: patient", "patient")
+    assert not list(Path(".cache").iterdir())
+
+
+def test_without_a_manifest_the_source_of_the_parameters_is_read(
+    microscopy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = PARAMS.read_text(encoding="utf-8").replace("source: data ", "source: microscopy ")
+    Path("params.yaml").write_text(text.replace("group_pattern: ^([^_]+)_", "group_pattern: (slide..)"))
+    _run("--write")
+    assert {*load_config().preprocess.split.val} < {f"slide{number:02d}" for number in range(4)}  # type: ignore[arg-type]
+
+
+def test_samples_that_cannot_be_used_are_told(microscopy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (microscopy / "masks/slide000.png").write_text("no picture")
+    _run("microscopy", "--by", "column:patient")
+    assert not missing(capsys.readouterr().out, "1 of 40", "segpipe data check")
+    for mask in (microscopy / "masks").iterdir():
+        mask.write_text("no picture")
+    with pytest.raises(SourceError, match="segpipe data check"):
+        _run("microscopy")
+
+
+def test_a_source_and_a_manifest_are_too_much(microscopy: Path) -> None:
+    with pytest.raises(ConfigError, match="--manifest"):
+        _run("microscopy", "--manifest", "x.parquet")

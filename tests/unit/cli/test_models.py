@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import re
 import socket
+import subprocess
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from facts import missing
 
-import segpipe.models
+import segpipe.cli.models
 import segpipe.models.parts.fcn
+from segpipe.choices import Registry
 from segpipe.cli import main
-from segpipe.models import list_models
+from segpipe.cli.models import FIGURES, read_figures
+from segpipe.models import has_pretrained, list_models, read_card
 
 DOCUMENT = Path(__file__).parents[3] / "docs/models.md"
 CHEAP = ["compact_fpn", "unet"]
@@ -29,7 +34,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def two_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segpipe.models, "list_models", lambda: CHEAP)
+    monkeypatch.setattr(Registry, "names", lambda self: CHEAP)
 
 
 @pytest.mark.usefixtures("two_models")
@@ -40,6 +45,45 @@ def test_the_list_says_name_source_size_and_paper(capsys: pytest.CaptureFixture[
     assert fpn.split()[:5] == ["compact_fpn", "segpipe", "2.03", "5.5", "-"]
     assert unet.split()[:5] == ["unet", "segpipe", "31.04", "254.7", "-"]
     assert "MICCAI 2015" in unet
+
+
+@pytest.mark.usefixtures("two_models")
+def test_the_figures_of_the_file_are_those_that_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--count", "--json"]) == 0
+    counted = json.loads(capsys.readouterr().out)
+    assert counted == [asdict(read_figures()[name]) for name in CHEAP]
+    assert main(["models", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == counted
+
+
+@pytest.mark.zoo
+def test_the_file_of_figures_is_what_is_counted_for_all_models(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--count", "--json"]) == 0
+    assert capsys.readouterr().out == FIGURES.read_text(encoding="utf-8"), (
+        "run `segpipe models --count --json > figures && mv figures src/segpipe/cli/model_figures.json`"
+    )
+
+
+@pytest.mark.parametrize("name", sorted(read_figures()))
+def test_the_file_of_figures_says_what_a_models_card_says(name: str) -> None:
+    row, card = read_figures()[name], read_card(name)
+    assert (row.source, row.paper, row.imagenet) == (card.source, card.paper, has_pretrained(name))
+
+
+@pytest.mark.usefixtures("two_models")
+def test_a_model_without_figures_is_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unet = read_figures()["unet"]
+    monkeypatch.setattr(segpipe.cli.models, "read_figures", lambda: {"unet": replace(unet, parameters=1)})
+    assert main(["models", "--json"]) == 0
+    assert [m["parameters"] for m in json.loads(capsys.readouterr().out)] == [2033787, 1]
+
+
+def test_the_list_loads_no_torch() -> None:
+    code = "import sys; from segpipe.cli import main; main(['models']); print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "timm", "pandas"} & set(done.stdout.splitlines())
 
 
 @pytest.mark.usefixtures("two_models")

@@ -61,7 +61,7 @@ def test_the_list_names_model_data_and_the_first_sentence(project: Path, capsys:
 
 def test_a_broken_recipe_is_named_and_the_others_are_listed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "recipes/broken.yaml").write_text("# Nothing.\ntrain: 3\n")
-    with pytest.raises(ConfigError, match=r"recipes/broken\.yaml: train: must be"):
+    with pytest.raises(ConfigError, match=r"recipes/broken\.yaml: train: must "):
         _run("list")
     assert len(capsys.readouterr().out.splitlines()) == 3
 

@@ -63,7 +63,13 @@ def test_the_repositorys_files_are_valid(path: Path) -> None:
         ("train.early_stopping", {"patience": 1, "delta": 0}, "train.early_stopping.delta: unknown key; did you mean "),
         ("trian", {}, "trian: unknown key; did you mean 'train'? known: class_weights, download, "),
         ("registr", {}, "registr: unknown key; did you mean 'register'"),
-        ("train", 3, "train: must be a valid dictionary or instance of Train (got 3)"),
+        ("train", 3, "train: must hold keys and values, one a line (got 3)"),
+        ("train.model", "unet", "train.model: must hold keys and values, one a line (got 'unet')"),
+        ("train.loss", ["dice"], "train.loss.0: must hold keys and values, one a line (got 'dice')"),
+        ("train.loss", [], "train.loss: must have at least 1 item (got [])"),
+        ("train.epochs", None, "train.epochs: must be an integer (got null)"),
+        ("train.augment.crop", "a", "train.augment.crop: must be a list (got 'a')"),
+        ("train.micro_batch", 2.5, "train.micro_batch: must be an integer or be 'auto' (got 2.5)"),
         ("train.learning_rate", -0.1, "train.learning_rate: must be greater than 0 (got -0.1)"),
         (
             "train.augment.transforms",
@@ -98,7 +104,7 @@ def test_the_repositorys_files_are_valid(path: Path) -> None:
         ("train.epochs", 0, "train.epochs: must be greater than or equal to 1 (got 0)"),
         ("train.epochs", 2.5, "train.epochs: must be a valid integer (got 2.5)"),
         ("train.epochs", "40", "train.epochs: must be a valid integer (got '40')"),
-        ("train.num_threads", True, "train.num_threads: must be a valid integer (got True)"),
+        ("train.num_threads", True, "train.num_threads: must be a valid integer (got true)"),
         ("train.learning_rate", "1,5", "train.learning_rate: must be a valid number (got '1,5')"),
         ("train.device", "gpu", "train.device: "),
         ("train.augment.scale", [2.0, 1.0], "train.augment: scale: the lower bound must not exceed the upper one"),
@@ -248,6 +254,19 @@ def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
     message = _message(_edited(tmp_path, changes))
     assert len(message.splitlines()) == len(changes)
     assert all(f"params.yaml: {key}: " in message for key in changes)
+
+
+@pytest.mark.parametrize("value", [3, "x", None, [1], {"a": 1}, True, 2.5])
+@pytest.mark.parametrize("key", ["train", "train.model", "train.micro_batch", "train.loss", "preprocess.split.val"])
+def test_a_wrong_value_is_one_line_in_the_words_of_yaml(tmp_path: Path, key: str, value: object) -> None:
+    path = _edited(tmp_path, {key: value})
+    try:
+        load_config(path)
+    except ConfigError as error:
+        of_key = [line for line in str(error).splitlines() if f"{key}: must" in line]
+        assert len(of_key) <= 1
+        words = ("instance of", "dictionary", "tuple", "boolean", "validation", "None", "Train", "Choice", "Input")
+        assert not [word for word in words if word in str(error)]
 
 
 def test_endless_numbers_are_refused(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ def _version(version: str, **changes: Any) -> dict[str, Any]:
         "high": 0.6,
         "size_mb": 5.25,
         "latency_ms": 31.26,
+        "latency_low_ms": 28.0,
+        "latency_high_ms": 40.25,
         "num_parameters": 1310923,
     }
     names = {"commit": "c" * 40, "model": "compact_fpn", "run_id": "r" * 32, "created": "2026-03-04 12:31"}
@@ -160,14 +162,17 @@ def test_a_class_that_nobody_labelled(tmp_path: Path, document: dict[str, Any]) 
 
 
 def test_the_versions_side_by_side(tmp_path: Path, document: dict[str, Any]) -> None:
-    absent = dict.fromkeys(("mean_iou", "low", "high", "latency_ms", "num_parameters", "commit"))
+    absent = dict.fromkeys(
+        ("mean_iou", "low", "high", "latency_ms", "latency_low_ms", "latency_high_ms", "num_parameters", "commit")
+    )
     document["versions"][1] |= absent
     page = _write(tmp_path, document)
     assert "<h1>streets: version 3 and version 7</h1>" in page
     words = _words(page)
     for row in (
         "alias champion mIoU as registered 50.0% not recorded its 95% interval 40.0% to 60.0% not recorded",
-        "parameters 1,310,923 not recorded size, MB 5.25 5.25 latency, ms an image 31.3 not measured",
+        "parameters 1,310,923 not recorded size, MB 5.25 5.25",
+        "latency, ms an image: median (80% of the calls) 31.3 (28.0 to 40.2) not measured",
         f"commit {'c' * 12} not recorded run {'r' * 12} {'r' * 12}",
     ):
         assert row in words

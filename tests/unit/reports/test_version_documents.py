@@ -32,9 +32,17 @@ def _keys(document: type) -> list[str]:
 
 def test_the_keys_of_a_version_in_each_document() -> None:
     assert _keys(ListedVersion) == LISTED
-    assert _keys(ComparedVersion) == [*LISTED, "latency_ms", "num_parameters", "run_id", "model"]
+    assert _keys(ComparedVersion) == [
+        *LISTED,
+        "latency_ms",
+        "latency_low_ms",
+        "latency_high_ms",
+        "num_parameters",
+        "run_id",
+        "model",
+    ]
     assert _keys(ShownVersion) == [
-        "model_name", *LISTED, "is_pinned", "run_id", "reasons", "iou", "tags", "ledger", "warnings",
+        "model_name", *LISTED, "is_pinned", "run_id", "reasons", "iou", "test", "params", "tags", "ledger", "warnings",
     ]  # fmt: skip
 
 

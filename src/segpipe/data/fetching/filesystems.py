@@ -19,14 +19,15 @@ from segpipe.data.fetching.transfer import BLOCK_BYTES, OpenRemote, Patience, Re
 from segpipe.data.fetching.web import not_encrypted
 from segpipe.errors import SourceError
 
+CLOUD = "'segpipe[cloud]'"
 PACKAGE_OF_PROTOCOL = {
-    "gs": "gcsfs",
-    "gcs": "gcsfs",
+    "gs": CLOUD,
+    "gcs": CLOUD,
     "az": "adlfs",
     "abfs": "adlfs",
-    "s3": "s3fs",
-    "ssh": "sshfs",
-    "sftp": "sshfs",
+    "s3": CLOUD,
+    "ssh": CLOUD,
+    "sftp": CLOUD,
 }
 # The backends' names for the mark of a file's version, the surest first.
 _VERSION_KEYS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "updated", "created")
@@ -117,7 +118,7 @@ def _connect(address: str, allow_http: bool) -> tuple[Any, str]:
     except ImportError as error:
         package = PACKAGE_OF_PROTOCOL.get(scheme, scheme)
         raise SourceError(
-            f"{name}: {scheme}:// needs a package that is not installed ({error}); pip install {package}"
+            f"{name}: {scheme}:// needs a package that is not installed ({error}); run `pip install {package}`"
         ) from error
     except ValueError as error:
         raise SourceError(f"{name}: no package reads {scheme}:// addresses; fix `source:`") from error

@@ -134,7 +134,10 @@ def suspect_values(num_px: npt.NDArray[np.int64], indices: Mapping[int, int]) ->
     if not is_binary or indices[BYTE] != IGNORE_INDEX or sorted(set(indices.values())) != [0, 1, IGNORE_INDEX]:
         return ()
     what = "holds only 0 and 255, and 255 is void: in a 0/255 mask it would mean class 1"
-    fix = "Save class 1 as 1; if 255 does mean void here, set preprocess.policy.actions: {mask-binary-void: warn}"
+    fix = (
+        "Give the classes the values 0 and 255 in the class table, or save class 1 as 1; if 255 does mean void here, "
+        "set preprocess.policy.actions: {mask-binary-void: warn}"
+    )
     return (Fault("mask-binary-void", what, fix),)
 
 

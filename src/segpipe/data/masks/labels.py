@@ -110,16 +110,16 @@ class IndexMask:
             image, bits = decode(self.path)
         except ImageFileError as error:
             return Reading(None, (error.fault,))
-        if fault := _fault_of_container(image):
+        if fault := fault_of_container(image):
             return Reading(None, (fault,))
-        values, faults = _values_of(image, bits)
+        values, faults = values_of(image, bits)
         if values is None:
             return Reading(None, faults)
         mapped = look_up(values, self.indices, is_lossy(image, self.path))
         return Reading(mapped.pixels, (*faults, *mapped.faults))
 
 
-def _fault_of_container(image: Image.Image) -> Fault | None:
+def fault_of_container(image: Image.Image) -> Fault | None:
     """Says what is wrong with a mask's file before its values are looked at."""
     if num_pages_of(image) > 1:
         what = f"holds {num_pages_of(image)} pages; a mask is one picture"
@@ -133,11 +133,11 @@ def _fault_of_container(image: Image.Image) -> Fault | None:
     return None
 
 
-def _values_of(image: Image.Image, bits: int) -> tuple[npt.NDArray[Any] | None, tuple[Fault, ...]]:
+def values_of(image: Image.Image, bits: int) -> tuple[npt.NDArray[Any] | None, tuple[Fault, ...]]:
     """Gives a decoded picture's values as they were stored, or the reason why it is no mask of one channel."""
     if image.mode in SEVERAL_CHANNELS:
         return _single_channel(image)
-    if image.mode in INDEX_MODES | INDEX_MODES_16_BIT and (is_seen_through := _find_transparent(image, bits)).any():
+    if image.mode in INDEX_MODES | INDEX_MODES_16_BIT and (is_seen_through := find_transparent(image, bits)).any():
         what = f"has {np.count_nonzero(is_seen_through)} px that are not opaque"
         return None, (Fault("mask-alpha", what, SAVE_WITHOUT_ALPHA, is_seen_through),)
     if image.mode in INDEX_MODES_16_BIT:
@@ -160,7 +160,7 @@ def _spread_of(bits: int) -> int:
     return 255 // (2**bits - 1) if bits < BITS_OF_CHANNEL else 1
 
 
-def _find_transparent(image: Image.Image, bits: int) -> npt.NDArray[np.bool_]:
+def find_transparent(image: Image.Image, bits: int) -> npt.NDArray[np.bool_]:
     """Finds the pixels that are not opaque, by an alpha channel or by a value, colour or palette entry marked so."""
     transparent = image.info.get("transparency")
     if image.mode in {"RGBA", "LA"}:
@@ -186,7 +186,7 @@ def _single_channel(image: Image.Image) -> tuple[npt.NDArray[np.uint8] | None, t
         what = f"holds colours (mode {image.mode}, {num_colors} different), {looks}"
         fix = "Save one channel of class indices, or give the colours' meaning (a label map)"
         return None, (Fault("mask-mode", what, fix),)
-    if (is_seen_through := _find_transparent(image, BITS_OF_CHANNEL)).any():
+    if (is_seen_through := find_transparent(image, BITS_OF_CHANNEL)).any():
         what = f"has {np.count_nonzero(is_seen_through)} px that are not opaque"
         if (colors == colors[0, 0]).all():
             what += ", and one value in all others: its labels are only in the transparency"
@@ -252,7 +252,7 @@ class ColorMask:
             image, bits = decode(self.path)
         except ImageFileError as error:
             return Reading(None, (error.fault,))
-        if fault := _fault_of_container(image) or _fault_of_mode(image, bits):
+        if fault := fault_of_container(image) or _fault_of_mode(image, bits):
             return Reading(None, (fault,))
         image.info.pop("transparency", None)  # Pillow would carry it along, with a warning
         rgb = np.asarray(image.convert("RGB"))
@@ -270,7 +270,7 @@ def _fault_of_mode(image: Image.Image, bits: int) -> Fault | None:
         what = f"holds pixels of mode {image.mode}, {bits} bits a channel, not colours"
         fix = "Save it as 8-bit RGB or as a palette; if its values are class indices, read it as an index mask"
         return Fault("mask-mode", what, fix)
-    if (is_seen_through := _find_transparent(image, bits)).any():
+    if (is_seen_through := find_transparent(image, bits)).any():
         what = f"has {np.count_nonzero(is_seen_through)} px that are not opaque"
         return Fault("mask-alpha", what, "Export it without transparency", is_seen_through)
     return None

@@ -53,12 +53,16 @@ class MaskCoding:
         masks_are: whether pixels are read as indices or as colours.
         void: values that are not labelled, in masks of indices; None takes 255, unless a class has that value.
         void_colors: colours that are not labelled, in masks of colours; None for none.
+        written_in: the place where it is written, for messages: a file, or a key of params.yaml.
+        masks_key: how `masks_are` is called there.
     """
 
     entries: Sequence[ClassEntry]
-    masks_are: MasksAre
-    void: Sequence[int] | None
-    void_colors: Sequence[tuple[int, int, int]] | None
+    masks_are: MasksAre = "indices"
+    void: Sequence[int] | None = None
+    void_colors: Sequence[tuple[int, int, int]] | None = None
+    written_in: str = ""
+    masks_key: str = "masks"
 
     @property
     def classes(self) -> ClassTable:
@@ -69,6 +73,12 @@ class MaskCoding:
     def values(self) -> list[int]:
         """The value of each class's pixels in masks of indices."""
         return [place if entry.value is None else entry.value for place, entry in enumerate(self.entries)]
+
+    @property
+    def void_values(self) -> list[int]:
+        """The values that are not labelled, in masks of indices: 255 if none are stated and no class has it."""
+        stated = [IGNORE_INDEX] if self.void is None else list(self.void)
+        return stated if self.void is not None or IGNORE_INDEX not in self.values else []
 
     @property
     def colors(self) -> list[tuple[int, int, int]]:
@@ -99,11 +109,10 @@ class MaskCoding:
     def label_type(self) -> Callable[[Path], Label]:
         """Gives the function that makes a label from a mask's path; all labels share one table."""
         if self.masks_are == "colors":
-            voids = dict.fromkeys(self.void_colors or (), IGNORE_INDEX)
-            return partial(ColorMask, indices=voids | {color: index for index, color in enumerate(self.colors)})
-        void_values = dict.fromkeys([IGNORE_INDEX] if self.void is None else self.void, IGNORE_INDEX)
-        # Classes come second, so that a class may have the value 255 if `void` is not given.
-        return partial(IndexMask, indices=void_values | {value: index for index, value in enumerate(self.values)})
+            void_colors = dict.fromkeys(self.void_colors or (), IGNORE_INDEX)
+            return partial(ColorMask, indices=void_colors | {color: index for index, color in enumerate(self.colors)})
+        voids = dict.fromkeys(self.void_values, IGNORE_INDEX)
+        return partial(IndexMask, indices=voids | {value: index for index, value in enumerate(self.values)})
 
 
 def _named_twice(key: str, things: Sequence[Any]) -> list[str]:

@@ -1,16 +1,17 @@
 """COCO's panoptic annotations: 80 kinds of things and 53 of stuff, a segment for every pixel.
 
-    annotations/panoptic_{train,val}2017.json, annotations/panoptic_{train,val}2017/NAME.png,
-    {train,val}2017/NAME.jpg or images/{train,val}2017/NAME.jpg
+    annotations/panoptic_{train,val}2017.json, annotations/panoptic_{train,val}2017/NAME.png or
+    panoptic_{train,val}2017/NAME.png, {train,val}2017/NAME.jpg or images/{train,val}2017/NAME.jpg      COCO
+    annotations/panoptic_SUBSET.json, annotations/panoptic_SUBSET/NAME.png, images/SUBSET/NAME.jpg      Datumaro
 
-at the root or one or two folders below it. A pixel of a PNG is the number of its segment, R + 256 G + 65536 B; 0 is not
-labelled. The JSON says the category of each segment. A crowd is labelled as its category, as COCO's own converter to
-semantic masks does.
+at the root or one or two folders below it; other names are options. The name of a JSON file says the split. A pixel of
+a PNG is the number of its segment, R + 256 G + 65536 B; 0 is not labelled. The JSON says the category of each segment.
+A crowd is labelled as its category, as COCO's own converter to semantic masks does.
 
 Source: Kirillov et al., "Panoptic segmentation", CVPR 2019; github.com/cocodataset/panopticapi.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -21,15 +22,22 @@ import numpy.typing as npt
 from segpipe.classes import IGNORE_INDEX, MAX_NUM_CLASSES, ClassTable, Color
 from segpipe.data.images.decoding import BITS_OF_CHANNEL, ImageFileError, decode
 from segpipe.data.masks.labels import digest_of
-from segpipe.data.sources.annotation_files import AnnotationFileError, ImageTree, read_json, split_of
+from segpipe.data.sources.annotation_files import (
+    AnnotationFileError,
+    ImageTree,
+    check_below_root,
+    read_json,
+    split_of,
+)
 from segpipe.data.sources.palette import spread_colors
-from segpipe.data.sources.source import RawSample, Source, find_folder, list_files, sorted_by_id
+from segpipe.data.sources.source import RawSample, Source, list_files, sorted_by_id
 from segpipe.errors import Problem, SourceError
 from segpipe.faults import Fault, Reading, shown
 
 LICENCE = "annotations: CC BY 4.0; images: terms of Flickr"
 FOLDER = "annotations"
 PREFIX = "panoptic_"
+CATEGORIES_ALONE = "categories"  # panoptic_coco_categories.json may lie next to the annotations
 UNLABELLED = 0
 FIX_ENTRY = "Take the complete archive, or fix the entry"
 
@@ -139,14 +147,44 @@ def _parse_segments(entries: object, index_of_category: Mapping[int, int]) -> tu
     return tuple((number, index_of_category[category]) for number, category in entries), ""
 
 
+@dataclass(frozen=True)
+class _Folders:
+    """Where the files of a JSON file lie.
+
+    Args:
+        images: in which images are looked for, as paths within the root.
+        masks: of the PNG files.
+        within: below which an image is looked for by its name alone; a path within the root.
+    """
+
+    images: Sequence[str]
+    masks: Path
+    within: str
+
+
+def _find_folders(path: Path, root: Path, images: str | None, masks: str | None) -> _Folders:
+    base = path.parent if path.parent == root or path.parent.name != FOLDER else path.parent.parent
+    lead = "" if base == root else f"{base.relative_to(root).as_posix()}/"
+    subset = path.stem.removeprefix(PREFIX)
+    beside = path.with_suffix("")
+    if masks is not None:
+        beside = root / masks
+    elif not beside.is_dir() and (base / path.stem).is_dir():
+        beside = base / path.stem
+    if images is not None:
+        return _Folders([images], beside, images)
+    return _Folders(
+        [f"{lead}{subset}", f"{lead}images/{subset}", f"{lead}images", lead.rstrip("/")], beside, f"{lead}{subset}"
+    )
+
+
 def _collect(
-    path: Path, document: _Document, tree: ImageTree, base: str, index_of_category: Mapping[int, int]
+    path: Path, document: _Document, tree: ImageTree, folders: _Folders, index_of_category: Mapping[int, int]
 ) -> tuple[list[RawSample], list[Problem]]:
     """Gives the samples of one file."""
     where = path.relative_to(tree.root).as_posix()
     subset = path.stem.removeprefix(PREFIX)
-    folders = [f"{base}{subset}", f"{base}images/{subset}", f"{base}images", base.rstrip("/")]
-    masks = set(list_files(path.with_suffix("")))
+    masks = set(list_files(folders.masks))
     entries = {
         entry["id"]: entry for entry in document.images if isinstance(entry, dict) and type(entry.get("id")) is int
     }
@@ -159,20 +197,24 @@ def _collect(
             what = f"annotations[{position}] has no file_name, or an image_id that is not listed"
             problems.append(Problem("annotation", where, what, FIX_ENTRY))
             continue
-        image = tree.find(str(entries[annotation["image_id"]].get("file_name")), folders, f"{base}{subset}")
+        image = tree.find(str(entries[annotation["image_id"]].get("file_name")), folders.images, folders.within)
         segments, wrong = _parse_segments(annotation.get("segments_info"), index_of_category)
         if wrong:
             problems.append(Problem("annotation", where, f"annotation of {name} {wrong}", FIX_ENTRY))
         if isinstance(image, str):
-            problems.append(Problem("listed-missing", where, image, f"Unpack {subset}.zip next to {FOLDER}"))
+            problems.append(
+                Problem(
+                    "listed-missing", where, image, f"Unpack {subset}.zip next to {FOLDER}, or give the option images"
+                )
+            )
         if name not in masks:
-            fix = f"Unpack {path.stem}.zip, which lies inside the archive, in {FOLDER}"
-            problems.append(Problem("mask-missing", where, f"names {path.stem}/{name}, no such file", fix))
+            fix = f"Unpack {path.stem}.zip, which lies inside the archive, in {FOLDER}, or give the option masks"
+            problems.append(Problem("mask-missing", where, f"names {folders.masks.name}/{name}, no such file", fix))
         if image in seen:
             problems.append(Problem("name-twice", where, f"has two annotations of {name}", FIX_ENTRY))
         elif isinstance(image, Path) and name in masks and not wrong:
             seen.add(image)
-            label = PanopticMask(path.with_suffix("") / name, segments)
+            label = PanopticMask(folders.masks / name, segments)
             samples.append(RawSample(f"{subset}/{image.stem}", image, label, official_split=split_of(subset)))
     annotated = {entry["image_id"] for entry in document.annotations if _is_of_image(entry, entries)}
     for image_id in sorted(entries.keys() - annotated):
@@ -187,24 +229,44 @@ def _is_of_image(annotation: object, entries: Mapping[int, object]) -> TypeGuard
     return type(image_id) is int and image_id in entries
 
 
-def read_source(*, root: Path) -> Source:
+def _find_files(root: Path, annotations: list[str] | None) -> list[Path]:
+    """Finds the JSON files: those of the option, or all of the layout."""
+    if annotations is None:
+        levels = [sorted(root.glob(f"{below}{FOLDER}/{PREFIX}*.json")) for below in ("", "*/", "*/*/")]
+        nearest = next((level for level in levels if level), [])
+        found = [path for path in nearest if path.parent == nearest[0].parent]
+        wanted = [f"{FOLDER}/{PREFIX}*.json"]
+    else:
+        found = sorted({path for pattern in annotations for path in root.glob(pattern)})
+        wanted = annotations
+    files = [path for path in found if CATEGORIES_ALONE not in path.stem]
+    if not files:
+        what = f"no {' or '.join(wanted)} in it" + (" or up to two folders below" if annotations is None else "")
+        raise SourceError(f"{root}: is not COCO's panoptic set: {what}; or give the option annotations")
+    return files
+
+
+def read_source(
+    *, root: Path, annotations: list[str] | None = None, images: str | None = None, masks: str | None = None
+) -> Source:
     """Reads the layout above.
 
     Args:
         root: the folder in which, or up to two folders below which, `annotations` lies.
+        annotations: the JSON files as paths within the root, with `*` for any name; null finds those above.
+        images: the folder of the images as a path within the root; null finds them.
+        masks: the folder of the PNG files as a path within the root; null takes the folder with the JSON file's name.
 
     Raises:
         SourceError: there is no such layout, or a file is not COCO's panoptic JSON.
+        ConfigError: an option's path leaves the root.
     """
-    wanted = [f"{FOLDER}/{PREFIX}{subset}2017.json" for subset in ("train", "val")]
-    base = find_folder(root, *wanted)
-    if base is None:
-        raise SourceError(
-            f"{root}: is not COCO's panoptic set: no {' or '.join(wanted)} in it or up to two folders below"
-        )
-    files = sorted((base / FOLDER).glob(f"{PREFIX}*.json"))
-    # A list of the categories alone, panoptic_coco_categories.json, may lie next to the annotations.
-    documents = {path: _read_document(path) for path in files if split_of(path.stem)}
+    check_below_root("annotations", annotations or [])
+    for option, folder in (("images", images), ("masks", masks)):
+        check_below_root(option, [folder] if folder else [])
+        if folder is not None and not (root / folder).is_dir():
+            raise SourceError(f"{root}: has no folder {folder}, which the option {option} names")
+    documents = {path: _read_document(path) for path in _find_files(root, annotations)}
     tables = {path: _read_categories(path, document) for path, document in documents.items()}
     first, *others = tables
     for path in others:
@@ -212,11 +274,10 @@ def read_source(*, root: Path) -> Source:
             raise AnnotationFileError(path, f"has other categories than {first.name}")
     index_of_category = {category: index for index, category in enumerate(tables[first])}
     tree = ImageTree.of_folder(root)
-    within = "" if base == root else f"{base.relative_to(root).as_posix()}/"
     samples: list[RawSample] = []
     problems: list[Problem] = []
     for path, document in documents.items():
-        found, wrong = _collect(path, document, tree, within, index_of_category)
+        found, wrong = _collect(path, document, tree, _find_folders(path, root, images, masks), index_of_category)
         samples += found
         problems += wrong
     names = tuple(name for name, _ in tables[first].values())

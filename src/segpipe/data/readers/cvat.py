@@ -1,4 +1,4 @@
-"""CVAT's export "Segmentation mask 1.1", and other exports in Pascal VOC's layout with a label map.
+"""CVAT's export "Segmentation mask 1.1", and others with a label map (CVAT's "PASCAL VOC 1.1", Datumaro's VOC).
 
     labelmap.txt                        # label:color_rgb:parts:actions, then background:0,0,0:: and so on
     SegmentationClass/NAME.png          the labels' colours, as RGB or as a palette's

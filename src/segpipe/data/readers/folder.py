@@ -1,20 +1,29 @@
 """A team's own folder: `images/`, `masks/` and `dataset.yaml`.
 
-images/NAME.jpg      any common format, 8 bits a channel
-masks/NAME.png       one channel (or a palette's indices): class indices and the void values; or colours
-samples.csv          optional: columns sample_id (NAME), and if known split, group and others
-dataset.yaml         classes: [{name: road, color: [128, 64, 128]}, ...]
-masks: indices         # optional; or colors: a mask has the classes' colours
-void: [255]            # optional: values that are not labelled, in masks of indices
-void_colors: []        # optional: the same in masks of colours
-licence: our own       # optional
+    images/NAME.jpg      any common format
+    masks/NAME.png       one channel (or a palette's indices) of class indices; or colours
+    dataset.yaml         the meaning of the masks, see below
+    samples.csv          optional: columns sample_id (NAME), and if known split, group and any others
 
-A class may have a `value`: that of its pixels in masks of indices, if it is not the class's place in the list. The four
-may lie in the root or one or two folders below it, as in an archive.
+in the root or one or two folders below it, as in an archive. dataset.yaml:
+
+    classes:                                                    # 2 to 255, in order
+    - {name: background, color: [0, 0, 0], value: 0}            # value: of its pixels in the masks, if it is not
+    - {name: cell, color: [128, 0, 0], value: 255}              #        the class's place in the list (0, 1, 2, ...)
+    masks: indices                                              # optional; or colors: masks hold the classes' colours
+    void: [254]                                                 # optional: values that are not labelled; else 255
+    void_colors: []                                             # optional: the same in masks of colours
+    licence: our own                                            # optional
+
+samples.csv, with commas:
+
+    sample_id,split,group,microscope                            # the first line; only sample_id is needed
+    p1_0001,train,p1,A                                          # NAME without suffix; train, val or test; never divided
 """
 
 import csv
 import io
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +32,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from segpipe.choices import describe_validation_error, nearest
+from segpipe.data.images import is_named_as_picture, stem_of
 from segpipe.data.masks.mask_coding import Byte, ClassEntries, ClassEntry, MaskCoding, MasksAre, Rgb
+from segpipe.data.sources.proposed_table import format_coding, propose_table
 from segpipe.data.sources.source import (
     SPLIT_WORDS,
     RawSample,
@@ -33,6 +44,7 @@ from segpipe.data.sources.source import (
     holds_no_image,
     pair_files,
 )
+from segpipe.data.sources.survey import survey_masks
 from segpipe.errors import Problem, SourceError
 
 DOCUMENT, TABLE = "dataset.yaml", "samples.csv"
@@ -52,7 +64,7 @@ def _read_document(path: Path) -> tuple[MaskCoding, str]:
     try:
         document = _Document.model_validate(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8-sig")))
     except FileNotFoundError as error:
-        raise SourceError(f"{path}: no such file; it must hold the class table (README: your own images)") from error
+        raise SourceError(_describe_missing(path)) from error
     except (YAMLError, UnicodeDecodeError) as error:
         raise SourceError(f"{path}: is not YAML: {error}") from error
     except ValidationError as error:
@@ -61,10 +73,25 @@ def _read_document(path: Path) -> tuple[MaskCoding, str]:
     except ValueError as error:  # a text that looks like a date or a number, such as 2024-13-45
         fix = "put a text that looks like a date or a number in quotes"
         raise SourceError(f"{path}: holds a value that cannot be read: {error}; {fix}") from error
-    coding = MaskCoding(document.classes, document.masks, document.void, document.void_colors)
+    coding = MaskCoding(document.classes, document.masks, document.void, document.void_colors, DOCUMENT)
     if wrong := coding.find_contradictions():
         raise SourceError("\n".join(f"{path}: {line}" for line in wrong))
     return coding, document.licence
+
+
+def _describe_missing(path: Path) -> str:
+    """Says what to write into the file that is missing, from what the masks hold."""
+    what = f"{path}: no such file; it must hold the class table (`segpipe data formats folder`)"
+    masks, _ = files_by_stem(path.parent / "masks", path.parent)
+    survey = survey_masks([masks[name] for name in sorted(masks)])
+    proposed = propose_table(survey)
+    if proposed is None:
+        return f"{what}. Is it another format? `segpipe data formats` lists them"
+    return (
+        f"{what}. By what {survey.extent} hold, write into it, with the names of the classes:\n"
+        f"{format_coding(proposed)}\n"
+        "or let `segpipe init` do so"
+    )
 
 
 def _keys_at(data_path: list[str]) -> list[str]:
@@ -81,7 +108,25 @@ class _Row:
     attributes: tuple[tuple[str, str], ...] = ()
 
 
-def _read_table(path: Path, root: Path) -> tuple[dict[str, _Row], list[Problem]]:
+def _describe_header(where: str, header: list[str], lines: list[tuple[str, list[str]]], names: Set[str]) -> str:
+    """Says what is wrong with the first line of the table, and how it must read."""
+    what = f"{where}: the first line must name each column once, sample_id among them (got {header})"
+    if len(header) == 1 and (mark := next((mark for mark in ";\t" if mark in header[0]), None)):
+        return f"{what}; put commas between the columns in place of {mark!r}"
+    columns = zip(*(cells for _, cells in lines if len(cells) == len(header)), strict=False)
+    fitting = [number for number, cells in enumerate(columns) if {_stem(cell.strip()) for cell in cells} <= names]
+    if "sample_id" in header or len(fitting) != 1:
+        return what
+    header = [*header[: fitting[0]], "sample_id", *header[fitting[0] + 1 :]]
+    return f"{what}; write as the first line:\n{','.join(header)}"
+
+
+def _stem(name: str) -> str:
+    """A file's name as sample_id has it: without its suffix, if that is a picture's."""
+    return stem_of(name) if is_named_as_picture(name) else name
+
+
+def _read_table(path: Path, root: Path, names: Set[str]) -> tuple[dict[str, _Row], list[Problem]]:
     if not path.is_file():
         return {}, []
     where = path.relative_to(root).as_posix()
@@ -92,7 +137,7 @@ def _read_table(path: Path, root: Path) -> tuple[dict[str, _Row], list[Problem]]
         raise SourceError(f"{where}: is not a table in UTF-8: {error}") from error
     header = [name.strip() for name in lines[0][1]] if lines else []
     if "sample_id" not in header or len(set(header)) < len(header):
-        raise SourceError(f"{where}: the first line must name each column once, sample_id among them (got {header})")
+        raise SourceError(_describe_header(where, header, lines[1:], names))
     rows: dict[str, _Row] = {}
     problems = []
     for place, cells in lines[1:]:
@@ -124,13 +169,14 @@ def _read_row(where: str, cells: dict[str, str], num_lacking: int) -> tuple[str,
     return name, _Row(where, SPLIT_WORDS.get(word), cells.get("group") or None, attributes)
 
 
-def _find_unknown(rows: dict[str, _Row], names: set[str]) -> list[Problem]:
+def _find_unknown(rows: dict[str, _Row], names: Set[str]) -> list[Problem]:
     """Finds lines about samples that are not there."""
-    return [
-        Problem("listed-missing", row.where, f"names {name}, which has no image", "Fix or remove the line")
-        for name, row in rows.items()
-        if name not in names
-    ]
+    problems = []
+    for name, row in rows.items():
+        if name not in names:
+            fix = f"Write {_stem(name)}: without the suffix" if _stem(name) in names else "Fix or remove the line"
+            problems.append(Problem("listed-missing", row.where, f"names {name}, which has no image", fix))
+    return problems
 
 
 def read_source(*, root: Path) -> Source:
@@ -142,13 +188,14 @@ def read_source(*, root: Path) -> Source:
     Raises:
         SourceError: the class table is missing or wrong, or `samples.csv` is not a table of samples.
     """
-    folder = find_folder(root, DOCUMENT) or root
+    folder = find_folder(root, DOCUMENT) or find_folder(root, "masks") or root
     coding, licence = _read_document(folder / DOCUMENT)
     images, problems = files_by_stem(folder / "images", root)
     masks, mask_problems = files_by_stem(folder / "masks", root)
     names, unpaired = pair_files(images, masks, root, "images/{}.*".format, "masks/{}.png".format)
-    rows, wrong_rows = _read_table(folder / TABLE, root)
-    problems += [*mask_problems, *unpaired, *wrong_rows, *_find_unknown(rows, images.keys() | masks.keys())]
+    known = images.keys() | masks.keys()
+    rows, wrong_rows = _read_table(folder / TABLE, root, known)
+    problems += [*mask_problems, *unpaired, *wrong_rows, *_find_unknown(rows, known)]
     label_of = coding.label_type()
     samples = []
     for name in names:
@@ -157,4 +204,4 @@ def read_source(*, root: Path) -> Source:
         samples.append(RawSample(name, images[name], label, row.split, row.group, dict(row.attributes)))
     if not samples and not problems:
         problems.append(holds_no_image(root, "Put images into images/ and masks/"))
-    return Source(coding.classes, tuple(samples), tuple(problems), licence)
+    return Source(coding.classes, tuple(samples), tuple(problems), licence, coding)

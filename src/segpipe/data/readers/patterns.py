@@ -35,6 +35,7 @@ from segpipe.errors import ConfigError, Problem
 from segpipe.faults import shown
 
 PLACEHOLDERS = ("id", "split", "group")
+OPTIONS = "download.options of params.yaml"
 PART = re.compile(r"(\{\w*\}|\*)")
 
 
@@ -169,7 +170,7 @@ def _read_coding(
         except ValidationError as error:
             lines = describe_validation_error(error, lambda _: sorted(ClassEntry.model_fields))
             return None, [f"option {line}" for line in lines]
-    coding = MaskCoding(entries, masks_are, void, void_colors)
+    coding = MaskCoding(entries, masks_are, void, void_colors, OPTIONS, "masks_are")
     return coding, [f"option {line}" for line in coding.find_contradictions()]
 
 
@@ -250,4 +251,4 @@ def read_source(
     if not found_images and not found_masks:
         what = f"no file matches {images!r} or {masks!r}; there are: {shown(files) or 'no images'}"
         problems.append(Problem("empty", str(root), what, "Change the patterns"))
-    return Source(coding.classes, sorted_by_id(samples), tuple(problems), licence)
+    return Source(coding.classes, sorted_by_id(samples), tuple(problems), licence, coding)

@@ -106,7 +106,8 @@ def join_sources(
             samples.append(replace(sample, sample_id=lead + sample.sample_id, group=group, label=label))
         problems += [replace(problem, where=lead + problem.where) for problem in source.problems]
     samples.sort(key=lambda sample: sample.sample_id)
-    return Source(class_map.table, tuple(samples), tuple(problems), _join_licences(sources))
+    coding = next(source.coding for _, source in sources.values()) if len(sources) == 1 else None
+    return Source(class_map.table, tuple(samples), tuple(problems), _join_licences(sources), coding)
 
 
 def _title(name: str, root: Path) -> str:

@@ -15,6 +15,7 @@ from typing import NoReturn
 from segpipe.classes import ClassTable
 from segpipe.data.images import is_named_as_picture, is_picture_name, stem_of
 from segpipe.data.masks.labels import Label
+from segpipe.data.masks.mask_coding import MaskCoding
 from segpipe.errors import Problem, SourceError
 
 MAX_WRAPPING_FOLDERS = 2
@@ -61,12 +62,15 @@ class Source:
         samples: the complete pairs, sorted by `sample_id`.
         problems: why files of the source are not samples.
         licence: the terms under which the source may be used.
+        coding: what the masks' pixels mean, where the user writes it, so that a message can name the lines to write;
+            None where the format itself says it.
     """
 
     classes: ClassTable
     samples: tuple[RawSample, ...]
     problems: tuple[Problem, ...]
     licence: str
+    coding: MaskCoding | None = None
 
 
 def is_hidden(name: str) -> bool:

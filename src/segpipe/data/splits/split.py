@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from segpipe.config.preprocess import Split, SplitRule
 from segpipe.data.sources.source import RawSample
@@ -92,6 +92,7 @@ def assign_splits(
     """
     splits = [TRAIN] * len(samples)
     problems: list[Problem] = []
+    unknown: dict[str, list[str]] = {}
     rules: list[tuple[str, SplitRule]] = [(VAL, split.val)]
     if split.test is not None:
         rules.insert(0, (TEST, split.test))
@@ -100,11 +101,16 @@ def assign_splits(
         if rule == "source":
             chosen = [i for i in free if samples[i].official_split == name]
         else:
-            kept_out, wrong = _choose_groups(name, rule, [groups[i] for i in free], seed)
+            kept_out = _choose_groups(name, rule, [groups[i] for i in free], seed)
             chosen = [i for i in free if groups[i] in kept_out]
-            problems += wrong
+            if isinstance(rule, list) and (
+                absent := [group for group in rule if group not in {groups[i] for i in free}]
+            ):
+                unknown[name] = absent
         for i in chosen:
             splits[i] = name
+    if unknown:
+        problems.append(_name_unknown(unknown, groups))
     for name in [*(name for name, _ in rules), TRAIN]:
         if name not in splits:
             what = f"no sample is left for it ({len(set(groups))} groups in all)"
@@ -113,19 +119,22 @@ def assign_splits(
     return splits, problems
 
 
-def _choose_groups(
-    name: str, rule: list[str] | float, free_groups: Sequence[str], seed: int
-) -> tuple[set[str], list[Problem]]:
-    where = f"preprocess.split.{name}"
-    num_samples = Counter(free_groups)
+def _name_unknown(unknown: Mapping[str, Sequence[str]], groups: Sequence[str]) -> Problem:
+    """Names the groups that rules name and that are not free, with all groups once."""
+    where = "preprocess.split" if len(unknown) > 1 else f"preprocess.split.{next(iter(unknown))}"
+    named = "; ".join(
+        f"{name}: no free group {shown([repr(group) for group in absent], 20)}" for name, absent in unknown.items()
+    )
+    known = sorted(set(groups), key=order_naturally)
+    return Problem(
+        "group-unknown", where, named, f"There are: {shown(known, 20)}. `segpipe data split` proposes a split"
+    )
+
+
+def _choose_groups(name: str, rule: list[str] | float, free_groups: Sequence[str], seed: int) -> set[str]:
     if isinstance(rule, list):
-        known = sorted(num_samples, key=order_naturally)
-        problems = [
-            Problem("group-unknown", where, f"no free group {group!r}", f"There are: {shown(known, 20)}")
-            for group in rule
-            if group not in num_samples
-        ]
-        return set(rule), problems
+        return set(rule)
+    num_samples = Counter(free_groups)
     wanted = rule * len(free_groups)
     chosen: set[str] = set()
     taken = 0
@@ -133,4 +142,4 @@ def _choose_groups(
         if abs(taken + num_samples[group] - wanted) < abs(taken - wanted):
             chosen.add(group)
             taken += num_samples[group]
-    return chosen, []
+    return chosen

@@ -16,11 +16,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 from mlflow.models import Model as MlflowModel
+from tqdm import tqdm
 
 from segpipe.data.store import Store, evenly_spread
 from segpipe.errors import IncomparableError, TrackingError
@@ -40,6 +41,11 @@ INTERPRETER = (sys.executable, "-E", "-P", "-B")
 NUM_LATENCY_IMAGES = 8
 NUM_LATENCY_ROUNDS = 5
 NUM_LINES_SHOWN = 12
+OTHER_TASK = (
+    "if these are other data, write `model_name: ANOTHER-NAME` under `register` in params.yaml and run `dvc repro`, as "
+    "each name has a champion of its own; if the new classes replace the old ones, promote the new version by hand "
+    "(`segpipe registry promote`)"
+)
 ADVICE = "promote by hand (`segpipe registry promote`), or train and register again (`dvc repro`)"
 
 
@@ -101,20 +107,43 @@ def confusions_of_served(model: Runnable, model_classes: Sequence[str], store: S
     """
     names = store.classes.names
     if unknown := [name for name in model_classes if name not in names]:
-        raise IncomparableError(
-            f"it predicts {', '.join(unknown)}, which the data set does not have (it has {', '.join(names)}); {ADVICE}"
-        )
+        other = f"it predicts {', '.join(unknown)}, which the data set does not have (it has {', '.join(names)})"
+        raise IncomparableError(f"{other}; {OTHER_TASK}")
     to_store = np.array([names.index(name) for name in model_classes], np.uint8)
     parts = []
-    for index, mask in enumerate(predict_served(model, store, range(len(store)))):
-        if mask.max() >= len(to_store):
-            raise IncomparableError(f"it predicts class index {mask.max()} but names {len(to_store)} classes; {ADVICE}")
-        prediction = Prediction(to_store[mask][None], len(names))
-        parts.append(confusion.collect(prediction, store.read(index)[1][None]))
+    with _bar("measuring", len(store)) as bar:
+        for index, mask in enumerate(predict_served(model, store, range(len(store)))):
+            if mask.max() >= len(to_store):
+                what = f"it predicts class index {mask.max()} but names {len(to_store)} classes"
+                raise IncomparableError(f"{what}; {ADVICE}")
+            prediction = Prediction(to_store[mask][None], len(names))
+            parts.append(confusion.collect(prediction, store.read(index)[1][None]))
+            bar.update()
     return ImageCounts.join(parts)
 
 
-def latency_ms_of_served(models: Sequence[Runnable], store: Store) -> list[float]:
+@dataclass(frozen=True)
+class Latency:
+    """How long callers wait for an image, over images and rounds.
+
+    Attributes:
+        median_ms: of all.
+        low_ms: a tenth of them is faster.
+        high_ms: a tenth of them is slower.
+    """
+
+    median_ms: float
+    low_ms: float
+    high_ms: float
+
+    @staticmethod
+    def of(times_ms: Sequence[float]) -> "Latency":
+        """Summarises the times of two or more calls."""
+        tenths = statistics.quantiles(times_ms, n=10, method="inclusive")
+        return Latency(statistics.median(times_ms), tenths[0], tenths[-1])
+
+
+def latency_of_served(models: Sequence[Runnable], store: Store) -> list[Latency]:
     """Times models on this machine: how long a caller of `predict` waits for one image.
 
     Each model is loaded once, in a process of its own, on the device it chooses for serving. Then the models
@@ -128,7 +157,7 @@ def latency_ms_of_served(models: Sequence[Runnable], store: Store) -> list[float
         store: gives the images; at least one.
 
     Returns:
-        For each model the median over images and counted rounds, milliseconds an image.
+        For each model the latency over images and counted rounds.
 
     Raises:
         TrackingError: a model was not registered by segpipe or cannot predict.
@@ -136,13 +165,21 @@ def latency_ms_of_served(models: Sequence[Runnable], store: Store) -> list[float
     with contextlib.ExitStack() as stack:
         served = [stack.enter_context(_serve(model)) for model in models]
         times_ms = []
-        for turn in range(NUM_LATENCY_ROUNDS):
-            for index in evenly_spread(len(store), NUM_LATENCY_IMAGES):
+        chosen = evenly_spread(len(store), NUM_LATENCY_IMAGES)
+        calls = [(turn, index) for turn in range(NUM_LATENCY_ROUNDS) for index in chosen]
+        with _bar("timing", len(calls)) as bar:
+            for turn, index in calls:
                 image = store.read(index)[0]
                 row = [one.predict(image)[1] for one in served]
                 if turn > 0:
                     times_ms.append(row)
-    return [statistics.median(column) for column in zip(*times_ms, strict=True)]
+                bar.update()
+    return [Latency.of(column) for column in zip(*times_ms, strict=True)]
+
+
+def _bar(what: str, total: int) -> "tqdm[Any]":
+    """Gives a progress bar on standard error, which is shown only on a terminal."""
+    return tqdm(desc=what, total=total, unit="image", disable=not sys.stderr.isatty(), leave=False)
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def test_a_labelled_pixel_weighs_one_on_average(scheme: str, cap: float) -> None
         ("enet", {"offset": 1.0}, "class-weighting scheme 'enet': option offset: must be greater than 1 (got 1.0)"),
         ("inverse_frequency", {"power": 2}, "option power: must be less than or equal to 1 (got 2)"),
         ("effective_number", {"beta": 1}, "option beta: must be less than 1 (got 1)"),
-        ("effective_number", {"beta": "x"}, "option beta: must be a valid number"),
+        ("effective_number", {"beta": "x"}, "option beta: must be a number"),
     ],
 )
 def test_what_is_refused(scheme: str, options: dict[str, object], message: str) -> None:

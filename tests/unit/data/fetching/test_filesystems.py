@@ -186,7 +186,7 @@ def test_a_package_that_is_missing_is_named(
     tmp_path: Path, patience: Patience, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    with pytest.raises(SourceError, match=r"gs://.*pip install gcsfs"):
+    with pytest.raises(SourceError, match=r"gs://.*`pip install 'segpipe\[cloud\]'`"):
         copy_remote_folder("gs://bucket/a", tmp_path / "out", patience)
 
 

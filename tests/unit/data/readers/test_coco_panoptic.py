@@ -14,7 +14,7 @@ from PIL import Image
 
 from segpipe.classes import IGNORE_INDEX
 from segpipe.data.readers.coco_panoptic import PanopticMask, read_source
-from segpipe.errors import SourceError
+from segpipe.errors import ConfigError, SourceError
 
 CATEGORIES = [
     {"supercategory": "person", "isthing": 1, "id": 1, "name": "person"},
@@ -182,5 +182,45 @@ def test_both_files_must_have_one_table(tmp_path: Path) -> None:
 
 
 def test_another_layout_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"no annotations/panoptic_train2017\.json or "):
+    with pytest.raises(SourceError, match=r"no annotations/panoptic_\*\.json"):
         read_source(root=tmp_path)
+
+
+def test_the_layout_of_datumaro_is_read(tmp_path: Path) -> None:
+    _write(tmp_path, "train", "images/")
+    _write(tmp_path, "default", "images/")
+    samples = read_source(root=tmp_path).samples
+    assert [(sample.sample_id, sample.official_split) for sample in samples] == [
+        ("default/000000000139", None),
+        ("train/000000000139", "train"),
+    ]
+
+
+def test_the_png_files_may_lie_next_to_the_annotations(tmp_path: Path) -> None:
+    _write(tmp_path)
+    (tmp_path / "annotations/panoptic_val2017").rename(tmp_path / "panoptic_val2017")
+    (sample,) = read_source(root=tmp_path).samples
+    assert sample.label.files == (tmp_path / "panoptic_val2017/000000000139.png",)
+
+
+def test_all_names_may_be_options(tmp_path: Path) -> None:
+    _write(tmp_path)
+    (tmp_path / "annotations").rename(tmp_path / "labels")
+    (tmp_path / "labels/panoptic_val2017").rename(tmp_path / "segments")
+    (tmp_path / "val2017").rename(tmp_path / "photos")
+    source = read_source(root=tmp_path, annotations=["labels/*.json"], images="photos", masks="segments")
+    assert source.problems == ()
+    assert source.samples[0].image == tmp_path / "photos/000000000139.jpg"
+
+
+@pytest.mark.parametrize("options", [{"images": "../a"}, {"annotations": ["/a.json"]}, {"masks": ".."}])
+def test_options_stay_below_the_root(tmp_path: Path, options: dict[str, Any]) -> None:
+    _write(tmp_path)
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        read_source(root=tmp_path, **options)
+
+
+def test_a_folder_of_an_option_that_is_not_there_is_named(tmp_path: Path) -> None:
+    _write(tmp_path)
+    with pytest.raises(SourceError, match="no folder photos"):
+        read_source(root=tmp_path, images="photos")

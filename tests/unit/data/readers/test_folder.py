@@ -195,3 +195,41 @@ def test_more_classes_than_a_mask_can_hold(make_folder_source: Callable[..., Pat
     assert read_source(root=make_folder_source({}, "classes:\n" + "".join(rows[:255]))).classes.num_classes == 255
     with pytest.raises(SourceError, match=r"classes: .* at most 255"):
         read_source(root=make_folder_source({}, "classes:\n" + "".join(rows), name="other"))
+
+
+def test_without_a_class_table_the_message_has_its_lines(make_folder_source: Callable[..., Path]) -> None:
+    binary = np.array([[0, 255], [255, 0]], np.uint8)
+    root = make_folder_source({f"a_{i}": (PIXELS, binary) for i in range(2)})
+    (root / "dataset.yaml").unlink()
+    with pytest.raises(SourceError) as caught:
+        read_source(root=root)
+    assert not missing(str(caught.value), "dataset.yaml", "2 masks", "value: 0}", "value: 255}", "segpipe init")
+    for mask in (root / "masks").iterdir():
+        mask.unlink()
+    with pytest.raises(SourceError, match="segpipe data formats"):
+        read_source(root=root)
+
+
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [
+        ("file,patient\na.png,7\nb.png,8\n", "\nsample_id,patient"),
+        ("file,patient\na,a\nb,b\n", "sample_id"),  # either column may be meant
+        ("sample_id;patient\na;7\n", "';'"),
+    ],
+)
+def test_a_table_with_another_first_line_is_told_how_it_must_read(
+    make_folder_source: Callable[..., Path], table: str, line: str
+) -> None:
+    root = make_folder_source(dict.fromkeys("ab", (PIXELS, PIXELS)))
+    (root / "samples.csv").write_text(table, encoding="utf-8")
+    with pytest.raises(SourceError) as caught:
+        read_source(root=root)
+    assert not missing(str(caught.value), "samples.csv", "sample_id", line)
+
+
+def test_a_table_that_names_files_is_told_to_leave_out_the_suffix(make_folder_source: Callable[..., Path]) -> None:
+    root = make_folder_source({"a": (PIXELS, PIXELS)})
+    (root / "samples.csv").write_text("sample_id\na.png\nz.png\n", encoding="utf-8")
+    with_suffix, unknown = read_source(root=root).problems
+    assert "a: without" in with_suffix.fix and "suffix" not in unknown.fix

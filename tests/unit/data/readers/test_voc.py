@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from unit.data.readers.layouts import HEIGHT, WIDTH, fill, write_lines, write_sbd, write_voc
+from unit.data.readers.layouts import HEIGHT, WIDTH, fill, write_image, write_indices, write_lines, write_sbd, write_voc
 
 from segpipe.choices import READERS
 from segpipe.data.masks.mat_labels import MatMask
@@ -116,4 +116,66 @@ def test_a_missing_mask_of_sbd_is_a_problem(root: Path) -> None:
 @pytest.mark.parametrize("options", [{"year": 2013}, {"year": "2012"}, {"sbd": "yes"}, {"years": 2012}])
 def test_wrong_options_are_refused(root: Path, options: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=f"data format 'voc': option {next(iter(options))}"):
+        READERS.call("voc", options, root=root)
+
+
+def _write_of_labelme(root: Path) -> None:
+    """What labelme2voc writes."""
+    for name in ("a_0", "b_0"):
+        write_image(root / f"JPEGImages/{name}.jpg")
+        write_indices(root / f"SegmentationClassPNG/{name}.png", 0, 2, 255, as_palette=True)
+        (root / "SegmentationClass").mkdir(exist_ok=True)
+        np.save(root / f"SegmentationClass/{name}.npy", np.zeros((2, 2), np.int32))
+    write_lines(root / "class_names.txt", "_background_", "aeroplane", "car")
+
+
+OPTIONS_OF_LABELME = {"folder": ".", "masks": "SegmentationClassPNG", "lists": None, "class_file": "class_names.txt"}
+
+
+@pytest.mark.parametrize("below", [".", "data_dataset_voc"])
+def test_what_labelme2voc_writes_is_read(tmp_path: Path, below: str) -> None:
+    _write_of_labelme(tmp_path / below)
+    source = READERS.call("voc", OPTIONS_OF_LABELME, root=tmp_path)
+    assert source.problems == ()
+    assert source.classes.names == ("_background_", "aeroplane", "car")
+    assert [(sample.sample_id, sample.official_split) for sample in source.samples] == [("a_0", None), ("b_0", None)]
+    np.testing.assert_array_equal(source.samples[0].label.read((HEIGHT, WIDTH)).pixels, fill([0, 2, 255]))
+
+
+def test_pascal_context_has_folders_and_lists_of_its_own(tmp_path: Path) -> None:
+    base = tmp_path / "VOCdevkit/VOC2010"
+    for split, name in (("train", "2008_000002"), ("val", "2008_000003")):
+        write_lines(base / f"ImageSets/SegmentationContext/{split}.txt", name)
+        write_image(base / f"JPEGImages/{name}.jpg")
+        write_indices(base / f"SegmentationClassContext/{name}.png", 0, 1)
+    write_lines(base / "names.txt", "background", "aeroplane")
+    lists, masks = "ImageSets/SegmentationContext", "SegmentationClassContext"
+    source = read_source(root=tmp_path, year=2010, lists=lists, masks=masks, class_file="names.txt")
+    assert source.problems == ()
+    assert [sample.official_split for sample in source.samples] == ["train", "val"]
+
+
+def test_images_may_have_another_suffix(root: Path) -> None:
+    image = root / "VOCdevkit/VOC2012/JPEGImages/2007_000032.jpg"
+    image.rename(image.with_suffix(".png"))
+    assert read_source(root=root).samples[0].image == image.with_suffix(".png")
+
+
+def test_an_export_with_a_label_map_is_told_its_format(tmp_path: Path) -> None:
+    write_lines(tmp_path / "labelmap.txt", "background:0,0,0::")
+    with pytest.raises(SourceError, match="format: cvat"):
+        read_source(root=tmp_path)
+
+
+@pytest.mark.parametrize("names", [(), ("a", "a")])
+def test_a_class_file_without_different_names_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    _write_of_labelme(tmp_path)
+    write_lines(tmp_path / "class_names.txt", *names)
+    with pytest.raises(SourceError, match=r"class_names\.txt.*names"):
+        READERS.call("voc", OPTIONS_OF_LABELME, root=tmp_path)
+
+
+@pytest.mark.parametrize("options", [{"masks": "../a"}, {"class_file": "/a"}, {"sbd": True, "class_file": "a"}])
+def test_options_that_cannot_be_are_refused(root: Path, options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
         READERS.call("voc", options, root=root)

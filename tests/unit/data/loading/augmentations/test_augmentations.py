@@ -22,6 +22,7 @@ MIN_P = 0.001
 OPTIONS: dict[str, dict[str, Any]] = {
     "color_jitter": {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.1},
     "albumentations": {"transform": "RandomGamma", "options": {"gamma_limit": [150, 160]}},
+    "torchvision": {"transform": "ColorJitter", "options": {"brightness": [0.5, 0.6]}},
 }
 Image = npt.NDArray[np.uint8]
 
@@ -83,7 +84,7 @@ def test_it_works_in_a_slice_of_a_batch_and_touches_nothing_else(name: str, size
     assert set(np.unique(masks[1])) <= {1, 2, 255}
 
 
-@pytest.mark.parametrize("name", ["color_jitter", "blur", "noise", "albumentations"])
+@pytest.mark.parametrize("name", ["color_jitter", "blur", "noise", "albumentations", "torchvision"])
 def test_one_that_changes_colours_leaves_the_mask(name: str, partners: OnePartner) -> None:
     pair = _sample(0)
     np.testing.assert_array_equal(_apply(name, pair, 1, partners)[1], pair[1])

@@ -1,0 +1,84 @@
+"""Changes values in the text of a parameter file: comments and the layout of DVC's own writer stay."""
+
+import io
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+
+from segpipe.errors import ConfigError
+
+
+def set_values(text: str, values: Mapping[str, Any], comments: Mapping[str, str] | None = None) -> str:
+    """Replaces values; the comment behind a key stays in its column.
+
+    Args:
+        text: of a parameter file with a line for each key, as `params.yaml` and the recipes are.
+        values: the new ones by dotted key (`train.model.name`); the keys are there.
+        comments: by dotted key, what takes the place of the comment behind it.
+
+    Raises:
+        ConfigError: a key is not there.
+    """
+    for key, value in values.items():
+        text = _set_value(text, key, value, (comments or {}).get(key))
+    return text
+
+
+def _set_value(text: str, dotted: str, value: Any, comment: str | None) -> str:
+    key, node = _find(YAML(typ="safe", pure=True).compose(text), dotted)
+    start = text.rfind("\n", 0, key.start_mark.index) + 1
+    end_of_key = key.end_mark.index + 1
+    end = _line_end(text, _end(key, node))
+    # An entry's comment stands in the line of its key, also where its value begins in the next line.
+    line = text[start : _line_end(text, start)]
+    before = (end_of_key if _is_block(node) else _end(key, node)) - start
+    found = re.match(r"\s*(#.*)", line[before:])
+    old = found.group(1) if found else ""
+    column = line.index(old, before) if old else 0
+    head, *rest = _dump(key.value, value, text[start : key.start_mark.index])
+    said = old if comment is None else f"# {comment}"
+    head = f"{head.ljust(max(column - 1, 0))} {said}" if said else head
+    return text[:start] + "\n".join([head, *rest]) + text[end:]
+
+
+def _find(document: Node | None, dotted: str) -> tuple[Node, Node]:
+    """Gives the nodes of a key and of its value."""
+    key, value = None, document
+    for part in dotted.split("."):
+        pairs = value.value if isinstance(value, MappingNode) else []
+        key, value = next(((k, v) for k, v in pairs if k.value == part), (None, None))
+        if key is None or value is None:
+            raise ConfigError(f"params.yaml: {dotted}: is missing; state every key, as the recipes do")
+    assert key is not None and value is not None
+    return key, value
+
+
+def _is_block(node: Node) -> bool:
+    return isinstance(node, MappingNode | SequenceNode) and not node.flow_style
+
+
+def _end(key: Node, node: Node) -> int:
+    """Where a value's own text ends; YAML counts the lines that follow a block as part of it."""
+    if isinstance(node, MappingNode) and _is_block(node):
+        return _end(*node.value[-1])
+    if isinstance(node, SequenceNode) and _is_block(node):
+        return _end(node.value[-1], node.value[-1])
+    is_empty = node.start_mark.index == node.end_mark.index  # and then its place is that of what follows
+    return key.end_mark.index + 1 if is_empty else int(node.end_mark.index)
+
+
+def _line_end(text: str, index: int) -> int:
+    end = text.find("\n", index)
+    return len(text) if end < 0 else end
+
+
+def _dump(key: str, value: Any, indent: str) -> list[str]:
+    """Gives the lines of an entry as DVC's writer lays them out."""
+    yaml, written = YAML(), io.StringIO()
+    yaml.default_flow_style = False
+    yaml.width = 10_000
+    yaml.dump({key: value}, written)
+    return [f"{indent}{line}".rstrip() for line in written.getvalue().splitlines()]

@@ -1,0 +1,1 @@
+"""Pages of the documentation's reference that are made from the code: keys of `params.yaml`, commands."""
