@@ -168,7 +168,8 @@ def _as_task(stage: Stage, before: Mapping[str, State[Any]], work: Callable[[], 
     Raises:
         Exception: the work's own.
     """
-    made = task(work, name=stage.name, task_run_name=stage.name, cache_policy=NO_CACHE, persist_result=False)
+    as_task = task(name=stage.name, task_run_name=stage.name, cache_policy=NO_CACHE, persist_result=False)
+    made: Callable[..., Any] = as_task(work)
     state = cast(State[Any], made(wait_for=[before[name] for name in stage.after if name in before], return_state=True))
     if state.is_failed():
         state.result()
