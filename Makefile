@@ -33,8 +33,8 @@ up: $(READY) ## start Prefect, MLflow and workers on this machine (PREFECT_PORT=
 down: $(READY) ## stop them; a training writes its checkpoint
 	@python -m pipelines.services down
 
-deploy: $(READY) ## create pools, deployments and automations on the server in PREFECT_API_URL
-	. pipelines/login.sh && python -m pipelines.deploy
+deploy: $(READY) ## create pools, deployments, automations on the server in PREFECT_API_URL (NOTIFY=slack-webhook/team)
+	. pipelines/login.sh && python -m pipelines.deploy $(NOTIFY:%=--notify %)
 
 worker: $(READY) ## start a worker for the server in PREFECT_API_URL (POOL=cpu or POOL=gpu DEVICE=0)
 	pipelines/worker.sh $(POOL) $(DEVICE)

@@ -7,13 +7,14 @@ import argparse
 import sys
 from datetime import timedelta
 from typing import Any, cast
+from uuid import UUID
 
 from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import StateType
 from prefect.deployments.runner import RunnerDeployment
-from prefect.events.actions import ChangeFlowRunState, RunDeployment
+from prefect.events.actions import ChangeFlowRunState, RunDeployment, SendNotification
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
@@ -22,7 +23,7 @@ from prefect.schedules import Cron, Schedule
 from prefect.types.entrypoint import EntrypointType
 from prefect.workers.process import ProcessWorker
 
-from pipelines import flows, placement, watch
+from pipelines import champions, flows, placement, watch
 from pipelines.graph import POOLS
 from segpipe.stages.stage import report_errors
 
@@ -32,6 +33,9 @@ COMMAND = "python -m prefect.engine"
 NIGHTLY = Cron("0 2 * * *", timezone="UTC", active=False)
 OFTEN = Cron("*/5 * * * *", timezone="UTC", active=False)
 TAG = "segpipe"
+# The UI can filter deployments and runs by a tag that they have, but not by one that they lack.
+FOR_USERS, INTERNAL = "user", "internal"
+NOT_FOR_USERS = (flows.stage,)
 HEARTBEAT_SECONDS = 30
 HEARTBEATS_MISSED = timedelta(seconds=3 * HEARTBEAT_SECONDS)
 
@@ -46,8 +50,10 @@ def main() -> None:
     """Creates everything that this clone needs on the server that PREFECT_API_URL names."""
     parser = argparse.ArgumentParser(prog="deploy", description="Work pools, deployments, schedules and automations.")
     parser.add_argument("--wait", nargs="+", default=[], metavar="POOL", help="wait until these have a worker")
+    parser.add_argument("--notify", default="", metavar="BLOCK", help="send outcomes by this block: slack-webhook/team")
     options = parser.parse_args()
     placement.check_server()
+    block_id = placement.find_notifier_id(options.notify)
     with get_client(sync_client=True) as client:
         for pool, description in DESCRIPTIONS.items():
             _ensure_pool(client, pool, description)
@@ -59,6 +65,9 @@ def main() -> None:
             _deploy(client, flows.stage, pool, pool)
     _ensure_automation(_crash_zombies())
     _ensure_automation(_retrain_on_new_data(on_demand))
+    if block_id is not None:
+        for automation in (_tell_of_champion(block_id), _tell_of_failure(block_id)):
+            _ensure_automation(automation)
     placement.check_workers(options.wait)
 
 
@@ -84,7 +93,7 @@ def _deploy(
         name,
         description=(flow.description or "").partition("Args:")[0].strip(),
         schedule=schedule if is_new else None,
-        tags=[TAG, pool],
+        tags=[TAG, pool, INTERNAL if flow in NOT_FOR_USERS else FOR_USERS],
         work_pool_name=pool,
         # The form offers this clone's recipes, but another revision may have others.
         enforce_parameter_schema=flow is not flows.retrain,
@@ -142,6 +151,51 @@ def _retrain_on_new_data(deployment_id: Any) -> Automation:
                 parameters={
                     "revision": {"__prefect_kind": "jinja", "template": "{{ event.payload.revision }}"},
                 },
+            )
+        ],
+    )
+
+
+def _tell_of_champion(block_id: UUID) -> Automation:
+    return Automation(
+        name="segpipe: tell of a new champion",
+        description="A retraining found another champion.",
+        trigger=EventTrigger(
+            expect={champions.CHAMPION_MOVED}, posture=Posture.Reactive, threshold=1, within=timedelta(seconds=0)
+        ),
+        actions=[
+            SendNotification(
+                block_document_id=block_id,
+                subject="{{ event.payload.model_name }}: version {{ event.payload.champion }} is the champion",
+                body=(
+                    "Before: {{ event.payload.champion_before or 'none' }}. {{ event.payload.reasons }} "
+                    "{{ event.payload.page }}"
+                ),
+            )
+        ],
+    )
+
+
+def _tell_of_failure(block_id: UUID) -> Automation:
+    """Sends a message when a retraining or another of a user's flows has failed; its stages are not told twice."""
+    return Automation(
+        name="segpipe: tell of a failed run",
+        description="A retraining, prediction or watch has failed or crashed.",
+        trigger=EventTrigger(
+            expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
+            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            match_related=ResourceSpecification(
+                {"prefect.resource.id": [f"prefect.tag.{FOR_USERS}"], "prefect.resource.role": ["tag"]}
+            ),
+            posture=Posture.Reactive,
+            threshold=1,
+            within=timedelta(seconds=0),
+        ),
+        actions=[
+            SendNotification(
+                block_document_id=block_id,
+                subject="{{ flow_run.name }}: {{ flow_run.state.name }}",
+                body="{{ flow_run.state.message }}\n{{ flow_run|ui_url }}",
             )
         ],
     )

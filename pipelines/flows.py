@@ -8,21 +8,22 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
-from prefect import flow, get_run_logger
+from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import Field
 
-from pipelines import placement, summary
+from pipelines import champions, placement, summary
 from pipelines.errors import PipelineError
-from pipelines.graph import Stage, read_stages
-from pipelines.names import by_parameters
+from pipelines.graph import Stage, ancestors_of, read_stages
+from pipelines.names import by_parameters, with_commit
 from pipelines.workspace import (
     CURRENT,
     HOME,
@@ -44,6 +45,7 @@ from segpipe.stages.dvc_locks import repair_locks
 NUM_CRASHES_FORGIVEN = 2
 RETRY_DELAY_SECONDS = 10.0
 PROGRESS_SECONDS = 5.0
+CACHED, UP_TO_DATE = "Cached", "up to date, or restored from a cache"
 REFUSED = re.compile(r"^would have to run: (\S+)$", re.MULTILINE)
 # The recipes in the form, as they were when the flow was deployed; other revisions may have others.
 RECIPE_NAMES = ["", *sorted(path.stem for path in (HOME / RECIPES).glob("*.yaml"))]
@@ -94,6 +96,7 @@ def _retrain(
 ) -> summary.Outcome:
     placement.check_server()
     asked = find_revision(revision, recipe)
+    placement.rename_run(with_commit("retrain", asked))
     if commit_to:
         check_branch(asked, commit_to)
     workspace = open_workspace(asked, say)
@@ -107,6 +110,7 @@ def _retrain(
         publication = _publish(workspace, say)
         commit = commit_lock(workspace.root, asked, commit_to) if commit_to else None
     outcome = summary.summarize(publication, asked, executed, commit)
+    champions.tell_if_moved(publication, "register" in executed)
     summary.create_artifacts(outcome)
     return outcome
 
@@ -119,11 +123,19 @@ def _bring_up_to_date(
     gpu_queue: str | None,
     say: Callable[[str], None],
 ) -> list[str]:
-    """Runs the stale stages on workers; gives their names, in their order."""
+    """Runs the stale stages on workers, each as a task that waits for those before it; gives their names, in order.
+
+    A stage that is up to date, or comes from a cache, is a task in state `Cached`.
+    """
     executed: list[str] = []
+    tasks: dict[str, State[Any]] = {}
     to_force = list(stages) if force else []
     while True:
         stale = to_force.pop(0) if to_force else restore(workspace, say)
+        # What a stale stage depends on is up to date, or DVC would have named that.
+        ready = ancestors_of(stages, stale) if stale in stages else set(stages)
+        for name in [name for name in stages if name in ready - tasks.keys()]:
+            tasks[name] = _as_task(stages[name], tasks, lambda: Completed(name=CACHED, message=UP_TO_DATE))
         if stale is None:
             return executed
         if stale in executed:
@@ -132,18 +144,36 @@ def _bring_up_to_date(
                 "two have no common DVC remote; set one (`dvc remote add --default NAME URL`) on both machines, or "
                 "start the worker here"
             )
-        done, remaining = _split_at(stages, stale)
-        try:
+
+        def run_stage(stale: str = stale) -> State[Any]:
+            done, remaining = _split_at(stages, stale)
             placement.check_workers({stage.pool for stage in remaining})
             if not executed:
                 _push(workspace, [stage.name for stage in done], say)  # the worker's clone may need these outs
-            _run_on_worker(stages[stale], revision, force, gpu_queue, say)
+            return Completed(message=_run_on_worker(stages[stale], revision, force, gpu_queue, say))
+
+        try:
+            tasks[stale] = _as_task(stages[stale], tasks, run_stage)
         except (PipelineError, CommandError):
             # DVC has removed the stage's old outs; they are restored from the cache, if there were any.
             with contextlib.suppress(CommandError):
                 call(workspace, ["dvc", "checkout", "--quiet", stale], "", say, "dvc checkout")
             raise
         executed.append(stale)
+
+
+def _as_task(stage: Stage, before: Mapping[str, State[Any]], work: Callable[[], State[Any]]) -> State[Any]:
+    """Does a stage's work as a task of Prefect, so that the graph of the run shows it behind those that it waits for.
+
+    Raises:
+        Exception: the work's own.
+    """
+    as_task = task(name=stage.name, task_run_name=stage.name, cache_policy=NO_CACHE, persist_result=False)
+    made: Callable[..., Any] = as_task(work)
+    state = cast(State[Any], made(wait_for=[before[name] for name in stage.after if name in before], return_state=True))
+    if state.is_failed():
+        state.result()
+    return state
 
 
 def _split_at(stages: dict[str, Stage], name: str) -> tuple[list[Stage], list[Stage]]:
@@ -184,7 +214,8 @@ def restore(workspace: Workspace, say: Callable[[str], None]) -> str | None:
 
 def _run_on_worker(
     stage: Stage, revision: Revision, force: bool, gpu_queue: str | None, say: Callable[[str], None]
-) -> None:
+) -> str:
+    """Runs a stage as a flow run on its pool, again where that is worth it; gives what the last one said."""
     num_crashes = num_failures = 0
     while True:
         attempt = num_crashes + num_failures + 1
@@ -202,7 +233,7 @@ def _run_on_worker(
         state = placement.wait_for(child, stage.pool, say)
         if state.is_completed():
             say(f"{stage.name}: {state.message}")
-            return
+            return str(state.message)
         num_crashes += state.is_crashed()
         num_failures += state.is_failed()
         is_hopeless = num_failures > stage.retries or num_crashes > NUM_CRASHES_FORGIVEN

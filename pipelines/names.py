@@ -10,6 +10,9 @@ from collections.abc import Callable
 from coolname.data import config as coolname_words
 from prefect.runtime import flow_run
 
+from pipelines.workspace import Revision
+from segpipe.project import SHORT_SHA
+
 ADJECTIVES_OF_THE_FORM = """
 Awesome Rustic Small Gorgeous Fantastic Sleek Intelligent Unbranded Refined Licensed Generic Practical Ergonomic
 Handcrafted Tasty Handmade Incredible
@@ -65,3 +68,18 @@ def by_parameters(flow: str, *names: str) -> Callable[[], str]:
         return str(flow_run.name) if is_typed(str(flow_run.name or "")) else wanted
 
     return name_run
+
+
+def with_commit(flow: str, revision: Revision) -> str | None:
+    """Gives this run's name with the commit, once that is known: `FLOW-REVISION-RECIPE-COMMIT`.
+
+    Args:
+        flow: its name.
+        revision: that was found for the run's parameters.
+
+    Returns:
+        None where the name must stay: a user has typed it, or it has the commit already.
+    """
+    parts = [flow, COMMIT.sub(r"\1", revision.name), *filter(None, [revision.recipe])]
+    is_ours = flow_run.name == "-".join(parts)
+    return None if not is_ours or COMMIT.match(revision.name) else "-".join([*parts, revision.sha[:SHORT_SHA]])

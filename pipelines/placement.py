@@ -17,6 +17,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State, WorkerStatus
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
+from prefect.runtime import flow_run
 from prefect.settings import get_current_settings
 from prefect.states import Cancelling
 
@@ -122,15 +123,7 @@ def find_notifier(slug: str) -> Callable[[str, str], None]:
     """
     if not slug:
         return lambda subject, body: None
-    try:
-        block = Block.load(slug)
-    except ValueError as error:
-        raise PipelineError(f"notify: there is no block {slug!r}; create it in the UI under Blocks") from error
-    if not isinstance(block, NotificationBlock):
-        raise PipelineError(
-            f"notify: {slug} is a {type(block).__name__}, which sends no notifications; name a block that does, like "
-            "slack-webhook/team"
-        )
+    block = _load_notifier(slug)
 
     def send(subject: str, body: str) -> None:
         try:
@@ -140,6 +133,36 @@ def find_notifier(slug: str) -> Callable[[str, str], None]:
             log.error("the notification by %s was not sent (%s)", slug, type(error).__name__)
 
     return send
+
+
+def find_notifier_id(slug: str) -> UUID | None:
+    """Gives the id of a notification block, for an automation; None for ''.
+
+    Raises:
+        PipelineError: there is no such block.
+    """
+    return _load_notifier(slug)._block_document_id if slug else None
+
+
+def _load_notifier(slug: str) -> NotificationBlock:
+    try:
+        block = Block.load(slug)
+    except ValueError as error:
+        raise PipelineError(f"notify: there is no block {slug!r}; create it in the UI under Blocks") from error
+    if not isinstance(block, NotificationBlock):
+        raise PipelineError(
+            f"notify: {slug} is a {type(block).__name__}, which sends no notifications; name a block that does, like "
+            "slack-webhook/team"
+        )
+    return block
+
+
+def rename_run(name: str | None) -> None:
+    """Renames this flow run; None leaves its name. A refusal changes nothing else."""
+    if name is None or flow_run.id is None:
+        return
+    with contextlib.suppress(httpx.HTTPError), get_client(sync_client=True) as client:
+        client.update_flow_run(UUID(str(flow_run.id)), name=name)
 
 
 def start_child(

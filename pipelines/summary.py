@@ -13,6 +13,8 @@ from segpipe.addresses import redact
 from segpipe.documents import Publication
 from segpipe.places import LOCK_FILE
 
+TRAININGS = "?workflowType=machine_learning"  # without it, MLflow opens on GenAI in a browser that is new to it
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -50,7 +52,7 @@ def summarize(publication: Publication, revision: Revision, executed: Sequence[s
         ("revision", revision.label),
         ("stages run", ", ".join(executed) or "none: nothing was stale"),
         ("version", _link(server, f"models/{name}/versions/{version}", f"{name} version {version}")),
-        ("MLflow run", _link(server, f"experiments/{experiment_id}/runs/{run_id}", run_id)),
+        ("MLflow run", _link(server, f"experiments/{experiment_id}/runs/{run_id}{TRAININGS}", run_id)),
         ("decision", f"**{registration.decision}**"),
         ("reasons", " ".join(registration.reasons)),
         ("champion before", f"version {before}" if before else "none"),

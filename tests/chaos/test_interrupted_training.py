@@ -85,7 +85,7 @@ def assert_one_whole_run(project: Project) -> None:
     runs = client.search_runs([experiment.experiment_id], f"params.`train.epochs` = '{NUM_EPOCHS}'", ViewType.ALL)
     assert len(runs) == 1
     assert runs[0].info.status == "FINISHED"
-    for metric in ("train_loss", "learning_rate", "images_per_second"):
+    for metric in ("epochs/train_loss", "epochs/learning_rate", "epochs/images_per_second"):
         history = client.get_metric_history(runs[0].info.run_id, metric)
         assert sorted(entry.step for entry in history) == EPOCHS, metric
 

@@ -134,7 +134,7 @@ def find_mlflow_run(services: Services, seed: int) -> MlflowRun:
     experiment = client.get_experiment_by_name(EXPERIMENT)
     (run,) = client.search_runs([experiment.experiment_id], f"params.`train.seed` = '{seed}'", ViewType.ALL)
     assert run.info.status == "FINISHED"
-    history = client.get_metric_history(run.info.run_id, "train_loss")
+    history = client.get_metric_history(run.info.run_id, "epochs/train_loss")
     assert sorted(entry.step for entry in history) == list(range(1, NUM_EPOCHS + 1))
     return run
 

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from integration.attacks import EVIL_NAME, attacks_on_mlflow, attacks_on_prefect, is_socket_open_to_strangers, send
@@ -44,6 +45,17 @@ POOLS = {
 }
 
 
+# Which stages each waits for.
+GRAPH = {
+    "download": set(),
+    "preprocess": {"download"},
+    "class_weights": {"preprocess"},
+    "train": {"preprocess", "class_weights"},
+    "evaluate": {"preprocess", "train"},
+    "register": {"preprocess", "train", "evaluate"},
+}
+
+
 def start_twice_at_once(services: Services) -> None:
     """`make up` in two terminals: one waits for the other, and both end with the services running."""
     processes = [services.project.start(*services.command_up) for _ in range(2)]
@@ -76,11 +88,29 @@ def test_what_dvc_alone_has_trained_is_in_the_server(services: Services) -> None
     assert client.get_model_version_by_alias(MODEL_NAME, "champion").version == registration["champion"]
 
 
+def champion_events(services: Services) -> list[dict[str, Any]]:
+    """The payloads of the events that a champion has moved, once there is one."""
+    deadline = time.monotonic() + LOG_SECONDS
+    while True:
+        wanted = {"filter": {"event": {"name": ["segpipe.champion.moved"]}}}
+        found = services.request("POST", "/events/filter", wanted)["events"]
+        if found or time.monotonic() > deadline:
+            return [one["payload"] for one in found]
+        time.sleep(0.5)
+
+
 def test_a_finished_project_runs_no_stage_and_tells_of_its_champion(services: Services) -> None:
     lock = lock_of(services.project)
+    # As if another version had been the champion when a retraining told of it last.
+    services.request("POST", "/variables/", {"name": "segpipe_champions_told", "value": {MODEL_NAME: "7"}})
     run = services.retrain()
+    (event,) = champion_events(services)
+    assert (event["model_name"], event["champion"], event["champion_before"]) == (MODEL_NAME, "1", "7")
+    assert event["reasons"] == "There was no champion."
+    assert services.request("GET", "/variables/name/segpipe_champions_told")["value"] == {MODEL_NAME: "1"}
     assert (run.state, run.children()) == ("COMPLETED", []), run.message
-    assert run.name == "retrain-current"
+    assert run.name == f"retrain-current-{services.project.call('git', 'rev-parse', 'HEAD')[:12]}"
+    assert run.tasks() == {name: ("Cached", GRAPH[name]) for name in STAGES}
     assert f"{MODEL_NAME} version 1 promoted; the champion is version 1; nothing was stale" in run.message
     artifacts = run.artifacts()
     assert artifacts["retraining"]["type"] == "markdown"
@@ -165,6 +195,8 @@ def test_every_deployment_sets_the_heartbeat_that_its_automation_waits_for(servi
     assert len(found) == 6
     for deployment in found:
         assert "segpipe" in deployment["tags"]
+        is_internal = deployment["name"] in {"cpu", "gpu"}
+        assert ("internal" in deployment["tags"], "user" in deployment["tags"]) == (is_internal, not is_internal)
         assert deployment["job_variables"]["env"] == {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
 
 
@@ -286,10 +318,14 @@ def test_a_recipe_is_trained_in_a_clone_and_its_results_go_to_a_branch(services:
     run = services.retrain(run_name="Tasty-Otter", recipe="quick", commit_to="results")  # as the form fills it in
 
     assert run.state == "COMPLETED", run.message
-    assert run.name == "retrain-current-quick"
+    assert run.name == f"retrain-current-quick-{sha[:12]}"
     # The recipe has fewer epochs: what comes before the training is in the cache.
     assert [child["name"].split()[0] for child in run.children()] == ["train", "evaluate", "register"]
     assert {child["name"].split(maxsplit=1)[1] for child in run.children()} == {f"{sha[:12]} quick attempt 1"}
+    computed = {"train", "evaluate", "register"}
+    assert run.tasks() == {
+        name: ("Completed" if name in computed else "Cached", before) for name, before in GRAPH.items()
+    }
     assert project.call("git", "diff", "--name-only", sha, "results").split() == [
         "dvc.lock",
         "metrics.json",
@@ -330,6 +366,7 @@ def test_a_bad_label_fails_its_stage_and_the_retraining_with_the_stages_message(
         for path in (project.root / "data").glob("*/a_050.png"):
             path.unlink()
     assert run.state == "FAILED"
+    assert run.tasks()["preprocess"] == ("Failed", {"download"})
     *_, last = run.children()
     assert last["state"]["type"] == "FAILED"
     child = Run(services, last["id"], last["state"]["type"], last["state"]["message"])

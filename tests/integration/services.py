@@ -207,6 +207,17 @@ class Run:
         wanted = {"flow_runs": {"parent_flow_run_id": {"any_": [self.id]}}, "sort": "START_TIME_ASC"}
         return list(self.services.request("POST", "/flow_runs/filter", wanted))
 
+    def tasks(self) -> dict[str, tuple[str, set[str]]]:
+        """Its tasks by name: the state, and the tasks that each waited for; without those that stand for flow runs."""
+        wanted = {"flow_runs": {"id": {"any_": [self.id]}}}
+        found = self.services.request("POST", "/task_runs/filter", wanted)
+        names = {one["id"]: one["name"] for one in found}
+        return {
+            one["name"]: (one["state"]["name"], {names[it["id"]] for it in one["task_inputs"].get("wait_for", [])})
+            for one in found
+            if "run_deployment" not in one["task_key"]
+        }
+
     def artifacts(self) -> dict[str, Any]:
         """What it has left on its page, by key."""
         wanted = {"artifacts": {"flow_run_id": {"any_": [self.id]}}}

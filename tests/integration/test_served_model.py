@@ -1,9 +1,17 @@
 """The champion as another program loads it: without our sources, without pickle, on images of any size."""
 
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
+import pytest
 from integration.project import MODEL_NAME, Project, read_picture
+from integration.services import find_free_ports
 from PIL import Image
 
 SERVE = """
@@ -22,14 +30,21 @@ else:
 import mlflow
 import numpy as np
 
-store, name, output = sys.argv[1:]
-mlflow.set_tracking_uri(store)
+name, output = sys.argv[1:]
 model = mlflow.pyfunc.load_model(f"models:/{name}@champion")
 batches = np.load(f"{output}/batches.npz")
 masks = {key: model.predict(batches[key]) for key in batches.files}
 np.savez(f"{output}/masks.npz", **masks)
 print(sys.modules["segpipe"].__file__)
 """
+
+
+STARTUP_SECONDS = 120
+
+
+def address_of(project: Project) -> dict[str, str]:
+    """The one variable that another folder needs: without it, MLflow makes an empty store where it is started."""
+    return {"MLFLOW_TRACKING_URI": f"sqlite:///{project.root}/mlflow.db"}
 
 
 def test_the_champion_predicts_as_the_command_does_without_our_sources(finished: Project, tmp_path: Path) -> None:
@@ -45,12 +60,13 @@ def test_the_champion_predicts_as_the_command_does_without_our_sources(finished:
     np.savez(elsewhere / "batches.npz", **batches)
 
     (elsewhere / "serve.py").write_text(SERVE, encoding="utf-8")
-    variables = {"PYTHONPATH": "", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
-    arguments = ("serve.py", f"sqlite:///{finished.root}/mlflow.db", MODEL_NAME, str(elsewhere))
+    variables = {"PYTHONPATH": "", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", **address_of(finished)}
+    arguments = ("serve.py", MODEL_NAME, str(elsewhere))
     # A project of its own folder: nothing of the sources lies there.
     stranger = Project(elsewhere, variables)
     loaded_from = stranger.call("python", *arguments).strip().splitlines()[-1]
     assert not loaded_from.startswith((str(finished.root / "src"), str(Path(__file__).parents[2])))
+    assert not (elsewhere / "mlflow.db").exists(), "the address of the store was not taken from the environment"
 
     finished.call("segpipe", "predict", str(images), "--output", str(elsewhere / "predictions"))
     masks = np.load(elsewhere / "masks.npz")
@@ -70,3 +86,44 @@ def test_the_models_folder_holds_weights_and_code_but_no_pickle(original: Projec
     assert not [path for path in files if path.suffix in {".pkl", ".pickle", ".pt", ".pth"}]
     (description,) = [path for path in files if path.name == "MLmodel"]
     assert "uint8" in description.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_mlflow_serves_the_champion_in_another_folder(finished: Project, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 40, 56, 3), np.uint8)
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "images").mkdir(parents=True)
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(elsewhere / f"images/{index}.png")
+    (port,) = find_free_ports(1)
+    served = Project(elsewhere, {"PYTHONPATH": "", **address_of(finished)})
+    champion = f"models:/{MODEL_NAME}@champion"
+    options = ("--env-manager", "local", "--host", "127.0.0.1", "--port", str(port))
+    process = served.start("mlflow", "models", "serve", "--model-uri", champion, *options, process_group=0)
+    try:
+        answer = json.loads(ask(process, f"http://127.0.0.1:{port}", {"inputs": images.tolist()}))
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate()
+    finished.call("segpipe", "predict", str(elsewhere / "images"), "--output", str(elsewhere / "predictions"))
+    for index, mask in enumerate(answer["predictions"]):
+        expected = np.asarray(read_picture(elsewhere / f"predictions/masks/{index}.png"))
+        np.testing.assert_array_equal(np.asarray(mask), expected)
+    assert not (elsewhere / "mlflow.db").exists()
+
+
+def ask(process: subprocess.Popen[str], address: str, document: dict[str, object]) -> bytes:
+    """Sends a document to a server that is starting; gives its answer."""
+    deadline = time.monotonic() + STARTUP_SECONDS
+    while True:
+        try:
+            urllib.request.urlopen(f"{address}/ping", timeout=5).close()
+            break
+        except OSError:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.2)
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{address}/invocations", json.dumps(document).encode(), headers)
+    with urllib.request.urlopen(request, timeout=STARTUP_SECONDS) as answer:
+        content: bytes = answer.read()
+    return content

@@ -60,7 +60,7 @@ def snapshot(project: Project) -> dict[str, Any]:
 
 
 def steps_of(project: Project, run: Run, metric: str) -> list[int]:
-    return sorted(m.step for m in project.client().get_metric_history(run.info.run_id, metric))
+    return sorted(m.step for m in project.client().get_metric_history(run.info.run_id, f"epochs/{metric}"))
 
 
 # What is there after the pipeline
@@ -77,17 +77,35 @@ def test_the_run_says_where_it_comes_from(original: Project) -> None:
     tags = run.data.tags
     assert tags["segpipe.git_commit"] == original.call("git", "rev-parse", "HEAD~1").strip()
     assert tags["segpipe.git_dirty"] == "false"
-    for out in ("data", "build/raw", "build/dataset", "build/class_weights.json"):
-        assert tags[f"segpipe.dvc.{out}"], out
-    assert tags["segpipe.environment.num_threads"] == "1"
     assert tags["segpipe.environment.device"] == "cpu"
-    assert tags["segpipe.environment.torch"]
+    assert tags["mlflow.source.git.commit"] == tags["segpipe.git_commit"]
+    assert (tags["mlflow.source.name"], tags["mlflow.source.type"]) == ("src/segpipe/stages/train.py", "LOCAL")
+    assert tags["mlflow.user"]
+    experiment = original.client().get_experiment_by_name(EXPERIMENT)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
 
-def test_the_run_has_the_data_set_as_an_input_with_its_digest(original: Project) -> None:
-    (dataset_input,) = the_run(original).inputs.dataset_inputs
-    assert dataset_input.dataset.digest == original.json("build/dataset/dataset.json")["digest"]
-    assert {tag.key: tag.value for tag in dataset_input.tags} == {"mlflow.data.context": "training"}
+def test_the_rest_of_its_lineage_is_one_file(original: Project, tmp_path: Path) -> None:
+    run = the_run(original)
+    assert len([name for name in run.data.tags if name.startswith(("segpipe.dvc.", "segpipe.environment."))]) == 1
+    path = original.client().download_artifacts(run.info.run_id, "lineage/lineage.json", str(tmp_path))
+    lineage = json.loads(Path(path).read_text(encoding="utf-8"))
+    assert {"data", "build/raw", "build/dataset", "build/class_weights.json"} <= lineage["data"].keys()
+    assert lineage["environment"].items() >= {"num_threads": "1", "device": "cpu"}.items()
+    assert lineage["environment"].keys() >= {"torch", "numpy", "pillow"}
+
+
+def test_the_run_has_each_split_of_the_data_set_as_an_input(original: Project) -> None:
+    inputs = {i.tags[0].value: i.dataset for i in the_run(original).inputs.dataset_inputs}
+    assert inputs.keys() == {"train", "val", "test"}
+    digest = original.json("build/dataset/dataset.json")["digest"]
+    for split, dataset in inputs.items():
+        assert (dataset.name, dataset.digest) == ("data", f"{digest[:16]}-{split}")
+        assert "uint8" in dataset.schema
+    profile = json.loads(inputs["val"].profile)
+    assert (profile["num_samples"], profile["num_groups"]) == (NUM_VALIDATION_IMAGES, 1)
+    assert profile["licence"] == "painted for a test"
+    assert profile["share_of_labelled_pixels"].keys() == {"ground", "sky", "box"}
 
 
 def test_the_run_has_every_metric_of_every_epoch_once(original: Project) -> None:
@@ -152,8 +170,8 @@ def test_the_version_is_the_champion_and_says_why(original: Project) -> None:
     )
     assert version.tags["segpipe.dataset_digest"] == original.json("build/dataset/dataset.json")["digest"]
     run_tags = the_run(original).data.tags
-    lineage = {"segpipe.git_commit", "segpipe.git_dirty", "segpipe.dvc.data", "segpipe.dvc_lock_sha256"}
-    for name in (*lineage, "segpipe.environment.torch", "segpipe.environment.num_threads"):
+    lineage = {"segpipe.git_commit", "segpipe.git_dirty", "segpipe.dvc_lock_sha256", "segpipe.environment.device"}
+    for name in lineage:
         assert version.tags[name] == run_tags[name], name
     assert version.tags["segpipe.decision"] == "promoted"
     assert json.loads(version.tags["segpipe.reasons"]) == registration["reasons"]
@@ -178,7 +196,42 @@ def test_the_logged_model_is_the_trained_one_with_its_signature(original: Projec
     (model,) = client.search_logged_models([run.info.experiment_id])
     assert model.source_run_id == run.info.run_id
     assert str(model.status) == "READY"
-    assert {metric.key for metric in model.metrics} >= {"final_val/mean_iou", "final_test/mean_iou"}
+    assert (model.model_type, model.params["train.model.name"]) == ("semantic-segmentation", "unet")
+    digests = {i.tags[0].value: i.dataset.digest for i in run.inputs.dataset_inputs}
+    measured_on = {metric.key: (metric.dataset_name, metric.dataset_digest) for metric in model.metrics}
+    for split in ("val", "test"):
+        assert measured_on[f"final_{split}/mean_iou"] == ("data", digests[split])
+
+
+def test_the_registered_model_has_a_card_about_its_champion(original: Project) -> None:
+    card = original.client().get_registered_model(MODEL_NAME).description
+    score = original.json("build/evaluation/metrics.json")["test"]["iou"]["box"]
+    facts = ("Version 1 is the champion", "`unet`", "painted for a test", "- val: 3 images of 1 groups", f"{score:.4f}")
+    assert not missing(card, *facts, "### Intended use\nNot stated", "first weights: `none`")
+
+
+def as_an_earlier_release(project: Project) -> None:
+    """Puts the lineage of the run and its version into their tags, and removes the file that holds it now."""
+    client, run = project.client(), the_run(project)
+    (file,) = (project.root / "mlruns").rglob("lineage/lineage.json")
+    lineage = json.loads(file.read_text(encoding="utf-8"))
+    file.unlink()
+    for prefix, part in (("segpipe.dvc.", "data"), ("segpipe.environment.", "environment")):
+        for name, value in lineage[part].items():
+            client.set_tag(run.info.run_id, prefix + name, value)
+            client.set_model_version_tag(MODEL_NAME, "1", prefix + name, value)
+
+
+def test_a_version_of_an_earlier_release_says_the_same(finished: Project) -> None:
+    def said() -> list[Any]:
+        shown = json.loads(finished.call("segpipe", "registry", "show", "1", "--json"))
+        traced = json.loads(finished.call("segpipe", "registry", "lineage", "1", "--json"))
+        return [shown["tags"], traced["data"], traced["environment"], traced["code"]]
+
+    new = said()
+    assert new[0]["segpipe.environment.torch"] == new[2]["torch"]
+    as_an_earlier_release(finished)
+    assert said() == new
 
 
 # Publishing again
@@ -284,7 +337,8 @@ def test_a_lost_store_is_made_again_with_the_whole_history(finished: Project, pr
         assert steps_of(finished, run, metric) == EPOCHS, metric
     assert run.data.metrics["final_val/mean_iou"] == scores["val"]["mean_iou"]
     assert run.data.tags["segpipe.git_commit"]
-    assert run.inputs.dataset_inputs[0].dataset.digest == finished.json("build/dataset/dataset.json")["digest"]
+    digest = finished.json("build/dataset/dataset.json")["digest"][:16]
+    assert {i.dataset.digest for i in run.inputs.dataset_inputs} == {f"{digest}-{s}" for s in ("train", "val", "test")}
     assert str(finished.client().get_model_version_by_alias(MODEL_NAME, "champion").version) == "1"
     again = snapshot(finished)
     finished.call("segpipe", "publish")

@@ -266,6 +266,7 @@ def _number(value: float | None, form: str) -> str:
 
 def _change(options: argparse.Namespace) -> None:
     """Promotes, rolls back, pins or unpins."""
+    from segpipe.registry.card import write_card
     from segpipe.registry.champion import pin, promote, roll_back, unpin
     from segpipe.registry.versions import describe_entry, find_version
 
@@ -276,6 +277,7 @@ def _change(options: argparse.Namespace) -> None:
         else:
             change_any = {"rollback": roll_back, "unpin": unpin}[options.change]
             ledger = change_any(client, settings.model_name, options.why)
+        write_card(client, settings.model_name)
     entry = describe_entry(ledger.entries[-1])
     pinned = ", pinned: the gate promotes no version until `segpipe registry unpin`" if entry.is_pinned else ""
     _print(

@@ -3,13 +3,17 @@
 A change takes the lock, reads ledger and alias again, appends its entry, moves the alias, and checks that it moved. If
 the process ends in between, the ledger has an entry but the alias is still the old one; the next change moves the
 alias. If somebody moved the alias in MLflow's own pages, the ledger records that, and the alias stays as it is.
+
+The aliases `previous` and `challenger` follow from the ledger alone: each change, and each `segpipe publish`, sets them
+as the ledger says, whatever they named. Nothing is decided by them.
 """
 
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,7 @@ from segpipe.registry.ledger import (
     Ledger,
     append,
     mark_applied,
+    number_of,
     read_ledger,
 )
 from segpipe.registry.lock import Lease, describe_self, hold_lock
@@ -39,7 +44,8 @@ from segpipe.tracking.tags import DECISION, REASONS, WEIGHTS_SHA256
 
 log = logging.getLogger(__name__)
 
-CHAMPION = "champion"
+CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+MAX_TRIED = 100  # versions that an alias could name and that may have been deleted
 MAX_MODELS = 1000  # of a registry, where the only one with a champion is looked for
 
 
@@ -121,7 +127,9 @@ def change_champion(
     with hold_lock(client, model_name) as lease:
         before = _settle(client, lease, model_name)
         change = propose(before)
-        return before, _enter(client, lease, before, change) if change else before
+        after = _enter(client, lease, before, change) if change else before
+        _set_followers(client, lease, after)
+        return before, after
 
 
 def _enter(client: MlflowClient, lease: Lease, ledger: Ledger, change: Change) -> Ledger:
@@ -192,6 +200,51 @@ def _settle(client: MlflowClient, lease: Lease, model_name: str) -> Ledger:
         why = f"The alias {CHAMPION} was moved outside segpipe, from version {known.version} to {held.version}."
     log.warning("%s", why)
     return _enter(client, lease, ledger, _notice(ledger, held, why))
+
+
+def find_wrong_followers(client: MlflowClient, ledger: Ledger) -> dict[str, str | None]:
+    """Gives the aliases `previous` and `challenger` that do not name what the ledger says.
+
+    Args:
+        client: of the store.
+        ledger: of the registered model.
+
+    Returns:
+        For each wrong alias the version that it should name; None where there is no such version.
+    """
+    name = ledger.model_name
+    try:
+        aliases = client.get_registered_model(name).aliases
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return {}
+    wanted = {
+        PREVIOUS: _first_version(client, name, ledger.previous_champions()),
+        CHALLENGER: _first_version(client, name, ledger.challengers()),
+    }
+    now = {alias: str(aliases[alias]) if alias in aliases else None for alias in wanted}
+    return {alias: version for alias, version in wanted.items() if version != now[alias]}
+
+
+def _first_version(client: MlflowClient, model_name: str, candidates: Sequence[Held]) -> str | None:
+    # Of a registered model that was deleted, none of many exists; each costs a request.
+    known = [held for held in candidates if number_of(held.version)][:MAX_TRIED]
+    return next((held.version for held in known if _exists(client, model_name, held)), None)
+
+
+def _set_followers(client: MlflowClient, lease: Lease, ledger: Ledger) -> None:
+    name = ledger.model_name
+    for alias, version in find_wrong_followers(client, ledger).items():
+        try:
+            lease.check()
+        except TrackingError:  # what was decided is done; another process may be changing the champion now
+            log.warning("the alias %s was not set; `segpipe publish` sets it", alias)
+            return
+        if version is None:
+            retry_busy(partial(client.delete_registered_model_alias, name, alias))
+        else:
+            retry_busy(partial(client.set_registered_model_alias, name, alias, version))
 
 
 def _notice(ledger: Ledger, champion: Held | None, why: str) -> Change:

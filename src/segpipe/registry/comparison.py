@@ -44,14 +44,13 @@ from segpipe.reports.version_documents import (
     TextDifference,
     VersionComparison,
 )
+from segpipe.tracking.lineage import RunLineage
+from segpipe.tracking.registered import fetch_lineage
 from segpipe.tracking.tags import (
     DATASET_DIGEST,
-    DVC_PREFIX,
-    ENVIRONMENT_PREFIX,
     EVALUATION_DIGEST,
     GIT_COMMIT,
     INFERENCE,
-    tags_below,
 )
 
 log = logging.getLogger(__name__)
@@ -154,6 +153,7 @@ def compare_versions(
         classes, ran = _class_table(same.one.digest, both), _not_run(dataset)
     else:
         classes, ran = same.store.classes, _run_both(both, same, same.store, pictures, is_trusted)
+    lineages = [fetch_lineage(version) for version in both]
     return VersionComparison(
         model_name=first.name,
         versions=_describe_both(client, both, ran.costs),
@@ -161,9 +161,9 @@ def compare_versions(
         notes=same.notes + ran.notes,
         mean_iou=_compare_means(comparison),
         classes=_compare_classes(same, comparison, classes),
-        data=_differences(*(_tags(version, DVC_PREFIX) for version in both)),
+        data=_differences(*(_data(version, lineage) for version, lineage in zip(both, lineages, strict=True))),
         params=_differences(*(_params(client, version) for version in both)),
-        environment=_differences(*(_tags(version, ENVIRONMENT_PREFIX) for version in both)),
+        environment=_differences(*(lineage.environment for lineage in lineages)),
         pictures=ran.pictures,
     )
 
@@ -338,12 +338,9 @@ def _lookup(names: tuple[str, ...], table: ClassTable) -> np.ndarray:
     return lookup
 
 
-def _tags(version: ModelVersion, prefix: str) -> dict[str, str]:
-    mine = tags_below(version.tags, prefix)
-    if prefix == DVC_PREFIX:
-        extra = {"code (git commit)": GIT_COMMIT, "data set": DATASET_DIGEST}
-        mine |= {label: version.tags[name] for label, name in extra.items() if name in version.tags}
-    return mine
+def _data(version: ModelVersion, lineage: RunLineage) -> dict[str, str]:
+    extra = {"code (git commit)": GIT_COMMIT, "data set": DATASET_DIGEST}
+    return {**lineage.data, **{label: version.tags[name] for label, name in extra.items() if name in version.tags}}
 
 
 def _params(client: MlflowClient, version: ModelVersion) -> dict[str, str]:

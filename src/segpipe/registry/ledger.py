@@ -26,6 +26,7 @@ PROMOTED, KEPT, ROLLED_BACK, PINNED, UNPINNED, NOTICED = (
     "promoted", "not promoted", "rolled back", "pinned", "unpinned", "noticed",
 )  # fmt: skip
 DECISIONS = (PROMOTED, KEPT)
+MAX_DIGITS = 9  # of a version's number; more do not fit into MLflow's column
 MAX_TIME_MS = 253_402_300_799_000  # the end of the year 9999
 
 
@@ -172,6 +173,11 @@ class Ledger:
                 path.append(held)
         return [held for held in dict.fromkeys(reversed(path)) if held != self.champion]
 
+    def challengers(self) -> list[Held]:
+        """The versions that were decided about, except the champion; the highest number first."""
+        decided = {s.entry.about for s in self.entries if s.entry.action in DECISIONS and s.entry.about}
+        return sorted(decided - {self.champion}, key=lambda held: number_of(held.version), reverse=True)
+
     def reigns(self) -> list[tuple[Held, int, int | None]]:
         """Each champion with the times when it began and ended, milliseconds since 1970; None while it lasts."""
         moves = [s.entry for s in self.entries if s.entry.champion_before != s.entry.champion_after]
@@ -181,6 +187,11 @@ class Ledger:
             for entry, end in zip(moves, [*ends, None], strict=True)
             if entry.champion_after
         ]
+
+
+def number_of(version: str) -> int:
+    """Gives a version's number; 0 for a text that is none, which segpipe does not write."""
+    return int(version) if version.isdecimal() and len(version) <= MAX_DIGITS else 0
 
 
 def read_ledger(client: MlflowClient, model_name: str) -> Ledger:
@@ -243,6 +254,15 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def about_ledger(model_name: str) -> str:
+    """Gives the description of the registered model that holds a ledger: nobody should take it for a model."""
+    return (
+        f"**No model:** the ledger of the decisions about `{model_name}`. Each version is an entry, and holds the hash "
+        "of the one before. segpipe writes the entries, and `segpipe registry history` verifies them. Nothing here can "
+        "be loaded or served, and a changed entry breaks the chain."
+    )
+
+
 def append(client: MlflowClient, ledger: Ledger, entry: Entry) -> Ledger | None:
     """Writes an entry after the last one.
 
@@ -251,11 +271,8 @@ def append(client: MlflowClient, ledger: Ledger, entry: Entry) -> Ledger | None:
     """
     name = ledger.model_name + LEDGER_SUFFIX
     if not ledger.last_number:
-        about = (
-            f"The decisions about {ledger.model_name}, written by segpipe; `segpipe registry history` verifies them."
-        )
         try:
-            retry_busy(lambda: client.create_registered_model(name, description=about))
+            retry_busy(lambda: client.create_registered_model(name, description=about_ledger(ledger.model_name)))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

@@ -31,11 +31,10 @@ from segpipe.reports.version_documents import (
     VersionLineage,
 )
 from segpipe.tracking.lineage import NO_PATCH, PATCH
+from segpipe.tracking.registered import fetch_lineage
 from segpipe.tracking.run import LINEAGE, evaluation_place
 from segpipe.tracking.tags import (
     DATASET_DIGEST,
-    DVC_PREFIX,
-    ENVIRONMENT_PREFIX,
     EVALUATION_DIGEST,
     GIT_COMMIT,
     GIT_DIRTY,
@@ -43,7 +42,6 @@ from segpipe.tracking.tags import (
     RECIPE,
     VAL_MEAN_IOU,
     read_number,
-    tags_below,
 )
 
 
@@ -53,6 +51,7 @@ def trace_version(client: MlflowClient, version: ModelVersion) -> VersionLineage
     ledger = read_ledger(client, version.name)
     model = fetch_description(version)
     listed = summarize(version, None, find_champion(client, version.name))
+    lineage = fetch_lineage(version)
     with _files_of_run(version) as folder:
         source = _read_source(folder / LINEAGE / SOURCE_FILE)
         report = _read_report(folder / LINEAGE / REPORT_FILE)
@@ -66,14 +65,14 @@ def trace_version(client: MlflowClient, version: ModelVersion) -> VersionLineage
         is_pinned=listed.is_champion and ledger.is_pinned,
         warnings=find_warnings(client, ledger),
         source=source,
-        data=tags_below(tags, DVC_PREFIX),
+        data=lineage.data,
         dataset_digest=tags.get(DATASET_DIGEST),
         problems=report.problems if report else None,
         splits=report.splits if report else None,
         class_weights=model.params.class_weights.get("weights", {}) if model else {},
         params=model.params.train if model else {},
         code=code,
-        environment=tags_below(tags, ENVIRONMENT_PREFIX),
+        environment=lineage.environment,
         run=_describe_run(client, version, model),
         evaluation=_describe_evaluation(tags, metrics) if metrics else None,
         weights_sha256=listed.weights_sha256,

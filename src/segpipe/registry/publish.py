@@ -1,4 +1,4 @@
-"""Publishes a finished training in MLflow: its run, its model, its version, the champion's alias.
+"""Publishes a finished training in MLflow: its run, its model, its version, the champion's alias and card.
 
 Every step first searches for its result by content (weights, evaluation, inference), not by a stored id. So publishing
 twice changes nothing, a deleted run or version is made again, and outs that DVC restored on another machine appear in
@@ -31,16 +31,26 @@ from segpipe.errors import TrackingError
 from segpipe.files import sha256_of_file
 from segpipe.metrics.parts.scores import list_labels
 from segpipe.places import CLASS_WEIGHTS
+from segpipe.registry.card import write_card
 from segpipe.registry.ledger import KEPT, PROMOTED
 from segpipe.registry.lock import hold_lock
 from segpipe.registry.results import Results
 from segpipe.registry.verdict import ensure_decision, weigh_unregistered
 from segpipe.tracking.client import connect, refusals, retry_busy, search_all_versions
+from segpipe.tracking.datasets import find_datasets
 from segpipe.tracking.history import read_history
 from segpipe.tracking.journal import Journal
 from segpipe.tracking.lineage import environment_tags, lineage_files, lineage_tags
 from segpipe.tracking.names import FINAL_PREFIX, metric_name
-from segpipe.tracking.run import Description, evaluation_place, find_or_create_run, find_run, remove_ghosts, ship
+from segpipe.tracking.run import (
+    Description,
+    evaluation_place,
+    find_or_create_run,
+    find_run,
+    flatten,
+    remove_ghosts,
+    ship,
+)
 from segpipe.tracking.tags import (
     CLASS_TABLE,
     DATASET_DIGEST,
@@ -64,6 +74,7 @@ NOTHING_REGISTERED = (
     "`segpipe publish`); the gate decides then."
 )
 SERVED_WITH = ("numpy", "pydantic", "safetensors", "segmentation-models-pytorch", "timm", "torch", "torchvision")
+MODEL_TYPE = "semantic-segmentation"  # what MLflow's pages call it; the word that people search by
 EXAMPLE_SHAPE = (1, 32, 48, 3)
 
 
@@ -84,6 +95,7 @@ def publish(results: Results, checkpoints: Path, settings: Register) -> Publicat
         run_id, model_id = retry_busy(lambda: _ensure_training(client, results, checkpoints))
         version = _ensure_version(client, run_id, model_id, results, settings.model_name)
         verdict = ensure_decision(client, version, results, settings)
+        write_card(client, settings.model_name)
         registration = Registration(
             model_name=settings.model_name,
             version=str(version.version),
@@ -183,7 +195,10 @@ def _ensure_logged_model(client: MlflowClient, run_id: str, results: Results) ->
         if _is_of(results, model.tags) and str(model.status) == "READY":
             return str(model.model_id)
     tags = {WEIGHTS_SHA256: results.model.weights_sha256, **_inference_tag(results)}
-    model = client.create_logged_model(run.info.experiment_id, results.model.model.name, run_id, tags)
+    params = flatten(asdict(results.model.params))
+    model = client.create_logged_model(
+        run.info.experiment_id, results.model.model.name, run_id, tags, params, MODEL_TYPE
+    )
     with tempfile.TemporaryDirectory() as folder:
         # MLflow keeps these files under the folder's name, where `trust.FILES` looks for them.
         files, served = Path(folder) / "model", Path(folder) / "served"
@@ -241,8 +256,9 @@ def _ensure_evaluation(client: MlflowClient, run_id: str, model_id: str, results
     if run.data.tags.get(EVALUATION_FILES_SHA256) == digest:
         return
     step, now = results.model.best_epoch, run.info.end_time or run.info.start_time
+    datasets = find_datasets(run.inputs.dataset_inputs)
     metrics = [
-        Metric(f"{FINAL_PREFIX}{split}/{name}", value, now, step, model_id=model_id, run_id=run_id)
+        Metric(f"{FINAL_PREFIX}{split}/{name}", value, now, step, model_id, *datasets.get(split, (None, None)), run_id)
         for split, scores in results.metrics.items()
         for name, value in {**scores, **{f"iou_{metric_name(c)}": v for c, v in scores["iou"].items()}}.items()
         if isinstance(value, float)

@@ -24,7 +24,7 @@ from segpipe.errors import IncomparableError, TrackingError
 from segpipe.metrics.parts.scores import CHIEF, list_labels
 from segpipe.metrics.parts.slices import find_slices
 from segpipe.places import REPORT_PAGE
-from segpipe.registry.champion import Change, change_champion, find_outside_change, identify
+from segpipe.registry.champion import Change, change_champion, find_outside_change, find_wrong_followers, identify
 from segpipe.registry.evaluations import (
     ImageScores,
     download_model,
@@ -91,7 +91,7 @@ def ensure_decision(client: MlflowClient, version: ModelVersion, results: Result
     name, held = version.name, identify(version)
     while True:
         ledger = read_ledger(client, name)
-        if find_outside_change(client, ledger) is not None:
+        if find_outside_change(client, ledger) is not None or find_wrong_followers(client, ledger):
             ledger, _ = change_champion(client, name, lambda settled: None)
         grounds = _Grounds.of(ledger, results, policy)
         past = ledger.decision_about(held)

@@ -13,11 +13,12 @@ from segpipe.documents import ModelDescription
 from segpipe.errors import StoreError, TrackingError
 from segpipe.places import MODEL_FILE
 from segpipe.registry.champion import CHAMPION, find_champion, find_outside_change, identify
-from segpipe.registry.ledger import Entry, Ledger, Sealed, read_ledger
+from segpipe.registry.ledger import MAX_DIGITS, Entry, Ledger, Sealed, read_ledger
 from segpipe.registry.measuring.trust import FILES
 from segpipe.reports.version_documents import LedgerEntry, ListedVersion, ShownVersion, VersionList
 from segpipe.tracking.client import search_newest_versions
 from segpipe.tracking.names import FINAL_PREFIX, read_name
+from segpipe.tracking.registered import fetch_lineage
 from segpipe.tracking.tags import (
     DECISION,
     EVALUATION_DIGEST,
@@ -38,7 +39,6 @@ from segpipe.tracking.tags import (
 UNDECIDED = "undecided"
 TEST = f"{FINAL_PREFIX}test/"  # begins the names of the metrics of the test split
 MAX_NUMBERS_SHOWN = 5
-MAX_DIGITS = 9  # of a version's number; more do not fit into MLflow's column
 
 
 def find_version(client: MlflowClient, model_name: str, which: str) -> ModelVersion:
@@ -153,7 +153,7 @@ def describe_version(client: MlflowClient, version: ModelVersion) -> ShownVersio
         },
         test=test,
         params=params,
-        tags=dict(sorted(tags.items())),
+        tags=dict(sorted({**fetch_lineage(version).to_tags(), **tags}.items())),
         ledger=[describe_entry(sealed) for sealed in ledger.entries if sealed.entry.about == held],
         warnings=find_warnings(client, ledger),
     )

@@ -138,7 +138,7 @@ class ShownVersion(ListedVersion, AboutModel):
         iou: of each class; None where it is not known.
         test: the scores on the test split by their names in MLflow, `iou_CLASS` among them; empty without a run.
         params: of its training, by dotted keys; empty without a run.
-        tags: all, sorted.
+        tags: all, and the lineage that its run keeps, sorted.
         ledger: the entries about it.
         warnings: problems of ledger and alias.
     """

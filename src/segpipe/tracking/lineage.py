@@ -1,6 +1,7 @@
 """The lineage of a run, complete enough to train it again: as MLflow tags, and as files that are kept with the run.
 
-The tags name the commit, the recipe and DVC's hashes. The files are the parameters, DVC's lock and pointers, and the
+The tags name the commit, the recipe, the device and the lock: what people search by. All of DVC's hashes and the
+environment are in one file, `lineage.json`. The other files are the parameters, DVC's lock and pointers, and the
 description of the data; changes that were not committed are kept as a patch.
 """
 
@@ -11,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ruamel.yaml.error import YAMLError
 
 from segpipe.addresses import redact
 from segpipe.data.store import MANIFEST
+from segpipe.documents import Document
 from segpipe.errors import CommandError
 from segpipe.places import (
     DATASET,
@@ -40,8 +42,10 @@ from segpipe.tracking.tags import (
     GIT_COMMIT,
     GIT_DIRTY,
     RECIPE,
+    tags_below,
 )
 
+LINEAGE_FILE = "lineage.json"
 PATCH, NO_PATCH = "uncommitted.patch", "uncommitted.txt"
 
 # `git apply` ignores this text, because it stands before the first file.
@@ -50,6 +54,7 @@ REDACTED = (
     b"applied as they are.\n\n"
 )
 
+DEVICE = "device"  # the part of the environment that people search by
 MAX_TAG_CHARS = 5000
 MAX_PATCH_BYTES = 10_000_000
 NUM_CHANGES_SHOWN = 1000
@@ -129,6 +134,35 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, YAMLError):
         return {}
     return document if isinstance(document, dict) else {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunLineage(Document):
+    """`lineage/lineage.json` of a run: what would be too many tags.
+
+    Attributes:
+        data: the hashes by which DVC names the inputs and outs, by path.
+        environment: versions of packages and properties of the machine.
+    """
+
+    data: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def of(tags: Mapping[str, str]) -> "RunLineage":
+        """Collects it from tags, as runs of earlier releases have all of them."""
+        return RunLineage(data=tags_below(tags, DVC_PREFIX), environment=tags_below(tags, ENVIRONMENT_PREFIX))
+
+    def to_tags(self) -> dict[str, str]:
+        """Gives it as the tags of earlier releases."""
+        hashes = {f"{DVC_PREFIX}{path}": value for path, value in self.data.items()}
+        return {**hashes, **environment_tags(self.environment)}
+
+
+def searched_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Gives the tags that a run gets of all its lineage: not the many that are in `lineage.json`."""
+    kept = f"{ENVIRONMENT_PREFIX}{DEVICE}"
+    return {n: value for n, value in tags.items() if n == kept or not n.startswith((DVC_PREFIX, ENVIRONMENT_PREFIX))}
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,18 @@
-"""Downloads the files of a registered model from MLflow: `model.json` and `weights.safetensors`."""
+"""Downloads the files of a registered model from MLflow: `model.json`, `weights.safetensors`, its run's lineage."""
 
+import tempfile
 from pathlib import Path
 
 import mlflow
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from segpipe.errors import TrackingError
+from segpipe.errors import StoreError, TrackingError
 from segpipe.places import MODEL_FILE
 from segpipe.tracking.client import connect
+from segpipe.tracking.lineage import LINEAGE_FILE, RunLineage
+from segpipe.tracking.run import LINEAGE
 
 # A rebuild sets this to `VERSION:FOLDER`: the version that the address named at the time, already downloaded.
 PINNED_WEIGHTS = "SEGPIPE_PINNED_WEIGHTS"
@@ -40,6 +44,21 @@ def fetch_version(model_name: str, version: str, output: Path) -> Path:
         fix = "take another version (`segpipe registry list`)"
         raise TrackingError(f"version {version} of {model_name!r} was not registered by segpipe; {fix}")
     return description.parent
+
+
+def fetch_lineage(version: ModelVersion) -> RunLineage:
+    """Downloads the lineage that a version's run keeps; of a version of an earlier release, it is in the tags."""
+    kept = RunLineage.of(version.tags)
+    if not version.run_id:  # registered by hand
+        return kept
+    place = f"{LINEAGE}/{LINEAGE_FILE}"
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=place, dst_path=folder)
+            lineage = RunLineage.read(Path(path), "train again")
+        except (MlflowException, OSError, StoreError):  # an earlier release, or the run was deleted
+            return kept
+    return RunLineage(data={**kept.data, **lineage.data}, environment={**kept.environment, **lineage.environment})
 
 
 def fetch_address(address: str, output: Path) -> tuple[str, Path]:

@@ -1,5 +1,6 @@
 """Writes a training as an MLflow run: found by its tags or created, filled from the journal, never twice."""
 
+import json
 import logging
 import math
 import tempfile
@@ -13,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from mlflow.data.code_dataset_source import CodeDatasetSource
-from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, ViewType
+from mlflow.entities import Metric, Param, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
+from mlflow.tracking.context.git_context import GitRunContext
+from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME
 from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -26,10 +28,12 @@ from segpipe.classes import ClassTable
 from segpipe.errors import TrackingError
 from segpipe.reports.overlay import side_by_side
 from segpipe.tracking.client import connect
+from segpipe.tracking.datasets import describe_inputs
 from segpipe.tracking.default_store import artifact_location
 from segpipe.tracking.journal import Entry, Journal
+from segpipe.tracking.lineage import LINEAGE_FILE, RunLineage, searched_tags
 from segpipe.tracking.names import metric_name, picture_name
-from segpipe.tracking.tags import ATTEMPT, CREATED_MS, DVC_LOCK_SHA256, DVC_PREFIX, SIGNATURE, read_number
+from segpipe.tracking.tags import ATTEMPT, CREATED_MS, DVC_LOCK_SHA256, DVC_PREFIX, GIT_COMMIT, SIGNATURE, read_number
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +45,12 @@ GHOST_SECONDS = 600
 LINEAGE, RUN_DECISION = "lineage", "decision"  # folders of a run's files
 SYSTEM_METRICS_SECONDS = 10
 CLOSE_SECONDS = 60
+# MLflow's pages group charts by what stands before the slash, in the alphabet's order, and those without one come last:
+# so the curves come before the single values of the evaluation, `final_test/...` and `final_val/...`.
+EPOCHS = "epochs/"
 MARKER_METRIC = "train_loss"
+MARKERS = (f"{EPOCHS}{MARKER_METRIC}", MARKER_METRIC)  # the second of runs of earlier releases
+EXPERIMENT_KIND, TRAINING_KIND = "mlflow.experimentKind", "custom_model_development"  # the words of MLflow's pages
 
 
 def evaluation_place(inference: str | None) -> str:
@@ -62,8 +71,8 @@ class Description:
         experiment: the MLflow experiment.
         signature: identifies parameters, data and code.
         params: nested parameters; logged flat, dotted.
-        tags: git commit, DVC hashes, environment.
-        dataset_name: name of the data set, which becomes the run's dataset input.
+        tags: git commit, DVC hashes, environment. Those that people search by become tags; all are in `lineage.json`.
+        dataset_name: name of the data set in the run's inputs, where `files` says nothing of its sources.
         dataset_digest: of its content.
         files: of its lineage, by name.
     """
@@ -103,7 +112,9 @@ def find_run(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> 
     for view in (ViewType.ACTIVE_ONLY, ViewType.DELETED_ONLY):
         runs = client.search_runs([found.experiment_id], filter_string, view, max_results=10, order_by=newest_first)
         if runs:
-            run_id = str(next((run for run in runs if MARKER_METRIC in run.data.metrics), runs[0]).info.run_id)
+            run_id = str(
+                next((run for run in runs if not run.data.metrics.keys().isdisjoint(MARKERS)), runs[0]).info.run_id
+            )
             if view == ViewType.DELETED_ONLY:
                 client.restore_run(run_id)
                 log.info("MLflow run %s was deleted and is restored", run_id)
@@ -133,29 +144,55 @@ def find_or_create_run(client: MlflowClient, description: Description, attempt: 
     run_id = find_run(client, description.experiment, {ATTEMPT: attempt})
     if run_id is None:
         run_id = _create_run(client, description, attempt, start_ms)
-    _log_lineage(client, run_id, description.files)  # the store may have failed after the run was created
+    lineage = json.dumps(RunLineage.of(description.tags).to_json(), indent=2, sort_keys=True).encode()
+    files = {**description.files, LINEAGE_FILE: lineage}
+    _log_lineage(client, run_id, files)  # the store may have failed after the run was created
     return run_id
 
 
 def _create_run(client: MlflowClient, description: Description, attempt: str, start_ms: int | None) -> str:
-    experiment = client.get_experiment_by_name(description.experiment)
-    if experiment:
-        experiment_id = experiment.experiment_id
-    else:
-        place = artifact_location(client.tracking_uri, description.experiment)
-        experiment_id = client.create_experiment(description.experiment, place)
+    experiment_id = _find_or_create_experiment(client, description.experiment)
     now = {CREATED_MS: str(time.time_ns() // 1_000_000)}  # the run's own start is the training's start
-    tags = {**description.tags, **now, SIGNATURE: description.signature, ATTEMPT: attempt}
+    own = {**searched_tags(description.tags), **now, SIGNATURE: description.signature, ATTEMPT: attempt}
+    tags = {**standard_tags(description.tags), **own}
     run = client.create_run(experiment_id, start_time=start_ms, tags=tags, run_name=_run_name(description))
     run_id = str(run.info.run_id)
     params = [Param(name, value) for name, value in flatten(description.params).items()]
     client.log_batch(run_id, params=params)
-    dvc_hashes = {n: v for n, v in description.tags.items() if n.startswith((DVC_PREFIX, DVC_LOCK_SHA256))}
-    source = CodeDatasetSource(tags=dvc_hashes)
-    data = MetaDataset(source, name=description.dataset_name, digest=description.dataset_digest)
-    tagged = DatasetInput(data._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])
-    client.log_inputs(run_id, [tagged])
+    hashes = {n: v for n, v in description.tags.items() if n.startswith((DVC_PREFIX, DVC_LOCK_SHA256))}
+    name, digest, files = description.dataset_name, description.dataset_digest, description.files
+    in_channels = description.params["train"]["model"].get("in_channels", 3)
+    client.log_inputs(run_id, describe_inputs(name, digest, in_channels, hashes, files))
     return run_id
+
+
+def _find_or_create_experiment(client: MlflowClient, name: str) -> str:
+    """Gives an experiment's id; marks it as one of trainings, or MLflow would ask which kind it is."""
+    kind = {EXPERIMENT_KIND: TRAINING_KIND}
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        return str(client.create_experiment(name, artifact_location(client.tracking_uri, name), kind))
+    if EXPERIMENT_KIND not in experiment.tags:  # of an earlier release
+        client.set_experiment_tag(experiment.experiment_id, EXPERIMENT_KIND, TRAINING_KIND)
+    return str(experiment.experiment_id)
+
+
+def standard_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Gives the tags that MLflow's own pages show of a run: user, source, commit.
+
+    MLflow would look for a commit where the program's file lies, and log the address of that clone's origin, which may
+    hold a password; so the commit is the project's, and there is no address.
+
+    Args:
+        tags: the lineage.
+    """
+    standard = {name: str(value) for name, value in resolve_tags(ignore=[GitRunContext]).items()}
+    source = Path(standard.get(MLFLOW_SOURCE_NAME, ""))
+    if source.is_relative_to(Path.cwd()):
+        standard[MLFLOW_SOURCE_NAME] = str(source.relative_to(Path.cwd()))
+    if commit := tags.get(GIT_COMMIT):
+        standard[MLFLOW_GIT_COMMIT] = commit
+    return standard
 
 
 def _log_lineage(client: MlflowClient, run_id: str, files: Mapping[str, bytes]) -> None:
@@ -175,8 +212,9 @@ def _run_name(description: Description) -> str:
 
 
 def ship(client: MlflowClient, run_id: str, entries: Sequence[Entry]) -> None:
-    """Sends the entries that the run does not have yet."""
-    epochs_there = {metric.step for metric in client.get_metric_history(run_id, MARKER_METRIC)}
+    """Sends the entries that the run does not have yet; a run of an earlier release keeps its names of metrics."""
+    now, earlier = ({metric.step for metric in client.get_metric_history(run_id, marker)} for marker in MARKERS)
+    epochs_there, prefix = now | earlier, "" if earlier else EPOCHS
     images_there = _images_of(client, run_id) if any(entry.image for entry in entries) else set()
     for entry in entries:
         if entry.image is not None:
@@ -186,7 +224,7 @@ def ship(client: MlflowClient, run_id: str, entries: Sequence[Entry]) -> None:
                 client.log_image(run_id, picture, key=key, step=entry.epoch, timestamp=entry.time_ms, synchronous=True)
         elif entry.epoch not in epochs_there:
             metrics = [
-                Metric(name, value, entry.time_ms, entry.epoch)
+                Metric(f"{prefix}{name}", value, entry.time_ms, entry.epoch)
                 for name, value in entry.metrics.items()
                 if math.isfinite(value)
             ]

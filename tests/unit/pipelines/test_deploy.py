@@ -7,7 +7,7 @@ import pytest
 from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import ReceivedEvent, RelatedResource, Resource
 
-from pipelines import deploy
+from pipelines import champions, deploy
 
 
 def event(name: str, tags: list[str]) -> ReceivedEvent:
@@ -34,3 +34,17 @@ def test_it_listens_to_runs_with_our_tag_alone(name: str) -> None:
 
 def test_a_run_may_miss_two_heartbeats() -> None:
     assert deploy.HEARTBEATS_MISSED.total_seconds() >= 3 * deploy.HEARTBEAT_SECONDS
+
+
+def test_failures_are_told_of_runs_that_people_start_and_of_no_other() -> None:
+    trigger = EventTrigger.model_validate(deploy._tell_of_failure(uuid4()).trigger.model_dump())
+    assert trigger.covers(event("Failed", [deploy.TAG, deploy.FOR_USERS]))
+    assert not trigger.covers(event("Failed", [deploy.TAG, deploy.INTERNAL]))
+
+
+def test_a_moved_champion_is_told_by_the_event_that_a_retraining_emits() -> None:
+    automation = deploy._tell_of_champion(uuid4())
+    trigger = EventTrigger.model_validate(automation.trigger.model_dump())
+    moved = event("Completed", []).model_copy(update={"event": champions.CHAMPION_MOVED})
+    assert trigger.covers(moved) and trigger.expects(moved.event)
+    assert not trigger.expects("segpipe.data.changed")

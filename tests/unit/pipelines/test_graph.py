@@ -6,7 +6,7 @@ import pytest
 
 import pipelines
 from pipelines.errors import PipelineError
-from pipelines.graph import POOLS, Stage, read_stages
+from pipelines.graph import POOLS, Stage, ancestors_of, read_stages
 
 ROOT = Path(pipelines.__file__).parents[1]
 GOOD = """\
@@ -67,3 +67,37 @@ def test_every_stage_has_a_known_pool() -> None:
     assert list(stages) == ["download", "preprocess", "class_weights", "train", "evaluate", "register"]
     assert {stage.pool for stage in stages.values()} == set(POOLS)
     assert stages["train"].pool == "gpu"
+
+
+BRANCHED = """\
+stages:
+  fetch: {cmd: "true", meta: {pool: cpu}, deps: [data], outs: [build/raw]}
+  left: {cmd: "true", meta: {pool: cpu}, deps: [build/raw/images], outs: [build/left: {cache: false}]}
+  right: {cmd: "true", meta: {pool: cpu}, deps: [build/raw], outs: [build/right.json]}
+  join: {cmd: "true", meta: {pool: gpu}, deps: [build/left, build/right.json, src], outs: [build/all]}
+  lookalike: {cmd: "true", meta: {pool: cpu}, deps: [build/rawer], metrics: [m.json]}
+"""
+
+
+def test_a_stage_waits_for_those_whose_outs_it_reads(tmp_path: Path) -> None:
+    stages = read_stages(write_graph(tmp_path, BRANCHED))
+    assert {name: stage.after for name, stage in stages.items()} == {
+        "fetch": (),
+        "left": ("fetch",),
+        "right": ("fetch",),
+        "join": ("left", "right"),
+        "lookalike": (),
+    }
+    assert ancestors_of(stages, "join") == {"fetch", "left", "right"}
+    assert ancestors_of(stages, "fetch") == set()
+
+
+def test_the_edges_of_this_repository() -> None:
+    assert {name: stage.after for name, stage in read_stages(ROOT).items()} == {
+        "download": (),
+        "preprocess": ("download",),
+        "class_weights": ("preprocess",),
+        "train": ("preprocess", "class_weights"),
+        "evaluate": ("preprocess", "train"),
+        "register": ("preprocess", "train", "evaluate"),
+    }

@@ -12,6 +12,7 @@ from prefect.utilities.names import generate_slug
 
 from pipelines import names
 from pipelines.names import ADJECTIVES_OF_THE_FORM, ANIMALS_OF_THE_FORM, is_typed
+from pipelines.workspace import Revision
 
 ASSETS = Path(prefect.server.__file__).parent / "ui-v2/assets"
 
@@ -55,3 +56,19 @@ def test_a_run_is_named_by_what_it_does(
     run = SimpleNamespace(name=given, parameters={"revision": revision, "recipe": recipe})
     monkeypatch.setattr(names, "flow_run", run)
     assert names.by_parameters("retrain", "revision", "recipe")() == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "revision", "expected"),
+    [
+        ("retrain-main", Revision("main", "0123456789" * 4), "retrain-main-012345678901"),
+        ("retrain-current-smoke", Revision("current", "ab" * 20, "smoke"), "retrain-current-smoke-abababababab"),
+        ("labels of May", Revision("main", "ab" * 20), None),
+        ("retrain-abababababab", Revision("ab" * 20, "ab" * 20), None),
+    ],
+)
+def test_a_run_gets_the_commit_that_was_found(
+    monkeypatch: pytest.MonkeyPatch, given: str, revision: Revision, expected: str | None
+) -> None:
+    monkeypatch.setattr(names, "flow_run", SimpleNamespace(name=given))
+    assert names.with_commit("retrain", revision) == expected

@@ -100,7 +100,7 @@ def test_version_and_run_are_links_where_mlflow_is_a_server(
     rows = rows_of(summarize(publication, HERE, [], None).markdown)
     address = server.rstrip("/")
     assert rows["version"] == f"[streets version 5]({address}/#/models/streets/versions/5)"
-    assert rows["MLflow run"] == f"[f00d]({address}/#/experiments/3/runs/f00d)"
+    assert rows["MLflow run"] == f"[f00d]({address}/#/experiments/3/runs/f00d?workflowType=machine_learning)"
 
 
 def test_nothing_is_a_link_where_mlflow_is_a_file(publication: Publication, monkeypatch: pytest.MonkeyPatch) -> None:

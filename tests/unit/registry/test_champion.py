@@ -19,6 +19,7 @@ from segpipe.registry.champion import (
     find_champion,
     find_only_champion,
     find_outside_change,
+    find_wrong_followers,
     identify,
     pin,
     promote,
@@ -335,6 +336,112 @@ def test_a_version_that_was_deleted_before_the_alias_followed(
     client.delete_model_version(NAME, "2")
     settle(client)
     assert champion_of(client) == "1"
+
+
+# What follows from the ledger: the aliases previous and challenger
+
+
+def aliases_of(client: MlflowClient) -> dict[str, str]:
+    return {alias: str(version) for alias, version in client.get_registered_model(NAME).aliases.items()}
+
+
+def keep_version(client: MlflowClient, version: ModelVersion) -> None:
+    """Lets the gate refuse a version."""
+    held = identify(version)
+    change_champion(
+        client, NAME, lambda ledger: Change("not promoted", held, ("Worse.",), ledger.champion, ledger.is_pinned, {})
+    )
+
+
+def test_previous_and_challenger_follow_every_decision(client: MlflowClient, versions: dict[int, ModelVersion]) -> None:
+    promote(client, versions[1], "The first.")
+    assert aliases_of(client) == {"champion": "1"}
+    keep_version(client, versions[2])
+    assert aliases_of(client) == {"champion": "1", "challenger": "2"}
+    promote(client, versions[3], "Better.")
+    assert aliases_of(client) == {"champion": "3", "previous": "1", "challenger": "2"}
+    keep_version(client, versions[4])
+    assert aliases_of(client) == {"champion": "3", "previous": "1", "challenger": "4"}
+    keep_version(client, versions[2])  # decided again: it is still older than version 4
+    assert aliases_of(client)["challenger"] == "4"
+    roll_back(client, NAME, "Complaints.")
+    assert aliases_of(client) == {"champion": "1", "challenger": "4"}  # nothing is left to roll back to
+    promote(client, versions[4], "By hand.")
+    assert aliases_of(client) == {"champion": "4", "previous": "1", "challenger": "3"}
+
+
+def test_previous_is_what_a_rollback_goes_to(client: MlflowClient, versions: dict[int, ModelVersion]) -> None:
+    for number in (1, 2, 3):
+        promote(client, versions[number], "Better.")
+    for _ in range(2):
+        previous = aliases_of(client)["previous"]
+        roll_back(client, NAME, "Complaints.")
+        assert champion_of(client) == previous
+    assert "previous" not in aliases_of(client)
+
+
+def test_a_deleted_version_is_neither_previous_nor_challenger(
+    client: MlflowClient, versions: dict[int, ModelVersion]
+) -> None:
+    for number in (1, 2, 3):
+        promote(client, versions[number], "Better.")
+    keep_version(client, versions[4])
+    client.delete_model_version(NAME, "2")
+    client.delete_model_version(NAME, "4")
+    assert find_wrong_followers(client, read_ledger(client, NAME)) == {"previous": "1", "challenger": "1"}
+    settle(client)
+    assert aliases_of(client) == {"champion": "3", "previous": "1", "challenger": "1"}
+
+
+def test_followers_that_were_moved_by_hand_are_set_again(
+    client: MlflowClient, versions: dict[int, ModelVersion]
+) -> None:
+    promote(client, versions[1], "The first.")
+    promote(client, versions[2], "Better.")
+    client.set_registered_model_alias(NAME, "previous", "4")
+    client.delete_registered_model_alias(NAME, "challenger")
+    entries = read_ledger(client, NAME).entries
+    assert find_wrong_followers(client, read_ledger(client, NAME)) == {"previous": "1", "challenger": "1"}
+    settle(client)
+    assert aliases_of(client) == {"champion": "2", "previous": "1", "challenger": "1"}
+    assert read_ledger(client, NAME).entries == entries  # nothing was decided
+
+
+@pytest.mark.parametrize("num_moves", [1, 2])
+def test_followers_after_a_kill_are_set_by_the_next_change(
+    client: MlflowClient, versions: dict[int, ModelVersion], monkeypatch: pytest.MonkeyPatch, num_moves: int
+) -> None:
+    """Killed after so many of the three aliases were moved: the champion's is the first."""
+    monkeypatch.setattr("segpipe.registry.lock.LEASE_SECONDS", 2.0)
+    promote(client, versions[1], "The first.")
+    move, moved = client.set_registered_model_alias, []
+
+    def move_or_end(name: str, alias: str, version: str) -> None:
+        if len(moved) == num_moves:
+            raise Killed
+        moved.append(alias)
+        move(name, alias, version)
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(client, "set_registered_model_alias", move_or_end)
+        promote(client, versions[2], "Better.")
+    assert champion_of_alias(client) == "2"
+    settle(client)
+    assert aliases_of(client) == {"champion": "2", "previous": "1", "challenger": "1"}
+    assert champion_of(client) == "2"
+
+
+def champion_of_alias(client: MlflowClient) -> str:
+    found = find_champion(client, NAME)
+    assert found is not None
+    return str(found.version)
+
+
+def test_a_ledger_that_names_no_numbers_moves_no_alias(client: MlflowClient, versions: dict[int, ModelVersion]) -> None:
+    promote(client, versions[1], "The first.")
+    strange = Held("9" * 4000, "weights")  # as somebody who may write to the registry can enter
+    change_champion(client, NAME, lambda ledger: Change("not promoted", strange, ("?",), ledger.champion, False, {}))
+    assert aliases_of(client) == {"champion": "1"}
 
 
 # Two at once

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from segpipe.tracking import lineage
-from segpipe.tracking.lineage import environment_tags, lineage_files, lineage_tags
+from segpipe.tracking.lineage import RunLineage, environment_tags, lineage_files, lineage_tags, searched_tags
 
 PARAMS, RECIPE = "train: {epochs: 9}\n", "train: {epochs: 1}\n"
 DVC_LOCK = """\
@@ -255,3 +255,18 @@ def test_a_patch_that_is_too_long_is_not_kept_and_its_files_are_listed(
 def test_a_clean_tree_has_no_patch(repository: Path) -> None:
     (repository / "dvc.lock").write_text("stages: {}\n")
     assert not {"uncommitted.patch", "uncommitted.txt"} & lineage_files(repository).keys()
+
+
+def test_of_the_lineage_a_run_gets_the_tags_that_people_search_by() -> None:
+    tags = {
+        "segpipe.git_commit": "c0ffee",
+        "segpipe.dvc_lock_sha256": "abc",
+        "segpipe.dvc.data": "ddd.dir",
+        "segpipe.environment.torch": "2",
+        "segpipe.environment.device": "cpu",
+    }
+    kept = {"segpipe.git_commit", "segpipe.dvc_lock_sha256", "segpipe.environment.device"}
+    assert searched_tags(tags) == {name: tags[name] for name in kept}
+    lineage = RunLineage.of(tags)
+    assert (lineage.data, lineage.environment) == ({"data": "ddd.dir"}, {"torch": "2", "device": "cpu"})
+    assert lineage.to_tags().keys() | kept == tags.keys()

@@ -59,3 +59,20 @@ def test_a_run_whose_creation_was_answered_to_nobody_is_removed_by_the_next_publ
     client.delete_run(used)
     client.delete_run(of_another_process)
     assert find_run(client, "Default", {ATTEMPT: "mine"}) == used  # out of the bin, and not the ghost
+
+
+def test_curves_stand_in_a_group_of_their_own_and_a_run_of_an_earlier_release_keeps_its_names(
+    client: MlflowClient,
+) -> None:
+    entries = [Entry(epoch, 0, {"train_loss": 1 / epoch, "val_loss": 0.5}) for epoch in (1, 2)]
+    for old, names in ((False, {"epochs/train_loss", "epochs/val_loss"}), (True, {"train_loss", "val_loss"})):
+        run_id = client.create_run("0", tags={ATTEMPT: f"attempt {old}"}).info.run_id
+        if old:
+            client.log_metric(run_id, "train_loss", 1.0, step=1)
+        for _ in range(2):
+            ship(client, run_id, entries)
+        assert client.get_run(run_id).data.metrics.keys() == names
+        (marker,) = [name for name in names if name.endswith("train_loss")]
+        assert sorted(metric.step for metric in client.get_metric_history(run_id, marker)) == [1, 2]
+        ghost = client.create_run("0", start_time=2**40, tags={ATTEMPT: f"attempt {old}"}).info.run_id
+        assert find_run(client, "Default", {ATTEMPT: f"attempt {old}"}) == run_id != ghost
