@@ -86,6 +86,8 @@ benchmark: $(READY) ## measure the figures in the documents (minutes)
 	python benchmarks/preprocess.py growth
 	python benchmarks/losses.py
 	python benchmarks/border_weights.py
+	python benchmarks/near_duplicates.py
+	python benchmarks/split_proposal.py
 
 clean: ## remove the outs and checkpoints of the stages, but neither MLflow's store nor DVC's cache
 	rm -rf build checkpoints clones .cache/dataset

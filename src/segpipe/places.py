@@ -6,6 +6,8 @@ from pathlib import Path
 GRAPH_FILE = Path("dvc.yaml")
 PARAMS_FILE = Path("params.yaml")
 RECIPES = Path("recipes")  # complete parameter files
+DATA = Path("data")  # the labelled images of this repository
+DATA_FILE = Path("data.dvc")  # by which DVC watches them
 
 # What stages write and Git holds
 LOCK_FILE = Path("dvc.lock")

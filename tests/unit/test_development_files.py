@@ -46,7 +46,8 @@ def test_the_containers_have_the_makefiles_python() -> None:
     for names in re.findall(r"^COPY --chown=\w+ (.+) \S+$", dockerfile, re.MULTILINE):
         assert all((ROOT / name).exists() for name in names.split())
     container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text(encoding="utf-8"))
-    assert container["image"].endswith(f"python:{PYTHON}")
+    assert (ROOT / ".devcontainer" / container["build"]["dockerfile"]).resolve() == ROOT / "Dockerfile"
+    assert f" AS {container['build']['target']}\n" in dockerfile
     assert container["postCreateCommand"] == "make setup"
 
 

@@ -65,7 +65,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="segpipe", description="From labelled images to a registered champion."
     )
     guide(parser, "check", "README.md")
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version of segpipe")
+    # Without a name in the options: commands have an argument `version` of their own.
+    suppressed = argparse.SUPPRESS
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, dest=suppressed, default=suppressed, help="print the version of segpipe"
+    )
     commands = add_subcommands(parser)
 
     add_check_command(commands)

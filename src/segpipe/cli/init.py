@@ -11,7 +11,8 @@ from segpipe.config.params import load_config
 from segpipe.errors import ConfigError
 
 if TYPE_CHECKING:
-    from segpipe.new_project import Plan, Prepared
+    from segpipe.new_project.make import Prepared
+    from segpipe.new_project.parameters import Plan
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -44,7 +45,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _run(options: argparse.Namespace) -> None:
-    from segpipe.new_project import check_clone, make_project
+    from segpipe.new_project.make import check_clone, make_project
 
     if not _is_terminal() and (lacking := [flag for flag in ("name", "data") if getattr(options, flag) is None]):
         flags = {"name": "--name NAME", "data": "--data FOLDER"}
@@ -57,7 +58,8 @@ def _run(options: argparse.Namespace) -> None:
 
 def _complete(options: argparse.Namespace) -> "Plan":
     """Makes the plan; asks for what is missing if there is a person to ask."""
-    from segpipe.new_project import Plan, find_formats
+    from segpipe.new_project.labels import find_formats
+    from segpipe.new_project.parameters import Plan
 
     name = options.name or _ask("Name of the project (for example berries)")
     folder = options.data or Path(_ask("Folder of the labelled images", "data")).expanduser()
@@ -90,7 +92,7 @@ def _is_terminal() -> bool:
 def _ask_for_classes(plan: "Plan") -> "Plan":
     from dataclasses import replace
 
-    from segpipe.new_project import name_classes, survey_folder
+    from segpipe.new_project.labels import name_classes, survey_folder
 
     survey = survey_folder(plan.folder, plan.format, plan.options)
     if survey is None:

@@ -31,14 +31,16 @@ def _set_value(text: str, dotted: str, value: Any, comment: str | None) -> str:
     key, node = _find(YAML(typ="safe", pure=True).compose(text), dotted)
     start = text.rfind("\n", 0, key.start_mark.index) + 1
     end_of_key = key.end_mark.index + 1
-    end = _line_end(text, _end(key, node))
+    # The comment behind the last line of a block stays too.
+    end = _end(key, node) if _is_block(node) else _line_end(text, _end(key, node))
     # An entry's comment stands in the line of its key, also where its value begins in the next line.
     line = text[start : _line_end(text, start)]
     before = (end_of_key if _is_block(node) else _end(key, node)) - start
     found = re.match(r"\s*(#.*)", line[before:])
     old = found.group(1) if found else ""
     column = line.index(old, before) if old else 0
-    head, *rest = _dump(key.value, value, text[start : key.start_mark.index])
+    indent = text[start : key.start_mark.index]
+    head, *rest = [f"{indent}{written}" for written in format_value(key.value, value)]
     said = old if comment is None else f"# {comment}"
     head = f"{head.ljust(max(column - 1, 0))} {said}" if said else head
     return text[:start] + "\n".join([head, *rest]) + text[end:]
@@ -75,10 +77,10 @@ def _line_end(text: str, index: int) -> int:
     return len(text) if end < 0 else end
 
 
-def _dump(key: str, value: Any, indent: str) -> list[str]:
+def format_value(key: str, value: Any) -> list[str]:
     """Gives the lines of an entry as DVC's writer lays them out."""
     yaml, written = YAML(), io.StringIO()
     yaml.default_flow_style = False
     yaml.width = 10_000
     yaml.dump({key: value}, written)
-    return [f"{indent}{line}".rstrip() for line in written.getvalue().splitlines()]
+    return [line.rstrip() for line in written.getvalue().splitlines()]

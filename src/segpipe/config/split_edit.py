@@ -2,7 +2,6 @@
 
 import io
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+from ruamel.yaml.nodes import MappingNode, Node
 
 from segpipe.config.params import Config, load_config
+from segpipe.config.params_edit import format_value, set_values
 from segpipe.errors import ConfigError
 from segpipe.files import whole_file
 
@@ -92,55 +92,36 @@ def edit_split(text: str, grouping: Grouping | None, lists: Mapping[str, Sequenc
     split = _value(preprocess, "split")
     if preprocess is None or split is None or preprocess.flow_style or split.flow_style:
         raise _TooUnusualError("preprocess and preprocess.split must have a line for each key")
-    edits: list[tuple[int, int, str]] = []
-
-    def put(section: MappingNode, key: str, items: Sequence[str] | None, scalar: str = "") -> None:
-        """Replaces a value by a list or a scalar ('' for null); a comment after the key stays there."""
-        found = next(((name, node) for name, node in section.value if name.value == key), None)
-        if found is None:
-            first = section.value[0][0].start_mark
-            text_of_key = f"{key}:\n{_list(items, first.column)}" if items else f"{key}: {scalar}"
-            if items or scalar:
-                edits.append((first.index, first.index, f"{text_of_key}\n{' ' * first.column}"))
-            return
-        name, node = found
-        lines = f"\n{_list(items, name.start_mark.column)}" if items else ""
-        if isinstance(node, SequenceNode) and not node.flow_style:  # begins on a line of its own
-            edits.append((text.rindex("\n", 0, node.start_mark.index), _end(node), lines))
-            if scalar:
-                edits.append((name.end_mark.index + 1, name.end_mark.index + 1, f" {scalar}"))
-            return
-        start, end = node.start_mark.index, _end(node)
-        if start == end:  # an empty value, which is null
-            start = end = name.end_mark.index + 1
-        edits.append((start, end, scalar if start != end else f" {scalar}".rstrip()))
-        if lines:
-            line_end = text.find("\n", end)
-            line_end = len(text) if line_end < 0 else line_end
-            edits.append((line_end, line_end, lines))
-
+    changes: dict[str, list[str] | str | None] = {f"split.{name}": list(lists[name]) for name in lists}
+    changes |= {f"split.{name}": None for name in KEPT_OUT if name not in lists}
     if grouping is not None:
-        other = "group_column" if grouping.key == "group_pattern" else "group_pattern"
-        put(preprocess, other, None)
-        put(preprocess, grouping.key, None, _scalar(grouping.value))
-    for name in KEPT_OUT:
-        put(split, name, lists.get(name))
-    for start, end, value in sorted(edits, reverse=True):
-        text = text[:start] + value + text[end:]
-    return re.sub(r"[ ]+$", "", text, flags=re.MULTILINE)
+        changes |= {"group_pattern": None, "group_column": None, grouping.key: grouping.value}
+    for key, value in changes.items():
+        text = _put(text, f"preprocess.{key}", value)
+    return text
+
+
+def _put(text: str, dotted: str, value: list[str] | str | None) -> str:
+    """Replaces a value, or adds it as the first of its section; nothing is added for null."""
+    section, _, key = dotted.rpartition(".")
+    node = YAML(typ="safe", pure=True).compose(text)
+    for name in section.split("."):
+        node = _value(node, name)
+    assert isinstance(node, MappingNode)
+    if _value(node, key) is not None:
+        return set_values(text, {dotted: value})
+    if value is None:
+        return text
+    first = node.value[0][0].start_mark
+    indent = " " * first.column
+    added = f"\n{indent}".join(format_value(key, value))
+    return f"{text[: first.index]}{added}\n{indent}{text[first.index :]}"
 
 
 def _value(node: Node | None, key: str) -> Any:
     if not isinstance(node, MappingNode):
         return None
     return next((value for name, value in node.value if name.value == key), None)
-
-
-def _end(node: Node) -> int:
-    """Where a value's own text ends; YAML counts what follows a list with a line for each item as part of the list."""
-    if isinstance(node, SequenceNode) and not node.flow_style:
-        return _end(node.value[-1])
-    return int(node.end_mark.index)
 
 
 def _check_edit(before: str, after: str, grouping: Grouping | None, lists: Mapping[str, Sequence[str]]) -> None:

@@ -69,6 +69,11 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == f"segpipe {version('segpipe')}\n"
 
 
+def test_the_option_leaves_the_argument_version_to_the_commands() -> None:
+    assert "version" not in _parser().parse_args(["registry", "unpin"])
+    assert _parser().parse_args(["registry", "pin", "2"]).version == "2"
+
+
 @pytest.mark.parametrize("group", [(), ("data",), ("recipe",), ("registry",)])
 def test_a_command_that_needs_another_prints_its_help(
     group: tuple[str, ...], capsys: pytest.CaptureFixture[str]

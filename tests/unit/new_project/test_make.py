@@ -9,18 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from facts import missing
-from own_data import NUM_IMAGES, draw_set
+from own_data import NUM_IMAGES
 from PIL import Image
 from ruamel.yaml import YAML
 
-from segpipe import new_project
 from segpipe.cli import init, main
 from segpipe.config.params import load_config
 from segpipe.errors import CommandError
-from segpipe.new_project import find_formats
+from segpipe.new_project import make
 from segpipe.project import git
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COPIED = (
     "params.yaml",
     "recipes/smoke.yaml",
@@ -31,15 +30,6 @@ COPIED = (
     ".dvc/.gitignore",
 )
 RESULTS = ("dvc.lock", "metrics.json")
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All five sets."""
-    folder = tmp_path_factory.mktemp("own")
-    for name in ("berries", "fields", "cvat", "coco", "microscopy"):
-        draw_set(name, folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +70,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 def without_dvc(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out the calls of DVC, which take seconds."""
-    monkeypatch.setattr(new_project, "dvc", lambda *arguments: "")
+    monkeypatch.setattr(make, "dvc", lambda *arguments: "")
 
 
 def read(path: str) -> dict[str, object]:
@@ -118,7 +108,7 @@ def test_photos_with_masks_of_0_and_255_become_a_project(
 
 
 def test_many_bytes_are_kept_in_dvcs_cache(clone: Path, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(new_project, "MAX_BYTES_IN_GIT", 1000)
+    monkeypatch.setattr(make, "MAX_BYTES_IN_GIT", 1000)
     assert main(["init", "--name", "c", "--data", str(own / "cvat")]) == 0
     assert "cache" not in read("data.dvc")["outs"][0]  # type: ignore[index]
     assert "/data" in Path(".gitignore").read_text().splitlines()
@@ -163,14 +153,6 @@ def test_the_data_may_lie_in_data_already(clone: Path, own: Path, monkeypatch: p
     shutil.copytree(own / "microscopy", "data")
     assert main(["init", "--name", "m", "--data", "data"]) == 0
     assert len(list(Path("data/images").iterdir())) == NUM_IMAGES
-
-
-@pytest.mark.parametrize(
-    ("name", "format_name"),
-    [("berries", "folder"), ("fields", "folder"), ("cvat", "cvat"), ("coco", "coco"), ("microscopy", "folder")],
-)
-def test_the_format_is_found(own: Path, name: str, format_name: str) -> None:
-    assert find_formats(own / name) == [format_name]
 
 
 def test_without_a_terminal_the_missing_flags_are_told(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -237,7 +219,7 @@ def test_a_failure_half_way_puts_everything_back(clone: Path, own: Path, monkeyp
         assert not Path("dvc.lock").exists()  # the switch has begun
         raise CommandError("dvc: no")
 
-    monkeypatch.setattr(new_project, "dvc", fail)
+    monkeypatch.setattr(make, "dvc", fail)
     before = contents(clone)
     assert main(["init", "--name", "x", "--data", str(own / "berries")]) == 1
     assert contents(clone) == before
