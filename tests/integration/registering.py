@@ -38,6 +38,7 @@ from segpipe.registry.champion import (
     change_champion,
     find_champion,
     find_outside_change,
+    find_wrong_followers,
     identify,
     promote,
     roll_back,
@@ -316,6 +317,7 @@ def assert_decided(client: MlflowClient, model_name: str, published: Sequence[Kn
     assert ledger.champion == identify(champion)
     assert ledger.entries[-1].is_applied
     assert find_outside_change(client, ledger) is None
+    assert find_wrong_followers(client, ledger) == {}
     assert all(ledger.decision_about(identify(version)) is not None for version in versions)
     names = {model.name for model in client.search_registered_models()}
     assert {name for name in names if name.startswith(model_name)} == {model_name, f"{model_name}.ledger"}
