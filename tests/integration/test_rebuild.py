@@ -22,6 +22,7 @@ from segpipe.errors import TrackingError
 from segpipe.registry.rebuilding.clone import bring_data, open_clone
 from segpipe.registry.rebuilding.differences import Difference, Record
 from segpipe.registry.rebuilding.rebuild import Rebuilt, rebuild
+from segpipe.tracking.lineage import RunLineage
 from segpipe.tracking.run import Description, find_or_create_run
 
 MASK = "masks/b_000.png"  # the only one of its size: no other file has its content, and so its hash
@@ -223,15 +224,17 @@ def test_a_run_that_the_store_took_without_its_lineage_gets_it_at_the_next_attem
 ) -> None:
     record = record_of(finished, tmp_path / "record")
     kept = {path.name: path.read_bytes() for path in record.lineage_folder.iterdir()}
-    assert kept.keys() == {"params.yaml", "dvc.lock", "data.dvc", "source.json", "manifest.parquet", "report.json"}
+    of_stages = {"params.yaml", "dvc.lock", "data.dvc", "source.json", "manifest.parquet", "report.json"}
+    assert kept.keys() == {*of_stages, "lineage.json"}
+    tags = RunLineage.parse(kept["lineage.json"], "lineage.json", "").to_tags()
     client = finished.client()
     (run,) = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
     (lost,) = (finished.root / "mlruns").rglob("artifacts/lineage")
-    for names, is_written in ((["params.yaml", "source.json"], True), ([], False)):
+    for names, is_written in ((["params.yaml", "lineage.json"], True), ([], False)):
         for name in names:
             (lost / name).unlink()
         files = kept if is_written else dict.fromkeys(kept, b"later")
-        description = Description(EXPERIMENT, "", {}, {}, "dataset", "", files)
+        description = Description(EXPERIMENT, "", {}, tags if is_written else {}, "dataset", "", files)
         assert find_or_create_run(client, description, run.data.tags["segpipe.attempt"], None) == run.info.run_id
         assert {path.name: path.read_bytes() for path in lost.iterdir()} == kept
 
