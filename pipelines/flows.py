@@ -108,9 +108,9 @@ def _retrain(
         if not executed:
             say("nothing is stale: no stage was run")
         publication = _publish(workspace, say)
+        _tell(publication, "register" in executed, say)
         commit = commit_lock(workspace.root, asked, commit_to) if commit_to else None
     outcome = summary.summarize(publication, asked, executed, commit)
-    champions.tell_if_moved(publication, "register" in executed)
     summary.create_artifacts(outcome)
     return outcome
 
@@ -323,6 +323,13 @@ def call(
     env = workspace.environment(allowed_stage)
     where = workspace.root
     run([program, *command[1:]], cwd=where, env=env, on_line=on_line, what=what, timeout_seconds=timeout_seconds)
+
+
+def _tell(publication: Publication, is_new: bool, say: Callable[[str], None]) -> None:
+    try:
+        champions.tell_if_moved(publication, is_new)
+    except Exception as error:  # the model is registered, whatever Prefect says to the event
+        say(f"the change of the champion was not told: {error}")
 
 
 def _publish(workspace: Workspace, say: Callable[[str], None]) -> Publication:

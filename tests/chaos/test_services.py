@@ -320,7 +320,8 @@ def plain_workers(services: Services, folder: Path) -> Iterator[dict[str, str]]:
         for keeper in keepers:
             keeper.suspend()
             for process in keeper.children(recursive=True):
-                process.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):  # ended with its parent
+                    process.kill()
         with (folder / "workers.log").open("w") as log:
             for arguments in (["control"], ["cpu"], ["gpu", OTHER_DEVICE]):
                 command = ["pipelines/worker.sh", *arguments]

@@ -135,5 +135,6 @@ def _tell(prepared: "Prepared", plan: "Plan") -> None:
     print(f"The images are kept in {place}. The starter's data and results are gone from the clone; Git has them.")
     print(f"\nNext:\n  git commit -m 'Project {plan.name}'")
     print("  segpipe data check            # all that is wrong with images and masks")
-    print("  segpipe data split --write    # validation and test by whole groups, rare classes in each")
+    if not any(sample.official_split == "val" for sample in source.samples):
+        print("  segpipe data split --write    # validation and test by whole groups, rare classes in each")
     print("  make repro                    # trains, and registers the first champion")

@@ -16,6 +16,7 @@ from segpipe.errors import ConfigError, SegpipeError, SourceError
 from segpipe.faults import shown
 
 OWN_FOLDER, BY_PATTERNS = "folder", "patterns"  # the formats whose class table the user writes
+MAX_UNNAMED = 20  # classes that `segpipe init` names class_0, class_1, ...; more values are rarely meant
 
 
 def find_formats(folder: Path) -> list[str]:
@@ -75,7 +76,14 @@ def name_classes(survey: Survey, classes: Sequence[str], where: str) -> MaskCodi
     if len(classes) == 1 and Path(classes[0]).is_file():
         file = Path(classes[0])
         entries = read_class_file(file, file.parent)
-        return MaskCoding(entries, "colors" if survey.is_of_colors else "indices", written_in=DOCUMENT)
+        of_map, shown_as = {entry.color for entry in entries}, {*survey.palette.values()}
+        has_values = any(entry.value is not None for entry in entries)
+        if survey.is_of_colors or (shown_as and shown_as <= of_map and not has_values):
+            return MaskCoding(entries, "colors", written_in=DOCUMENT)
+        greys = {(value,) * 3 for value in survey.values}
+        if not has_values and greys <= of_map and all(len({*color}) == 1 for color in of_map):
+            entries = [entry.model_copy(update={"value": entry.color[0]}) for entry in entries]
+        return MaskCoding(entries, "indices", written_in=DOCUMENT)
     if proposed is None:
         held = f"{len(survey.values)} values and {len(survey.colors)} colours"
         fix = "export PNG masks with one value or colour for each class: JPEG and resizing add others"
@@ -85,6 +93,11 @@ def name_classes(survey: Survey, classes: Sequence[str], where: str) -> MaskCodi
         raise ConfigError(
             f"--classes: {len(classes)} names, but {survey.extent} hold {len(held_by)} classes: {shown(held_by, 20)}; "
             "give a name for each, in this order"
+        )
+    if not classes and len(held_by) > MAX_UNNAMED:
+        raise ConfigError(
+            f"{where}: {survey.extent} hold {len(held_by)} values or colours, some perhaps by smoothing or resizing: "
+            f"{shown(held_by, 20)}. Export the masks without, or give --classes with a name for each"
         )
     named = propose_table(survey, classes)
     assert named is not None

@@ -6,6 +6,7 @@ back. Only committed files are replaced, so Git has all that goes.
 
 import contextlib
 import shutil
+import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,9 +25,10 @@ from segpipe.files import whole_file
 from segpipe.new_project.labels import OWN_FOLDER, as_options, name_classes, survey_folder
 from segpipe.new_project.parameters import Plan, make_texts
 from segpipe.places import BUILD, CACHE, DATA, DATA_FILE, HEADLINE, LAST_DATASET, LOCK_FILE, PARAMS_FILE, RECIPES
-from segpipe.project import dvc, git, list_git
+from segpipe.project import dvc, git, list_git, succeeds
 
 GIT_IGNORE = Path(".gitignore")
+NOT_COPIED = (".git", ".gitignore", ".DS_Store", "Thumbs.db")  # an ignored image would be in nobody's clone
 MAX_BYTES_IN_GIT = 20_000_000  # hosts of Git refuse or slow down beyond; DVC's cache has no limit
 DATA_IN_GIT = "outs:\n- path: data\n  cache: false\n  hash: md5\n"
 
@@ -68,6 +70,12 @@ def check_clone(folder: Path) -> None:
         raise ConfigError(f"--data {folder}: holds this clone; give the folder of the images alone")
     git(Path(), "rev-parse", "--verify", "HEAD")
     lost = [path for path in _list_uncommitted() if not (here / path).is_relative_to(target)]
+    if not (here / DATA).is_relative_to(target):
+        lost += _list_unsaved_data()
+    if (DATA / ".git").exists():
+        raise ConfigError(
+            f"{DATA}/ is a clone of its own, which would be lost; move it elsewhere and give it by --data"
+        )
     if lost:
         fix = "commit them (`git add -A`, `git commit`) or put them away (`git stash -u`), then run it again"
         raise ConfigError(f"uncommitted changes: {shown(lost)}; {fix}")
@@ -79,6 +87,14 @@ def _list_uncommitted() -> list[str]:
     is_new = "??"
     replaced = {path.parts[0] for path in (DATA, DATA_FILE, LOCK_FILE, HEADLINE, PARAMS_FILE, RECIPES)}
     return [entry[3:] for entry in entries if entry[:2] != is_new or Path(entry[3:]).parts[0] in replaced]
+
+
+def _list_unsaved_data() -> list[str]:
+    """Names `data/` where Git ignores it and DVC has not all of it."""
+    if not DATA.is_dir() or not succeeds(Path(), "check-ignore", "--quiet", DATA.as_posix()):
+        return []
+    is_saved = dvc(Path(), "status", DATA_FILE.as_posix(), "--json").strip() == "{}"
+    return [] if is_saved else [f"{DATA} (`dvc commit -f {DATA_FILE}` saves it)"]
 
 
 def prepare(plan: Plan, scratch: Path) -> Prepared:
@@ -108,10 +124,12 @@ def prepare(plan: Plan, scratch: Path) -> Prepared:
 
 def _copy(folder: Path, data: Path) -> None:
     try:
-        shutil.copytree(folder, data, ignore=shutil.ignore_patterns(".git", ".DS_Store", "Thumbs.db"))
+        shutil.copytree(folder, data, ignore=shutil.ignore_patterns(*NOT_COPIED))
     except shutil.Error as error:  # it has copied all that it could
         failed = [f"{source}: {why}" for source, _, why in error.args[0]]
         raise SourceError(f"--data {folder}: cannot be copied: {shown(failed, 3)}") from error
+    for path in (data, *data.rglob("*")):  # a read-only original gives a writable copy
+        path.chmod(path.stat().st_mode | stat.S_IWUSR)
 
 
 def _state_table(plan: Plan, data: Path) -> tuple[dict[str, Any], str]:
@@ -173,7 +191,7 @@ def _switch(prepared: Prepared, scratch: Path, undo: contextlib.ExitStack) -> No
     git(Path(), "rm", "-r", "--quiet", "--cached", "--ignore-unmatch", "--", DATA.as_posix())
     _track(prepared.is_in_git)
     paths = [DATA_FILE, GIT_IGNORE, *prepared.texts, *([DATA] if prepared.is_in_git else [])]
-    git(Path(), "add", "--", *(path.as_posix() for path in paths))
+    git(Path(), "add", "--force", "--", *(path.as_posix() for path in paths))
     git(Path(), "rm", "--quiet", "--cached", "--ignore-unmatch", "--", LOCK_FILE.name, HEADLINE.name)
 
 

@@ -25,6 +25,7 @@ NO_USE = (
     "Not stated. Write it above the heading *Model card*: for which images and decisions the model is meant, and for "
     "which not."
 )
+UNKNOWN = ("nothing is known about its training.", "Not known: the run keeps no description", "### Scores\nNot known.")
 NUM_WEAKEST = 3
 SHORT = 12  # characters of a digest
 
@@ -33,13 +34,17 @@ def write_card(client: MlflowClient, model_name: str) -> None:
     """Writes the card, if it is about another champion or missing, and says what the ledger's registered model is."""
     try:
         champion = find_champion(client, model_name)
-        if champion is None:
-            return
         text = client.get_registered_model(model_name).description or ""
-        own, _, card = text.partition(HEADING)
-        if _title(champion) not in card:
+        own, _, card = text.partition(f"{HEADING}\n{BELOW}")
+        if champion is None:
+            if card:  # its champion was deleted
+                retry_busy(lambda: client.update_registered_model(model_name, own.strip()))
+            return
+        # A file that could not be downloaded once may be there now.
+        if _title(champion) not in card or any(unknown in card for unknown in UNKNOWN):
             whole = _join(own.strip(), champion, trace_version(client, champion))
-            retry_busy(lambda: client.update_registered_model(model_name, whole))
+            if whole != text:
+                retry_busy(lambda: client.update_registered_model(model_name, whole))
         _mark_ledger(client, model_name)
     except Exception as error:  # of MLflow, or content of the registry that segpipe did not write
         log.warning("the model card of %r was not written: %s", model_name, error)

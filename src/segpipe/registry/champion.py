@@ -235,16 +235,16 @@ def _first_version(client: MlflowClient, model_name: str, candidates: Sequence[H
 
 def _set_followers(client: MlflowClient, lease: Lease, ledger: Ledger) -> None:
     name = ledger.model_name
-    for alias, version in find_wrong_followers(client, ledger).items():
-        try:
+    try:
+        for alias, version in find_wrong_followers(client, ledger).items():
             lease.check()
-        except TrackingError:  # what was decided is done; another process may be changing the champion now
-            log.warning("the alias %s was not set; `segpipe publish` sets it", alias)
-            return
-        if version is None:
-            retry_busy(partial(client.delete_registered_model_alias, name, alias))
-        else:
-            retry_busy(partial(client.set_registered_model_alias, name, alias, version))
+            if version is None:
+                retry_busy(partial(client.delete_registered_model_alias, name, alias))
+            else:
+                retry_busy(partial(client.set_registered_model_alias, name, alias, version))
+    except (TrackingError, MlflowException) as error:
+        # The change is made: an error here would make a person repeat it, and roll back twice.
+        log.warning("the aliases %s and %s were not set; `segpipe publish` sets them: %s", PREVIOUS, CHALLENGER, error)
 
 
 def _notice(ledger: Ledger, champion: Held | None, why: str) -> Change:

@@ -206,6 +206,39 @@ def test_uncommitted_work_is_never_overwritten(clone: Path, own: Path, capsys: p
     assert contents(clone) == before
 
 
+def test_labels_that_only_data_holds_are_never_lost(
+    clone: Path, own: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(make, "MAX_BYTES_IN_GIT", 1000)
+    assert main(["init", "--name", "c", "--data", str(own / "cvat")]) == 0
+    git(clone, "commit", "--quiet", "--message", "c")
+    Path("data/new.png").write_text("mine")
+    assert main(["init", "--name", "x", "--data", str(own / "berries")]) == 1
+    assert "dvc commit -f data.dvc" in capsys.readouterr().err
+    assert Path("data/new.png").read_text() == "mine"
+
+
+def test_a_clone_in_data_is_not_deleted(clone: Path, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("data/.git").mkdir()
+    assert main(["init", "--name", "x", "--data", str(own / "berries")]) == 1
+    assert "clone of its own" in capsys.readouterr().err
+    assert Path("data/.git").is_dir()
+
+
+def test_ignored_images_are_kept_in_git_all_the_same(
+    clone: Path, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_dvc(monkeypatch)
+    folder = shutil.copytree(own / "berries", tmp_path / "photos")
+    (folder / ".gitignore").write_text("/images\n")
+    for path in (folder / "masks", folder):
+        path.chmod(0o555)  # the original may be read-only
+    assert main(["init", "--name", "b", "--data", str(folder)]) == 0
+    assert len(git(clone, "ls-files", "data/images").splitlines()) == NUM_IMAGES
+    folder.chmod(0o755)
+    (folder / "masks").chmod(0o755)
+
+
 def test_a_link_that_leads_nowhere_is_named(clone: Path, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = clone.parent / "linked"
     shutil.copytree(own / "berries", folder)

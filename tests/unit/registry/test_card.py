@@ -8,9 +8,11 @@ import pytest
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
+from segpipe.registry import card
 from segpipe.registry.card import HEADING, write_card
 from segpipe.registry.champion import promote
 from segpipe.registry.ledger import MAX_DESCRIPTION_CHARS
+from segpipe.registry.provenance import trace_version
 
 NAME = "boxes"
 AddVersion = Callable[..., ModelVersion]
@@ -30,12 +32,12 @@ def test_a_model_without_a_champion_gets_no_card(client: MlflowClient, add_versi
 def test_a_card_names_the_champion_and_says_what_is_not_known(client: MlflowClient, add_version: AddVersion) -> None:
     promote(client, add_version("a" * 64), "The first.")
     write_card(client, NAME)
-    card = card_of(client)
-    assert card.startswith(HEADING)
-    assert "Version 1 is the champion (weights aaaaaaaaaaaa)" in card
+    text = card_of(client)
+    assert text.startswith(HEADING)
+    assert "Version 1 is the champion (weights aaaaaaaaaaaa)" in text
     for heading in ("Intended use", "Model", "Data", "Limits", "Licence", "Scores"):
-        assert f"### {heading}\n" in card
-    assert "Not stated" in card
+        assert f"### {heading}\n" in text
+    assert "Not stated" in text
 
 
 def test_a_persons_text_stays_and_is_the_intended_use(client: MlflowClient, add_version: AddVersion) -> None:
@@ -89,3 +91,30 @@ def test_the_ledger_of_an_earlier_release_is_marked_as_no_model(client: MlflowCl
     client.update_registered_model("boxes.ledger", "The decisions about boxes.")
     write_card(client, NAME)
     assert client.get_registered_model("boxes.ledger").description.startswith("**No model:**")
+
+
+def test_a_persons_own_heading_of_that_name_stays(client: MlflowClient, add_version: AddVersion) -> None:
+    promote(client, add_version("a" * 64), "The first.")
+    client.update_registered_model(NAME, f"{HEADING} of our group\nNot for night images.")
+    write_card(client, NAME)
+    assert "Not for night images." in card_of(client)
+
+
+def test_a_card_that_could_not_read_the_training_is_written_again(
+    client: MlflowClient, add_version: AddVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote(client, add_version("a" * 64), "The first.")
+    write_card(client, NAME)
+    traced = []
+    monkeypatch.setattr(card, "trace_version", lambda *given: traced.append(given) or trace_version(*given))
+    write_card(client, NAME)
+    assert traced
+
+
+def test_the_card_of_a_deleted_champion_goes(client: MlflowClient, add_version: AddVersion) -> None:
+    promote(client, add_version("a" * 64), "The first.")
+    client.update_registered_model(NAME, "For street scenes by day.")
+    write_card(client, NAME)
+    client.delete_model_version(NAME, "1")
+    write_card(client, NAME)
+    assert card_of(client) == "For street scenes by day."

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from segpipe.errors import TrackingError
@@ -532,3 +533,18 @@ def test_the_only_model_with_a_champion(client: MlflowClient, versions: dict[int
     client.set_registered_model_alias("streets", CHAMPION, other.version)
     with pytest.raises(TrackingError, match=r"models:/boxes@champion, .*models:/streets@champion"):
         find_only_champion(client)
+
+
+def test_an_error_at_the_other_aliases_does_not_make_a_change_look_undone(
+    client: MlflowClient, versions: dict[int, ModelVersion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote(client, versions[1], "The first.")
+    promote(client, versions[2], "Better.")
+
+    def fail(*given: object) -> None:
+        raise MlflowException("connection reset")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(champion, "find_wrong_followers", fail)
+        roll_back(client, NAME, "Wrong labels.")
+    assert champion_of(client) == "1"

@@ -79,6 +79,7 @@ def _rescale(stored: npt.NDArray[Any], dataset: Any) -> npt.NDArray[Any]:
     if "ModalityLUTSequence" in dataset:
         looked_up: npt.NDArray[Any] = apply_modality_lut(stored, dataset)
         return looked_up
+    dataset = _group_of(dataset, "PixelValueTransformationSequence")
     slope, intercept = float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
     if (slope, intercept) == (1, 0):
         return stored
@@ -87,6 +88,14 @@ def _rescale(stored: npt.NDArray[Any], dataset: Any) -> npt.NDArray[Any]:
     if slope.is_integer() and intercept.is_integer() and max(abs(slope), abs(intercept)) < MAX_WHOLE_SLOPE:
         return stored.astype(np.int32) * int(slope) + int(intercept)
     return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+
+
+def _group_of(dataset: Any, name: str) -> Any:
+    """Gives the part of an enhanced file that holds what others hold themselves (PS3.3, C.7.6.16)."""
+    for groups in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
+        if dataset.get(groups) and dataset.get(groups)[0].get(name):
+            return dataset.get(groups)[0].get(name)[0]
+    return dataset
 
 
 @contextlib.contextmanager
@@ -137,6 +146,7 @@ def _refuse_unread(dataset: Any) -> None:
 
 def _window_of(dataset: Any) -> tuple[float, float] | None:
     """Gives the first window; equations of PS3.3, C.11.2.1.2 and C.11.2.1.3.2."""
+    dataset = _group_of(dataset, "FrameVOILUTSequence")
     center, width = (_first(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))
     function = str(dataset.get("VOILUTFunction") or WINDOW_FUNCTIONS[0])
     if center is None or width is None or width <= 1 or function not in WINDOW_FUNCTIONS:

@@ -18,6 +18,7 @@ from segpipe.data.sources.survey import Survey
 from segpipe.faults import shown
 
 BINARY = [0, 255]
+BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 MAX_UNKNOWN = 20
 GREYS = {(0, 0, 0), (255, 255, 255)}
 
@@ -43,7 +44,8 @@ def format_coding(coding: MaskCoding, before: MaskCoding | None = None) -> str:
         before: gives only the keys in which the table differs from this one.
     """
     has_values = any(entry.value is not None for entry in coding.entries)
-    keys: dict[str, object] = {}
+    keys = CommentedMap()
+    keys.fa.set_block_style()
     if before is None or list(coding.entries) != list(before.entries):
         keys["classes"] = [_entry(entry, has_values) for entry in coding.entries]
     if coding.masks_are != ("indices" if before is None else before.masks_are):
@@ -77,6 +79,8 @@ def propose_table(survey: Survey, names: Sequence[str] = ()) -> MaskCoding | Non
     Returns:
         The table; None if the masks are no masks of a class table, or hold fewer than two classes.
     """
+    if survey.is_lossy:
+        return None
     if survey.is_of_values:
         held = list(survey.values)
         void = _void_among(held)
@@ -150,7 +154,11 @@ def _removed(coding: MaskCoding, before: MaskCoding) -> str:
 def _for_unknown_values(survey: Survey, coding: MaskCoding) -> list[Proposal]:
     held, first, last = list(survey.values), coding.entries[0].name, coding.entries[-1].name
     if held == BINARY and coding.values == [0, 1]:
-        return [Proposal(f"(255 is {last})", _with_values(coding, BINARY))]
+        by_color = {entry.color: place for place, entry in enumerate(coding.entries)}
+        if by_color.get(WHITE) == 0 or by_color.get(BLACK) == 1:
+            return [Proposal(f"if 255 is {first}, as its colour says", _with_values(coding, BINARY[::-1]))]
+        when = f"(255 is {last})" if coding.void is None else f"if 255 is {last}"
+        return [Proposal(when, _with_values(coding, BINARY))]
     unknown = [value for value in held if value not in coding.values and value not in coding.void_values]
     if not _is_meant(unknown, [survey.values[value] for value in unknown], survey):
         return []
@@ -218,6 +226,6 @@ def _for_unknown_colors(survey: Survey, coding: MaskCoding) -> list[Proposal]:
 
 def _for_indices(survey: Survey, coding: MaskCoding) -> list[Proposal]:
     indices = replace(coding, masks_are="indices", void_colors=None)
-    if {*survey.values} <= {*indices.values, *indices.void_values}:
-        return [Proposal("(they are the classes' places in the table)", indices)]
+    if not survey.palette and {*survey.values} <= {*indices.values, *indices.void_values}:
+        return [Proposal("if the masks hold the classes' places in the table", indices)]
     return []

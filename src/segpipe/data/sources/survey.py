@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from segpipe.classes import Color
-from segpipe.data.images.decoding import BITS_OF_CHANNEL, ImageFileError, decode
+from segpipe.data.images.decoding import BITS_OF_CHANNEL, ImageFileError, decode, is_lossy
 from segpipe.data.masks.labels import SEVERAL_CHANNELS, fault_of_container, find_transparent, values_of
 
 MAX_MASKS = 200
@@ -27,6 +27,7 @@ class Survey:
         values: the number of masks that hold each value, of masks with one channel; ascending.
         colors: the number of masks that hold each RGB colour, of masks of colours; ascending.
         palette: the colour of each value, where all masks of one channel have the same palette.
+        is_lossy: whether a mask was saved with loss, as JPEG is, which adds values and colours.
     """
 
     num_masks: int
@@ -34,6 +35,7 @@ class Survey:
     values: Mapping[int, int]
     colors: Mapping[Color, int]
     palette: Mapping[int, Color]
+    is_lossy: bool = False
 
     @property
     def is_of_values(self) -> bool:
@@ -62,15 +64,15 @@ def survey_masks(paths: Sequence[Path]) -> Survey:
     values: Counter[int] = Counter()
     colors: Counter[Color] = Counter()
     palettes: set[tuple[int, ...] | None] = set()
-    num_masks = 0
-    for path in chosen:
-        held = _read(path)
-        if held is None:
-            continue
-        num_masks += 1
-        values.update(held.values)
-        colors.update(held.colors)
-        if held.values:
+    read = [held for held in map(_read, chosen) if held is not None]
+    num_masks = len(read)
+    # A grey RGB picture among coloured ones, such as an image of nothing, is a mask of colours too.
+    is_of_colors = any(not held.values for held in read)
+    for held in read:
+        if held.colors and is_of_colors:
+            colors.update(held.colors)
+        else:
+            values.update(held.values)
             palettes.add(held.palette)
     palette = next(iter(palettes)) if len(palettes) == 1 else None
     return Survey(
@@ -79,6 +81,7 @@ def survey_masks(paths: Sequence[Path]) -> Survey:
         dict(sorted(values.items())),
         dict(sorted(colors.items())),
         {value: _color_in(palette, value) for value in values if 3 * value + 2 < len(palette)} if palette else {},
+        is_lossy=any(held.is_lossy for held in read),
     )
 
 
@@ -87,6 +90,7 @@ class _Held:
     values: tuple[int, ...] = ()
     colors: tuple[Color, ...] = ()
     palette: tuple[int, ...] | None = None
+    is_lossy: bool = False
 
 
 def _read(path: Path) -> _Held | None:
@@ -97,13 +101,16 @@ def _read(path: Path) -> _Held | None:
         return None
     if fault_of_container(image):
         return None
+    has_loss = is_lossy(image, path)
     values, _ = values_of(image, bits)
     if values is not None:
         palette = image.getpalette("RGB") if image.mode == "P" else None
         held = tuple(np.unique(values)[:MAX_DIFFERENT].tolist())
-        return _Held(values=held, palette=None if palette is None else tuple(palette))
+        colors = _colors_of(image) if image.mode in {"RGB", "RGBA"} else ()
+        return _Held(held, colors, None if palette is None else tuple(palette), has_loss)
     is_opaque = bits <= BITS_OF_CHANNEL and not find_transparent(image, bits).any()
-    return _Held(colors=_colors_of(image)) if image.mode in SEVERAL_CHANNELS and is_opaque else None
+    is_mask = image.mode in SEVERAL_CHANNELS and is_opaque
+    return _Held(colors=_colors_of(image), is_lossy=has_loss) if is_mask else None
 
 
 def _colors_of(image: Image.Image) -> tuple[Color, ...]:

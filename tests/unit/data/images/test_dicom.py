@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from dicom_files import write_dicom
 from facts import missing
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
 from segpipe.data.images import (
     Header,
@@ -172,3 +174,20 @@ def test_a_cut_or_changed_file_is_a_fault_and_never_another_error(tmp_path: Path
             reading = read_labelled_image(path, HOUNSFIELD)
             assert (reading.pixels is None) <= bool(reading.faults)
             assert isinstance(read_header(path), Header | None)
+
+
+def _part(**elements: Any) -> Sequence:
+    dataset = Dataset()
+    for name, value in elements.items():
+        setattr(dataset, name, value)
+    return Sequence([dataset])
+
+
+def test_an_enhanced_file_of_one_frame_has_slope_and_window_in_its_groups(tmp_path: Path) -> None:
+    plain = write_dicom(tmp_path / "plain.dcm", STORED, **CT)
+    groups = _part(
+        PixelValueTransformationSequence=_part(**CT), FrameVOILUTSequence=_part(WindowCenter=40, WindowWidth=400)
+    )
+    enhanced = write_dicom(tmp_path / "a.dcm", STORED, SharedFunctionalGroupsSequence=groups, NumberOfFrames=1)
+    assert grey_of(enhanced, HOUNSFIELD) == grey_of(plain, HOUNSFIELD)
+    assert "window" in load_image(enhanced, NOTHING_STATED).notes[0]

@@ -65,3 +65,15 @@ def test_of_many_masks_evenly_spread_ones_are_read(tmp_path: Path, num_masks: in
     found = survey_masks([path] * num_masks)
     assert (found.num_masks, found.num_in_set) == (num_read, num_masks)
     assert (f"{num_read} of the {num_masks}" in found.extent) == (num_read < num_masks)
+
+
+def test_a_colour_mask_that_holds_only_background_is_one_of_colours(tmp_path: Path) -> None:
+    paths = [_save(tmp_path / "a.png", [[[0, 0, 0], [200, 0, 9]]]), _save(tmp_path / "b.png", [[[0, 0, 0], [0, 0, 0]]])]
+    found = survey_masks(paths)
+    assert found.is_of_colors
+    assert found.colors == {(0, 0, 0): 2, (200, 0, 9): 1}
+
+
+def test_compression_with_loss_is_noticed(tmp_path: Path) -> None:
+    assert survey_masks([_save(tmp_path / "a.jpg", [[0, 255]] * 8)]).is_lossy
+    assert not survey_masks([_save(tmp_path / "a.png", [[0, 255]])]).is_lossy
