@@ -30,7 +30,8 @@ def tell_if_moved(publication: Publication, is_new: bool) -> None:
     if champion and champion != before:
         _emit(publication, champion, before or "")
     if champion and told.get(name) != champion:
-        present: dict[str, str] = dict(Variable.get(TOLD, default={}) or {})  # another retraining may have told of its model meanwhile
+        # Another retraining may have told of its own model meanwhile.
+        present: dict[str, str] = dict(Variable.get(TOLD, default={}) or {})
         Variable.set(TOLD, {**present, name: champion}, overwrite=True)
 
 
