@@ -315,7 +315,7 @@ def test_threads_do_not_share_the_adapters_random_numbers(
 
     expected = [apply(seed) for seed in (1, 2)]
     both = threading.Barrier(2, timeout=20)
-    compose_class = type(transform._of_thread.compose)
+    compose_class = type(transform._of_thread.made)
     set_random_state = compose_class.set_random_state
 
     def set_and_wait(compose: object, *state: object) -> None:
