@@ -137,13 +137,15 @@ def _crash_zombies() -> Automation:
     )
 
 
+def _on(event: str) -> EventTrigger:
+    return EventTrigger(expect={event}, posture=Posture.Reactive, threshold=1, within=timedelta(seconds=0))
+
+
 def _retrain_on_new_data(deployment_id: Any) -> Automation:
     return Automation(
         name="segpipe: retrain on new data",
         description="A new revision of the labels was pushed, or a watched source has changed.",
-        trigger=EventTrigger(
-            expect={watch.DATA_CHANGED}, posture=Posture.Reactive, threshold=1, within=timedelta(seconds=0)
-        ),
+        trigger=_on(watch.DATA_CHANGED),
         actions=[
             RunDeployment(
                 source="selected",
@@ -160,9 +162,7 @@ def _tell_of_champion(block_id: UUID) -> Automation:
     return Automation(
         name="segpipe: tell of a new champion",
         description="A retraining found another champion.",
-        trigger=EventTrigger(
-            expect={champions.CHAMPION_MOVED}, posture=Posture.Reactive, threshold=1, within=timedelta(seconds=0)
-        ),
+        trigger=_on(champions.CHAMPION_MOVED),
         actions=[
             SendNotification(
                 block_document_id=block_id,
