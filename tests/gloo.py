@@ -2,12 +2,12 @@
 
 import multiprocessing
 import os
-import socket
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
 import torch
+from daemons import find_free_ports
 
 from segpipe.training.ranks import Ranks
 
@@ -19,9 +19,7 @@ CONTEXT.set_forkserver_preload(["torch", "timm.layers", "segpipe.training.step",
 
 def run_ranks(function: Callable[[Ranks], T], number: int) -> list[T]:
     """Gives the result of each rank. The function lies in a module that another process can import."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = find_free_ports(1)
     with ProcessPoolExecutor(number, CONTEXT) as pool:
         results = [pool.submit(_run, function, rank, number, port) for rank in range(number)]
         return [result.result(timeout=120) for result in results]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from daemons import find_free_ports
 from integration.project import MODEL_NAME, TIMEOUT_SECONDS, Project, add_pipelines
-from integration.services import Services, find_free_ports
+from integration.services import Services
 
 pytestmark = pytest.mark.slow
 

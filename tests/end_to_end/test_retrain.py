@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from daemons import find_free_ports
 from integration.attacks import EVIL_NAME, attacks_on_mlflow, attacks_on_prefect, is_socket_open_to_strangers, send
 from integration.project import (
     MODEL_NAME,
@@ -29,7 +30,6 @@ from integration.services import (
     LOG_SECONDS,
     Run,
     Services,
-    find_free_ports,
     processes_of,
     running_services,
     service_pids,

@@ -3,7 +3,6 @@
 import base64
 import contextlib
 import shutil
-import socket
 import time
 import uuid
 import warnings
@@ -14,6 +13,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from daemons import find_free_ports
 from integration.project import Project
 from mlflow.tracking import MlflowClient
 
@@ -28,14 +28,6 @@ BUSY, NUM_TRIES, BUSY_SECONDS = 503, 10, 0.5
 # A server that wants no tokens against forged requests answers so.
 NO_TOKENS = 422
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-
-
-def find_free_ports(number: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def processes_of(project: Project) -> list[psutil.Process]:

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import base64
-import os
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from daemons import answers, find_free_ports, running
 from integration.project import Project, environment, message_of_refusal
-from integration.services import find_free_ports
 
 USER, PASSWORD = "trainer", "p%40ss:w/rd of 'hers'"
-STARTUP_SECONDS = 120
 
 
 @pytest.fixture(scope="module")
@@ -42,27 +36,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     command = ["mlflow", "server", "--app-name", "basic-auth", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--serve-artifacts"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
-    with (
-        (folder / "log").open("wb") as log,
-        subprocess.Popen(command, cwd=folder, env=variables, stdout=log, stderr=log, process_group=0) as process,
-    ):
-        try:
-            deadline = time.monotonic() + STARTUP_SECONDS
-            while not _answers(f"http://127.0.0.1:{port}/health"):
-                assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
-                time.sleep(0.2)
-            config.unlink()  # the only place in which it may stand
-            yield f"127.0.0.1:{port}", folder
-        finally:
-            os.killpg(process.pid, 15)
-
-
-def _answers(address: str) -> bool:
-    try:
-        urllib.request.urlopen(address, timeout=5).close()
-    except urllib.error.URLError:
-        return False
-    return True
+    with running(command, variables, folder / "log") as mlflow:
+        mlflow.wait_until(lambda: answers(f"http://127.0.0.1:{port}/health"))
+        config.unlink()  # the only place in which it may stand
+        yield f"127.0.0.1:{port}", folder
 
 
 def address_of(server: tuple[str, Path], password: str = PASSWORD) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from daemons import find_free_ports
 from integration.project import MODEL_NAME, Project, read_picture
-from integration.services import find_free_ports
 from PIL import Image
 
 SERVE = """

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from daemons import find_free_ports
 from integration.project import PARAMS, Project
-from integration.services import find_free_ports
 from ruamel.yaml import YAML
 
 from segpipe.config.train import Train

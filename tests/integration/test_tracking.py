@@ -3,11 +3,11 @@
 import hashlib
 import json
 import shutil
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
+from daemons import find_free_ports
 from facts import missing
 from integration.project import EXPERIMENT, MODEL_NAME, Project
 from mlflow.entities import Run, ViewType
@@ -356,9 +356,8 @@ def test_weights_and_evaluation_of_two_trainings_are_refused(finished: Project) 
 
 
 def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+    (port,) = find_free_ports(1)
+    return f"http://127.0.0.1:{port}"
 
 
 def test_a_server_that_is_down_neither_stops_a_training_nor_loses_its_metrics(finished: Project) -> None:

@@ -7,22 +7,17 @@ import hashlib
 import hmac
 import http.server
 import json
-import os
 import queue
-import subprocess
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
+from daemons import answers, find_free_ports, running
 from fresh_store import _empty_store, add_version, client
 from integration.project import environment
-from integration.services import find_free_ports
 from mlflow.tracking import MlflowClient
 from stores import open_store
 
@@ -30,7 +25,7 @@ from segpipe.registry.champion import promote
 
 __all__ = ["_empty_store", "add_version", "client"]
 NAME, SECRET = "boxes", "what both know"
-STARTUP_SECONDS, CALL_SECONDS = 120, 30
+CALL_SECONDS = 30
 
 
 @contextmanager
@@ -47,26 +42,9 @@ def served(folder: Path) -> Iterator[str]:
     }
     command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-    with (
-        (folder / "log").open("wb") as log,
-        subprocess.Popen(command, cwd=folder, env=variables, stdout=log, stderr=log, process_group=0) as process,
-    ):
-        try:
-            deadline = time.monotonic() + STARTUP_SECONDS
-            while not answers(f"http://127.0.0.1:{port}/health"):
-                assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
-                time.sleep(0.2)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            os.killpg(process.pid, 15)
-
-
-def answers(address: str) -> bool:
-    try:
-        urllib.request.urlopen(address, timeout=5).close()
-    except (urllib.error.URLError, OSError):
-        return False
-    return True
+    with running(command, variables, folder / "log") as mlflow:
+        mlflow.wait_until(lambda: answers(f"http://127.0.0.1:{port}/health"))
+        yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager

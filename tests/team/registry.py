@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from daemons import answers, find_free_ports, running
 from integration.project import environment
-from team.daemons import free_port, running
-from team.test_postgres import PASSWORDS, answers
+from team.test_postgres import PASSWORDS
 
 
 @contextmanager
@@ -17,7 +17,7 @@ def running_registry(database: str, folder: Path) -> Iterator[str]:
         database: address of the PostgreSQL.
         folder: gets artifacts and log.
     """
-    port = free_port()
+    (port,) = find_free_ports(1)
     password = PASSWORDS["MLFLOW_DATABASE_PASSWORD"]
     env = {
         **environment(folder),

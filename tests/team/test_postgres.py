@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from daemons import answers, find_free_ports, listens, running
 from integration.project import (
     EXPERIMENT,
     MODEL_NAME,
@@ -33,7 +34,6 @@ from integration.project import (
 from integration.schedules import add_origin, every, let_nightly_fire, push_label, watch_once
 from integration.services import Services
 from mlflow.tracking import MlflowClient
-from team.daemons import free_port, listens, running
 
 BINARIES = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name), default=None)
 SUPERUSER, SUPERUSER_PASSWORD = "postgres", "super-secret"
@@ -90,7 +90,8 @@ def database() -> Iterator[str]:
     assert BINARIES is not None
     # PostgreSQL refuses to run as root, and its own user cannot look into pytest's folders.
     user = SUPERUSER if os.geteuid() == 0 else None
-    folder, port = Path(tempfile.mkdtemp(prefix="segpipe-postgres-")), free_port()
+    folder = Path(tempfile.mkdtemp(prefix="segpipe-postgres-"))
+    (port,) = find_free_ports(1)
     (folder / "password").write_text(SUPERUSER_PASSWORD, encoding="utf-8")
     if user is not None:
         shutil.chown(folder, user, user)
@@ -127,7 +128,7 @@ def _accepts(port: int) -> bool:
 def team(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     """Both servers with the settings of mlflow/compose.yaml; a folder stands in for S3."""
     folder = tmp_path_factory.mktemp("servers")
-    prefect_port, mlflow_port = free_port(), free_port()
+    prefect_port, mlflow_port = find_free_ports(2)
     team = Team(f"http://127.0.0.1:{prefect_port}", f"http://127.0.0.1:{mlflow_port}", folder / "artifacts")
     prefect_env = {
         **environment(folder),
@@ -162,14 +163,6 @@ def team(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Te
         mlflow.wait_until(lambda: answers(f"{team.mlflow}/health"))
         Project(folder, team.of(ADMIN)).call("python", "-c", ADD_USERS, team.mlflow, *TRAINER, *READER)
         yield team
-
-
-def answers(address: str) -> bool:
-    try:
-        urllib.request.urlopen(address, timeout=5).close()
-    except OSError:
-        return False
-    return True
 
 
 # Prefect

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from daemons import find_free_ports, listens, running
 from facts import missing
 from integration.project import REPOSITORY, Project, environment
-from team.daemons import free_port, listens, running
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
 CONFIG = """\
@@ -48,7 +48,8 @@ class Storage:
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
     assert SSHD is not None
-    folder, port = tmp_path_factory.mktemp("sshd"), free_port()
+    folder = tmp_path_factory.mktemp("sshd")
+    (port,) = find_free_ports(1)
     for name in ("host_key", "key", "strangers_key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     (folder / "config").write_text(CONFIG.format(port=port, folder=folder), encoding="utf-8")
