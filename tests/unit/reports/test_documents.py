@@ -6,7 +6,7 @@ import json
 from dataclasses import fields
 from typing import Any
 
-from segpipe.reports.version_documents import (
+from segpipe.reports.documents.lineage import (
     ClassDifference,
     ComparedVersion,
     EarlierChampion,
