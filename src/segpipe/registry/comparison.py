@@ -34,7 +34,7 @@ from segpipe.registry.evaluations import (
 from segpipe.registry.measuring.measure import latency_of_served, predict_served
 from segpipe.registry.measuring.trust import Runnable
 from segpipe.registry.versions import fetch_description, summarize
-from segpipe.reports.documents.lineage import (
+from segpipe.reports.documents.comparison import (
     ClassDifference,
     ComparedImages,
     ComparedPicture,

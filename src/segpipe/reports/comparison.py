@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from segpipe.metrics.parts.bootstrap import FEW_UNITS
-from segpipe.reports.documents.lineage import ComparedImages, ComparedPicture, ScoreDifference, VersionComparison
+from segpipe.reports.documents.comparison import ComparedImages, ComparedPicture, ScoreDifference, VersionComparison
 from segpipe.reports.figures import give_percent, give_points
 from segpipe.reports.page import write_page
 from segpipe.reports.samples import Layer, ShownSample

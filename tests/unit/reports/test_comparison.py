@@ -17,7 +17,7 @@ from facts import missing
 from PIL import Image
 
 from segpipe.reports.comparison import write_comparison_page
-from segpipe.reports.documents.lineage import VersionComparison
+from segpipe.reports.documents.comparison import VersionComparison
 from segpipe.reports.figures import MINUS
 
 
