@@ -3,32 +3,36 @@
 import io
 import re
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
 from ruamel.yaml import YAML
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from segpipe.errors import ConfigError
+from segpipe.places import PARAMS_FILE
 
 
-def set_values(text: str, values: Mapping[str, Any], comments: Mapping[str, str] | None = None) -> str:
+def set_values(
+    text: str, values: Mapping[str, object], comments: Mapping[str, str] | None = None, where: Path = PARAMS_FILE
+) -> str:
     """Replaces values; the comment behind a key stays in its column.
 
     Args:
         text: of a parameter file with a line for each key, as `params.yaml` and the recipes are.
         values: the new ones by dotted key (`train.model.name`); the keys are there.
         comments: by dotted key, what takes the place of the comment behind it.
+        where: the file that holds the text, for messages.
 
     Raises:
         ConfigError: a key is not there.
     """
     for key, value in values.items():
-        text = _set_value(text, key, value, (comments or {}).get(key))
+        text = _set_value(text, key, value, (comments or {}).get(key), where)
     return text
 
 
-def _set_value(text: str, dotted: str, value: Any, comment: str | None) -> str:
-    key, node = _find(YAML(typ="safe", pure=True).compose(text), dotted)
+def _set_value(text: str, dotted: str, value: object, comment: str | None, where: Path) -> str:
+    key, node = _find(YAML(typ="safe", pure=True).compose(text), dotted, where)
     start = text.rfind("\n", 0, key.start_mark.index) + 1
     end_of_key = key.end_mark.index + 1
     # The comment behind the last line of a block stays too.
@@ -46,14 +50,14 @@ def _set_value(text: str, dotted: str, value: Any, comment: str | None) -> str:
     return text[:start] + "\n".join([head, *rest]) + text[end:]
 
 
-def _find(document: Node | None, dotted: str) -> tuple[Node, Node]:
+def _find(document: Node | None, dotted: str, where: Path) -> tuple[Node, Node]:
     """Gives the nodes of a key and of its value."""
     key, value = None, document
     for part in dotted.split("."):
         pairs = value.value if isinstance(value, MappingNode) else []
         key, value = next(((k, v) for k, v in pairs if k.value == part), (None, None))
         if key is None or value is None:
-            raise ConfigError(f"params.yaml: {dotted}: is missing; state every key, as the recipes do")
+            raise ConfigError(f"{where}: {dotted}: is missing; state every key, as the recipes do")
     assert key is not None and value is not None
     return key, value
 
@@ -77,7 +81,7 @@ def _line_end(text: str, index: int) -> int:
     return len(text) if end < 0 else end
 
 
-def format_value(key: str, value: Any) -> list[str]:
+def format_value(key: str, value: object) -> list[str]:
     """Gives the lines of an entry as DVC's writer lays them out."""
     yaml, written = YAML(), io.StringIO()
     yaml.default_flow_style = False
