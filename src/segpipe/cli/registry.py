@@ -19,7 +19,8 @@ from segpipe.places import DATASET, PAGES
 from segpipe.tracking.tags import DECISION, ENVIRONMENT_PREFIX, LEDGER_ENTRY, REASONS, VAL_IOU_PREFIX, VAL_MEAN_IOU
 
 if TYPE_CHECKING:
-    from segpipe.reports.version_documents import ComparedVersion, LedgerEntry, ShownVersion, VersionComparison
+    from segpipe.reports.documents.comparison import ComparedVersion, VersionComparison
+    from segpipe.reports.documents.versions import LedgerEntry, ShownVersion
 
 PAGE = "docs/registry.md"
 COMPARISON_FILE, LINEAGE_FILE = "comparison.json", "lineage.json"
@@ -289,7 +290,7 @@ def _history(options: argparse.Namespace) -> None:
     from segpipe.registry.champion import find_outside_change
     from segpipe.registry.ledger import read_ledger
     from segpipe.registry.versions import describe_entry
-    from segpipe.reports.version_documents import History
+    from segpipe.reports.documents.versions import History
 
     with _registry() as (client, settings):
         ledger = read_ledger(client, settings.model_name)

@@ -3,42 +3,43 @@
 import io
 import re
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
 from ruamel.yaml import YAML
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from segpipe.errors import ConfigError
+from segpipe.places import PARAMS_FILE
+
+COMMENT = re.compile(r"[ \t]*(?:[|>][-+\d]*)?[ \t]*(#.*)")  # `|` and `>` begin a text of several lines
 
 
-def set_values(text: str, values: Mapping[str, Any], comments: Mapping[str, str] | None = None) -> str:
+def set_values(
+    text: str, values: Mapping[str, object], comments: Mapping[str, str] | None = None, where: Path = PARAMS_FILE
+) -> str:
     """Replaces values; the comment behind a key stays in its column.
 
     Args:
         text: of a parameter file with a line for each key, as `params.yaml` and the recipes are.
         values: the new ones by dotted key (`train.model.name`); the keys are there.
         comments: by dotted key, what takes the place of the comment behind it.
+        where: the file that holds the text, for messages.
 
     Raises:
         ConfigError: a key is not there.
     """
     for key, value in values.items():
-        text = _set_value(text, key, value, (comments or {}).get(key))
+        text = _set_value(text, key, value, (comments or {}).get(key), where)
     return text
 
 
-def _set_value(text: str, dotted: str, value: Any, comment: str | None) -> str:
-    key, node = _find(YAML(typ="safe", pure=True).compose(text), dotted)
+def _set_value(text: str, dotted: str, value: object, comment: str | None, where: Path) -> str:
+    key, node = _find(YAML(typ="safe", pure=True).compose(text), dotted, where)
     start = text.rfind("\n", 0, key.start_mark.index) + 1
-    end_of_key = key.end_mark.index + 1
-    # The comment behind the last line of a block stays too.
-    end = _end(key, node) if _is_block(node) else _line_end(text, _end(key, node))
-    # An entry's comment stands in the line of its key, also where its value begins in the next line.
-    line = text[start : _line_end(text, start)]
-    before = (end_of_key if _is_block(node) else _end(key, node)) - start
-    found = re.match(r"\s*(#.*)", line[before:])
-    old = found.group(1) if found else ""
-    column = line.index(old, before) if old else 0
+    end = _end(text, key, node)
+    old, column = _find_comment(text, key, node)
+    if not _is_block(node):  # the comment behind the last line of a block stays too
+        end = _line_end(text, end)
     indent = text[start : key.start_mark.index]
     head, *rest = [f"{indent}{written}" for written in format_value(key.value, value)]
     said = old if comment is None else f"# {comment}"
@@ -46,14 +47,14 @@ def _set_value(text: str, dotted: str, value: Any, comment: str | None) -> str:
     return text[:start] + "\n".join([head, *rest]) + text[end:]
 
 
-def _find(document: Node | None, dotted: str) -> tuple[Node, Node]:
+def _find(document: Node | None, dotted: str, where: Path) -> tuple[Node, Node]:
     """Gives the nodes of a key and of its value."""
     key, value = None, document
     for part in dotted.split("."):
         pairs = value.value if isinstance(value, MappingNode) else []
         key, value = next(((k, v) for k, v in pairs if k.value == part), (None, None))
         if key is None or value is None:
-            raise ConfigError(f"params.yaml: {dotted}: is missing; state every key, as the recipes do")
+            raise ConfigError(f"{where}: {dotted}: is missing; state every key, as the recipes do")
     assert key is not None and value is not None
     return key, value
 
@@ -62,14 +63,24 @@ def _is_block(node: Node) -> bool:
     return isinstance(node, MappingNode | SequenceNode) and not node.flow_style
 
 
-def _end(key: Node, node: Node) -> int:
+def _end(text: str, key: Node, node: Node) -> int:
     """Where a value's own text ends; YAML counts the lines that follow a block as part of it."""
     if isinstance(node, MappingNode) and _is_block(node):
-        return _end(*node.value[-1])
+        return _end(text, *node.value[-1])
     if isinstance(node, SequenceNode) and _is_block(node):
-        return _end(node.value[-1], node.value[-1])
+        return _end(text, node.value[-1], node.value[-1])
     is_empty = node.start_mark.index == node.end_mark.index  # and then its place is that of what follows
-    return key.end_mark.index + 1 if is_empty else int(node.end_mark.index)
+    return key.end_mark.index + 1 if is_empty else len(text[: node.end_mark.index].rstrip())
+
+
+def _find_comment(text: str, key: Node, node: Node) -> tuple[str, int]:
+    """Gives an entry's comment, behind its key or else behind its value, and the column; '' and 0 if there is none."""
+    places = [key.end_mark.index + 1] if _is_block(node) else [key.end_mark.index + 1, _end(text, key, node)]
+    found = next((match for place in places if (match := COMMENT.match(text, place))), None)
+    if found is None:
+        return "", 0
+    begin = found.start(1)
+    return found.group(1), begin - text.rfind("\n", 0, begin) - 1
 
 
 def _line_end(text: str, index: int) -> int:
@@ -77,7 +88,7 @@ def _line_end(text: str, index: int) -> int:
     return len(text) if end < 0 else end
 
 
-def format_value(key: str, value: Any) -> list[str]:
+def format_value(key: str, value: object) -> list[str]:
     """Gives the lines of an entry as DVC's writer lays them out."""
     yaml, written = YAML(), io.StringIO()
     yaml.default_flow_style = False

@@ -137,6 +137,9 @@ def _state_table(plan: Plan, data: Path) -> tuple[dict[str, Any], str]:
 
     Returns:
         The options, and what is still to be decided about the table.
+
+    Raises:
+        SegpipeError: `--classes` does not fit the masks, or contradicts itself.
     """
     survey = survey_folder(data, plan.format, plan.options)
     if survey is None:
@@ -144,6 +147,8 @@ def _state_table(plan: Plan, data: Path) -> tuple[dict[str, Any], str]:
             raise ConfigError(f"--classes: the class table is there already, in {plan.folder}")
         return dict(plan.options), ""
     coding = name_classes(survey, plan.classes, str(plan.folder))
+    if wrong := coding.find_contradictions():
+        raise ConfigError("\n".join(f"--classes: {line.removeprefix('classes: ')}" for line in wrong))
     if plan.format != OWN_FOLDER:
         coding = replace(coding, written_in=OPTIONS, masks_key="masks_are")
         return {**plan.options, **as_options(coding)}, describe_changes(survey, coding)

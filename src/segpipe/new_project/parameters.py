@@ -18,6 +18,7 @@ from segpipe.places import DATA, PARAMS_FILE, RECIPES
 SHARE_KEPT_OUT = 0.15
 NUM_LOOKED_AT = 20
 GREY_MODES = frozenset({"1", "L", "LA", "I;16", "I;16B", "I;16L"})
+Values = dict[str, object]  # parameters by key
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def make_texts(plan: Plan, source: Source, scratch: Path) -> dict[Path, str]:
     for recipe in sorted(RECIPES.glob("*.yaml")):
         if load_config(recipe).download.source == DATA.as_posix():
             named = values | _values_of_name(f"{plan.name}-{recipe.stem}")
-            texts[recipe] = set_values(recipe.read_text(encoding="utf-8"), named, comments)
+            texts[recipe] = set_values(recipe.read_text(encoding="utf-8"), named, comments, recipe)
     for path, text in texts.items():
         copy = scratch / path.name
         copy.write_text(text, encoding="utf-8")
@@ -70,13 +71,13 @@ def make_texts(plan: Plan, source: Source, scratch: Path) -> dict[Path, str]:
     return texts
 
 
-def _values_of_data(plan: Plan, source: Source) -> tuple[dict[str, Any], dict[str, str]]:
+def _values_of_data(plan: Plan, source: Source) -> tuple[Values, dict[str, str]]:
     """Gives the keys that say what the data are, and the comments that spoke of the starter's."""
     splits = {sample.official_split for sample in source.samples}
     keys: dict[str, str | None] = {"group_pattern": None, "group_column": None}
     if plan.grouping is not None:
         keys[plan.grouping.key] = plan.grouping.value
-    values: dict[str, Any] = {
+    values: Values = {
         "download.source": DATA.as_posix(),
         "download.format": plan.format,
         "download.options": dict(plan.options),
@@ -107,15 +108,15 @@ def _mode_of(path: Path) -> str:
         return ""
 
 
-def _values_of_name(name: str) -> dict[str, Any]:
-    empty: dict[str, Any] = {"register.min_class_iou": {}, "register.accepted_problems": []}
+def _values_of_name(name: str) -> Values:
+    empty: Values = {"register.min_class_iou": {}, "register.accepted_problems": []}
     return {"train.experiment": name, "register.model_name": name, **empty}
 
 
-def _values_of_model(name: str | None, present: Config) -> dict[str, Any]:
+def _values_of_model(name: str | None, present: Config) -> Values:
     """Gives the keys of another model; they name parts of the present one."""
     if name is None or name == present.train.model.name:
         return {}
-    parts: dict[str, Any] = {"train.freeze": [], "train.freeze_batch_norm": [], "train.recompute": []}
-    model: dict[str, Any] = {"name": MODELS.check(name), "options": {}, "weights": "none", "sha256": None}
+    parts: Values = {"train.freeze": [], "train.freeze_batch_norm": [], "train.recompute": []}
+    model: Values = {"name": MODELS.check(name), "options": {}, "weights": "none", "sha256": None}
     return {f"train.model.{key}": value for key, value in model.items()} | parts | {"train.learning_rate_factors": {}}

@@ -34,8 +34,7 @@ from segpipe.registry.evaluations import (
 from segpipe.registry.measuring.measure import latency_of_served, predict_served
 from segpipe.registry.measuring.trust import Runnable
 from segpipe.registry.versions import fetch_description, summarize
-from segpipe.reports.overlay import side_by_side
-from segpipe.reports.version_documents import (
+from segpipe.reports.documents.comparison import (
     ClassDifference,
     ComparedImages,
     ComparedPicture,
@@ -44,6 +43,7 @@ from segpipe.reports.version_documents import (
     TextDifference,
     VersionComparison,
 )
+from segpipe.reports.overlay import side_by_side
 from segpipe.tracking.lineage import RunLineage
 from segpipe.tracking.registered import fetch_lineage
 from segpipe.tracking.tags import (

@@ -20,7 +20,7 @@ from segpipe.registry.champion import find_champion, identify
 from segpipe.registry.ledger import Entry, Held, Ledger, read_ledger
 from segpipe.registry.rebuilding.differences import Record
 from segpipe.registry.versions import describe_entry, fetch_description, find_warnings, summarize, when
-from segpipe.reports.version_documents import (
+from segpipe.reports.documents.lineage import (
     EarlierChampion,
     TracedCode,
     TracedDecision,

@@ -15,7 +15,7 @@ from segpipe.places import MODEL_FILE
 from segpipe.registry.champion import CHAMPION, find_champion, find_outside_change, identify
 from segpipe.registry.ledger import MAX_DIGITS, Entry, Ledger, Sealed, read_ledger
 from segpipe.registry.measuring.trust import FILES
-from segpipe.reports.version_documents import LedgerEntry, ListedVersion, ShownVersion, VersionList
+from segpipe.reports.documents.versions import LedgerEntry, ListedVersion, ShownVersion, VersionList
 from segpipe.tracking.client import search_newest_versions
 from segpipe.tracking.names import FINAL_PREFIX, read_name
 from segpipe.tracking.registered import fetch_lineage

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segpipe.reports.documents.lineage import VersionLineage
 from segpipe.reports.figures import give_percent
 from segpipe.reports.page import write_page
 from segpipe.reports.parameters import list_parameters
-from segpipe.reports.version_documents import VersionLineage
 
 SHORT_CHARS = 12
 

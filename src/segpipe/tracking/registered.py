@@ -1,5 +1,6 @@
 """Downloads the files of a registered model from MLflow: `model.json`, `weights.safetensors`, its run's lineage."""
 
+import logging
 import tempfile
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from segpipe.places import MODEL_FILE
 from segpipe.tracking.client import connect
 from segpipe.tracking.lineage import LINEAGE_FILE, RunLineage
 from segpipe.tracking.run import LINEAGE
+from segpipe.tracking.tags import GIT_COMMIT
+
+log = logging.getLogger(__name__)
 
 # A rebuild sets this to `VERSION:FOLDER`: the version that the address named at the time, already downloaded.
 PINNED_WEIGHTS = "SEGPIPE_PINNED_WEIGHTS"
@@ -47,7 +51,10 @@ def fetch_version(model_name: str, version: str, output: Path) -> Path:
 
 
 def fetch_lineage(version: ModelVersion) -> RunLineage:
-    """Downloads the lineage that a version's run keeps; of a version of an earlier release, it is in the tags."""
+    """Downloads the lineage that a version's run keeps; of a version of an earlier release, it is in the tags.
+
+    If it cannot be downloaded and is not in the tags, a warning says so.
+    """
     kept = RunLineage.of(version.tags)
     if not version.run_id:  # registered by hand
         return kept
@@ -56,7 +63,17 @@ def fetch_lineage(version: ModelVersion) -> RunLineage:
         try:
             path = mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=place, dst_path=folder)
             lineage = RunLineage.read(Path(path), "train again")
-        except (MlflowException, OSError, StoreError):  # an earlier release, or the run was deleted
+        except (MlflowException, OSError, StoreError) as error:
+            if GIT_COMMIT in version.tags and not kept.data:  # not of an earlier release, nor of another program
+                log.warning(
+                    "version %s of %r: %s of its run %s cannot be read, so the hashes of its data and its environment "
+                    "are missing here: %s; restore the run if it was deleted, or check where MLflow keeps its files",
+                    version.version,
+                    version.name,
+                    place,
+                    version.run_id,
+                    error,
+                )
             return kept
     return RunLineage(data={**kept.data, **lineage.data}, environment={**kept.environment, **lineage.environment})
 

@@ -67,9 +67,33 @@ def test_a_comment_may_change_too() -> None:
     assert "  name: two         # of the second\n" in set_values(TEXT, {"a.name": "two"}, {"a.name": "of the second"})
 
 
-def test_a_key_that_is_not_there_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"a\.nothing"):
+def test_the_file_that_lacks_a_key_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"params\.yaml: a\.nothing"):
         set_values(TEXT, {"a.nothing": 1})
+    with pytest.raises(ConfigError, match=r"recipes/smoke\.yaml: a\.nothing"):
+        set_values(TEXT, {"a.nothing": 1}, where=Path("recipes/smoke.yaml"))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "b: |    # of b\n    x\n    y # no comment",
+        "b: >-   # of b\n    x\n",
+        "b:      # of b\n    x",
+        "b:\n    x # of b",
+        "b: 'x\n\n    y' # of b",
+        "b: [1,\n    2] # of b",
+        "b:      # of b\n  - |\n    x",
+        "b:      # of b\n    c: {}",
+    ],
+)
+def test_a_value_of_several_lines_goes_and_what_stands_around_it_stays(entry: str) -> None:
+    text = f"a: 1\ns:\n  {entry}\n\n  # about d\n  d: 2     # of d\n"
+    changed = set_values(text, {"s.b": 5})
+    assert changed.startswith("a: 1\ns:\n  b: 5")
+    assert changed.splitlines()[2].endswith(" # of b")
+    assert changed.endswith("\n  # about d\n  d: 2     # of d\n")
+    assert _read(changed) == {"a": 1, "s": {"b": 5, "d": 2}}
 
 
 def test_the_result_is_as_dvcs_writer_lays_it_out() -> None:

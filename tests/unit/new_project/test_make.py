@@ -177,6 +177,7 @@ def test_in_a_terminal_it_asks(
         (["--name", "streets"], ["--name", "streets"]),
         (["--name", "a/b"], ["params.yaml", "register.model_name"]),
         (["--classes", "one,two,three"], ["--classes", "3", "2", "0, 255"]),
+        (["--classes", "one,one"], ["--classes: ", "twice", "one"]),
         (["--model", "unett"], ["--model", "'unet'"]),
         (["--by", "column:patient"], ["patient"]),
         (["--format", "cvat"], ["SegmentationClass"]),
@@ -192,6 +193,24 @@ def test_what_does_not_fit_is_refused_and_nothing_changes(
     assert not missing(capsys.readouterr().err, *facts)
     assert contents(clone) == before
     assert git(clone, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize(
+    ("lines", "facts"),
+    [
+        (["name,r,g,b,value", "a,0,0,0,0", "b,1,1,1,0"], ["--classes: value", "twice", "0"]),
+        (["name,r,g,b", "a,0,0,0", "b,0,0,0", "b,255,255,255"], ["--classes: named twice: b", "--classes: value", "0"]),
+    ],
+)
+@pytest.mark.parametrize("format_name", ["folder", "patterns"])
+def test_a_class_file_that_contradicts_itself_is_refused(
+    clone: Path, own: Path, lines: list[str], facts: list[str], format_name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = clone.parent / "classes.csv"
+    table.write_text("\n".join(lines))
+    flags = ["--name", "x", "--data", str(own / "berries"), "--format", format_name, "--classes", str(table)]
+    assert main(["init", *flags]) == 1
+    assert not missing(capsys.readouterr().err, *facts)
 
 
 def test_uncommitted_work_is_never_overwritten(clone: Path, own: Path, capsys: pytest.CaptureFixture[str]) -> None:

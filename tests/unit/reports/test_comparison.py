@@ -17,8 +17,8 @@ from facts import missing
 from PIL import Image
 
 from segpipe.reports.comparison import write_comparison_page
+from segpipe.reports.documents.comparison import VersionComparison
 from segpipe.reports.figures import MINUS
-from segpipe.reports.version_documents import VersionComparison
 
 
 def _version(version: str, **changes: Any) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from segpipe.reports.documents.lineage import VersionLineage
 from segpipe.reports.lineage import write_lineage_page
-from segpipe.reports.version_documents import VersionLineage
 
 PERHAPS_MISSING = ("source", "problems", "splits", "run", "evaluation", "decision", "dataset_digest", "weights_sha256")
 

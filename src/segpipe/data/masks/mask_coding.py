@@ -55,6 +55,7 @@ class MaskCoding:
         void_colors: colours that are not labelled, in masks of colours; None for none.
         written_in: the place where it is written, for messages: a file, or a key of params.yaml.
         masks_key: how `masks_are` is called there.
+        file_key: the key there that names a file with the classes; None where the classes themselves stand there.
     """
 
     entries: Sequence[ClassEntry]
@@ -63,6 +64,7 @@ class MaskCoding:
     void_colors: Sequence[tuple[int, int, int]] | None = None
     written_in: str = ""
     masks_key: str = "masks"
+    file_key: str | None = None
 
     @property
     def classes(self) -> ClassTable:

@@ -170,7 +170,8 @@ def _read_coding(
         except ValidationError as error:
             lines = describe_validation_error(error, lambda _: sorted(ClassEntry.model_fields))
             return None, [f"option {line}" for line in lines]
-    coding = MaskCoding(entries, masks_are, void, void_colors, OPTIONS, "masks_are")
+    file_key = None if class_file is None else "class_file"
+    coding = MaskCoding(entries, masks_are, void, void_colors, OPTIONS, "masks_are", file_key)
     return coding, [f"option {line}" for line in coding.find_contradictions()]
 
 

@@ -46,7 +46,7 @@ def format_coding(coding: MaskCoding, before: MaskCoding | None = None) -> str:
     has_values = any(entry.value is not None for entry in coding.entries)
     keys = CommentedMap()
     keys.fa.set_block_style()
-    if before is None or list(coding.entries) != list(before.entries):
+    if before is None or _has_other_classes(coding, before):
         keys["classes"] = [_entry(entry, has_values) for entry in coding.entries]
     if coding.masks_are != ("indices" if before is None else before.masks_are):
         keys[coding.masks_key] = coding.masks_are
@@ -59,6 +59,10 @@ def format_coding(coding: MaskCoding, before: MaskCoding | None = None) -> str:
     yaml.width = 10_000
     yaml.dump(keys, text)
     return text.getvalue().rstrip("\n")
+
+
+def _has_other_classes(coding: MaskCoding, before: MaskCoding) -> bool:
+    return list(coding.entries) != list(before.entries)
 
 
 def _entry(entry: ClassEntry, has_value: bool) -> CommentedMap:
@@ -120,6 +124,8 @@ def _entries(names: Sequence[str], colors: Sequence[Color], values: Sequence[int
 
 def propose_changes(survey: Survey, coding: MaskCoding) -> list[Proposal]:
     """Proposes how a table may change so that it explains the masks; nothing where no change is likely to be right."""
+    if survey.is_lossy:
+        return []
     if coding.masks_are == "indices" and survey.is_of_values:
         return _for_unknown_values(survey, coding)
     if coding.masks_are == "indices" and survey.is_of_colors:
@@ -146,9 +152,11 @@ def describe_changes(survey: Survey, coding: MaskCoding) -> str:
 
 
 def _removed(coding: MaskCoding, before: MaskCoding) -> str:
-    """Names the keys that have to go."""
+    """Names the keys that have to go: those without a value, and that of a file whose classes are written out now."""
     keys = [key for key in ("void", "void_colors") if getattr(coding, key) is None is not getattr(before, key)]
-    return f", without the key {' and '.join(keys)}" if keys else ""
+    if before.file_key is not None and _has_other_classes(coding, before):
+        keys.append(before.file_key)
+    return f", without the key{'s' * (len(keys) > 1)} {' and '.join(keys)}" if keys else ""
 
 
 def _for_unknown_values(survey: Survey, coding: MaskCoding) -> list[Proposal]:

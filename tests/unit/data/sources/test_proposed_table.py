@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from facts import missing
+from PIL import Image
 from ruamel.yaml import YAML
 
 from segpipe.classes import Color
 from segpipe.data.masks.mask_coding import ClassEntry, MaskCoding
+from segpipe.data.readers import folder, patterns
 from segpipe.data.sources.proposed_table import describe_changes, format_coding, propose_changes, propose_table
-from segpipe.data.sources.survey import Survey
+from segpipe.data.sources.source import Source
+from segpipe.data.sources.survey import Survey, survey_masks
 
 BLACK, RED, GREEN, WHITE = (0, 0, 0), (200, 0, 0), (0, 200, 0), (255, 255, 255)
 
@@ -89,6 +96,39 @@ def test_in_masks_of_0_and_255_alone_255_is_the_second_class() -> None:
     assert read(format_coding(one.coding, coding()))["classes"][1] == {"name": "b", "color": [200, 0, 0], "value": 255}
 
 
+@pytest.mark.parametrize("colors", [(WHITE, RED), (RED, BLACK), (WHITE, BLACK)])
+def test_a_class_that_is_listed_first_and_white_is_255(colors: tuple[Color, Color]) -> None:
+    before = MaskCoding([ClassEntry(name=name, color=color) for name, color in zip("ab", colors, strict=True)])
+    (one,) = propose_changes(of_values(0, 255), before)
+    assert one.coding.values == [255, 0]
+    assert not missing(one.when, "255", "a", "colour")
+
+
+def test_a_void_value_that_is_stated_stays_unless_it_becomes_a_class() -> None:
+    (one,) = propose_changes(of_values(0, 255), coding(void=[7, 255]))
+    assert (one.coding.values, one.coding.void) == ([0, 255], [7])
+    assert one.when.startswith("if ")  # the table says another thing, so the user decides
+    void, added = propose_changes(of_values(0, 1, 7, 254), coding(void=[7]))
+    assert (void.coding.void, added.coding.void) == ([7, 254], [7])
+    assert read(format_coding(void.coding, coding(void=[7]))) == {"void": [7, 254]}
+
+
+def test_the_indices_of_palette_images_may_be_void_or_a_class() -> None:
+    palette = {0: BLACK, 1: RED, 2: GREEN}
+    void, one = propose_changes(of_values(0, 1, 2, palette=palette), coding())
+    assert (void.coding.void, one.coding.values) == ([2, 255], [0, 1, 2])
+    # Whether a palette's colours or its indices are meant is not known where a table says colours.
+    assert propose_changes(of_values(0, 1, palette=palette), coding(masks_are="colors")) == []
+
+
+@pytest.mark.parametrize("masks_are", ["indices", "colors"])
+@pytest.mark.parametrize("survey", [of_values(0, 1, 254), of_values(0, 255), of_colors(BLACK, RED, WHITE)])
+def test_nothing_is_proposed_for_masks_that_were_compressed_with_loss(survey: Survey, masks_are: str) -> None:
+    lossy = replace(survey, is_lossy=True)
+    assert propose_table(lossy) is None
+    assert describe_changes(lossy, coding(masks_are=masks_are)) == ""
+
+
 def test_if_any_mask_holds_1_then_255_is_not_the_second_class() -> None:
     assert propose_changes(of_values(0, 1, 255), coding()) == []
 
@@ -141,3 +181,62 @@ def test_the_text_says_what_was_seen_where_to_write_and_what() -> None:
 def test_options_of_params_have_their_own_key() -> None:
     before = MaskCoding(coding().entries, written_in="download.options", masks_key="masks_are")
     assert "masks_are: colors" in describe_changes(of_colors(BLACK, RED), before)
+
+
+def _draw(root: Path, *values: int) -> None:
+    for name in ("images", "masks"):
+        (root / name).mkdir()
+    for number in range(2):
+        Image.new("RGB", (len(values), 1)).save(root / f"images/{number}.png")
+        Image.fromarray(np.array([values], np.uint8)).save(root / f"masks/{number}.png")
+
+
+def _survey(source: Source) -> Survey:
+    return survey_masks([sample.label.files[0] for sample in source.samples])
+
+
+def _indices(source: Source, num_px: int) -> list[int]:
+    """The class indices of the first mask."""
+    pixels = source.samples[0].label.read((1, num_px)).pixels
+    assert pixels is not None
+    values: list[int] = pixels[0].tolist()
+    return values
+
+
+def test_the_key_of_a_class_file_goes_where_the_classes_are_written_out(tmp_path: Path) -> None:
+    _draw(tmp_path, 0, 255)
+    (tmp_path / "classes.csv").write_text("name,r,g,b\na,0,0,0\nb,200,0,0\n")
+    of_file = patterns.read_source(root=tmp_path, class_file="classes.csv")
+    assert of_file.coding is not None
+    text = describe_changes(_survey(of_file), of_file.coding)
+    assert not missing(text, "download.options of params.yaml", "without the key class_file:", "classes:")
+    # Both keys are refused, so the advice works only as a whole.
+    options = read("\n".join(line for line in text.splitlines() if line.startswith("    ")))
+    assert _indices(patterns.read_source(root=tmp_path, **options), 2) == [0, 1]
+    written_out = patterns.read_source(root=tmp_path, classes=[{"name": n, "color": [0, 0, 0]} for n in "ab"]).coding
+    assert written_out is not None
+    assert "class_file" not in describe_changes(of_values(0, 255), written_out)
+
+
+def test_the_key_of_a_class_file_stays_where_the_classes_do() -> None:
+    before = MaskCoding(coding().entries, void=[7], masks_key="masks_are", file_key="class_file")
+    assert not missing(describe_changes(of_colors(BLACK, RED), before), "masks_are: colors", "without the key void:")
+    void, one = describe_changes(of_values(0, 1, 254), before).split("is a class")
+    assert "class_file" not in void and "class_file" in one
+    both = describe_changes(of_colors(RED, WHITE), before)
+    assert "without the keys void and class_file:" in both
+
+
+def test_the_lines_replace_keys_that_stand_as_yaml_blocks(tmp_path: Path) -> None:
+    _draw(tmp_path, 0, 1, 254)
+    entries = [f"- name: {name}\n  color:\n  - 0\n  - 0\n  - {place}\n" for place, name in enumerate("ab")]
+    text = f"classes:\n{''.join(entries)}void:\n- 255\n- 7\n"
+    document = tmp_path / "dataset.yaml"
+    found = []
+    document.write_text(text)
+    before = folder.read_source(root=tmp_path)
+    assert before.coding is not None
+    for proposal in propose_changes(_survey(before), before.coding):
+        document.write_text(json.dumps(read(text) | read(format_coding(proposal.coding, before.coding))))
+        found.append(_indices(folder.read_source(root=tmp_path), 3))
+    assert found == [[0, 1, 255], [0, 1, 2]]

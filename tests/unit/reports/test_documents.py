@@ -6,18 +6,9 @@ import json
 from dataclasses import fields
 from typing import Any
 
-from segpipe.reports.version_documents import (
-    ClassDifference,
-    ComparedVersion,
-    EarlierChampion,
-    LedgerEntry,
-    ListedVersion,
-    MeanDifference,
-    ShownVersion,
-    TracedCode,
-    TracedEvaluation,
-    VersionLineage,
-)
+from segpipe.reports.documents.comparison import ClassDifference, ComparedVersion, MeanDifference
+from segpipe.reports.documents.lineage import EarlierChampion, TracedCode, TracedEvaluation, VersionLineage
+from segpipe.reports.documents.versions import LedgerEntry, ListedVersion, ShownVersion
 
 LISTED = [
     "version", "created", "mean_iou", "low", "high", "decision", "commit", "is_dirty", "size_mb", "weights_sha256",
