@@ -74,7 +74,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-emit-find-links --custom-compile-command "make lock"
 lock: $(READY) ## update requirements.lock and installer.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement installer.lock
-	$(COMPILE) --extra cloud --extra dev --extra orchestration --output-file requirements.lock pyproject.toml
+	$(COMPILE) --extra cloud --extra dev --extra openvino --extra orchestration --extra serve --output-file requirements.lock pyproject.toml
 	echo "uv" | $(COMPILE) --output-file installer.lock -
 
 benchmark: $(READY) ## measure the figures in the documents (minutes)
