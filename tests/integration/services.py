@@ -97,14 +97,8 @@ class Services:
 
     @staticmethod
     def _send(client: httpx.Client, method: str, path: str, body: object) -> httpx.Response:
-        changes_nothing = method == "GET" or path.endswith(("/filter", "/count"))
-        for number in range(1, NUM_TRIES + 1):
-            try:
-                response = client.request(method, path, json=body)
-            except httpx.ReadTimeout:  # of a server that stands still for a minute while its disk is busy
-                if not changes_nothing or number == NUM_TRIES:
-                    raise
-                continue
+        for _ in range(NUM_TRIES):
+            response = client.request(method, path, json=body)
             if response.status_code != BUSY:
                 break
             time.sleep(BUSY_SECONDS)

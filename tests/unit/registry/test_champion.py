@@ -275,7 +275,7 @@ def test_a_change_that_was_killed_is_finished_by_the_next(
     call: str,
     is_entered: bool,
 ) -> None:
-    monkeypatch.setattr("segpipe.registry.lock.LEASE_SECONDS", 2.0)
+    monkeypatch.setattr("segpipe.registry.lock.LEASE_SECONDS", 5.0)
     promote(client, versions[1], "The first.")
     with killed_at(client, monkeypatch, call):
         promote(client, versions[2], "Better.")
@@ -413,7 +413,7 @@ def test_followers_after_a_kill_are_set_by_the_next_change(
     client: MlflowClient, versions: dict[int, ModelVersion], monkeypatch: pytest.MonkeyPatch, num_moves: int
 ) -> None:
     """Killed after so many of the three aliases were moved: the champion's is the first."""
-    monkeypatch.setattr("segpipe.registry.lock.LEASE_SECONDS", 2.0)
+    monkeypatch.setattr("segpipe.registry.lock.LEASE_SECONDS", 5.0)
     promote(client, versions[1], "The first.")
     move, moved = client.set_registered_model_alias, []
 
