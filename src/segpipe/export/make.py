@@ -28,7 +28,6 @@ from segpipe.places import MODEL_FILE
 log = logging.getLogger(__name__)
 
 Format = Literal["onnx", "torch"]
-FORMATS: tuple[Format, ...] = ("onnx", "torch")
 FILES = {"onnx": ONNX_FILE, "torch": TORCH_FILE}
 PACKAGES = {"onnx": ("segpipe", "torch", "onnx", "onnxscript", "onnxruntime"), "torch": ("segpipe", "torch")}
 

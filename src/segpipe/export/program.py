@@ -9,8 +9,8 @@ from torch.export import ExportedProgram
 from segpipe.errors import ExportError
 from segpipe.export.graph import ExportGraph
 
-# Odd, so that no size is a multiple of a stride: where a model pads and cuts, the program holds it.
-SAMPLE_SHAPE = (2, 97, 131, 3)
+# Odd, and so is each half that is rounded up: where a model pads and cuts, the program does so for any size.
+SAMPLE_SHAPE = (2, 97, 161, 3)
 
 
 def capture(graph: ExportGraph) -> ExportedProgram:
