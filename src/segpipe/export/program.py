@@ -42,6 +42,8 @@ def write_program(program: ExportedProgram, description: str, path: Path) -> Non
         description: JSON, stored in the file as `metadata.json`.
         path: of the file to write, `*.pt2`.
     """
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths and lines of the machine that exports
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.export.save(program, path, extra_files={"metadata.json": description})
