@@ -1,0 +1,226 @@
+"""Trained models, from the registry or a folder."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from segpipe.api.images import AnyImage, check_pixels, read_image
+from segpipe.api.prediction import Prediction
+from segpipe.classes import ClassTable
+from segpipe.config.evaluate import Inference
+from segpipe.data.images import Picture
+from segpipe.documents import EvaluationDescription, NetworkDescription
+from segpipe.errors import StoreError
+from segpipe.inference.device import choose_device, device_of
+from segpipe.inference.logits import most_likely
+from segpipe.inference.network import Network
+from segpipe.places import EVALUATION, EVALUATION_FILE, METRICS_FILE, MODEL_FILE
+from segpipe.registry.addresses import ModelFiles, model_files
+
+BATCH_SIZE, MAX_BATCH_PX = 4, 1 << 22  # of images of one size that are predicted at once
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """What is known about a model; `print` shows it.
+
+    Attributes:
+        name: of the registered model, or the folder.
+        version: its number in the registry; None for a folder.
+        network: the architecture, as `segpipe models` lists it.
+        num_parameters: of the network.
+        classes: names of the classes, in the order of their indices.
+        val_scores: on the validation images: `mean_iou`, 0..1, and `iou`, by class; empty where they are not known.
+        inference: how it predicts: windows, scales, mirroring, CRF.
+        weights_sha256: of `weights.safetensors`; identifies the model.
+    """
+
+    name: str
+    version: str | None
+    network: str
+    num_parameters: int
+    classes: tuple[str, ...]
+    val_scores: Mapping[str, Any]
+    inference: Inference
+    weights_sha256: str
+
+    def __str__(self) -> str:
+        """Some lines for people."""
+        version = "" if self.version is None else f" version {self.version}"
+        scores = f"{self.val_scores['mean_iou']:.4f} on its validation images" if self.val_scores else "not known"
+        settings = json.dumps(self.inference.model_dump(mode="json", exclude_defaults=True))
+        lines = {
+            "network": f"{self.network}, {self.num_parameters:,} parameters",
+            "classes": ", ".join(self.classes),
+            "mean IoU": scores,
+            "inference": "the network alone" if settings == "{}" else settings,
+            "weights": self.weights_sha256,
+        }
+        return "\n".join([f"{self.name}{version}", *(f"  {name:<10} {value}" for name, value in lines.items())])
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained model on its device; `segpipe.load_model` gives one.
+
+    Args:
+        network: the trained network, and how it predicts.
+        summary: what is known about it.
+    """
+
+    network: Network = field(repr=False)
+    summary: ModelSummary
+
+    @property
+    def classes(self) -> ClassTable:
+        """Names and colours of the classes; `classes.names[i]` is index i of a mask."""
+        return self.network.classes
+
+    def describe(self) -> ModelSummary:
+        """Says what is known about the model: name, version, classes, scores, inference, weights."""
+        return self.summary
+
+    @overload
+    def predict(self, image: str | Path | Image.Image) -> Prediction: ...
+    @overload
+    def predict(self, image: Sequence[AnyImage]) -> list[Prediction]: ...
+    @overload
+    def predict(self, image: npt.NDArray[np.uint8]) -> Any: ...
+
+    def predict(self, image: Any) -> Prediction | list[Prediction]:
+        """Predicts the mask of an image, or of several.
+
+        The images are read, and predicted, as `segpipe predict` does. For folders of thousands of images, and for
+        videos, use that command: it holds only some of them in memory.
+
+        Args:
+            image: a path; a picture of Pillow; (H, W, 3) uint8 RGB of any H and W; or several: a list of these, of any
+                sizes, or (N, H, W, 3) uint8 RGB. An EXIF entry turns paths and pictures of Pillow, and their masks are
+                upright; arrays are taken as they are.
+
+        Returns:
+            The prediction; for several images a list in their order.
+
+        Raises:
+            PredictionError: an image cannot be read, or has another form; says which.
+
+        Example:
+            >>> import numpy as np, segpipe
+            >>> model = segpipe.load_model("build/model")
+            >>> prediction = model.predict(np.zeros((48, 64, 3), np.uint8))
+            >>> prediction.mask.shape, prediction.mask.dtype, prediction.confidence.dtype
+            ((48, 64), dtype('uint8'), dtype('float32'))
+            >>> prediction.colors().size, round(sum(prediction.shares.values()), 6)
+            ((64, 48), 1.0)
+            >>> [one.mask.shape for one in model.predict(["images/a_000.png", np.zeros((40, 56, 3), np.uint8)])]
+            [(48, 64), (40, 56)]
+        """
+        mapping = self.network.image_mapping
+        if isinstance(image, np.ndarray) and image.ndim == 4:
+            pictures = [Picture(pixels) for pixels in check_pixels(image, 4, "the batch")]
+        elif isinstance(image, list | tuple):
+            pictures = [read_image(one, mapping, f"image {place}") for place, one in enumerate(image)]
+        else:
+            return next(iter(self._predict([read_image(image, mapping, "the image")])))
+        return self._predict(pictures)
+
+    def _predict(self, pictures: Sequence[Picture]) -> list[Prediction]:
+        predictions: list[Prediction | None] = [None] * len(pictures)
+        for places in _batches([picture.pixels.shape[:2] for picture in pictures]):
+            pixels = [pictures[place].pixels for place in places]
+            masks_NHW, confidence_NHW = self._predict_batch(pixels[0][None] if len(pixels) == 1 else np.stack(pixels))
+            for place, mask, confidence in zip(places, masks_NHW, confidence_NHW, strict=True):
+                predictions[place] = Prediction(mask, confidence, self.classes, pictures[place].notes)
+        return [prediction for prediction in predictions if prediction is not None]
+
+    def _predict_batch(
+        self, images_NHWC: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+        masks_NHW = np.empty(images_NHWC.shape[:3], np.uint8)
+        confidence_NHW = np.empty(images_NHWC.shape[:3], np.float32)
+        for piece in self.network.predictor.predict(images_NHWC):
+            masks_NHW[piece.place] = most_likely(piece.logits_NCHW).to(torch.uint8).cpu().numpy()
+            confidence_NHW[piece.place] = piece.probabilities_NCHW.amax(dim=1).cpu().numpy()
+        return masks_NHW, confidence_NHW
+
+    def __repr__(self) -> str:
+        """The name and the device."""
+        return f"<Model {self.summary.name!r}, {self.summary.network} on {device_of(self.network.module)}>"
+
+
+def _batches(sizes: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
+    """Gives the places of the images that are predicted at once: those of one size, fewer if they are large."""
+    of_size: dict[tuple[int, ...], list[int]] = {}
+    for place, size in enumerate(sizes):
+        of_size.setdefault(size, []).append(place)
+    for (height, width), places in of_size.items():
+        step = max(1, min(BATCH_SIZE, MAX_BATCH_PX // (height * width)))
+        yield from (places[start : start + step] for start in range(0, len(places), step))
+
+
+def load_model(address: str | Path, registry: str | None = None, device: str = "auto") -> Model:
+    """Loads a trained model.
+
+    Args:
+        address: `champion`; `models:/NAME@ALIAS`; `models:/NAME/VERSION`; or a folder with `model.json` and
+            `weights.safetensors`, such as `build/model`. `champion` is that of `register.model_name` in `params.yaml`;
+            in a folder without that file it is the registry's only champion.
+        registry: address of MLflow; None takes `MLFLOW_TRACKING_URI`, or else the store `mlflow.db` of the project.
+        device: `auto` takes the first GPU, or the CPU if there is none; or `cpu`, `cuda`, `cuda:N`, `mps`.
+
+    Raises:
+        PredictionError: the address has another form.
+        TrackingError: the registry has no such model, or cannot be reached.
+        StoreError: the files are missing or damaged, or today's code builds another network.
+        ConfigError: there is no such device.
+
+    Example:
+        >>> import segpipe
+        >>> model = segpipe.load_model("build/model", device="cpu")
+        >>> model.classes.names
+        ('ground', 'sky', 'box')
+        >>> model.predict("images/a_000.png").mask.shape
+        (48, 64)
+    """
+    chosen = choose_device(device)
+    with model_files(address, registry) as files:
+        network = Network.load(files.folder, chosen)
+        return Model(network, _summarize(network, files))
+
+
+def _summarize(network: Network, files: ModelFiles) -> ModelSummary:
+    description = NetworkDescription.read(files.folder / MODEL_FILE, "run `dvc repro train`")
+    return ModelSummary(
+        name=files.name or str(files.folder),
+        version=files.version,
+        network=description.model.name,
+        num_parameters=sum(parameter.numel() for parameter in network.module.parameters()),
+        classes=network.classes.names,
+        val_scores=_read_scores(network, files),
+        inference=network.inference,
+        weights_sha256=network.weights_sha256,
+    )
+
+
+def _read_scores(network: Network, files: ModelFiles) -> dict[str, Any]:
+    """Gives the scores of the registry's tags, or those of the evaluation next to a model's folder, if it is of it."""
+    if files.name is not None and files.version is not None:
+        from segpipe.registry.scores import read_scores
+
+        return read_scores(files.name, files.version)
+    folder = files.folder.resolve().parent / EVALUATION.name
+    try:
+        evaluation = EvaluationDescription.read(folder / EVALUATION_FILE, "run `dvc repro evaluate`")
+        if evaluation.weights_sha256 != network.weights_sha256 or evaluation.inference is not None:
+            return {}
+        scores = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))["val"]
+        return {name: scores[name] for name in ("mean_iou", "iou")}
+    except (StoreError, OSError, ValueError, KeyError):
+        return {}
