@@ -46,7 +46,7 @@ def read_image(image: Any, mapping: ImageMapping, where: str) -> Picture:
 
 
 def check_pixels(pixels: npt.NDArray[Any], num_axes: int, where: str) -> npt.NDArray[np.uint8]:
-    """Checks an array of RGB pixels.
+    """Checks an array of RGB pixels, and copies it where it is a view that torch does not take.
 
     Args:
         pixels: (H, W, 3), or (N, H, W, 3).
@@ -61,7 +61,7 @@ def check_pixels(pixels: npt.NDArray[Any], num_axes: int, where: str) -> npt.NDA
     if pixels.dtype != np.uint8:
         fix = "write (255 * image).round().astype(np.uint8) for values of 0..1, image.astype(np.uint8) for 0..255"
         raise PredictionError(f"{where} is {pixels.dtype} where uint8 is needed; {fix}")
-    return pixels
+    return np.ascontiguousarray(pixels)
 
 
 def _encode(image: Image.Image) -> bytes:

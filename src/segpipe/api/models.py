@@ -119,7 +119,7 @@ class Model:
             ((48, 64), dtype('uint8'), dtype('float32'))
             >>> prediction.colors().size, round(sum(prediction.shares.values()), 6)
             ((64, 48), 1.0)
-            >>> [one.mask.shape for one in model.predict(["images/a_000.png", np.zeros((40, 56, 3), np.uint8)])]
+            >>> [one.mask.shape for one in model.predict(["data/images/a_000.png", np.zeros((40, 56, 3), np.uint8)])]
             [(48, 64), (40, 56)]
         """
         mapping = self.network.image_mapping
@@ -186,7 +186,7 @@ def load_model(address: str | Path, registry: str | None = None, device: str = "
         >>> model = segpipe.load_model("build/model", device="cpu")
         >>> model.classes.names
         ('ground', 'sky', 'box')
-        >>> model.predict("images/a_000.png").mask.shape
+        >>> model.predict("data/images/a_000.png").mask.shape
         (48, 64)
     """
     chosen = choose_device(device)

@@ -84,7 +84,7 @@ def _as_pixels(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     pixels = _narrow(values) if values.dtype == object else values
     if pixels.dtype != np.uint8:
         raise _refusal(f"the pixels are {values.dtype}; {FORMS}")
-    return pixels
+    return np.ascontiguousarray(pixels)
 
 
 def _narrow(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
