@@ -73,6 +73,10 @@ class PredictionError(SegpipeError):
     """The images to predict cannot be read or their masks cannot be written."""
 
 
+class ExportError(SegpipeError):
+    """A model cannot be exported, or its export does not predict what the model predicts."""
+
+
 class SkippedError(PredictionError):
     """Some images could not be predicted; all the others were."""
 

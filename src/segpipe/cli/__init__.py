@@ -14,6 +14,7 @@ from segpipe.cli.check import add_commands as add_check_command
 from segpipe.cli.clean import add_commands as add_clean_command
 from segpipe.cli.completion import add_commands as add_completion_command
 from segpipe.cli.data import add_commands as add_data_commands
+from segpipe.cli.export import add_commands as add_export_command
 from segpipe.cli.init import add_commands as add_init_command
 from segpipe.cli.models import add_commands as add_models_command
 from segpipe.cli.predict import add_commands as add_predict_command
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     add_recipe_commands(commands)
 
     add_predict_command(commands)
+    add_export_command(commands)
 
     join = commands.add_parser(
         "join",

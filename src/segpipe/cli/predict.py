@@ -1,26 +1,16 @@
 """`segpipe predict`: masks, pictures and a table of images and videos, by a model of the registry or of a folder."""
 
 import argparse
-import contextlib
 import logging
-import os
-import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segpipe.cli.arguments import positive
-from segpipe.config.params import load_config
-from segpipe.config.reading import PARAMS_FILE
-from segpipe.config.train import REGISTERED
+from segpipe.cli.model_address import CHAMPION, MODELS_TAKEN, add_registry_option, find_model
 from segpipe.errors import MAX_PROBLEMS_SHOWN, PredictionError, SkippedError
 
 if TYPE_CHECKING:
     from segpipe.prediction.job import Done
-
-CHAMPION = "champion"
-TRACKING = "MLFLOW_TRACKING_URI"
 
 EXAMPLES = """\
 examples:
@@ -48,11 +38,8 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     predict.add_argument(
         "--output", type=Path, required=True, metavar="FOLDER", help="folder for masks/, colors/, overlays/ and tables"
     )
-    model = f"{CHAMPION} (default), {REGISTERED}NAME@ALIAS, {REGISTERED}NAME/VERSION, or the folder of a trained model"
-    predict.add_argument("--model", default=CHAMPION, metavar="ADDRESS", help=model)
-    predict.add_argument(
-        "--registry", metavar="ADDRESS", help=f"address of MLflow; default: {TRACKING}, or the project's own store"
-    )
+    predict.add_argument("--model", default=CHAMPION, metavar="ADDRESS", help=f"{MODELS_TAKEN} (default {CHAMPION})")
+    add_registry_option(predict)
     predict.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N (default auto)")
     predict.add_argument(
         "--every", type=positive, default=1, metavar="N", help="each N-th frame of a video (default 1)"
@@ -75,9 +62,9 @@ def _predict(options: argparse.Namespace) -> None:
 
     find_inputs(options.images, options.output)  # a wrong path is told before a model is downloaded
     device = choose_device(options.device)
-    with _model_folder(options.model, options.registry) as (folder, name):
-        network = Network.load(folder, device)
-    logging.getLogger(__name__).info("the model is %s", name)
+    with find_model(options.model, options.registry) as model:
+        network = Network.load(model.folder, device)
+    logging.getLogger(__name__).info("the model is %s", model.title)
     wanted = Wanted(options.confidence, options.probabilities)
     how = Options(wanted, options.every, options.batch, options.again)
     _report(predict_inputs(network, options.images, options.output, how), options.output)
@@ -99,39 +86,3 @@ def _report(done: "Done", output: Path) -> None:
     print(f"{done.num_predicted} images predicted{present}: masks/, colors/ and overlays/ in {output}")
     if done.skipped:
         raise SkippedError("\n".join([f"{len(done.skipped)} skipped, see {output / 'skipped.csv'}:", *lines]))
-
-
-@contextlib.contextmanager
-def _model_folder(model: str, registry: str | None) -> Iterator[tuple[Path, str]]:
-    """Gives the folder with the model's files, downloaded if need be, and its name for messages."""
-    if model != CHAMPION and not model.startswith(REGISTERED):
-        yield Path(model), model
-        return
-    if registry:
-        os.environ[TRACKING] = registry
-    # What MLflow prints goes to standard error, because standard output is for our lines.
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
-        if model == CHAMPION:
-            yield _download_champion(Path(folder))
-        else:
-            from segpipe.tracking.registered import fetch_address
-
-            version, files = fetch_address(model, Path(folder))
-            yield files, f"{model} (version {version})"
-
-
-def _download_champion(folder: Path) -> tuple[Path, str]:
-    from segpipe.registry.champion import fetch_champion, find_only_champion
-    from segpipe.tracking.client import connect
-
-    if PARAMS_FILE.exists():
-        model_name = load_config().register_.model_name
-    elif os.environ.get(TRACKING):
-        model_name = find_only_champion(connect())
-    else:
-        raise PredictionError(
-            f"there is no {PARAMS_FILE} here that names a model; name the registry by --registry ADDRESS or "
-            f"{TRACKING}, or a folder by --model FOLDER"
-        )
-    version, files = fetch_champion(model_name, folder)
-    return files, f"{model_name} version {version}, the champion"
