@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from segpipe.errors import ServingError
-from segpipe.serving.limits import Refusal
+from segpipe.serving.limits import RefusedError
 
 TOKEN = "SEGPIPE_SERVE_TOKEN"
 WEBHOOK_SECRET = "SEGPIPE_SERVE_WEBHOOK_SECRET"
@@ -56,38 +56,42 @@ class Access:
             headers: by names in small letters.
 
         Raises:
-            Refusal: 401, 403 or 421.
+            RefusedError: 401, 403 or 421.
         """
         host = headers.get("host", "")
         if self.is_loopback and not is_loopback_name(_name_of(host)):
             # A page of a foreign site whose name was made to resolve to the loopback sends its own name.
             reason = "the header Host names another machine; ask for http://127.0.0.1, or listen by --host and a token"
-            raise Refusal(MISDIRECTED, reason)
+            raise RefusedError(MISDIRECTED, reason)
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2].lower() != host.lower():
-            raise Refusal(HTTPStatus.FORBIDDEN, "a web page of another origin may not ask this service")
+            raise RefusedError(HTTPStatus.FORBIDDEN, "a web page of another origin may not ask this service")
         if self.token is None or path in OPEN_PATHS:
             return
         kind, _, given = headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self.token.encode()):
             reason = f"send the header `Authorization: Bearer TOKEN`, TOKEN being the service's {TOKEN}"
-            raise Refusal(HTTPStatus.UNAUTHORIZED, reason)
+            raise RefusedError(HTTPStatus.UNAUTHORIZED, reason)
 
     def check_webhook(self, headers: Mapping[str, str], body: bytes) -> None:
         """Checks that MLflow has signed a call.
 
         Raises:
-            Refusal: 404 where the service has no secret, 401 where the signature is another.
+            RefusedError: 404 where the service has no secret, 401 where the signature is another.
         """
         if self.webhook_secret is None:
-            raise Refusal(HTTPStatus.NOT_FOUND, f"webhooks are off; set {WEBHOOK_SECRET} and start the service again")
+            raise RefusedError(
+                HTTPStatus.NOT_FOUND, f"webhooks are off; set {WEBHOOK_SECRET} and start the service again"
+            )
         signed = b".".join(
             [headers.get(name, "").encode() for name in ("x-mlflow-delivery-id", "x-mlflow-timestamp")] + [body]
         )
         digest = hmac.digest(self.webhook_secret.encode(), signed, "sha256")
         expected = b"v1," + base64.b64encode(digest)
         if not hmac.compare_digest(expected, headers.get("x-mlflow-signature", "").encode()):
-            raise Refusal(HTTPStatus.UNAUTHORIZED, "the signature is not that of MLflow's webhook with this secret")
+            raise RefusedError(
+                HTTPStatus.UNAUTHORIZED, "the signature is not that of MLflow's webhook with this secret"
+            )
 
 
 def is_loopback_name(name: str) -> bool:

@@ -18,7 +18,7 @@ from segpipe.data.images import Picture
 from segpipe.reports.overlay import colorize, encode_png, overlay
 from segpipe.serving.backends import Served
 from segpipe.serving.batching import Answer
-from segpipe.serving.limits import Refusal
+from segpipe.serving.limits import RefusedError
 from segpipe.serving.polygons import TooManyCornersError, outline
 
 PNG, JSON, PARQUET = "image/png", "application/json", "application/vnd.apache.parquet"
@@ -66,7 +66,7 @@ def choose_form(accept: str, num_files: int) -> str:
         num_files: that the request brought; a PNG holds one.
 
     Raises:
-        Refusal: 406.
+        RefusedError: 406.
     """
     offered = FORMS if num_files == 1 else (JSON, PARQUET)
     best, best_rank = "", 0.0
@@ -80,7 +80,7 @@ def choose_form(accept: str, num_files: int) -> str:
     if not best:
         several = f"; a PNG holds one picture, and {num_files} were sent" if num_files > 1 else ""
         reason = f"Accept: {accept} is none of {', '.join(offered)}{several}"
-        raise Refusal(HTTPStatus.NOT_ACCEPTABLE, reason)
+        raise RefusedError(HTTPStatus.NOT_ACCEPTABLE, reason)
     return best
 
 
@@ -106,7 +106,7 @@ def write_answer(results: Sequence[Result], wish: Wish, request_id: str) -> byte
     """Writes the body of an answer.
 
     Raises:
-        Refusal: 422 where polygons would be larger than the picture.
+        RefusedError: 422 where polygons would be larger than the picture.
     """
     if wish.form == PNG:
         (result,) = results
@@ -177,7 +177,7 @@ def _describe(result: Result, has_polygons: bool) -> dict[str, Any]:
             document["polygons"] = outline(mask, classes)
         except TooManyCornersError as error:
             reason = f"the mask is too ragged: {error}; take the run lengths, without polygons=true"
-            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, reason) from error
+            raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, reason) from error
     return document
 
 

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segpipe.reports.page import fill_page
 from segpipe.serving.events import log_event
-from segpipe.serving.limits import Refusal
+from segpipe.serving.limits import RefusedError
 from segpipe.serving.openapi import MODEL, PREDICT
 from segpipe.serving.service import Service
 
@@ -72,7 +72,7 @@ def _add_predict(app: FastAPI, service: Service) -> None:
 
 
 def _add_state(app: FastAPI, service: Service) -> None:
-    page = fill_page("service.html.j2", "service.js.j2")
+    page = fill_page("service.html.j2", "service.js.j2", title="segpipe serve")
 
     @app.get("/", include_in_schema=False)
     async def show_page() -> HTMLResponse:
@@ -98,7 +98,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
         async for chunk in request.stream():
             body += chunk
             if len(body) > MAX_WEBHOOK_BYTES:
-                raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {MAX_WEBHOOK_BYTES} bytes")
+                raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {MAX_WEBHOOK_BYTES} bytes")
         service.access.check_webhook(dict(request.headers), body)
         service.follower.wake()
         return JSONResponse({"status": "asking the registry"}, HTTPStatus.ACCEPTED)
@@ -107,8 +107,8 @@ def _add_state(app: FastAPI, service: Service) -> None:
 def _answer_errors(app: FastAPI) -> None:
     """Gives each error the form of the service's own."""
 
-    @app.exception_handler(Refusal)
-    async def refuse(request: Request, refusal: Refusal) -> JSONResponse:
+    @app.exception_handler(RefusedError)
+    async def refuse(request: Request, refusal: RefusedError) -> JSONResponse:
         request.state.reason = refusal.reason
         return _error(refusal.status, refusal.reason, request.state.request_id, refusal.headers)
 
@@ -167,7 +167,7 @@ class Guarded:
 
         try:
             self._service.access.check(scope["path"], headers)
-        except Refusal as refusal:
+        except RefusedError as refusal:
             state["reason"] = refusal.reason
             await _error(refusal.status, refusal.reason, request_id, refusal.headers)(scope, receive, send_with_id)
         else:
@@ -186,6 +186,7 @@ class Guarded:
         if path in {"/healthz", "/readyz", "/metrics"} and status == HTTPStatus.OK:
             return  # they come every few seconds, and say nothing
         values = {"request_id": state["request_id"], "method": scope["method"], "path": scope["path"], "status": status}
-        values |= {"ms": round(seconds * 1000, 1), "version": state.get("version")}
+        version = state.get("version", self._service.follower.served.label)
+        values |= {"ms": round(seconds * 1000, 1), "version": version}
         values |= {"reason": state["reason"]} if "reason" in state else {}
         log_event("request", **values)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.serving.backends import Served
-from segpipe.serving.limits import MAX_RETRY_SECONDS, Limits, Refusal
+from segpipe.serving.limits import MAX_RETRY_SECONDS, Limits, RefusedError
 
 FIRST_GUESS_SECONDS = 0.2  # for a picture, until one was predicted
 WEIGHT_OF_NEWEST = 0.2
@@ -79,7 +79,7 @@ class Batcher:
         """Keeps places in the queue during the body.
 
         Raises:
-            Refusal: there are not so many.
+            RefusedError: there are not so many.
         """
         self.check_room(num_pictures)
         self._num_held += num_pictures
@@ -93,7 +93,7 @@ class Batcher:
         """Keeps memory for a picture during the body.
 
         Raises:
-            Refusal: there is not so much.
+            RefusedError: there is not so much.
         """
         if self._held_px and self._held_px + num_px > self._limits.max_held_px:
             raise self._refuse()
@@ -117,15 +117,15 @@ class Batcher:
         """Checks that the queue has places.
 
         Raises:
-            Refusal: it has not; says when to come again.
+            RefusedError: it has not; says when to come again.
         """
         if self._num_held + num_pictures > self._limits.max_queue:
             raise self._refuse()
 
-    def _refuse(self) -> Refusal:
+    def _refuse(self) -> RefusedError:
         seconds = min(MAX_RETRY_SECONDS, max(1, math.ceil(self._num_held * self._seconds / 2)))
         reason = f"{self._num_held} pictures wait already; send it again in {seconds} s"
-        return Refusal(HTTPStatus.TOO_MANY_REQUESTS, reason, seconds)
+        return RefusedError(HTTPStatus.TOO_MANY_REQUESTS, reason, seconds)
 
     async def predict(self, served: Served, pixels: npt.NDArray[np.uint8]) -> Answer:
         """Predicts a picture, together with others of its size.

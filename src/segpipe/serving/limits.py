@@ -44,7 +44,7 @@ class Limits:
         return 16 * self.max_px
 
 
-class Refusal(Exception):
+class RefusedError(Exception):
     """A request that is not answered as it wished.
 
     Args:

@@ -22,7 +22,10 @@ class Metrics:
             "segpipe_requests", "Requests that were answered", ["path", "status"], registry=registry
         )
         self.seconds = Histogram(
-            "segpipe_request_seconds", "From a prediction's first byte to its answer", buckets=SECONDS, registry=registry
+            "segpipe_request_seconds",
+            "From a prediction's first byte to its answer",
+            buckets=SECONDS,
+            registry=registry,
         )
         self.pictures = Counter("segpipe_pictures", "Pictures that were predicted", ["version"], registry=registry)
         self.batch_pictures = Histogram(
@@ -33,11 +36,12 @@ class Metrics:
         )
         self.held = Gauge("segpipe_held_pictures", "Accepted and not answered yet", registry=registry)
         self.model = Gauge(
-            "segpipe_model_info", "The model that is served", ["name", "version", "backend", "weights"], registry=registry
+            "segpipe_model_info",
+            "The model that is served",
+            ["name", "version", "backend", "weights"],
+            registry=registry,
         )
-        self.changes = Counter(
-            "segpipe_model_changes", "Attempts to follow the alias", ["outcome"], registry=registry
-        )
+        self.changes = Counter("segpipe_model_changes", "Attempts to follow the alias", ["outcome"], registry=registry)
         self.in_trouble = Gauge(
             "segpipe_model_outdated", "1 where the alias cannot be followed, else 0", registry=registry
         )

@@ -41,7 +41,7 @@ def check_prediction(name: str, prediction: Prediction, size_hw: tuple[int, int]
     if (highest := int(masks_NHW.max())) >= num_classes:
         raise ServingError(f"{name}: gives class {highest} and has {num_classes} classes")
     low, high = float(confidences_NHW.min()), float(confidences_NHW.max())
-    if not (0 <= low and high <= 1.0001):  # also false for NaN
+    if not (low >= 0 and high <= 1.0001):  # also false for NaN
         raise ServingError(f"{name}: gives confidences from {low} to {high}; its weights may be damaged")
 
 

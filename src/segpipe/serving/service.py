@@ -14,11 +14,19 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from segpipe.serving.access import Access
-from segpipe.serving.answers import Result, Wish, choose_form, describe_model, list_classes, mean_confidence, write_answer
+from segpipe.serving.answers import (
+    Result,
+    Wish,
+    choose_form,
+    describe_model,
+    list_classes,
+    mean_confidence,
+    write_answer,
+)
 from segpipe.serving.backends import Served
 from segpipe.serving.batching import Batcher
 from segpipe.serving.following import Follower
-from segpipe.serving.limits import Limits, Refusal
+from segpipe.serving.limits import Limits, RefusedError
 from segpipe.serving.metrics import Metrics
 from segpipe.serving.uploads import Intake, Upload, measure_picture, read_picture, store
 
@@ -102,7 +110,7 @@ class Service:
         """Answers a request.
 
         Raises:
-            Refusal: it cannot be answered; says why.
+            RefusedError: it cannot be answered; says why.
         """
         self.batcher.check_room()  # before its body is read
         served = self.follower.served
@@ -116,16 +124,16 @@ class Service:
                         content = await self._in_pool(partial(write_answer, results, wish, request_id))
             except TimeoutError as error:
                 reason = f"there was no answer after {self.limits.timeout_seconds:g} s (--timeout)"
-                raise Refusal(HTTPStatus.GATEWAY_TIMEOUT, reason) from error
+                raise RefusedError(HTTPStatus.GATEWAY_TIMEOUT, reason) from error
         self.metrics.pictures.labels(served.label).inc(len(results))
         return Predicted(content, wish, served, mean_confidence(results))
 
     async def _predict_all(self, uploads: list[Upload], served: Served) -> list[Result]:
         """Predicts all files, or says what is wrong with each that cannot be."""
         outcomes = await asyncio.gather(*(self._predict_one(one, served) for one in uploads), return_exceptions=True)
-        wrong = [(number, one) for number, one in enumerate(outcomes) if isinstance(one, Refusal)]
+        wrong = [(number, one) for number, one in enumerate(outcomes) if isinstance(one, RefusedError)]
         for outcome in outcomes:
-            if isinstance(outcome, BaseException) and not isinstance(outcome, Refusal):
+            if isinstance(outcome, BaseException) and not isinstance(outcome, RefusedError):
                 raise outcome
         if not wrong:
             return [one for one in outcomes if isinstance(one, Result)]
@@ -133,7 +141,7 @@ class Service:
         if len(uploads) == 1:
             raise first
         reasons = [f"file {number} ({uploads[number].name!a}): {one.reason}" for number, one in wrong]
-        raise Refusal(first.status, "\n".join(reasons), first.retry_seconds)
+        raise RefusedError(first.status, "\n".join(reasons), first.retry_seconds)
 
     async def _predict_one(self, upload: Upload, served: Served) -> Result:
         path = self._folder / f"{uuid.uuid4().hex}{upload.suffix}"

@@ -1,4 +1,4 @@
-"""From a request's body to pictures: everything is bounded before it is held, and read as `segpipe predict` reads it."""
+"""From a request's body to pictures: bounded before it is held, and read as `segpipe predict` reads it."""
 
 import asyncio
 import contextlib
@@ -19,10 +19,10 @@ from segpipe.data.images import (
     Picture,
     load_image,
     read_header,
-    suffix_of,
 )
+from segpipe.data.images.formats import suffix_of
 from segpipe.documents import ImageMapping
-from segpipe.serving.limits import MAX_BYTES_PER_PX, Limits, Refusal
+from segpipe.serving.limits import MAX_BYTES_PER_PX, Limits, RefusedError
 
 MULTIPART = "multipart/form-data"
 DICOM = "application/dicom"
@@ -90,18 +90,20 @@ class Intake:
             body: of `holding`.
 
         Raises:
-            Refusal: 400, 408, 413, 415, 429.
+            RefusedError: 400, 408, 413, 415, 429.
         """
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != MULTIPART and kind not in RAW and not kind.startswith("image/"):
-            fix = "Send a file by `curl -H 'Content-Type: image/jpeg' --data-binary @FILE`, or several by `-F file=@FILE`"
-            raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body is {kind}, which is not read. {fix}")
+            fix = (
+                "Send a file by `curl -H 'Content-Type: image/jpeg' --data-binary @FILE`, or several by `-F file=@FILE`"
+            )
+            raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body is {kind}, which is not read. {fix}")
         try:
             async with asyncio.timeout(self._limits.body_seconds):
                 return await self._receive(request, kind, body)
         except TimeoutError as error:
             what = f"the body was not complete after {self._limits.body_seconds:g} s"
-            raise Refusal(HTTPStatus.REQUEST_TIMEOUT, what) from error
+            raise RefusedError(HTTPStatus.REQUEST_TIMEOUT, what) from error
 
     async def _receive(self, request: Request, kind: str, body: Body) -> list[Upload]:
         declared = request.headers.get("content-length", "")
@@ -112,7 +114,7 @@ class Intake:
         async def receive() -> Message:
             message = await request.receive()
             if message["type"] == "http.disconnect":
-                raise Refusal(HTTPStatus.BAD_REQUEST, "the client went before its body was complete")
+                raise RefusedError(HTTPStatus.BAD_REQUEST, "the client went before its body was complete")
             num_bytes = len(message.get("body", b""))
             body.num_bytes += num_bytes
             self._held_bytes += num_bytes
@@ -120,7 +122,7 @@ class Intake:
                 await self._drain(request)
                 raise self._too_many_bytes(body.num_bytes)
             if self._held_bytes > self._limits.max_held_bytes:
-                raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many bodies are being received; send it again", 1)
+                raise RefusedError(HTTPStatus.TOO_MANY_REQUESTS, "too many bodies are being received; send it again", 1)
             return message
 
         limited = Request(request.scope, receive)
@@ -128,7 +130,7 @@ class Intake:
             return await self._split(limited)
         content = await limited.body()
         if not content:
-            raise Refusal(HTTPStatus.BAD_REQUEST, "the body is empty; send a picture")
+            raise RefusedError(HTTPStatus.BAD_REQUEST, "the body is empty; send a picture")
         return [Upload("", ".dcm" if kind == DICOM else "", content)]
 
     async def _split(self, request: Request) -> list[Upload]:
@@ -137,18 +139,18 @@ class Intake:
             form = await request.form(max_files=max_files, max_fields=max_files, max_part_size=1024)
         except HTTPException as error:  # of the parser: no boundary, too many parts
             reason = f"the multipart body cannot be read: {error.detail} (at most {max_files} files)"
-            raise Refusal(HTTPStatus.BAD_REQUEST, reason) from error
+            raise RefusedError(HTTPStatus.BAD_REQUEST, reason) from error
         try:
             files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
             if not files:
-                raise Refusal(HTTPStatus.BAD_REQUEST, "the form holds no file; send one by `curl -F file=@FILE`")
+                raise RefusedError(HTTPStatus.BAD_REQUEST, "the form holds no file; send one by `curl -F file=@FILE`")
             return [Upload(one.filename or "", _safe_suffix(one.filename or ""), await one.read()) for one in files]
         finally:
             await form.close()
 
-    def _too_many_bytes(self, num_bytes: int) -> Refusal:
+    def _too_many_bytes(self, num_bytes: int) -> RefusedError:
         reason = f"the body has {num_bytes} bytes or more, and {self._limits.max_bytes} are taken (--max-bytes)"
-        return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
+        return RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
 
     @staticmethod
     async def _drain(request: Request) -> None:
@@ -177,7 +179,7 @@ def measure_picture(path: Path, limits: Limits) -> int:
         Its number of pixels; 0 where the file has no header that can be read, so that `read_picture` says why.
 
     Raises:
-        Refusal: 413 where it is too large, 422 where it is too small for a network.
+        RefusedError: 413 where it is too large, 422 where it is too small for a network.
     """
     header = read_header(path)
     if header is None:
@@ -185,10 +187,10 @@ def measure_picture(path: Path, limits: Limits) -> int:
     num_px = header.height * header.width
     if num_px > limits.max_px or header.reading_px > MAX_BYTES_PER_PX * limits.max_px:
         what = f"the picture has {header.width}x{header.height} px, and {limits.max_px} px are taken (--max-px)"
-        raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, what)
+        raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, what)
     if min(header.height, header.width) < MIN_SIDE_PX:
         what = f"the picture has {header.width}x{header.height} px; a network needs {MIN_SIDE_PX} px a side"
-        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, what)
+        raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, what)
     return num_px
 
 
@@ -196,10 +198,10 @@ def read_picture(path: Path, mapping: ImageMapping) -> Picture:
     """Decodes a picture whose size was checked.
 
     Raises:
-        Refusal: 415 where it is none, 422 where it cannot be used; says why, and what to do.
+        RefusedError: 415 where it is none, 422 where it cannot be used; says why, and what to do.
     """
     try:
         return load_image(path, mapping)
     except ImageFileError as error:
         status = STATUS_OF_FAULT.get(error.fault.kind, HTTPStatus.UNPROCESSABLE_ENTITY)
-        raise Refusal(status, f"the file {error}") from error
+        raise RefusedError(status, f"the file {error}") from error
