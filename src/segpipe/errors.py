@@ -73,10 +73,18 @@ class PredictionError(SegpipeError):
     """The images to predict cannot be read or their masks cannot be written."""
 
 
+class ExportError(SegpipeError):
+    """A model cannot be exported, or its export does not predict what the model predicts."""
+
+
 class SkippedError(PredictionError):
     """Some images could not be predicted; all the others were."""
 
     exit_code = 2
+
+
+class ServingError(SegpipeError):
+    """The service cannot start as it was asked to, or a model cannot be put into service."""
 
 
 @dataclass(frozen=True)

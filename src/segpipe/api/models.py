@@ -22,7 +22,7 @@ from segpipe.inference.device import choose_device, device_of
 from segpipe.inference.logits import most_likely
 from segpipe.inference.network import Network
 from segpipe.places import EVALUATION, EVALUATION_FILE, METRICS_FILE, MODEL_FILE
-from segpipe.registry.addresses import ModelFiles, model_files
+from segpipe.registry.addresses import FoundModel, as_before, find_model
 
 BATCH_SIZE, MAX_BATCH_PX = 4, 1 << 22  # of images of one size that are predicted at once
 
@@ -190,12 +190,12 @@ def load_model(address: str | Path, registry: str | None = None, device: str = "
         (48, 64)
     """
     chosen = choose_device(device)
-    with model_files(address, registry) as files:
+    with as_before(), find_model(address, registry) as files:
         network = Network.load(files.folder, chosen)
         return Model(network, _summarize(network, files))
 
 
-def _summarize(network: Network, files: ModelFiles) -> ModelSummary:
+def _summarize(network: Network, files: FoundModel) -> ModelSummary:
     description = NetworkDescription.read(files.folder / MODEL_FILE, "run `dvc repro train`")
     return ModelSummary(
         name=files.name or str(files.folder),
@@ -209,7 +209,7 @@ def _summarize(network: Network, files: ModelFiles) -> ModelSummary:
     )
 
 
-def _read_scores(network: Network, files: ModelFiles) -> dict[str, Any]:
+def _read_scores(network: Network, files: FoundModel) -> dict[str, Any]:
     """Gives the scores of the registry's tags, or those of the evaluation next to a model's folder, if it is of it."""
     if files.name is not None and files.version is not None:
         from segpipe.registry.scores import read_scores

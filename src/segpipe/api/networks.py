@@ -14,7 +14,7 @@ from segpipe.documents import NetworkDescription
 from segpipe.errors import ConfigError, StoreError
 from segpipe.files import sha256_of_file
 from segpipe.places import MODEL_FILE, WEIGHTS_FILE
-from segpipe.registry.addresses import ModelFiles, model_files
+from segpipe.registry.addresses import FoundModel, as_before, find_model
 from segpipe.training.weights import Given, make_network
 
 
@@ -61,11 +61,11 @@ def build_model(
         return _make(document | {"weights": "imagenet" if pretrained else "none"}, num_classes)
     if not str(weights).startswith(REGISTERED):
         return _make(document | {"weights": str(weights), "sha256": _sha256_of(Path(weights))}, num_classes)
-    with model_files(str(weights)) as files:
+    with as_before(), find_model(str(weights)) as files:
         return _make(document | {"weights": str(weights)}, num_classes, files)
 
 
-def _make(document: Mapping[str, Any], num_classes: int, files: ModelFiles | None = None) -> nn.Module:
+def _make(document: Mapping[str, Any], num_classes: int, files: FoundModel | None = None) -> nn.Module:
     """Builds a network from the content of `train.model`; `files` are those of a registered model."""
 
     def fetch(address: str) -> Given:
@@ -77,7 +77,7 @@ def _make(document: Mapping[str, Any], num_classes: int, files: ModelFiles | Non
     return make_network(choice, names, fetch)[0]
 
 
-def _read_given(files: ModelFiles) -> Given:
+def _read_given(files: FoundModel) -> Given:
     description = NetworkDescription.read(files.folder / MODEL_FILE, "take another version")
     path = files.folder / WEIGHTS_FILE
     if _sha256_of(path) != description.weights_sha256:

@@ -14,11 +14,13 @@ from segpipe.cli.check import add_commands as add_check_command
 from segpipe.cli.clean import add_commands as add_clean_command
 from segpipe.cli.completion import add_commands as add_completion_command
 from segpipe.cli.data import add_commands as add_data_commands
+from segpipe.cli.export import add_commands as add_export_command
 from segpipe.cli.init import add_commands as add_init_command
 from segpipe.cli.models import add_commands as add_models_command
 from segpipe.cli.predict import add_commands as add_predict_command
 from segpipe.cli.recipe import add_commands as add_recipe_commands
 from segpipe.cli.registry import add_commands as add_registry_commands
+from segpipe.cli.serve import add_commands as add_serve_command
 from segpipe.config.params import load_config
 from segpipe.config.reading import load_section
 from segpipe.config.train import Train
@@ -84,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     add_recipe_commands(commands)
 
     add_predict_command(commands)
+    add_serve_command(commands)
+    add_export_command(commands)
 
     join = commands.add_parser(
         "join",

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segpipe.cli.arguments import positive
-from segpipe.config.train import REGISTERED
+from segpipe.cli.model_address import add_registry_option
 from segpipe.errors import MAX_PROBLEMS_SHOWN, PredictionError, SkippedError
-from segpipe.registry.addresses import CHAMPION, TRACKING, model_files
+from segpipe.registry.addresses import CHAMPION, MODELS_TAKEN, find_model
 
 if TYPE_CHECKING:
     from segpipe.prediction.job import Done
@@ -39,11 +39,8 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     predict.add_argument(
         "--output", type=Path, required=True, metavar="FOLDER", help="folder for masks/, colors/, overlays/ and tables"
     )
-    model = f"{CHAMPION} (default), {REGISTERED}NAME@ALIAS, {REGISTERED}NAME/VERSION, or the folder of a trained model"
-    predict.add_argument("--model", default=CHAMPION, metavar="ADDRESS", help=model)
-    predict.add_argument(
-        "--registry", metavar="ADDRESS", help=f"address of MLflow; default: {TRACKING}, or the project's own store"
-    )
+    predict.add_argument("--model", default=CHAMPION, metavar="ADDRESS", help=f"{MODELS_TAKEN} (default {CHAMPION})")
+    add_registry_option(predict)
     predict.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N (default auto)")
     predict.add_argument(
         "--every", type=positive, default=1, metavar="N", help="each N-th frame of a video (default 1)"
@@ -66,9 +63,9 @@ def _predict(options: argparse.Namespace) -> None:
 
     find_inputs(options.images, options.output)  # a wrong path is told before a model is downloaded
     device = choose_device(options.device)
-    with model_files(options.model, options.registry) as files:
-        network = Network.load(files.folder, device)
-    logging.getLogger(__name__).info("the model is %s", files.title)
+    with find_model(options.model, options.registry) as model:
+        network = Network.load(model.folder, device)
+    logging.getLogger(__name__).info("the model is %s", model.title)
     wanted = Wanted(options.confidence, options.probabilities)
     how = Options(wanted, options.every, options.batch, options.again)
     _report(predict_inputs(network, options.images, options.output, how), options.output)

@@ -20,11 +20,12 @@ from segpipe.errors import PredictionError
 CHAMPION = "champion"
 TRACKING = "MLFLOW_TRACKING_URI"
 LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+MODELS_TAKEN = f"{CHAMPION}, {REGISTERED}NAME@ALIAS, {REGISTERED}NAME/VERSION, or the folder of a trained model"
 
 
 @dataclass(frozen=True)
-class ModelFiles:
-    """A model whose files lie on this machine.
+class FoundModel:
+    """A model's files on this machine.
 
     Attributes:
         folder: holds `model.json`, `weights.safetensors` and, where it has one, `inference.json`.
@@ -40,10 +41,10 @@ class ModelFiles:
 
 
 @contextlib.contextmanager
-def model_files(address: str | Path, registry: str | None = None) -> Iterator[ModelFiles]:
+def find_model(address: str | Path, registry: str | None = None) -> Iterator[FoundModel]:
     """Gives a model's files; those of the registry are downloaded, and deleted at the end.
 
-    Inside, MLflow's environment variables name the registry; at the end they are as before.
+    MLflow's environment variable names the registry from then on; `as_before` makes that end.
 
     Args:
         address: `champion`, `models:/NAME@ALIAS`, `models:/NAME/VERSION` or a folder. `champion` is that of
@@ -55,24 +56,24 @@ def model_files(address: str | Path, registry: str | None = None) -> Iterator[Mo
         TrackingError: there is no such model, or MLflow cannot be reached.
     """
     if isinstance(address, Path) or (address != CHAMPION and not address.startswith(REGISTERED)):
-        yield ModelFiles(Path(address), str(address))
+        yield FoundModel(Path(address), str(address))
         return
     # What MLflow prints goes to standard error, because standard output is for the caller's lines.
-    with tempfile.TemporaryDirectory() as folder, _registry(registry):
+    if registry:
+        os.environ[TRACKING] = registry
+    with tempfile.TemporaryDirectory() as folder:
         with contextlib.redirect_stdout(sys.stderr):
             files = _download(address, Path(folder))
         yield files
 
 
 @contextlib.contextmanager
-def _registry(address: str | None) -> Iterator[None]:
-    """Lets MLflow use a registry, and afterwards what it used before."""
+def as_before() -> Iterator[None]:
+    """Lets MLflow use at the end the registry that it used before: for callers whose process is not ours."""
     import mlflow
 
     before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     variables = {name: os.environ.get(name) for name in (TRACKING, *LOGIN)}
-    if address:
-        os.environ[TRACKING] = address
     try:
         yield
     finally:
@@ -84,20 +85,19 @@ def _registry(address: str | None) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _download(address: str, folder: Path) -> ModelFiles:
+def _download(address: str, folder: Path) -> FoundModel:
     if address == CHAMPION:
         return _download_champion(folder)
     if not re.fullmatch(rf"{REGISTERED}[^/@]+(@[^/@]+|/\d+)", address):
-        forms = f"{CHAMPION}, {REGISTERED}NAME@ALIAS, {REGISTERED}NAME/VERSION or a folder"
-        raise PredictionError(f"the model {address!r} is no address of a model; write {forms}")
+        raise PredictionError(f"{address!r} is no address of a model; write {MODELS_TAKEN}")
     from segpipe.tracking.registered import fetch_address
 
     version, files = fetch_address(address, folder)
     name = re.split("[@/]", address.removeprefix(REGISTERED))[0]
-    return ModelFiles(files, f"{address} (version {version})", name, version)
+    return FoundModel(files, f"{address} (version {version})", name, version)
 
 
-def _download_champion(folder: Path) -> ModelFiles:
+def _download_champion(folder: Path) -> FoundModel:
     from segpipe.registry.champion import fetch_champion, find_only_champion
     from segpipe.tracking.client import connect
 
@@ -108,7 +108,7 @@ def _download_champion(folder: Path) -> ModelFiles:
     else:
         raise PredictionError(
             f"there is no {PARAMS_FILE} here that names a model; name the registry by --registry ADDRESS (in Python "
-            f"registry=ADDRESS) or {TRACKING}, or a folder by --model FOLDER"
+            f"registry=ADDRESS) or {TRACKING}, or give a folder instead of {CHAMPION}"
         )
     version, files = fetch_champion(name, folder)
-    return ModelFiles(files, f"{name} version {version}, the champion", name, version)
+    return FoundModel(files, f"{name} version {version}, the champion", name, version)

@@ -97,6 +97,19 @@ def fetch_address(address: str, output: Path) -> tuple[str, Path]:
     return version, fetch_version(name, version, output)
 
 
+def read_commit(model_name: str, version: str) -> str | None:
+    """Gives the commit that trained a version, as its tags say; None where they do not.
+
+    Raises:
+        TrackingError: MLflow cannot be reached, or holds no such version.
+    """
+    try:
+        tags = connect().get_model_version(model_name, version).tags
+    except MlflowException as error:
+        raise TrackingError(f"version {version} of {model_name!r} cannot be read: {error.message}") from error
+    return tags.get(GIT_COMMIT)
+
+
 def _resolve_alias(client: MlflowClient, model_name: str, alias: str) -> tuple[str, str]:
     try:
         return model_name, str(client.get_model_version_by_alias(model_name, alias).version)

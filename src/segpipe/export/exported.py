@@ -1,0 +1,122 @@
+"""Predicts by an ONNX export, with ONNX Runtime and without torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segpipe.classes import ClassTable
+from segpipe.documents import ImageMapping
+from segpipe.errors import ExportError, StoreError
+from segpipe.export.document import CONFIDENCES, EXPORT_FILE, INPUT, MASKS, ONNX_FILE, ExportDescription
+from segpipe.files import sha256_of_file
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+INSTALL = "needs onnxruntime: `pip install 'segpipe[export]'`"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The prediction of a batch of images.
+
+    Attributes:
+        masks_NHW: (N, H, W) uint8 class indices.
+        confidences_NHW: (N, H, W) float32, the probability of the mask's class, 0..1.
+    """
+
+    masks_NHW: npt.NDArray[np.uint8]
+    confidences_NHW: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """An ONNX export, ready to predict; several threads may use it at once.
+
+    Attributes:
+        session: of ONNX Runtime.
+        description: the content of `export.json`.
+    """
+
+    session: "onnxruntime.InferenceSession"
+    description: ExportDescription
+
+    @staticmethod
+    def load(folder: Path, num_threads: int | None = None) -> "ExportedModel":
+        """Loads `model.onnx` and `export.json`.
+
+        Args:
+            folder: what `segpipe export --format onnx` wrote.
+            num_threads: of one prediction; None lets ONNX Runtime choose: one a core.
+
+        Raises:
+            StoreError: a file is missing or damaged, or does not fit the other.
+            ExportError: ONNX Runtime is not installed.
+        """
+        fix = "export the model again (`segpipe export`)"
+        description = ExportDescription.read(folder / EXPORT_FILE, fix)
+        path = folder / ONNX_FILE
+        try:
+            is_as_written = sha256_of_file(path) == description.files.get(ONNX_FILE)
+        except OSError as error:
+            raise StoreError(f"{path}: {error.strerror or error}; {fix}") from error
+        if not is_as_written:
+            raise StoreError(f"{path}: its sha256 is not the one in {EXPORT_FILE}; {fix}")
+        return ExportedModel(open_session(path, num_threads), description)
+
+    @property
+    def classes(self) -> ClassTable:
+        """The classes of the masks."""
+        return self.description.classes
+
+    @property
+    def image_mapping(self) -> ImageMapping:
+        """How the files of images are to be read."""
+        return self.description.image_mapping
+
+    @property
+    def weights_sha256(self) -> str:
+        """The sha256 of the file with the weights that were exported."""
+        return self.description.lineage.weights_sha256
+
+    def predict(self, images_NHWC: npt.NDArray[np.uint8]) -> Prediction:
+        """Predicts masks and confidences.
+
+        Args:
+            images_NHWC: (N, H, W, 3) uint8 RGB, any N, H and W.
+        """
+        return run_session(self.session, images_NHWC)
+
+
+def open_session(path: Path, num_threads: int | None = None) -> "onnxruntime.InferenceSession":
+    """Opens an ONNX file on the CPU.
+
+    Args:
+        path: of the file.
+        num_threads: as for `ExportedModel.load`.
+
+    Raises:
+        StoreError: the file cannot be used.
+        ExportError: ONNX Runtime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ExportError(f"{path}: to predict by it {INSTALL}") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    if num_threads is not None:
+        options.intra_op_num_threads = num_threads
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no class of their own that is public
+        raise StoreError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+
+
+def run_session(session: "onnxruntime.InferenceSession", images_NHWC: npt.NDArray[np.uint8]) -> Prediction:
+    """Gives what a session computes for images, (N, H, W, 3) uint8 RGB."""
+    outputs: list[Any] = session.run([MASKS, CONFIDENCES], {INPUT: images_NHWC})
+    return Prediction(*outputs)

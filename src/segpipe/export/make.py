@@ -1,0 +1,181 @@
+"""Exports a network: writes its files, and proves that they predict what the network predicts."""
+
+import importlib.metadata
+import json
+import logging
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from segpipe.data.store import DATASET_FILE, VAL, Store
+from segpipe.documents import ModelDescription, NetworkDescription
+from segpipe.errors import ExportError, StoreError
+from segpipe.export.document import EXPORT_FILE, ONNX_FILE, TORCH_FILE, ExportDescription, Lineage, Parity
+from segpipe.export.exported import Prediction, open_session, run_session
+from segpipe.export.graph import ExportGraph, check_exportable
+from segpipe.export.onnx_file import write_onnx
+from segpipe.export.parity import Images, Limits, Predict, check_parity, compare_on, predict_by
+from segpipe.export.program import capture, write_program
+from segpipe.files import sha256_of_file, whole_folder, write_json
+from segpipe.inference.network import Network
+from segpipe.models import read_card
+from segpipe.places import MODEL_FILE
+
+log = logging.getLogger(__name__)
+
+Format = Literal["onnx", "torch"]
+FILES = {"onnx": ONNX_FILE, "torch": TORCH_FILE}
+PACKAGES = {"onnx": ("segpipe", "torch", "onnx", "onnxscript", "onnxruntime"), "torch": ("segpipe", "torch")}
+
+
+def export_model(
+    network_folder: Path,
+    output: Path,
+    form: Format = "onnx",
+    *,
+    dataset: Path | None = None,
+    network_alone: bool = False,
+    has_probabilities: bool = False,
+    version: str | None = None,
+    commit: str | None = None,
+) -> ExportDescription:
+    """Writes `model.onnx` or `model.pt2`, and `export.json`, if the export predicts what the network predicts.
+
+    Args:
+        network_folder: holds `model.json` and `weights.safetensors`.
+        output: folder to write; new, empty, or an earlier export, which is replaced.
+        form: of the export.
+        dataset: a store with validation images; None compares on made-up images.
+        network_alone: leaves out windows and the CRF of the model's inference.
+        has_probabilities: adds the probabilities of all classes.
+        version: name and version of the registered model, for the lineage.
+        commit: that trained the model, for the lineage.
+
+    Returns:
+        What `export.json` says.
+
+    Raises:
+        StoreError: model or data set cannot be used.
+        ExportError: the model cannot be exported, or its export predicts something else; then nothing is written.
+    """
+    check_output(output)
+    network = Network.load(network_folder, torch.device("cpu"))
+    described = NetworkDescription.read(network_folder / MODEL_FILE, "run `dvc repro train`")
+    card = read_card(described.model.name)
+    if form == "onnx" and card.no_onnx:
+        raise ExportError(f"{described.model.name} cannot be exported to ONNX: {card.no_onnx}; take `--format torch`")
+    if network_alone:
+        network = replace(network, inference=network.inference.model_copy(update={"window_px": None, "crf": None}))
+    check_exportable(network.inference)
+    store = _open_store(dataset, network) if dataset else None
+    graph = ExportGraph(network.module, network.inference, has_probabilities)
+    description = ExportDescription(
+        format=form,
+        model=described.model,
+        classes=network.classes,
+        image_mapping=network.image_mapping,
+        inference={"scales": network.inference.scales, "flip": network.inference.flip},
+        network_alone=network_alone,
+        outputs=graph.output_names,
+        licence=_read_licence(dataset, network_folder),
+        lineage=_trace(network_folder, network.weights_sha256, version, commit),
+        parity=Parity("none yet", None, [], None, None),
+        versions={name: importlib.metadata.version(name) for name in PACKAGES[form]},
+        files={},
+    )
+    with whole_folder(output) as folder:
+        path = folder / FILES[form]
+        candidate = _write(graph, description, path)
+        parity = compare_on(store, predict_by(network.predictor), candidate, network.classes.num_classes)
+        check_parity(parity, Limits())
+        finished = replace(description, parity=parity, files={path.name: sha256_of_file(path)})
+        write_json(folder / EXPORT_FILE, finished.to_json())
+    return finished
+
+
+def check_output(output: Path) -> None:
+    """Checks that a folder may be replaced.
+
+    Raises:
+        ExportError: it holds something else than an earlier export.
+    """
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise ExportError(f"{output}: is a file; name a folder for the export")
+    known = {EXPORT_FILE, *FILES.values()}
+    others = sorted(path.name for path in output.iterdir() if path.name not in known)
+    if others:
+        raise ExportError(f"{output}: holds {others[0]}, which is no part of an export; name a new folder")
+
+
+def _open_store(dataset: Path, network: Network) -> Store:
+    store = Store.open(dataset)
+    if store.classes.names != network.classes.names:
+        raise StoreError(
+            f"the classes of the model differ from those of {dataset}; name its own data set by --dataset FOLDER, or "
+            "compare without one by --made-up-images"
+        )
+    if not (store.manifest["split"] == VAL).any():
+        raise StoreError(f"{dataset}: has no validation images; name another, or take --made-up-images")
+    return store
+
+
+def _read_licence(dataset: Path | None, network_folder: Path) -> str | None:
+    """Gives the licence of the data set at hand, if the model was trained on it."""
+    if dataset is None:
+        return None
+    try:
+        content = json.loads((dataset / DATASET_FILE).read_text(encoding="utf-8"))
+        model = ModelDescription.read(network_folder / MODEL_FILE, "")
+    except (OSError, ValueError, StoreError):
+        return None
+    return str(content["licence"]) if content["digest"] == model.dataset.digest else None
+
+
+def _trace(network_folder: Path, weights_sha256: str, version: str | None, commit: str | None) -> Lineage:
+    try:
+        model = ModelDescription.read(network_folder / MODEL_FILE, "")
+    except StoreError:  # a model of other origin has less
+        return Lineage(weights_sha256, version=version, commit=commit)
+    return Lineage(weights_sha256, model.signature, model.dataset.name, model.dataset.digest, commit, version)
+
+
+def _write(graph: ExportGraph, description: ExportDescription, path: Path) -> Predict:
+    """Writes a file, reads it again, and gives the function that predicts by it."""
+    program = capture(graph)
+    metadata = _list_metadata(description)
+    if description.format == "torch":
+        write_program(program, json.dumps(metadata), path)
+        return _open_program(path)
+    write_onnx(program, graph.output_names, metadata, path)
+    session = open_session(path)
+    return lambda images_NHWC: run_session(session, images_NHWC)
+
+
+def _list_metadata(description: ExportDescription) -> dict[str, str]:
+    """Gives what a file says of itself: texts, lists and tables as JSON; unknown things are left out."""
+    known = description.to_json()
+    for of_the_folder in ("parity", "files"):
+        del known[of_the_folder]
+    known |= known.pop("lineage")  # type: ignore[operator]
+    return {
+        key: value if isinstance(value, str) else json.dumps(value) for key, value in known.items() if value is not None
+    }
+
+
+def _open_program(path: Path) -> Predict:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = torch.export.load(path).module()
+
+    @torch.inference_mode()
+    def predict(images_NHWC: Images) -> Prediction:
+        masks_NHW, confidences_NHW, *_ = module(torch.tensor(np.asarray(images_NHWC)))
+        return Prediction(masks_NHW.numpy(), confidences_NHW.numpy())
+
+    return predict
