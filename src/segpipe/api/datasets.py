@@ -99,7 +99,7 @@ def open_dataset(folder: str | Path) -> Dataset:
     Raises:
         StoreError: a file is missing, or has changed since it was written.
 
-    Example:
+    Examples:
         >>> import segpipe
         >>> dataset = segpipe.open_dataset("build/dataset")
         >>> image, mask = dataset[0]

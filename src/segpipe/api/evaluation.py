@@ -28,7 +28,7 @@ def evaluate(model: Model, dataset: Dataset, split: str = "val") -> dict[str, An
     Raises:
         StoreError: the classes differ, or the split has no samples.
 
-    Example:
+    Examples:
         >>> import segpipe
         >>> model, dataset = segpipe.load_model("build/model"), segpipe.open_dataset("build/dataset")
         >>> scores = segpipe.evaluate(model, dataset, "val")

@@ -111,7 +111,7 @@ class Model:
         Raises:
             PredictionError: an image cannot be read, or has another form; says which.
 
-        Example:
+        Examples:
             >>> import numpy as np, segpipe
             >>> model = segpipe.load_model("build/model")
             >>> prediction = model.predict(np.zeros((48, 64, 3), np.uint8))
@@ -181,7 +181,7 @@ def load_model(address: str | Path, registry: str | None = None, device: str = "
         StoreError: the files are missing or damaged, or today's code builds another network.
         ConfigError: there is no such device.
 
-    Example:
+    Examples:
         >>> import segpipe
         >>> model = segpipe.load_model("build/model", device="cpu")
         >>> model.classes.names

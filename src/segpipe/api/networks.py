@@ -45,7 +45,7 @@ def build_model(
     Raises:
         ConfigError: the name or an option is unknown, or the weights do not fit; says what would fit.
 
-    Example:
+    Examples:
         >>> import segpipe, torch
         >>> network = segpipe.build_model("unet", num_classes=3, width=4, depth=2).eval()
         >>> network(torch.zeros(1, 3, 64, 96)).shape

@@ -1,17 +1,10 @@
-"""Encoded images in, encoded masks out: for callers that hold a file's bytes and not its path."""
+"""Reads an image of which a caller holds the bytes and not the path."""
 
 import tempfile
 from pathlib import Path
 
-import cv2
-import numpy as np
-import numpy.typing as npt
-
 from segpipe.data.images import Picture, load_image
 from segpipe.documents import ImageMapping
-
-# Only runs of equal bytes are packed, as `segpipe predict` does.
-PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
 
 
 def decode_image(content: bytes, mapping: ImageMapping) -> Picture:
@@ -29,10 +22,3 @@ def decode_image(content: bytes, mapping: ImageMapping) -> Picture:
         path = Path(folder) / "image"
         path.write_bytes(content)
         return load_image(path, mapping)
-
-
-def encode_mask(mask: npt.NDArray[np.uint8]) -> bytes:
-    """Encodes a (height, width) mask of class indices as PNG with one channel of 8 bits."""
-    is_encoded, encoded = cv2.imencode(".png", mask, PNG)
-    assert is_encoded
-    return encoded.tobytes()

@@ -61,7 +61,8 @@ class SegmentationModel(mlflow.pyfunc.PythonModel):
 
     def _predict_encoded(self, image: object, place: int) -> Encoded:
         from segpipe.errors import SegpipeError
-        from segpipe.serving.encoded import decode_image, encode_mask
+        from segpipe.reports.overlay import encode_png
+        from segpipe.serving.encoded import decode_image
 
         if not isinstance(image, bytes | bytearray | str):
             raise _refusal(f"image {place} is of type {type(image).__name__}; {FORMS}")
@@ -73,7 +74,7 @@ class SegmentationModel(mlflow.pyfunc.PythonModel):
             raise _refusal(f"image {place} is not base64: {error}") from error
         except SegpipeError as error:
             raise _refusal(f"image {place} {error}") from error
-        mask = encode_mask(self.network.predict(pixels[None])[0])
+        mask = encode_png(self.network.predict(pixels[None])[0])
         return base64.b64encode(mask).decode("ascii") if isinstance(image, str) else mask
 
 

@@ -1,4 +1,4 @@
-"""Images and masks as the bytes of files."""
+"""Images as the bytes of files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from segpipe.data.images import ImageFileError
 from segpipe.documents import ImageMapping
-from segpipe.serving.encoded import decode_image, encode_mask
+from segpipe.serving.encoded import decode_image
 
 
 @pytest.mark.parametrize("name", ["PNG", "TIFF", "BMP", "WEBP"])
@@ -25,10 +25,3 @@ def test_an_image_is_known_by_its_content(name: str) -> None:
 def test_what_is_no_image_is_refused(content: bytes) -> None:
     with pytest.raises(ImageFileError):
         decode_image(content, ImageMapping())
-
-
-def test_a_mask_comes_back_from_its_file() -> None:
-    mask = np.random.default_rng(0).integers(0, 256, (9, 7), np.uint8)
-    with Image.open(io.BytesIO(encode_mask(mask))) as picture:
-        assert picture.format == "PNG" and picture.mode == "L"
-        np.testing.assert_array_equal(np.asarray(picture), mask)
