@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from end_to_end.test_own_data import clone  # noqa: F401  (a fixture)
 from integration.project import REPOSITORY, Project
 
 NOTEBOOK = REPOSITORY / "docs/from-labels-to-champion.ipynb"
@@ -40,7 +39,7 @@ def test_the_notebook_has_the_form_that_jupyter_reads_and_no_outputs() -> None:
 
 
 @pytest.mark.slow
-def test_the_cells_lead_from_labels_to_a_prediction(clone: Project, tmp_path: Path) -> None:  # noqa: F811
+def test_the_cells_lead_from_labels_to_a_prediction(clone: Project, tmp_path: Path) -> None:
     cells = ["".join(cell["source"]) for cell in read_notebook()["cells"] if cell["cell_type"] == "code"]
     (tmp_path / "notebook.py").write_text("\n\n".join([*cells, CHECK]), encoding="utf-8")
     reader = Project(tmp_path, {"PYTHONPATH": str(clone.root / "src"), "TMPDIR": str(tmp_path)})

@@ -8,8 +8,11 @@ from segpipe.api.datasets import Dataset
 from segpipe.api.models import Model
 from segpipe.errors import StoreError
 from segpipe.inference import evaluate as measuring
-from segpipe.losses.parts.weighted_sum import WeightedSum
+from segpipe.losses.parts.weighted_sum import Loss
 from segpipe.metrics.parts.scores import list_evidence, score
+
+# The stage measures the loss of the training too, which only the training's parameters tell.
+NO_LOSS = Loss(weigh=lambda target_NHW: torch.zeros(1), cost=lambda logits_NCHW, target_NHW: logits_NCHW.new_zeros(1))
 
 
 def evaluate(model: Model, dataset: Dataset, split: str = "val") -> dict[str, Any]:
@@ -42,9 +45,5 @@ def evaluate(model: Model, dataset: Dataset, split: str = "val") -> dict[str, An
             f"the model {model.summary.name} predicts {ours}; {part.folder} has {theirs}; take a model that was "
             "trained on this data set"
         )
-    measured = measuring.evaluate(model.network.predictor, part, [(1.0, _no_loss)], list_evidence())
+    measured = measuring.evaluate(model.network.predictor, part, [(1.0, NO_LOSS)], list_evidence())
     return score(measured.evidence, part.classes.names)
-
-
-def _no_loss(logits_NCHW: torch.Tensor, target_NHW: torch.Tensor) -> WeightedSum:
-    return WeightedSum(logits_NCHW.new_zeros(()), logits_NCHW.new_ones(()))

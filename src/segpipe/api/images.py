@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,6 @@ from segpipe.data.images import ImageFileError, Picture, load_image
 from segpipe.documents import ImageMapping
 from segpipe.errors import PredictionError
 from segpipe.serving.encoded import decode_image
-
-AnyImage: TypeAlias = str | Path | Image.Image | npt.NDArray[np.uint8]
 
 FORMS = "give a path, a picture of Pillow, or an array (H, W, 3) uint8 RGB; several as a list or as (N, H, W, 3)"
 PNG_MODES = frozenset({"1", "L", "LA", "I;16", "P", "RGB", "RGBA"})

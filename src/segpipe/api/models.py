@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from segpipe.api.images import AnyImage, check_pixels, read_image
+from segpipe.api.images import check_pixels, read_image
 from segpipe.api.prediction import Prediction
 from segpipe.classes import ClassTable
 from segpipe.config.evaluate import Inference
@@ -90,7 +90,7 @@ class Model:
     @overload
     def predict(self, image: str | Path | Image.Image) -> Prediction: ...
     @overload
-    def predict(self, image: Sequence[AnyImage]) -> list[Prediction]: ...
+    def predict(self, image: list[Any] | tuple[Any, ...]) -> list[Prediction]: ...
     @overload
     def predict(self, image: npt.NDArray[np.uint8]) -> Any: ...
 
