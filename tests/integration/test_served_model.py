@@ -49,7 +49,7 @@ print(sys.modules["segpipe"].__file__)
 
 STARTUP_SECONDS = 120
 CURL_OF_DOCUMENT = """\
-(printf '{"inputs": ["'; base64 < street.jpg | tr -d '\\n'; printf '"]}') | \\
+(printf '{"dataframe_records": [{"image": "'; base64 < street.jpg | tr -d '\\n'; printf '"}]}') | \\
   curl -sS -H 'Content-Type: application/json' --data-binary @- http://127.0.0.1:5001/invocations | \\
   python -c "import base64, json, sys; \\
     open('mask.png', 'wb').write(base64.b64decode(json.load(sys.stdin)['predictions'][0]))"
