@@ -7,13 +7,13 @@ import inspect
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 import segpipe
 
+MAX_IMPORT_MICROSECONDS = 300_000
 DOCUMENT = Path(__file__).parents[3] / "docs/python.md"
 SIGNATURES = {
     "build_model": "(name, num_classes, pretrained=False, weights=None, **options)",
@@ -66,12 +66,11 @@ def test_each_name_is_in_the_document() -> None:
 
 def test_the_import_loads_none_of_the_libraries() -> None:
     code = "import sys, segpipe; print(*{name.partition('.')[0] for name in sys.modules})"
-    start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    seconds = time.perf_counter() - start
+    done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], check=True, capture_output=True, text=True)
     assert "segpipe" in done.stdout.split()
     assert not {"torch", "numpy", "pandas", "mlflow", "pydantic", "PIL", "cv2"} & set(done.stdout.split())
-    assert seconds < 3  # a bare Python is 0.02 s; the other tests of the machine run at the same time
+    (line,) = [line for line in done.stderr.splitlines() if line.endswith(" segpipe")]
+    assert int(line.split("|")[1]) < MAX_IMPORT_MICROSECONDS
 
 
 def test_importing_a_stage_imports_nothing_of_the_interface() -> None:
