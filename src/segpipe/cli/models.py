@@ -102,14 +102,16 @@ def _list(options: argparse.Namespace) -> None:
 def _show(options: argparse.Namespace) -> None:
     from segpipe.inference.cost import without_content
     from segpipe.inference.network import build_network
+    from segpipe.models import read_card
 
     model = _describe(options.name, options.classes)
     function = MODELS.function_of(options.name)
     defaults = function.__kwdefaults__ or {}
     network = without_content(lambda: build_network(options.name, {}, options.classes))
     parts = [name for name, part in network.named_children() if any(True for _ in part.parameters())]
+    no_onnx = read_card(options.name).no_onnx
     if options.json:
-        print(json.dumps({**asdict(model), "options": defaults, "parts": parts}))
+        print(json.dumps({**asdict(model), "options": defaults, "parts": parts, "no_onnx": no_onnx}))
         return
     size = "{} million parameters, {} GFLOPs".format(*model.cost)
     lines = {
@@ -117,6 +119,7 @@ def _show(options: argparse.Namespace) -> None:
         "source": model.source,
         "size": f"{size} at {SIZE[0]}x{SIZE[1]}, {options.classes} classes",
         "imagenet": "weights: imagenet" if model.imagenet else "no weights published",
+        "ONNX": f"no: {no_onnx}" if no_onnx else "yes, for images of any size (segpipe export)",
         "options": ", ".join(f"{key}: {json.dumps(value)}" for key, value in defaults.items()) or "none",
         "parts": f"{', '.join(parts)} (for train.freeze and learning_rate_factors; parts of parts by dotted names)",
     }

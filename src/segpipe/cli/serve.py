@@ -71,7 +71,11 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     serve.add_argument("--max-wait", type=natural, default=5, metavar="MS", help=waiting)
     serve.add_argument("--queue", type=positive, default=64, metavar="N", help="pictures that may wait (default 64)")
     serve.add_argument(
-        "--timeout", type=positive, default=30, metavar="SECONDS", help="for an answer, after the body (default 30)"
+        "--timeout",
+        type=positive,
+        default=30,
+        metavar="SECONDS",
+        help="for an answer (default 30); for the body as long, and at most 10",
     )
     serve.set_defaults(run=_serve)
 
@@ -82,7 +86,7 @@ def _serve(options: argparse.Namespace) -> None:
         raise ServingError(f"{', '.join(missing)} not installed; run `pip install 'segpipe[serve]'`")
     from segpipe.serving.access import Access
     from segpipe.serving.limits import Limits
-    from segpipe.serving.server import open_socket
+    from segpipe.serving.server import bind_socket
 
     limits = Limits(
         max_bytes=options.max_bytes,
@@ -91,19 +95,21 @@ def _serve(options: argparse.Namespace) -> None:
         max_batch=options.max_batch,
         max_wait_ms=options.max_wait,
         timeout_seconds=options.timeout,
+        body_seconds=min(options.timeout, Limits.body_seconds),
+        header_seconds=min(options.timeout, Limits.header_seconds),
     )
     access = Access.of(options.host, os.environ)  # a missing token is told before a model is downloaded
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
     with (
-        open_socket(options.host, options.port) as listening,
+        bind_socket(options.host, options.port) as bound,
         tempfile.TemporaryDirectory(prefix="segpipe-serve-", ignore_cleanup_errors=True) as workspace,
     ):
-        _run(options, access, limits, listening, Path(workspace))
+        _run(options, access, limits, bound, Path(workspace))
 
 
 def _run(
-    options: argparse.Namespace, access: "Access", limits: "Limits", listening: socket.socket, workspace: Path
+    options: argparse.Namespace, access: "Access", limits: "Limits", bound: socket.socket, workspace: Path
 ) -> None:
     from segpipe.serving.app import make_app
     from segpipe.serving.backends import Served, load_served
@@ -128,11 +134,11 @@ def _run(
         lambda outcome: metrics.changes.labels(outcome).inc(),
     )
     service = Service(follower, access, limits, metrics, workspace)
-    host, port = listening.getsockname()[:2]
+    host, port = bound.getsockname()[:2]
     place = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     followed = "" if source is None else f", following its alias {_alias_of(options.model)}"
     print(f"{served.name} version {served.label} by {served.backend}{followed}: {place}", flush=True)
-    run_server(make_app(service), listening, limits)
+    run_server(make_app(service), bound, limits)
 
 
 def _alias_of(address: str) -> str | None:

@@ -1,7 +1,8 @@
 """Writes a captured program as an ONNX file with its metadata."""
 
+import operator
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from torch.export import ExportedProgram
 from segpipe.errors import ExportError
 from segpipe.export.document import INPUT
 from segpipe.export.exported import INSTALL
+from segpipe.export.program import reason_of
 
 AXES = ("batch", "height", "width")
 
@@ -30,17 +32,24 @@ def write_onnx(
     """
     try:
         import onnx
-        import onnxscript  # noqa: F401
+
+        translations = _translate_whole_numbers()
     except ImportError as error:
         raise ExportError(f"an export to ONNX {INSTALL}") from error
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporter, about itself
             written = torch.onnx.export(
-                program, (), dynamo=True, verbose=False, input_names=[INPUT], output_names=list(output_names)
+                program,
+                (),
+                dynamo=True,
+                verbose=False,
+                input_names=[INPUT],
+                output_names=list(output_names),
+                custom_translation_table=translations,
             )
     except Exception as error:  # the exporter raises whatever its passes raise
-        raise ExportError(f"torch.onnx cannot write the network: {str(error).splitlines()[0]}") from error
+        raise ExportError(f"torch.onnx cannot write the network: {reason_of(error)}") from error
     assert written is not None
     model = written.model_proto
     _name_axes(model.graph)
@@ -50,8 +59,24 @@ def write_onnx(
     onnx.save(model, path)
 
 
+def _translate_whole_numbers() -> dict[Callable[..., object], Callable[..., object]]:
+    """Gives ONNX's form of divisions by symbols: that of the exporter rounds towards zero, or knows no such divisor."""
+    from onnxscript import opset20
+
+    def divide(self: object, other: object) -> object:
+        return opset20.Div(opset20.Sub(self, opset20.Mod(self, other)), other)
+
+    def remain(self: object, other: object) -> object:
+        return opset20.Mod(self, opset20.CastLike(other, self))
+
+    return {operator.floordiv: divide, torch.ops.aten.remainder.Scalar: remain}
+
+
 def _name_axes(graph: "onnx.GraphProto") -> None:  # type: ignore[name-defined]  # noqa: F821
-    """Names the axes of inputs and outputs, instead of by symbols; ONNX Runtime finds the shapes in between itself."""
+    """Names the axes of inputs and outputs, and removes the shapes in between, which ONNX Runtime finds itself.
+
+    The exporter's can be wrong: by those of PAN it gave two tensors of different sizes one buffer.
+    """
     del graph.value_info[:]
     symbols = [dim.dim_param for dim in graph.input[0].type.tensor_type.shape.dim[: len(AXES)]]
     names = dict(zip(symbols, AXES, strict=True))

@@ -38,8 +38,11 @@ class Limits:
         max_mean_iou_difference: in points: hundredths of the mean IoU.
     """
 
-    min_equal_share: float = 0.9999
-    max_mean_iou_difference: float = 0.1
+    min_equal_share: float
+    max_mean_iou_difference: float
+
+
+FP32 = Limits(min_equal_share=0.9999, max_mean_iou_difference=0.1)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def capture(graph: ExportGraph) -> ExportedProgram:
                 graph.eval(), (images_NHWC,), dynamic_shapes=({0: any_size, 1: any_size, 2: any_size},)
             )
     except Exception as error:  # the exporter raises whatever its passes raise
-        raise ExportError(f"torch.export cannot capture the network: {_first_line(error)}") from error
+        raise ExportError(f"torch.export cannot capture the network: {reason_of(error)}") from error
 
 
 def write_program(program: ExportedProgram, description: str, path: Path) -> None:
@@ -42,10 +42,16 @@ def write_program(program: ExportedProgram, description: str, path: Path) -> Non
         description: JSON, stored in the file as `metadata.json`.
         path: of the file to write, `*.pt2`.
     """
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths and lines of the machine that exports
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.export.save(program, path, extra_files={"metadata.json": description})
 
 
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def reason_of(error: BaseException) -> str:
+    """Gives the first line of what began an exporter's error; the lines around it are advice for its authors."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {line}"

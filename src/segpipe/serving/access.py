@@ -23,8 +23,8 @@ class Access:
     """The rules.
 
     Attributes:
-        is_loopback: whether only this machine can connect; names of other machines in `Host` are refused then.
-        token: that each request must bring; None for none.
+        is_loopback: whether only this machine can connect.
+        token: that each request must bring; None for none, and then `Host` must name the loopback.
         webhook_secret: that MLflow shares; None refuses its calls.
     """
 
@@ -59,9 +59,10 @@ class Access:
             RefusedError: 401, 403 or 421.
         """
         host = headers.get("host", "")
-        if self.is_loopback and not is_loopback_name(_name_of(host)):
-            # A page of a foreign site whose name was made to resolve to the loopback sends its own name.
-            reason = "the header Host names another machine; ask for http://127.0.0.1, or listen by --host and a token"
+        if self.is_loopback and self.token is None and not is_loopback_name(_name_of(host)):
+            # A page of a foreign site whose name was made to resolve to the loopback sends its own name. It knows no
+            # token; and with one, a proxy may pass the name on by which clients know it.
+            reason = f"the header Host names another machine; ask for http://127.0.0.1, or set {TOKEN}"
             raise RefusedError(MISDIRECTED, reason)
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2].lower() != host.lower():

@@ -55,7 +55,7 @@ def outline(mask: npt.NDArray[np.uint8], classes: ClassTable) -> dict[str, Any]:
 def _outline_class(is_class: npt.NDArray[np.bool_], max_corners: int) -> tuple[list[list[Ring]], int]:
     """Gives the polygons of a class, each a list of rings, the outer one first; and the number of their corners."""
     _, parts = cv2.connectedComponents(is_class.astype(np.uint8), connectivity=4)
-    padded = np.pad(parts, 1)
+    padded = np.pad(np.asarray(parts, np.int32), 1)
     starts = _corner_starts(padded)
     if 4 * len(starts) > max_corners:  # each begins two sides at least, and most are met by two more
         raise TooManyCornersError(f"its polygons have more than {MAX_CORNERS} corners")

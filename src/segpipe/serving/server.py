@@ -25,28 +25,46 @@ SPARE_SECONDS = 5.0  # of the end, after the last request may take its longest
 SWITCH_SECONDS = 0.002  # a thread that decodes gives the event loop its turn after so long; Python's own is 5 ms
 
 
-def open_socket(host: str, port: int) -> socket.socket:
-    """Opens the address, before a model is loaded.
+def bind_socket(host: str, port: int) -> socket.socket:
+    """Takes the address, before a model is loaded; connections are refused until `run_server` listens.
 
     Raises:
         ServingError: it cannot be had.
     """
+    bound: socket.socket | None = None
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        return bound
     except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ServingError(f"{host}:{port}: {reason}; choose another by --host and --port") from error
+        if bound is not None:
+            bound.close()
+        raise _name_address(f"{host}:{port}", error) from error
 
 
-def run_server(app: ASGIApp, listening: socket.socket, limits: Limits) -> None:
+def _name_address(address: str, error: Exception) -> ServingError:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return ServingError(f"{address}: {reason}; choose another by --host and --port")
+
+
+def run_server(app: ASGIApp, bound: socket.socket, limits: Limits) -> None:
     """Serves until SIGTERM or Ctrl-C; answers what was accepted before, and refuses new connections.
 
     Args:
         app: answers.
-        listening: of `open_socket`.
+        bound: of `bind_socket`.
         limits: of connections and times.
+
+    Raises:
+        ServingError: another process was quicker to listen there.
     """
+    try:
+        bound.listen(BACKLOG)
+    except OSError as error:
+        host, port = bound.getsockname()[:2]
+        raise _name_address(f"{host}:{port}", error) from error
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     sys.setswitchinterval(SWITCH_SECONDS)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -61,10 +79,11 @@ def run_server(app: ASGIApp, listening: socket.socket, limits: Limits) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(limits.body_seconds + limits.timeout_seconds + SPARE_SECONDS),
     )
-    asyncio.run(_Server(config).serve(sockets=[listening]))
+    asyncio.run(_Server(config).serve(sockets=[bound]))
 
 
 class _Server(uvicorn.Server):
