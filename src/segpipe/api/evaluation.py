@@ -8,6 +8,7 @@ from segpipe.api.datasets import Dataset
 from segpipe.api.models import Model
 from segpipe.errors import StoreError
 from segpipe.inference import evaluate as measuring
+from segpipe.inference.network import Network
 from segpipe.losses.parts.weighted_sum import Loss
 from segpipe.metrics.parts.scores import list_evidence, score
 
@@ -29,7 +30,8 @@ def evaluate(model: Model, dataset: Dataset, split: str = "val") -> dict[str, An
         Not among them: the loss, and the interval of the mean IoU, which need the parameters of the training.
 
     Raises:
-        StoreError: the classes differ, or the split has no samples.
+        StoreError: the classes differ, the split has no samples, or the model is an export, whose `export.json` has
+            the scores.
 
     Examples:
         >>> import segpipe
@@ -45,5 +47,8 @@ def evaluate(model: Model, dataset: Dataset, split: str = "val") -> dict[str, An
             f"the model {model.summary.name} predicts {ours}; {part.folder} has {theirs}; take a model that was "
             "trained on this data set"
         )
+    if not isinstance(model.network, Network):
+        fix = "measure the model that it was made of; export.json has both scores"
+        raise StoreError(f"the model {model.summary.name} is an export; {fix}")
     measured = measuring.evaluate(model.network.predictor, part, [(1.0, NO_LOSS)], list_evidence())
     return score(measured.evidence, part.classes.names)

@@ -17,7 +17,9 @@ from segpipe.classes import ClassTable
 from segpipe.config.evaluate import Inference
 from segpipe.data.images import Picture
 from segpipe.documents import EvaluationDescription, NetworkDescription
-from segpipe.errors import StoreError
+from segpipe.errors import ConfigError, StoreError
+from segpipe.export.document import EXPORT_FILE, ExportDescription
+from segpipe.export.exported import ExportedModel
 from segpipe.inference.device import choose_device, device_of
 from segpipe.inference.logits import most_likely
 from segpipe.inference.network import Network
@@ -35,9 +37,10 @@ class ModelSummary:
         name: of the registered model, or the folder.
         version: its number in the registry; None for a folder.
         network: the architecture, as `segpipe models` lists it.
-        num_parameters: of the network.
+        num_parameters: of the network; None for an export.
         classes: names of the classes, in the order of their indices.
-        val_scores: on the validation images: `mean_iou`, 0..1, and `iou`, by class; empty where they are not known.
+        val_scores: on the validation images: `mean_iou`, 0..1, and, except of an export, `iou`, by class; empty where
+            they are not known.
         inference: how it predicts: windows, scales, mirroring, CRF.
         weights_sha256: of `weights.safetensors`; identifies the model.
     """
@@ -45,7 +48,7 @@ class ModelSummary:
     name: str
     version: str | None
     network: str
-    num_parameters: int
+    num_parameters: int | None
     classes: tuple[str, ...]
     val_scores: Mapping[str, Any]
     inference: Inference
@@ -56,8 +59,9 @@ class ModelSummary:
         version = "" if self.version is None else f" version {self.version}"
         scores = f"{self.val_scores['mean_iou']:.4f} on its validation images" if self.val_scores else "not known"
         settings = json.dumps(self.inference.model_dump(mode="json", exclude_defaults=True))
+        size = "as an ONNX export" if self.num_parameters is None else f"{self.num_parameters:,} parameters"
         lines = {
-            "network": f"{self.network}, {self.num_parameters:,} parameters",
+            "network": f"{self.network}, {size}",
             "classes": ", ".join(self.classes),
             "mean IoU": scores,
             "inference": "the network alone" if settings == "{}" else settings,
@@ -71,11 +75,11 @@ class Model:
     """A trained model on its device; `segpipe.load_model` gives one.
 
     Args:
-        network: the trained network, and how it predicts.
+        network: the trained network, and how it predicts; or an export of it.
         summary: what is known about it.
     """
 
-    network: Network = field(repr=False)
+    network: Network | ExportedModel = field(repr=False)
     summary: ModelSummary
 
     @property
@@ -143,6 +147,9 @@ class Model:
     def _predict_batch(
         self, images_NHWC: npt.NDArray[np.uint8]
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+        if isinstance(self.network, ExportedModel):
+            exported = self.network.predict(images_NHWC)
+            return exported.masks_NHW, exported.confidences_NHW
         masks_NHW = np.empty(images_NHWC.shape[:3], np.uint8)
         confidence_NHW = np.empty(images_NHWC.shape[:3], np.float32)
         for piece in self.network.predictor.predict(images_NHWC):
@@ -152,7 +159,9 @@ class Model:
 
     def __repr__(self) -> str:
         """The name and the device."""
-        return f"<Model {self.summary.name!r}, {self.summary.network} on {device_of(self.network.module)}>"
+        is_export = isinstance(self.network, ExportedModel)
+        place = "in ONNX Runtime" if is_export else f"on {device_of(self.network.module)}"
+        return f"<Model {self.summary.name!r}, {self.summary.network} {place}>"
 
 
 def _batches(sizes: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
@@ -169,9 +178,10 @@ def load_model(address: str | Path, registry: str | None = None, device: str = "
     """Loads a trained model.
 
     Args:
-        address: `champion`; `models:/NAME@ALIAS`; `models:/NAME/VERSION`; or a folder with `model.json` and
-            `weights.safetensors`, such as `build/model`. `champion` is that of `register.model_name` in `params.yaml`;
-            in a folder without that file it is the registry's only champion.
+        address: `champion`; `models:/NAME@ALIAS`; `models:/NAME/VERSION`; or a folder: of a trained model, with
+            `model.json` and `weights.safetensors`, such as `build/model`, or of an export to ONNX, with `export.json`
+            and `model.onnx`, which runs in ONNX Runtime on the CPU. `champion` is that of `register.model_name` in
+            `params.yaml`; in a folder without that file it is the registry's only champion.
         registry: address of MLflow; None takes `MLFLOW_TRACKING_URI`, or else the store `mlflow.db` of the project.
         device: `auto` takes the first GPU, or the CPU if there is none; or `cpu`, `cuda`, `cuda:N`, `mps`.
 
@@ -180,6 +190,7 @@ def load_model(address: str | Path, registry: str | None = None, device: str = "
         TrackingError: the registry has no such model, or cannot be reached.
         StoreError: the files are missing or damaged, or today's code builds another network.
         ConfigError: there is no such device.
+        ExportError: an export needs ONNX Runtime, which is not installed.
 
     Examples:
         >>> import segpipe
@@ -191,8 +202,29 @@ def load_model(address: str | Path, registry: str | None = None, device: str = "
     """
     chosen = choose_device(device)
     with as_before(), find_model(address, registry) as files:
+        if (files.folder / EXPORT_FILE).exists() and not (files.folder / MODEL_FILE).exists():
+            return _load_export(files.folder, device)
         network = Network.load(files.folder, chosen)
         return Model(network, _summarize(network, files))
+
+
+def _load_export(folder: Path, device: str) -> Model:
+    if device not in {"auto", "cpu"}:
+        raise ConfigError(f"{folder}: is an export, which runs on the CPU; write device='cpu' instead of {device!r}")
+    exported = ExportedModel.load(folder)
+    description: ExportDescription = exported.description
+    mean_iou = description.parity.mean_iou_of_export
+    summary = ModelSummary(
+        name=str(folder),
+        version=None,
+        network=description.model.name,
+        num_parameters=None,
+        classes=description.classes.names,
+        val_scores={} if mean_iou is None else {"mean_iou": mean_iou},
+        inference=Inference.model_validate(description.inference),
+        weights_sha256=exported.weights_sha256,
+    )
+    return Model(exported, summary)
 
 
 def _summarize(network: Network, files: FoundModel) -> ModelSummary:

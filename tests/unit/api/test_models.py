@@ -169,6 +169,24 @@ def test_the_scores_of_the_evaluation_next_to_it_are_known_if_they_are_of_these_
         assert segpipe.load_model(folder, device="cpu").describe().val_scores == expected
 
 
+def test_an_export_predicts_what_its_model_predicts(write_model: Callable[..., Path], tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    from segpipe.export.make import export_model
+
+    network = segpipe.load_model(write_model(), device="cpu")
+    export_model(tmp_path / "model", tmp_path / "export")
+    exported = segpipe.load_model(tmp_path / "export")
+    images = [draw(40, 56, 3), draw(64, 48, 3)]
+    for one, other in zip(exported.predict(images), network.predict(images), strict=True):
+        assert (one.mask == other.mask).mean() > 0.999
+        np.testing.assert_allclose(one.confidence, other.confidence, atol=1e-4)
+    assert exported.classes == network.classes
+    assert exported.describe().weights_sha256 == network.describe().weights_sha256
+    assert "ONNX" in repr(exported) and "ONNX" in str(exported.describe())
+    with pytest.raises(ConfigError, match="cuda"):
+        segpipe.load_model(tmp_path / "export", device="cuda")
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=str(tmp_path)):
         segpipe.load_model(tmp_path)

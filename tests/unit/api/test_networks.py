@@ -9,19 +9,18 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_network import OPTIONS
 
 import segpipe
 from segpipe.errors import ConfigError
 from segpipe.places import WEIGHTS_FILE
 
-TINY = {"width": 2, "depth": 2}
-
 
 def test_a_network_has_the_classes_and_options_that_are_asked_for() -> None:
-    network = segpipe.build_model("unet", num_classes=5, **TINY)
+    network = segpipe.build_model("unet", num_classes=5, **OPTIONS)
     assert isinstance(network, torch.nn.Module) and network.training
     assert network.eval()(torch.zeros(2, 3, 32, 48)).shape == (2, 5, 32, 48)
-    assert segpipe.build_model("unet", 5, in_channels=1, **TINY).eval()(torch.zeros(1, 3, 32, 32)).shape[1] == 5
+    assert segpipe.build_model("unet", 5, in_channels=1, **OPTIONS).eval()(torch.zeros(1, 3, 32, 32)).shape[1] == 5
 
 
 def test_weights_of_a_file_are_loaded_and_the_head_begins_anew_for_other_classes(
@@ -29,9 +28,9 @@ def test_weights_of_a_file_are_loaded_and_the_head_begins_anew_for_other_classes
 ) -> None:
     path = write_model() / WEIGHTS_FILE
     given = load_file(path)
-    same = segpipe.build_model("unet", 3, weights=path, **TINY).state_dict()
+    same = segpipe.build_model("unet", 3, weights=path, **OPTIONS).state_dict()
     assert all(torch.equal(same[name], given[name]) for name in given)
-    other = segpipe.build_model("unet", 4, weights=str(path), **TINY).state_dict()
+    other = segpipe.build_model("unet", 4, weights=str(path), **OPTIONS).state_dict()
     differ = {name for name in given if other[name].shape != given[name].shape}
     assert differ and all(torch.equal(other[name], given[name]) for name in given.keys() - differ)
 
@@ -59,4 +58,4 @@ def test_what_cannot_be_built_is_refused(arguments: dict[str, Any], facts: list[
 
 def test_weights_of_another_model_are_refused(write_model: Callable[..., Path]) -> None:
     with pytest.raises(ConfigError, match="another model"):
-        segpipe.build_model("unet", 3, weights=write_model() / WEIGHTS_FILE, width=4, depth=2)
+        segpipe.build_model("unet", 3, weights=write_model() / WEIGHTS_FILE, width=8, depth=2)
