@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from segpipe.api.datasets import Dataset, open_dataset
     from segpipe.api.evaluation import evaluate
-    from segpipe.api.models import Model, ModelSummary, load_model
+    from segpipe.api.models import Model, load_model
     from segpipe.api.networks import build_model
     from segpipe.api.prediction import Prediction
+    from segpipe.api.summary import ModelSummary
     from segpipe.classes import ClassTable
     from segpipe.errors import SegpipeError
 
@@ -35,7 +36,7 @@ _MODULES = {
     "ClassTable": "segpipe.classes",
     "Dataset": "segpipe.api.datasets",
     "Model": "segpipe.api.models",
-    "ModelSummary": "segpipe.api.models",
+    "ModelSummary": "segpipe.api.summary",
     "Prediction": "segpipe.api.prediction",
     "SegpipeError": "segpipe.errors",
     "build_model": "segpipe.api.networks",
