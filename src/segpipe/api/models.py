@@ -116,8 +116,8 @@ class Model:
 
     def __repr__(self) -> str:
         """The name and the device."""
-        is_export = isinstance(self.network, ExportedModel)
-        place = "in ONNX Runtime" if is_export else f"on {device_of(self.network.module)}"
+        network = self.network
+        place = "in ONNX Runtime" if isinstance(network, ExportedModel) else f"on {device_of(network.module)}"
         return f"<Model {self.summary.name!r}, {self.summary.network} {place}>"
 
 
