@@ -85,18 +85,19 @@ class Browser:
         elif method == "Network.requestWillBeSent" and not params["request"]["url"].startswith("data:"):
             self.requests.append(params["request"]["url"])
 
-    def open(self, page: Path, width_px: int, is_dark: bool = False, height_px: int = 900) -> None:
-        """Opens a page from its file and waits until all of it is loaded."""
+    def open(self, page: Path | str, width_px: int, is_dark: bool = False, height_px: int = 900) -> None:
+        """Opens a page from its file, or an address, and waits until all of it is loaded."""
+        address = page if isinstance(page, str) else page.resolve().as_uri()
         self.messages.clear()
         self.requests.clear()
         size = {"width": width_px, "height": height_px, "deviceScaleFactor": 1, "mobile": width_px < 600}
         self.send("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
-        self.send("Page.navigate", url=page.resolve().as_uri())
+        self.send("Page.navigate", url=address)
         loaded = "new Promise(done => document.readyState === 'complete' ? done() : addEventListener('load', done))"
         self.evaluate(loaded)
-        self.requests[:] = [url for url in self.requests if url != page.resolve().as_uri()]
+        self.requests[:] = [url for url in self.requests if url != address]
 
     def evaluate(self, expression: str) -> Any:
         """Gives the value of a JavaScript expression; waits where it is a promise."""

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 SOURCES = Path(__file__).parents[1] / "src"
@@ -19,15 +20,26 @@ def file_of(module: str) -> Path | None:
 
 @functools.cache
 def names_imported_by(path: Path) -> set[str]:
-    """All that a file's text imports anywhere in it, by full names, modules and what is taken from them alike."""
+    """All that a file's text imports anywhere in it, by full names, modules and what is taken from them alike.
+
+    Not what only checkers of types import: the package itself names all of its public interface so.
+    """
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return names
+
+
+def _walk(node: ast.AST) -> Iterator[ast.AST]:
+    """Gives a node and all below it, without the bodies of `if TYPE_CHECKING`."""
+    yield node
+    is_for_checkers = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    for below in node.orelse if is_for_checkers else ast.iter_child_nodes(node):
+        yield from _walk(below)
 
 
 @functools.cache

@@ -83,6 +83,10 @@ class SkippedError(PredictionError):
     exit_code = 2
 
 
+class ServingError(SegpipeError):
+    """The service cannot start as it was asked to, or a model cannot be put into service."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong with the data.

@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 from facts import missing
-from integration.project import COPIED, REPOSITORY, Project
+from integration.project import Project
 from own_data import NUM_IMAGES, draw_set
-
-OF_STARTER = ("params.yaml", "data.dvc", "data/dataset.yaml", "dvc.lock", "metrics.json", "recipes")
-
-
-@pytest.fixture
-def clone(tmp_path: Path) -> Project:
-    """A clone of the starter, with the files that its user has."""
-    root = tmp_path / "clone"
-    for name in (*COPIED, *OF_STARTER):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        if (REPOSITORY / name).is_dir():
-            shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copyfile(REPOSITORY / name, root / name)
-    project = Project(root)
-    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "starter"]):
-        project.call("git", *command)
-    return project
 
 
 @pytest.mark.slow

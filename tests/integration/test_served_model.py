@@ -1,10 +1,13 @@
 """The champion as another program loads it: without our sources, without pickle, on images of any size."""
 
+import base64
+import io
 import json
 import os
 import signal
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -29,17 +32,28 @@ else:
 
 import mlflow
 import numpy as np
+import pandas as pd
 
 name, output = sys.argv[1:]
 model = mlflow.pyfunc.load_model(f"models:/{name}@champion")
 batches = np.load(f"{output}/batches.npz")
 masks = {key: model.predict(batches[key]) for key in batches.files}
+for key in batches.files:
+    contents = [open(f"{output}/images/{key}{index}.png", "rb").read() for index in range(len(batches[key]))]
+    for index, content in enumerate(model.predict(pd.DataFrame({"image": contents}))):
+        open(f"{output}/{key}{index}.mask.png", "wb").write(content)
 np.savez(f"{output}/masks.npz", **masks)
 print(sys.modules["segpipe"].__file__)
 """
 
 
 STARTUP_SECONDS = 120
+CURL_OF_DOCUMENT = """\
+(printf '{"dataframe_records": [{"image": "'; base64 < street.jpg | tr -d '\\n'; printf '"}]}') | \\
+  curl -sS -H 'Content-Type: application/json' --data-binary @- http://127.0.0.1:5001/invocations | \\
+  python -c "import base64, json, sys; \\
+    open('mask.png', 'wb').write(base64.b64decode(json.load(sys.stdin)['predictions'][0]))"
+"""
 
 
 def address_of(project: Project) -> dict[str, str]:
@@ -76,7 +90,13 @@ def test_the_champion_predicts_as_the_command_does_without_our_sources(finished:
         for index, mask in enumerate(masks[key]):
             expected = np.asarray(read_picture(elsewhere / f"predictions/masks/{key}{index}.png"))
             np.testing.assert_array_equal(mask, expected)
+            np.testing.assert_array_equal(np.asarray(read_picture(elsewhere / f"{key}{index}.mask.png")), expected)
     assert len(np.unique(masks["two"])) > 1
+
+
+def test_the_document_has_the_line_that_is_tested() -> None:
+    text = (Path(__file__).parents[2] / "docs/registry.md").read_text(encoding="utf-8")
+    assert CURL_OF_DOCUMENT in text
 
 
 def test_the_models_folder_holds_weights_and_code_but_no_pickle(original: Project) -> None:
@@ -85,7 +105,12 @@ def test_the_models_folder_holds_weights_and_code_but_no_pickle(original: Projec
     assert {"MLmodel", "weights.safetensors", "model.json", "served_model.py"} <= names
     assert not [path for path in files if path.suffix in {".pkl", ".pickle", ".pt", ".pth"}]
     (description,) = [path for path in files if path.name == "MLmodel"]
-    assert "uint8" in description.read_text(encoding="utf-8")
+    text = description.read_text(encoding="utf-8")
+    assert "uint8" in text and "encoded images" in text
+    (requirements,) = [path for path in files if path.name == "requirements.txt"]
+    assert {"opencv-python-headless", "pillow"} <= {
+        line.partition("==")[0] for line in requirements.read_text().split()
+    }
 
 
 @pytest.mark.slow
@@ -101,7 +126,18 @@ def test_mlflow_serves_the_champion_in_another_folder(finished: Project, tmp_pat
     options = ("--env-manager", "local", "--host", "127.0.0.1", "--port", str(port))
     process = served.start("mlflow", "models", "serve", "--model-uri", champion, *options, process_group=0)
     try:
-        answer = json.loads(ask(process, f"http://127.0.0.1:{port}", {"inputs": images.tolist()}))
+        address = f"http://127.0.0.1:{port}"
+        answer = json.loads(ask(process, address, {"inputs": images.tolist()}))
+        contents = [base64.b64encode((elsewhere / f"images/{index}.png").read_bytes()).decode() for index in range(2)]
+        rows = {"columns": ["image"], "data": [[content] for content in contents]}
+        encoded = json.loads(ask(process, address, {"dataframe_split": rows}))
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            ask(process, address, {"dataframe_split": rows | {"data": [["bm8gaW1hZ2U="]]}})
+        reason = json.loads(refused.value.read())
+        refused.value.close()
+        shown = served.call(
+            "bash", "-c", CURL_OF_DOCUMENT.replace("5001", str(port)).replace("street.jpg", "images/0.png")
+        )
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.communicate()
@@ -109,6 +145,13 @@ def test_mlflow_serves_the_champion_in_another_folder(finished: Project, tmp_pat
     for index, mask in enumerate(answer["predictions"]):
         expected = np.asarray(read_picture(elsewhere / f"predictions/masks/{index}.png"))
         np.testing.assert_array_equal(np.asarray(mask), expected)
+        content = base64.b64decode(encoded["predictions"][index], validate=True)
+        with Image.open(io.BytesIO(content)) as picture:
+            np.testing.assert_array_equal(np.asarray(picture), expected)
+        if index == 0:
+            np.testing.assert_array_equal(np.asarray(read_picture(elsewhere / "mask.png")), expected)
+    assert refused.value.code == 400 and "image 0" in reason["message"] and "not an image" in reason["message"]
+    assert shown == ""
     assert not (elsewhere / "mlflow.db").exists()
 
 

@@ -20,6 +20,7 @@ from segpipe.cli.models import add_commands as add_models_command
 from segpipe.cli.predict import add_commands as add_predict_command
 from segpipe.cli.recipe import add_commands as add_recipe_commands
 from segpipe.cli.registry import add_commands as add_registry_commands
+from segpipe.cli.serve import add_commands as add_serve_command
 from segpipe.config.params import load_config
 from segpipe.config.reading import load_section
 from segpipe.config.train import Train
@@ -85,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     add_recipe_commands(commands)
 
     add_predict_command(commands)
+    add_serve_command(commands)
     add_export_command(commands)
 
     join = commands.add_parser(

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segpipe.cli.arguments import guide
-from segpipe.cli.model_address import MODELS_TAKEN, FoundModel, add_registry_option, find_model
+from segpipe.cli.model_address import add_registry_option
 from segpipe.errors import ExportError
 from segpipe.places import DATASET
+from segpipe.registry.addresses import MODELS_TAKEN, FoundModel, find_model
 
 if TYPE_CHECKING:
     from segpipe.export.document import ExportDescription

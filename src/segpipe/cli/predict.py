@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segpipe.cli.arguments import positive
-from segpipe.cli.model_address import CHAMPION, MODELS_TAKEN, add_registry_option, find_model
+from segpipe.cli.model_address import add_registry_option
 from segpipe.errors import MAX_PROBLEMS_SHOWN, PredictionError, SkippedError
+from segpipe.registry.addresses import CHAMPION, MODELS_TAKEN, find_model
 
 if TYPE_CHECKING:
     from segpipe.prediction.job import Done

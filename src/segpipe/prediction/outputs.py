@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from threading import get_ident
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -17,13 +16,9 @@ from segpipe.data.images import GEO_TYPES, Georeference
 from segpipe.files import naming
 from segpipe.prediction.predicting import CERTAIN, Predicted, Wanted
 from segpipe.prediction.record import COLORS, CONFIDENCE, MASKS, OVERLAYS, PROBABILITIES, Row
-from segpipe.reports.overlay import colorize, overlay
+from segpipe.reports.overlay import colorize, encode_png, overlay
 
 ARRAY_SUFFIX, PNG_SUFFIX, GEOTIFF_SUFFIX = ".npy", ".png", ".tif"
-
-# Only runs of equal bytes are packed: a fifth of the time of deflate's usual level on an overlay, and files of about
-# the same size (docs/performance.md).
-PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
 
 
 def list_kinds(wanted: Wanted) -> list[str]:
@@ -107,10 +102,7 @@ def _describe(predicted: Predicted, num_classes: int) -> Row:
 
 def _save_png(pixels: npt.NDArray[np.uint8], path: Path) -> None:
     """Writes (height, width) indices or (height, width, 3) RGB."""
-    content = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
-    is_encoded, encoded = cv2.imencode(".png", content, PNG)
-    assert is_encoded
-    path.write_bytes(encoded.tobytes())
+    path.write_bytes(encode_png(pixels))
 
 
 def _save_geotiff(pixels: npt.NDArray[np.uint8], georeference: Georeference, path: Path) -> None:

@@ -5,8 +5,10 @@ twice changes nothing, a deleted run or version is made again, and outs that DVC
 that machine's MLflow.
 """
 
+import base64
 import hashlib
 import importlib.metadata
+import io
 import json
 import logging
 import tempfile
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import pandas as pd
 from mlflow.entities import LoggedModelOutput, Metric
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -23,6 +26,7 @@ from mlflow.models import Model as MlflowModel
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types.schema import Schema, TensorSpec
+from PIL import Image
 
 from segpipe.code import PACKAGE
 from segpipe.config.register import Register
@@ -73,9 +77,17 @@ NOTHING_REGISTERED = (
     "A DVC experiment registers nothing. To register this model, run `dvc exp apply` and then `make repro` (or "
     "`segpipe publish`); the gate decides then."
 )
-SERVED_WITH = ("numpy", "pydantic", "safetensors", "segmentation-models-pytorch", "timm", "torch", "torchvision")
+SERVED_WITH = (
+    "numpy", "opencv-python-headless", "pillow", "pydantic", "safetensors", "segmentation-models-pytorch", "timm",
+    "torch", "torchvision",
+)  # fmt: skip
 MODEL_TYPE = "semantic-segmentation"  # what MLflow's pages call it; the word that people search by
-EXAMPLE_SHAPE = (1, 32, 48, 3)
+EXAMPLE_SIZE_WH = (48, 32)
+# For people: what the signature's arrays of objects are.
+FORMS = {
+    "input": "a column `image` of encoded images, each as bytes or base64; or pixels, (N, H, W, 3) uint8 RGB",
+    "output": "a PNG mask of class indices for each, as bytes or base64; or (N, H, W) uint8 class indices",
+}
 
 
 def publish(results: Results, checkpoints: Path, settings: Register) -> Publication:
@@ -228,21 +240,26 @@ def _save_served_model(path: Path, model: MlflowModel, files: Path, results: Res
 
     Not by `log_model`, which would load torch and the model to try the example.
     """
-    signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]),
-        outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1))]),
-    )
+    # An array of objects is the only signature that lets pixels, columns of bytes and columns of base64 through.
+    anything = Schema([TensorSpec(np.dtype(object), (-1,))])
     mlflow.pyfunc.save_model(
         path=str(path),
         mlflow_model=model,
         python_model=str(PACKAGE / "serving/served_model.py"),
         artifacts={"model": str(files)},
         code_paths=[str(PACKAGE)],
-        signature=signature,
-        input_example=np.zeros(EXAMPLE_SHAPE, np.uint8),
+        signature=ModelSignature(inputs=anything, outputs=anything),
+        input_example=pd.DataFrame({"image": [_draw_example()]}),
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in SERVED_WITH],
-        metadata={"classes": list(results.model.classes.names)},
+        metadata={"classes": list(results.model.classes.names), **FORMS},
     )
+
+
+def _draw_example() -> str:
+    """Gives a small black image as base64 of a PNG."""
+    content = io.BytesIO()
+    Image.new("RGB", EXAMPLE_SIZE_WH).save(content, "PNG")
+    return base64.b64encode(content.getvalue()).decode("ascii")
 
 
 def _ensure_evaluation(client: MlflowClient, run_id: str, model_id: str, results: Results) -> None:

@@ -24,11 +24,22 @@ def write_page(path: Path, template: str, **values: object) -> None:
         template: file name in `templates/`.
         values: the template's variables; every value is escaped.
     """
-    script = fill(SCRIPT)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = fill(template, script=Markup(script), script_sha256=digest, **values)
+    page = fill_page(template, SCRIPT, **values)
     with whole_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def fill_page(template: str, script: str, **values: object) -> str:
+    """Gives the text of a page with its script.
+
+    Args:
+        template: file name in `templates/`, of a page.
+        script: the same of its script, the only one that the page's policy lets run.
+        values: the template's variables; every value is escaped.
+    """
+    text = fill(script)
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return fill(template, script=Markup(text), script_sha256=digest, **values)
 
 
 def fill(template: str, **values: object) -> str:

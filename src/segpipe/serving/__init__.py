@@ -1,1 +1,1 @@
-"""The code by which MLflow serves a registered model."""
+"""Models that answer requests: the service `segpipe serve`, and the code by which MLflow serves a registered model."""

@@ -1,0 +1,158 @@
+"""`segpipe serve`: the champion, or any other model, behind HTTP."""
+
+import argparse
+import os
+import socket
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segpipe.cli.arguments import natural, positive
+from segpipe.cli.model_address import add_registry_option
+from segpipe.config.train import REGISTERED
+from segpipe.errors import ServingError
+from segpipe.registry.addresses import CHAMPION, MODELS_TAKEN, FoundModel, find_model
+
+if TYPE_CHECKING:
+    from segpipe.serving.access import Access
+    from segpipe.serving.following import Source
+    from segpipe.serving.limits import Limits
+
+PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "onnxruntime")
+LOOPBACK, PORT = "127.0.0.1", 8000
+BACKENDS = ("onnx", "torch")
+POLL_SECONDS = 10
+MEGABYTE = 1 << 20
+# MLflow's own would keep a poll waiting for minutes where the server does not answer.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+
+EXAMPLES = """\
+examples:
+  segpipe serve
+  segpipe serve --model models:/streets@champion --registry http://127.0.0.1:5000
+  segpipe serve --model build/model --port 9000 --backend torch
+
+  curl -H 'Content-Type: image/jpeg' --data-binary @street.jpg \\
+    'http://127.0.0.1:8000/predict?style=overlay' > overlay.png
+
+SIGTERM and Ctrl-C end it when what was accepted is answered.
+
+more: docs/serving.md
+"""
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `serve`."""
+    serve = commands.add_parser(
+        "serve",
+        help="answer requests by HTTP with a model, and follow its alias",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    serve.add_argument("--model", default=CHAMPION, metavar="ADDRESS", help=f"{MODELS_TAKEN} (default {CHAMPION})")
+    add_registry_option(serve)
+    backends = "onnx (default; a model without an export is exported first) or torch"
+    serve.add_argument("--backend", choices=BACKENDS, default=BACKENDS[0], metavar="NAME", help=backends)
+    where = f"address to listen on (default {LOOPBACK}); one that other machines reach needs a token"
+    serve.add_argument("--host", default=LOOPBACK, metavar="HOST", help=where)
+    serve.add_argument("--port", type=natural, default=PORT, metavar="N", help=f"default {PORT}; 0 takes a free one")
+    poll = f"seconds between two looks at the alias (default {POLL_SECONDS})"
+    serve.add_argument("--poll", type=positive, default=POLL_SECONDS, metavar="SECONDS", help=poll)
+    serve.add_argument("--threads", type=positive, metavar="N", help="threads of the network (default all cores)")
+    serve.add_argument(
+        "--max-bytes", type=positive, default=32 * MEGABYTE, metavar="N", help="of a request (default 32 MiB)"
+    )
+    serve.add_argument(
+        "--max-px", type=positive, default=1 << 22, metavar="N", help="pixels of a picture (default 2048 x 2048)"
+    )
+    serve.add_argument("--max-batch", type=positive, default=8, metavar="N", help="pictures at once (default 8)")
+    waiting = "how long a batch waits for pictures that are being decoded (default 5)"
+    serve.add_argument("--max-wait", type=natural, default=5, metavar="MS", help=waiting)
+    serve.add_argument("--queue", type=positive, default=64, metavar="N", help="pictures that may wait (default 64)")
+    serve.add_argument(
+        "--timeout",
+        type=positive,
+        default=30,
+        metavar="SECONDS",
+        help="for an answer (default 30); for the body as long, and at most 10",
+    )
+    serve.set_defaults(run=_serve)
+
+
+def _serve(options: argparse.Namespace) -> None:
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise ServingError(f"{', '.join(missing)} not installed; run `pip install 'segpipe[serve]'`")
+    from segpipe.serving.access import Access
+    from segpipe.serving.limits import Limits
+    from segpipe.serving.server import bind_socket
+
+    limits = Limits(
+        max_bytes=options.max_bytes,
+        max_px=options.max_px,
+        max_queue=options.queue,
+        max_batch=options.max_batch,
+        max_wait_ms=options.max_wait,
+        timeout_seconds=options.timeout,
+        body_seconds=min(options.timeout, Limits.body_seconds),
+        header_seconds=min(options.timeout, Limits.header_seconds),
+    )
+    access = Access.of(options.host, os.environ)  # a missing token is told before a model is downloaded
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
+    with (
+        bind_socket(options.host, options.port) as bound,
+        tempfile.TemporaryDirectory(prefix="segpipe-serve-", ignore_cleanup_errors=True) as workspace,
+    ):
+        _run(options, access, limits, bound, Path(workspace))
+
+
+def _run(
+    options: argparse.Namespace, access: "Access", limits: "Limits", bound: socket.socket, workspace: Path
+) -> None:
+    from segpipe.serving.app import make_app
+    from segpipe.serving.backends import Served, load_served
+    from segpipe.serving.following import Follower
+    from segpipe.serving.metrics import Metrics
+    from segpipe.serving.server import run_server
+    from segpipe.serving.service import Service
+
+    def load(folder: Path, name: str, version: str | None) -> Served:
+        return load_served(folder, options.backend, workspace, name, version, options.threads)
+
+    with find_model(options.model, options.registry) as found:
+        served = load(found.folder, found.name or found.folder.resolve().name, found.version)
+    metrics = Metrics()
+    source = _find_source(options.model, found)
+    follower = Follower(
+        served,
+        workspace,
+        source,
+        lambda folder, version: load(folder, served.name, version),
+        options.poll,
+        lambda outcome: metrics.changes.labels(outcome).inc(),
+    )
+    service = Service(follower, access, limits, metrics, workspace)
+    host, port = bound.getsockname()[:2]
+    place = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    followed = "" if source is None else f", following its alias {_alias_of(options.model)}"
+    print(f"{served.name} version {served.label} by {served.backend}{followed}: {place}", flush=True)
+    run_server(make_app(service), bound, limits)
+
+
+def _alias_of(address: str) -> str | None:
+    """Gives the alias that an address names; None of a version or a folder."""
+    if address == CHAMPION:
+        return CHAMPION
+    return address.partition("@")[2] if address.startswith(REGISTERED) and "@" in address else None
+
+
+def _find_source(address: str, found: FoundModel) -> "Source | None":
+    """Gives what is followed; a version and a folder stay as they are."""
+    alias = _alias_of(address)
+    if alias is None or found.name is None:
+        return None
+    from segpipe.serving.source import follow_alias
+
+    return follow_alias(found.name, alias)

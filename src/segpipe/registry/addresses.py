@@ -1,0 +1,114 @@
+"""The files of a model by its address, for whoever predicts or exports: the champion, a version, a folder.
+
+Only `model.json`, the weights and `inference.json` are used; no Python file of the registry is run.
+"""
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from segpipe.config.params import load_config
+from segpipe.config.reading import PARAMS_FILE
+from segpipe.config.train import REGISTERED
+from segpipe.errors import PredictionError
+
+CHAMPION = "champion"
+TRACKING = "MLFLOW_TRACKING_URI"
+LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+MODELS_TAKEN = f"{CHAMPION}, {REGISTERED}NAME@ALIAS, {REGISTERED}NAME/VERSION, or the folder of a trained model"
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A model's files on this machine.
+
+    Attributes:
+        folder: holds `model.json`, `weights.safetensors` and, where it has one, `inference.json`.
+        title: of the model, for messages.
+        name: of the registered model; None for a folder.
+        version: its number in the registry; None for a folder.
+    """
+
+    folder: Path
+    title: str
+    name: str | None = None
+    version: str | None = None
+
+
+@contextlib.contextmanager
+def find_model(address: str | Path, registry: str | None = None) -> Iterator[FoundModel]:
+    """Gives a model's files; those of the registry are downloaded, and deleted at the end.
+
+    MLflow's environment variable names the registry from then on; `as_before` makes that end.
+
+    Args:
+        address: `champion`, `models:/NAME@ALIAS`, `models:/NAME/VERSION` or a folder. `champion` is that of
+            `register.model_name` in `params.yaml`; in a folder without that file it is the registry's only champion.
+        registry: address of MLflow; None takes `MLFLOW_TRACKING_URI`, or else the project's own store.
+
+    Raises:
+        PredictionError: the address has another form, or nothing says which registry is meant.
+        TrackingError: there is no such model, or MLflow cannot be reached.
+    """
+    if isinstance(address, Path) or (address != CHAMPION and not address.startswith(REGISTERED)):
+        yield FoundModel(Path(address), str(address))
+        return
+    # What MLflow prints goes to standard error, because standard output is for the caller's lines.
+    if registry:
+        os.environ[TRACKING] = registry
+    with tempfile.TemporaryDirectory() as folder:
+        with contextlib.redirect_stdout(sys.stderr):
+            files = _download(address, Path(folder))
+        yield files
+
+
+@contextlib.contextmanager
+def as_before() -> Iterator[None]:
+    """Lets MLflow use at the end the registry that it used before: for callers whose process is not ours."""
+    import mlflow
+
+    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+    variables = {name: os.environ.get(name) for name in (TRACKING, *LOGIN)}
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
+        for name, value in variables.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _download(address: str, folder: Path) -> FoundModel:
+    if address == CHAMPION:
+        return _download_champion(folder)
+    if not re.fullmatch(rf"{REGISTERED}[^/@]+(@[^/@]+|/\d+)", address):
+        raise PredictionError(f"{address!r} is no address of a model; write {MODELS_TAKEN}")
+    from segpipe.tracking.registered import fetch_address
+
+    version, files = fetch_address(address, folder)
+    name = re.split("[@/]", address.removeprefix(REGISTERED))[0]
+    return FoundModel(files, f"{address} (version {version})", name, version)
+
+
+def _download_champion(folder: Path) -> FoundModel:
+    from segpipe.registry.champion import fetch_champion, find_only_champion
+    from segpipe.tracking.client import connect
+
+    if PARAMS_FILE.exists():
+        name = load_config().register_.model_name
+    elif os.environ.get(TRACKING):
+        name = find_only_champion(connect())
+    else:
+        raise PredictionError(
+            f"there is no {PARAMS_FILE} here that names a model; name the registry by --registry ADDRESS (in Python "
+            f"registry=ADDRESS) or {TRACKING}, or give a folder instead of {CHAMPION}"
+        )
+    version, files = fetch_champion(name, folder)
+    return FoundModel(files, f"{name} version {version}, the champion", name, version)

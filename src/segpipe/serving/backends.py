@@ -1,0 +1,194 @@
+"""The networks that answer: ONNX Runtime on an exported model, or torch on the trained one, with one face."""
+
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+import segpipe
+from segpipe.classes import ClassTable
+from segpipe.documents import ImageMapping
+from segpipe.errors import CommandError, ServingError
+from segpipe.export.document import EXPORT_FILE
+from segpipe.export.exported import ExportedModel, Prediction
+from segpipe.process import run
+from segpipe.serving.samples import Expected, check_prediction, make_samples
+
+if TYPE_CHECKING:
+    from segpipe.inference.network import Network
+
+ONNX, TORCH = "onnx", "torch"
+BACKENDS = (ONNX, TORCH)
+EXPORT_SECONDS = 900.0
+SOURCES = Path(segpipe.__path__[0]).parent
+
+
+class Model(Protocol):
+    """A network that predicts."""
+
+    @property
+    def classes(self) -> ClassTable:
+        """The classes of its masks."""
+        ...
+
+    @property
+    def image_mapping(self) -> ImageMapping:
+        """How the files of its images are to be read."""
+        ...
+
+    @property
+    def weights_sha256(self) -> str:
+        """Identifies its weights."""
+        ...
+
+    def predict(self, images_NHWC: npt.NDArray[np.uint8]) -> Prediction:
+        """Predicts masks and confidences of (N, H, W, 3) uint8 RGB images."""
+        ...
+
+
+@dataclass(frozen=True)
+class TorchModel:
+    """A trained network by torch; it predicts as it was measured, large images by windows.
+
+    Attributes:
+        network: on its device.
+    """
+
+    network: "Network"
+
+    @property
+    def classes(self) -> ClassTable:
+        """The classes of its masks."""
+        return self.network.classes
+
+    @property
+    def image_mapping(self) -> ImageMapping:
+        """How the files of its images are to be read."""
+        return self.network.image_mapping
+
+    @property
+    def weights_sha256(self) -> str:
+        """Identifies its weights."""
+        return self.network.weights_sha256
+
+    def predict(self, images_NHWC: npt.NDArray[np.uint8]) -> Prediction:
+        """Predicts masks and confidences of (N, H, W, 3) uint8 RGB images."""
+        import torch
+
+        from segpipe.inference.logits import most_likely
+
+        size_NHW = images_NHWC.shape[:3]
+        prediction = Prediction(np.empty(size_NHW, np.uint8), np.empty(size_NHW, np.float32))
+        for piece in self.network.predictor.predict(images_NHWC):
+            prediction.masks_NHW[piece.place] = most_likely(piece.logits_NCHW).to(torch.uint8).cpu().numpy()
+            prediction.confidences_NHW[piece.place] = piece.probabilities_NCHW.amax(dim=1).cpu().numpy()
+        return prediction
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A model in service.
+
+    Attributes:
+        model: predicts.
+        backend: by what.
+        name: of the registered model, or the folder.
+        version: its number in the registry; None of a folder.
+    """
+
+    model: Model
+    backend: str
+    name: str
+    version: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The version for headers and logs; of a folder the first digits of the weights' sha256."""
+        return self.version or self.model.weights_sha256[:12]
+
+
+def load_served(
+    folder: Path,
+    backend: str,
+    workspace: Path,
+    name: str,
+    version: str | None = None,
+    num_threads: int | None = None,
+) -> Served:
+    """Loads a model, and tries it on the samples before anyone gets an answer of it.
+
+    A network without an export is exported first, by a process of its own: the service needs no torch for ONNX Runtime.
+
+    Args:
+        folder: of a trained network, or of an export.
+        backend: one of `BACKENDS`.
+        workspace: a folder for the time of loading.
+        name: of the registered model, or the folder.
+        version: its number in the registry.
+        num_threads: of ONNX Runtime; None for all cores.
+
+    Raises:
+        SegpipeError: the folder holds no usable model, it cannot be exported, or its masks cannot be right.
+    """
+    with tempfile.TemporaryDirectory(dir=workspace) as place:
+        model, expected = _load(folder, backend, Path(place) / "export", num_threads)
+    served = Served(model, backend, name, version)
+    _try(served, expected)
+    return served
+
+
+def _load(folder: Path, backend: str, output: Path, num_threads: int | None) -> tuple[Model, Expected | None]:
+    if not folder.is_dir():
+        raise ServingError(f"{folder}: no such folder; name one by --model FOLDER, or --model champion")
+    is_export = (folder / EXPORT_FILE).exists()
+    if backend == TORCH:
+        if is_export:
+            raise ServingError(f"{folder}: is an export, which torch does not load; serve it by `--backend onnx`")
+        from segpipe.inference.device import choose_device
+        from segpipe.inference.network import Network
+
+        return TorchModel(Network.load(folder, choose_device("auto"))), None
+    if not is_export:
+        _export(folder, output)
+        folder = output
+    return ExportedModel.load(folder, num_threads), Expected.read(folder)
+
+
+def _export(folder: Path, output: Path) -> None:
+    """Exports a network by another process.
+
+    Raises:
+        ServingError: it cannot be exported; says why.
+    """
+    command = [sys.executable, "-m", "segpipe.serving.preparing", str(folder.resolve()), str(output)]
+    path = os.pathsep.join(filter(None, [str(SOURCES), os.environ.get("PYTHONPATH")]))
+    lines: list[str] = []
+    try:
+        run(
+            command,
+            cwd=output.parent,
+            env={**os.environ, "PYTHONPATH": path},
+            on_line=lines.append,
+            what="the export",
+            timeout_seconds=EXPORT_SECONDS,
+        )
+    except CommandError as error:
+        fix = "serve it by `--backend torch`"
+        raise ServingError("\n".join([f"{folder}: cannot be exported to ONNX; {fix}:", *error.lines])) from error
+
+
+def _try(served: Served, expected: Expected | None) -> None:
+    """Predicts the samples, which also makes the first request as fast as the others."""
+    what = f"{served.name} version {served.label} by {served.backend}"
+    masks = []
+    for sample in make_samples():
+        prediction = served.model.predict(sample)
+        check_prediction(what, prediction, (sample.shape[1], sample.shape[2]), served.model.classes.num_classes)
+        masks.append(prediction.masks_NHW)
+    if expected is not None:
+        expected.check(what, masks)

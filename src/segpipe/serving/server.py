@@ -1,0 +1,144 @@
+"""Runs the service: the socket, limits of connections, and an end without a lost request."""
+
+import asyncio
+import contextlib
+import logging
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from segpipe.errors import ServingError
+from segpipe.serving.limits import Limits
+
+MAX_CONNECTIONS = 2000
+BACKLOG = 2048
+KEEP_ALIVE_SECONDS = 15
+SPARE_SECONDS = 5.0  # of the end, after the last request may take its longest
+SWITCH_SECONDS = 0.002  # a thread that decodes gives the event loop its turn after so long; Python's own is 5 ms
+
+
+def bind_socket(host: str, port: int) -> socket.socket:
+    """Takes the address, before a model is loaded; connections are refused until `run_server` listens.
+
+    Raises:
+        ServingError: it cannot be had.
+    """
+    bound: socket.socket | None = None
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        return bound
+    except (OSError, OverflowError) as error:
+        if bound is not None:
+            bound.close()
+        raise _name_address(f"{host}:{port}", error) from error
+
+
+def _name_address(address: str, error: Exception) -> ServingError:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return ServingError(f"{address}: {reason}; choose another by --host and --port")
+
+
+def run_server(app: ASGIApp, bound: socket.socket, limits: Limits) -> None:
+    """Serves until SIGTERM or Ctrl-C; answers what was accepted before, and refuses new connections.
+
+    Args:
+        app: answers.
+        bound: of `bind_socket`.
+        limits: of connections and times.
+
+    Raises:
+        ServingError: another process was quicker to listen there.
+    """
+    try:
+        bound.listen(BACKLOG)
+    except OSError as error:
+        host, port = bound.getsockname()[:2]
+        raise _name_address(f"{host}:{port}", error) from error
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, 2 * MAX_CONNECTIONS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    config = uvicorn.Config(
+        app,
+        http=_protocol_with(limits),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(limits.body_seconds + limits.timeout_seconds + SPARE_SECONDS),
+    )
+    asyncio.run(_Server(config).serve(sockets=[bound]))
+
+
+class _Server(uvicorn.Server):
+    """Ends with exit code 0 on a signal; uvicorn's own raises the signal again at the end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self._end) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        if self.should_exit and number == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True
+
+
+def _protocol_with(limits: Limits) -> type[H11Protocol]:
+    """Gives uvicorn's protocol with limits that it lacks: connections, and the time until a request has begun."""
+
+    class Protocol(H11Protocol):
+        _timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            if len(self.connections) > MAX_CONNECTIONS:
+                transport.abort()
+                return
+            self._start_timer()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.cycle is not None and not self.cycle.response_complete:
+                self._stop_timer()
+            elif self._timer is None:
+                self._start_timer()  # a part of the next request's head
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_timer()
+            super().connection_lost(exc)
+
+        def _start_timer(self) -> None:
+            self._timer = self.loop.call_later(limits.header_seconds, self._close_if_idle)
+
+        def _stop_timer(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+        def _close_if_idle(self) -> None:
+            self._timer = None
+            if self.cycle is None or self.cycle.response_complete:
+                self.transport.close()
+
+    return Protocol

@@ -1,0 +1,160 @@
+"""The service itself: what happens with a request, from its body to its answer."""
+
+import asyncio
+import os
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from segpipe.serving.access import Access
+from segpipe.serving.answers import (
+    Result,
+    Wish,
+    choose_form,
+    describe_model,
+    list_classes,
+    mean_confidence,
+    write_answer,
+)
+from segpipe.serving.backends import Served
+from segpipe.serving.batching import Batcher
+from segpipe.serving.following import Follower
+from segpipe.serving.limits import Limits, RefusedError
+from segpipe.serving.metrics import Metrics
+from segpipe.serving.uploads import Intake, Upload, measure_picture, read_picture, store
+
+T = TypeVar("T")
+
+MAX_DECODING_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """An answer that is ready to be sent.
+
+    Attributes:
+        content: the body.
+        wish: its form.
+        served: the model.
+        confidence: the mean over all pixels, 0..1.
+    """
+
+    content: bytes
+    wish: Wish
+    served: Served
+    confidence: float
+
+
+class Service:
+    """All parts of a running service.
+
+    Args:
+        follower: holds the model.
+        access: who may ask.
+        limits: what is taken.
+        metrics: what is counted.
+        folder: an empty one, for the pictures of requests while they are read.
+    """
+
+    def __init__(self, follower: Follower, access: Access, limits: Limits, metrics: Metrics, folder: Path) -> None:
+        self.follower, self.access, self.limits, self.metrics = follower, access, limits, metrics
+        self._folder = folder
+        self._intake = Intake(limits)
+        self.batcher = Batcher(limits, metrics.observe_batch)
+        num_threads = min(MAX_DECODING_THREADS, os.cpu_count() or 1)
+        self._pool = ThreadPoolExecutor(num_threads, "pictures")
+        self._batches: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins to predict and to follow; must be called in the event loop."""
+        self._batches = asyncio.get_running_loop().create_task(self.batcher.run())
+        self.follower.start()
+
+    def stop(self) -> None:
+        """Ends the threads."""
+        self.follower.stop()
+        if self._batches is not None:
+            self._batches.cancel()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether pictures are predicted."""
+        return self._batches is not None and not self._batches.done()
+
+    def describe(self) -> dict[str, Any]:
+        """Gives the model, and what stands against following the registry."""
+        served, trouble = self.follower.served, self.follower.trouble
+        described = None if trouble is None else {"version": trouble.version, "reason": trouble.reason}
+        return {"model": describe_model(served), "trouble": described}
+
+    def describe_for_clients(self) -> dict[str, Any]:
+        """Gives what a client needs to know to ask and to draw."""
+        served, limits = self.follower.served, self.limits
+        allowed = {"max_bytes": limits.max_bytes, "max_px": limits.max_px, "max_files": limits.max_files}
+        return {"model": describe_model(served), "classes": list_classes(served.model.classes), "limits": allowed}
+
+    def write_metrics(self) -> bytes:
+        """Gives the page for Prometheus."""
+        trouble = self.follower.trouble is not None
+        return self.metrics.write(self.follower.served, self.batcher.num_held, trouble)
+
+    async def predict(self, request: Request, style: str, polygons: bool, request_id: str) -> Predicted:
+        """Answers a request.
+
+        Raises:
+            RefusedError: it cannot be answered; says why.
+        """
+        self.batcher.check_room()  # before its body is read
+        served = self.follower.served
+        with self._intake.holding() as body:
+            uploads = await self._intake.receive(request, body)
+            wish = Wish(choose_form(request.headers.get("accept", ""), len(uploads)), style, polygons)
+            try:
+                async with asyncio.timeout(self.limits.timeout_seconds):
+                    with self.batcher.holding(len(uploads)):
+                        results = await self._predict_all(uploads, served)
+                        content = await self._in_pool(partial(write_answer, results, wish, request_id))
+            except TimeoutError as error:
+                reason = f"there was no answer after {self.limits.timeout_seconds:g} s (--timeout)"
+                raise RefusedError(HTTPStatus.GATEWAY_TIMEOUT, reason) from error
+        self.metrics.pictures.labels(served.label).inc(len(results))
+        return Predicted(content, wish, served, mean_confidence(results))
+
+    async def _predict_all(self, uploads: list[Upload], served: Served) -> list[Result]:
+        """Predicts all files, or says what is wrong with each that cannot be."""
+        outcomes = await asyncio.gather(*(self._predict_one(one, served) for one in uploads), return_exceptions=True)
+        wrong = [(number, one) for number, one in enumerate(outcomes) if isinstance(one, RefusedError)]
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, RefusedError):
+                raise outcome
+        if not wrong:
+            return [one for one in outcomes if isinstance(one, Result)]
+        first = wrong[0][1]
+        if len(uploads) == 1:
+            raise first
+        reasons = [f"file {number} ({uploads[number].name!a}): {one.reason}" for number, one in wrong]
+        raise RefusedError(first.status, "\n".join(reasons), first.retry_seconds)
+
+    async def _predict_one(self, upload: Upload, served: Served) -> Result:
+        path = self._folder / f"{uuid.uuid4().hex}{upload.suffix}"
+        try:
+            await self._in_pool(partial(store, upload, path))
+            num_px = await self._in_pool(partial(measure_picture, path, self.limits))
+            with self.batcher.holding_px(num_px):
+                with self.batcher.decoding():
+                    picture = await self._in_pool(partial(read_picture, path, served.model.image_mapping))
+                answer = await self.batcher.predict(served, picture.pixels)
+        finally:
+            path.unlink(missing_ok=True)
+        return Result(upload.name, picture, answer)
+
+    async def _in_pool(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
