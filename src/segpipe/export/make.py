@@ -2,9 +2,8 @@
 
 import importlib.metadata
 import json
-import logging
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,8 +23,6 @@ from segpipe.files import sha256_of_file, whole_folder, write_json
 from segpipe.inference.network import Network
 from segpipe.models import read_card
 from segpipe.places import MODEL_FILE
-
-log = logging.getLogger(__name__)
 
 Format = Literal["onnx", "torch"]
 FILES = {"onnx": ONNX_FILE, "torch": TORCH_FILE}
@@ -161,10 +158,9 @@ def _write(graph: ExportGraph, description: ExportDescription, path: Path) -> Pr
 
 def _list_metadata(description: ExportDescription) -> dict[str, str]:
     """Gives what a file says of itself: texts, lists and tables as JSON; unknown things are left out."""
-    known = description.to_json()
-    for of_the_folder in ("parity", "files"):
+    known = {**description.to_json(), **asdict(description.lineage)}
+    for of_the_folder in ("lineage", "parity", "files"):
         del known[of_the_folder]
-    known |= known.pop("lineage")  # type: ignore[operator]
     return {
         key: value if isinstance(value, str) else json.dumps(value) for key, value in known.items() if value is not None
     }

@@ -4,6 +4,7 @@ import operator
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.export import ExportedProgram
@@ -59,14 +60,14 @@ def write_onnx(
     onnx.save(model, path)
 
 
-def _translate_whole_numbers() -> dict[Callable[..., object], Callable[..., object]]:
+def _translate_whole_numbers() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Gives ONNX's form of divisions by symbols: that of the exporter rounds towards zero, or knows no such divisor."""
     from onnxscript import opset20
 
-    def divide(self: object, other: object) -> object:
+    def divide(self: Any, other: Any) -> Any:
         return opset20.Div(opset20.Sub(self, opset20.Mod(self, other)), other)
 
-    def remain(self: object, other: object) -> object:
+    def remain(self: Any, other: Any) -> Any:
         return opset20.Mod(self, opset20.CastLike(other, self))
 
     return {operator.floordiv: divide, torch.ops.aten.remainder.Scalar: remain}
