@@ -186,8 +186,8 @@ def _count(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Gives the pixels of each class, and the sums of their confidences."""
     flat = mask.ravel()
-    num_px = np.bincount(flat, minlength=num_classes)
-    sums = np.bincount(flat, weights=confidences.ravel(), minlength=num_classes)
+    num_px = np.asarray(np.bincount(flat, minlength=num_classes), np.int64)
+    sums = np.asarray(np.bincount(flat, weights=confidences.ravel(), minlength=num_classes), np.float64)
     return num_px[:num_classes], sums[:num_classes]
 
 

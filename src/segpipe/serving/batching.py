@@ -8,6 +8,7 @@ client never waits.
 import asyncio
 import contextlib
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -53,6 +54,37 @@ class _Waiting:
         return self.served, self.pixels.shape
 
 
+class HeldPixels:
+    """The memory of a picture; a thread that decodes takes it, the event loop gives it back.
+
+    Args:
+        batcher: whose memory it is.
+    """
+
+    def __init__(self, batcher: "Batcher") -> None:
+        self._batcher, self._num_px, self._is_closed = batcher, 0, False
+
+    def take(self, num_px: int) -> None:
+        """Takes memory for so many pixels.
+
+        Raises:
+            RefusedError: there is not so much, or nobody waits for the picture any more.
+        """
+        batcher = self._batcher
+        with batcher.memory_lock:
+            is_too_much = batcher.held_px and batcher.held_px + num_px > batcher.limits.max_held_px
+            if self._is_closed or is_too_much:
+                raise batcher.refuse()
+            self._num_px += num_px
+            batcher.held_px += num_px
+
+    def close(self) -> None:
+        """Gives it back."""
+        with self._batcher.memory_lock:
+            self._is_closed = True
+            self._batcher.held_px -= self._num_px
+
+
 class Batcher:
     """The queue before the network.
 
@@ -62,12 +94,13 @@ class Batcher:
     """
 
     def __init__(self, limits: Limits, observe: Callable[[int, float], None] = lambda number, seconds: None) -> None:
-        self._limits, self._observe = limits, observe
+        self.limits, self._observe = limits, observe
         self._waiting: deque[_Waiting] = deque()
         self._changed = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "network")
         self._seconds = FIRST_GUESS_SECONDS
-        self._num_held, self._held_px, self._num_decoding = 0, 0, 0
+        self._num_held, self._num_decoding = 0, 0
+        self.held_px, self.memory_lock = 0, threading.Lock()
 
     @property
     def num_held(self) -> int:
@@ -89,19 +122,13 @@ class Batcher:
             self._num_held -= num_pictures
 
     @contextlib.contextmanager
-    def holding_px(self, num_px: int) -> Iterator[None]:
-        """Keeps memory for a picture during the body.
-
-        Raises:
-            RefusedError: there is not so much.
-        """
-        if self._held_px and self._held_px + num_px > self._limits.max_held_px:
-            raise self._refuse()
-        self._held_px += num_px
+    def holding_px(self) -> Iterator["HeldPixels"]:
+        """Gives what counts the pixels of a picture, until the end of the body of this statement."""
+        held = HeldPixels(self)
         try:
-            yield
+            yield held
         finally:
-            self._held_px -= num_px
+            held.close()
 
     @contextlib.contextmanager
     def decoding(self) -> Iterator[None]:
@@ -119,10 +146,11 @@ class Batcher:
         Raises:
             RefusedError: it has not; says when to come again.
         """
-        if self._num_held + num_pictures > self._limits.max_queue:
-            raise self._refuse()
+        if self._num_held + num_pictures > self.limits.max_queue:
+            raise self.refuse()
 
-    def _refuse(self) -> RefusedError:
+    def refuse(self) -> RefusedError:
+        """Gives the refusal of a request for which there is no room."""
         seconds = min(MAX_RETRY_SECONDS, max(1, math.ceil(self._num_held * self._seconds / 2)))
         reason = f"{self._num_held} pictures wait already; send it again in {seconds} s"
         return RefusedError(HTTPStatus.TOO_MANY_REQUESTS, reason, seconds)
@@ -175,9 +203,9 @@ class Batcher:
                 continue
             first = self._waiting[0]
             num_px = first.pixels.shape[0] * first.pixels.shape[1]
-            wanted = max(1, min(self._limits.max_batch, TOGETHER_PX // num_px))
+            wanted = max(1, min(self.limits.max_batch, TOGETHER_PX // num_px))
             batch = [one for one in self._waiting if one.kind == first.kind][:wanted]
-            left = first.since + self._limits.max_wait_ms / 1000 - time.monotonic()
+            left = first.since + self.limits.max_wait_ms / 1000 - time.monotonic()
             if len(batch) < wanted and self._num_decoding and left > 0:
                 self._changed.clear()
                 with contextlib.suppress(TimeoutError):

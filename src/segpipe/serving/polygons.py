@@ -59,7 +59,7 @@ def _outline_class(is_class: npt.NDArray[np.bool_], max_corners: int) -> tuple[l
     starts = _corner_starts(padded)
     if 4 * len(starts) > max_corners:  # each begins two sides at least, and most are met by two more
         raise TooManyCornersError(f"its polygons have more than {MAX_CORNERS} corners")
-    rows = memoryview(padded)  # single values are read from it five times as fast as from the array
+    rows = padded.data  # single values are read from it five times as fast as from the array
     left = set(starts)
     outer: dict[int, Ring] = {}
     holes: dict[int, list[Ring]] = {}

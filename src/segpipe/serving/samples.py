@@ -58,7 +58,7 @@ class Expected:
     def write(self, folder: Path) -> None:
         """Writes them into a folder."""
         with (folder / SAMPLES_FILE).open("wb") as file:
-            np.savez(file, **{str(number): mask for number, mask in enumerate(self.masks)})
+            np.savez(file, *self.masks)
 
     @staticmethod
     def read(folder: Path) -> "Expected | None":
@@ -67,7 +67,7 @@ class Expected:
         if not path.exists():
             return None
         with np.load(path, allow_pickle=False) as stored:
-            return Expected(tuple(stored[str(number)] for number in range(len(stored.files))))
+            return Expected(tuple(stored[f"arr_{number}"] for number in range(len(stored.files))))
 
     def check(self, name: str, masks: list[npt.NDArray[np.uint8]]) -> None:
         """Compares another backend's masks with them.

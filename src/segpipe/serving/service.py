@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from segpipe.serving.batching import Batcher
 from segpipe.serving.following import Follower
 from segpipe.serving.limits import Limits, RefusedError
 from segpipe.serving.metrics import Metrics
-from segpipe.serving.uploads import Intake, Upload, measure_picture, read_picture, store
+from segpipe.serving.uploads import Intake, Upload, read_picture
 
 T = TypeVar("T")
 
@@ -144,16 +143,12 @@ class Service:
         raise RefusedError(first.status, "\n".join(reasons), first.retry_seconds)
 
     async def _predict_one(self, upload: Upload, served: Served) -> Result:
-        path = self._folder / f"{uuid.uuid4().hex}{upload.suffix}"
-        try:
-            await self._in_pool(partial(store, upload, path))
-            num_px = await self._in_pool(partial(measure_picture, path, self.limits))
-            with self.batcher.holding_px(num_px):
-                with self.batcher.decoding():
-                    picture = await self._in_pool(partial(read_picture, path, served.model.image_mapping))
-                answer = await self.batcher.predict(served, picture.pixels)
-        finally:
-            path.unlink(missing_ok=True)
+        with self.batcher.holding_px() as held:
+            with self.batcher.decoding():
+                mapping = served.model.image_mapping
+                work = partial(read_picture, upload, self._folder, mapping, self.limits, held.take)
+                picture = await self._in_pool(work)
+            answer = await self.batcher.predict(served, picture.pixels)
         return Result(upload.name, picture, answer)
 
     async def _in_pool(self, work: Callable[[], T]) -> T:

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -15,6 +16,7 @@ from starlette.types import Message
 from segpipe.data.images import (
     IMAGE_SUFFIXES,
     UNREAD_SUFFIXES,
+    Header,
     ImageFileError,
     Picture,
     load_image,
@@ -167,41 +169,39 @@ def _safe_suffix(name: str) -> str:
     return suffix if suffix in IMAGE_SUFFIXES | UNREAD_SUFFIXES else ""
 
 
-def store(upload: Upload, path: Path) -> None:
-    """Writes a file to where the reader of pictures finds it."""
-    path.write_bytes(upload.content)
+def read_picture(
+    upload: Upload, folder: Path, mapping: ImageMapping, limits: Limits, take_px: Callable[[int], None]
+) -> Picture:
+    """Reads a picture; its size is checked by its header, before anything is decoded.
 
-
-def measure_picture(path: Path, limits: Limits) -> int:
-    """Reads a picture's size from its header, before anything is decoded.
-
-    Returns:
-        Its number of pixels; 0 where the file has no header that can be read, so that `read_picture` says why.
+    Args:
+        upload: the file.
+        folder: for the file while it is read; its name there has nothing of the client's.
+        mapping: how its values become 8-bit RGB.
+        limits: of a picture.
+        take_px: gets the number of pixels before they are decoded; may refuse.
 
     Raises:
-        RefusedError: 413 where it is too large, 422 where it is too small for a network.
+        RefusedError: 413 where it is too large, 415 where it is no picture, 422 where it cannot be used.
     """
-    header = read_header(path)
-    if header is None:
-        return 0
-    num_px = header.height * header.width
-    if num_px > limits.max_px or header.reading_px > MAX_BYTES_PER_PX * limits.max_px:
-        what = f"the picture has {header.width}x{header.height} px, and {limits.max_px} px are taken (--max-px)"
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=upload.suffix, buffering=0) as file:
+        file.write(upload.content)
+        path = Path(file.name)
+        if (header := read_header(path)) is not None:  # of a file without one, the reader says why
+            _check_size(header, limits)
+            take_px(header.height * header.width)
+        try:
+            return load_image(path, mapping)
+        except ImageFileError as error:
+            status = STATUS_OF_FAULT.get(error.fault.kind, HTTPStatus.UNPROCESSABLE_ENTITY)
+            raise RefusedError(status, f"the file {error}") from error
+
+
+def _check_size(header: Header, limits: Limits) -> None:
+    size = f"{header.width}x{header.height} px"
+    if header.height * header.width > limits.max_px or header.reading_px > MAX_BYTES_PER_PX * limits.max_px:
+        what = f"the picture has {size}, and {limits.max_px} px are taken (--max-px)"
         raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, what)
     if min(header.height, header.width) < MIN_SIDE_PX:
-        what = f"the picture has {header.width}x{header.height} px; a network needs {MIN_SIDE_PX} px a side"
+        what = f"the picture has {size}; a network needs {MIN_SIDE_PX} px a side"
         raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, what)
-    return num_px
-
-
-def read_picture(path: Path, mapping: ImageMapping) -> Picture:
-    """Decodes a picture whose size was checked.
-
-    Raises:
-        RefusedError: 415 where it is none, 422 where it cannot be used; says why, and what to do.
-    """
-    try:
-        return load_image(path, mapping)
-    except ImageFileError as error:
-        status = STATUS_OF_FAULT.get(error.fault.kind, HTTPStatus.UNPROCESSABLE_ENTITY)
-        raise RefusedError(status, f"the file {error}") from error
