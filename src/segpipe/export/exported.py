@@ -135,8 +135,6 @@ def open_session(path: Path, num_threads: int | None = None) -> "onnxruntime.Inf
         raise ExportError(f"{path}: to predict by it {INSTALL}") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
-    # Without VNNI the sums of int8 products may overflow 16 bits; then it takes a slower way that cannot.
-    options.add_session_config_entry("session.x64quantprecision", "1")
     if num_threads is not None:
         options.intra_op_num_threads = num_threads
     try:
