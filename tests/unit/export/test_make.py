@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from facts import missing
@@ -88,19 +87,6 @@ def test_a_torch_program_needs_none_of_our_code(
         masks, confidences, probabilities = module(torch.from_numpy(random_images(*shape, 3)))
         assert masks.shape == confidences.shape == shape
         assert probabilities.shape == (shape[0], 3, *shape[1:])
-
-
-def test_scales_and_mirroring_are_in_the_graph(write_network: Callable[..., Path], tmp_path: Path) -> None:
-    inference = {"scales": [0.75], "flip": True}
-    network = write_network(tmp_path / "network", inference=inference)
-    description = export_model(network, tmp_path / "output", has_probabilities=True)
-    assert description.inference == inference
-    images = random_images(1, 49, 83, 3)
-    session = onnxruntime.InferenceSession(tmp_path / "output/model.onnx", providers=["CPUExecutionProvider"])
-    masks, _, probabilities = session.run(None, {"images": images})
-    expected = Network.load(network, CPU).predict(images)
-    assert np.mean(masks == expected) >= 0.999
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
 def test_windows_are_left_out_only_where_that_is_asked_for(write_network: Callable[..., Path], tmp_path: Path) -> None:

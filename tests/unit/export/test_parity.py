@@ -22,9 +22,9 @@ def _predict(images: np.ndarray) -> Prediction:
 
 
 def _predict_otherwise(images: np.ndarray) -> Prediction:
-    """One pixel of the last image has another class, and one of the first another confidence."""
+    """The first row of the last image has another class, and a pixel of the first image another confidence."""
     prediction = _predict(images)
-    prediction.masks_NHW[-1, 0, 0] = 1
+    prediction.masks_NHW[-1, 0] = 1
     prediction.confidences_NHW[0, 1, 1] = 0.75
     return prediction
 
@@ -34,10 +34,10 @@ def test_pixels_and_confidences_are_counted() -> None:
     found = compare(_predict, _predict_otherwise, "noise", batches, num_classes=2)
     assert found.mean_iou is None
     agreement = found.agreement
-    assert (agreement.images, agreement.num_images, agreement.num_px, agreement.num_unequal_px) == ("noise", 3, 60, 2)
-    assert agreement.equal_share == pytest.approx(58 / 60)
+    assert (agreement.images, agreement.num_images, agreement.num_px, agreement.num_unequal_px) == ("noise", 3, 60, 10)
+    assert agreement.equal_share == pytest.approx(50 / 60)
     assert agreement.max_confidence_difference == pytest.approx(0.25)
-    assert (agreement.worst, agreement.worst_equal_share) == ("c", pytest.approx(19 / 20))
+    assert (agreement.worst, agreement.worst_equal_share) == ("c", pytest.approx(15 / 20))
 
 
 def test_the_mean_iou_is_that_of_all_images() -> None:
@@ -45,7 +45,7 @@ def test_the_mean_iou_is_that_of_all_images() -> None:
     masks[0, 3] = 255
     found = compare(_predict, _predict_otherwise, "one", [Batch(("a",), BLANK[:1], masks)], num_classes=2)
     assert found.mean_iou == 1
-    assert found.mean_iou_of_other == pytest.approx(14 / 15)
+    assert found.mean_iou_of_other == pytest.approx(10 / 15)
 
 
 def test_images_are_compared_as_they_are_and_at_other_sizes(
@@ -73,6 +73,8 @@ def test_a_difference_is_refused_with_image_size_and_share(
     parity = compare_on(store, _predict, _predict_otherwise, num_classes=3)
     with pytest.raises(ExportError) as raised:
         check_parity(parity, FP32)
-    # One of 32 * 32 pixels, and one of two images of 97 * 131.
-    assert not missing(str(raised.value), "99.99%", "validation", "b_0", "99.9023%", "97x131", "mIoU", "0.25")
-    check_parity(parity, Limits(min_equal_share=0.99, max_mean_iou_difference=1))
+    # One of 32 rows, and one of the 97 of one image of two.
+    assert not missing(
+        str(raised.value), "99.99%", "validation", "b_0", "96.8750%", "97x131", "99.4845%", "mIoU", "0.25"
+    )
+    check_parity(parity, Limits(min_equal_share=0.9, max_mean_iou_difference=10))
