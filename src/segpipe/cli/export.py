@@ -55,10 +55,15 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _export(options: argparse.Namespace) -> None:
-    from segpipe.export.make import check_output, export_model
+    from segpipe.export.make import check_bits, check_output, export_model
     from segpipe.export.quantize import FewerBits
 
-    check_output(options.output)  # told before a model is downloaded
+    dataset = None if options.made_up_images else options.dataset
+    is_smaller = options.int8 or options.bf16
+    fewer_bits = FewerBits(options.int8, options.bf16, options.max_miou_loss) if is_smaller else None
+    # Told before a model is downloaded.
+    check_output(options.output)
+    check_bits(options.format, fewer_bits, dataset)
     if not options.made_up_images and not options.dataset.exists():
         raise ExportError(
             f"{options.dataset}: there is no data set, whose validation images show that the export predicts what the "
@@ -69,12 +74,10 @@ def _export(options: argparse.Namespace) -> None:
             model.folder,
             options.output,
             options.format,
-            dataset=None if options.made_up_images else options.dataset,
+            dataset=dataset,
             network_alone=options.network_alone,
             has_probabilities=options.probabilities,
-            fewer_bits=FewerBits(options.int8, options.bf16, options.max_miou_loss)
-            if options.int8 or options.bf16
-            else None,
+            fewer_bits=fewer_bits,
             version=f"{model.name}/{model.version}" if model.name else None,
             commit=_read_commit(model),
         )

@@ -79,7 +79,7 @@ def export_model(
         ExportError: the model cannot be exported, or its export predicts something else; then nothing is written.
     """
     check_output(output)
-    _check_bits(form, fewer_bits, dataset)
+    check_bits(form, fewer_bits, dataset)
     network = Network.load(network_folder, torch.device("cpu"))
     described = NetworkDescription.read(network_folder / MODEL_FILE, "run `dvc repro train`")
     card = read_card(described.model.name)
@@ -177,7 +177,12 @@ def _trace(network_folder: Path, weights_sha256: str, version: str | None, commi
     return Lineage(weights_sha256, model.signature, model.dataset.name, model.dataset.digest, commit, version)
 
 
-def _check_bits(form: Format, fewer_bits: FewerBits | None, dataset: Path | None) -> None:
+def check_bits(form: Format, fewer_bits: FewerBits | None, dataset: Path | None) -> None:
+    """Checks that an export can compute with fewer bits; arguments as for `export_model`.
+
+    Raises:
+        ExportError: its form cannot, or what is lost cannot be measured here.
+    """
     if fewer_bits is None:
         return
     if fewer_bits.int8 and form == "torch":
