@@ -1,4 +1,4 @@
-"""`segpipe export`: a model as an ONNX file or a torch program, proven to predict what the model predicts."""
+"""`segpipe export`: a model as ONNX, for OpenVINO or as a torch program, proven to predict what the model predicts."""
 
 import argparse
 from pathlib import Path
@@ -13,15 +13,17 @@ from segpipe.registry.addresses import MODELS_TAKEN, FoundModel, find_model
 if TYPE_CHECKING:
     from segpipe.export.document import ExportDescription
 
-FORMATS = ("onnx", "torch")
+FORMATS = ("onnx", "openvino", "torch")
 PERCENT = 100
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `export`."""
-    export = commands.add_parser("export", help="write a model as ONNX or as a torch program, for other software")
+    export = commands.add_parser("export", help="write a model for other software: ONNX, OpenVINO, or a torch program")
     export.add_argument("model", metavar="MODEL", help=MODELS_TAKEN)
-    export.add_argument("--format", choices=FORMATS, default="onnx", metavar="FORMAT", help="onnx (default) or torch")
+    export.add_argument(
+        "--format", choices=FORMATS, default="onnx", metavar="FORMAT", help="onnx (default), openvino or torch"
+    )
     export.add_argument(
         "--output", type=Path, required=True, metavar="FOLDER", help="folder for the model's file and export.json"
     )
@@ -39,15 +41,30 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--network-alone", action="store_true", help="leave out the windows and the CRF of evaluate.inference"
     )
     export.add_argument("--probabilities", action="store_true", help="also give the probabilities of all classes")
+    export.add_argument("--int8", action="store_true", help="compute with 8 bits: faster; needs the training images")
+    export.add_argument("--bf16", action="store_true", help="compute with bfloat16 what is not int8 (openvino alone)")
+    export.add_argument(
+        "--max-miou-loss",
+        type=float,
+        default=0.5,
+        metavar="POINTS",
+        help="of the mean IoU, that --int8 and --bf16 may lose on the validation images (default 0.5)",
+    )
     add_registry_option(export)
     guide(export, "export champion --format onnx --output exported", "docs/export.md")
     export.set_defaults(run=_export)
 
 
 def _export(options: argparse.Namespace) -> None:
-    from segpipe.export.make import check_output, export_model
+    from segpipe.export.make import check_bits, check_output, export_model
+    from segpipe.export.quantize import FewerBits
 
-    check_output(options.output)  # told before a model is downloaded
+    dataset = None if options.made_up_images else options.dataset
+    is_smaller = options.int8 or options.bf16
+    fewer_bits = FewerBits(options.int8, options.bf16, options.max_miou_loss) if is_smaller else None
+    # Told before a model is downloaded.
+    check_output(options.output)
+    check_bits(options.format, fewer_bits, dataset)
     if not options.made_up_images and not options.dataset.exists():
         raise ExportError(
             f"{options.dataset}: there is no data set, whose validation images show that the export predicts what the "
@@ -58,9 +75,10 @@ def _export(options: argparse.Namespace) -> None:
             model.folder,
             options.output,
             options.format,
-            dataset=None if options.made_up_images else options.dataset,
+            dataset=dataset,
             network_alone=options.network_alone,
             has_probabilities=options.probabilities,
+            fewer_bits=fewer_bits,
             version=f"{model.name}/{model.version}" if model.name else None,
             commit=_read_commit(model),
         )
@@ -84,4 +102,10 @@ def _describe(description: "ExportDescription") -> list[str]:
     ]
     if parity.mean_iou is not None and parity.mean_iou_of_export is not None:
         lines.append(f"mIoU: {PERCENT * parity.mean_iou:.2f}, export {PERCENT * parity.mean_iou_of_export:.2f}")
+    if (quantization := description.quantization) is not None:
+        floats = quantization.float_layers
+        lines.append(
+            f"int8: {quantization.num_layers - len(floats)} of {quantization.num_layers} layers; in float: "
+            f"{', '.join(floats) or 'none'}"
+        )
     return lines

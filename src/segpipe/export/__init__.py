@@ -1,10 +1,13 @@
-"""Trained networks as files that need none of our code: ONNX and torch programs, proven to predict as the network does.
+"""Trained networks as files that need none of our code: ONNX, OpenVINO, torch programs, proven to predict as they do.
 
-make        loads a network, writes its export and compares the two; nothing is left of an export that differs
-graph       what is exported: from uint8 images to masks, with normalisation, scales, mirroring and arg-max
-program     captures the graph with dynamic batch, height and width; writes it as a torch program
-onnx        writes it as an ONNX file with its metadata
-exported    loads an ONNX export, and predicts by it
-parity      compares an export with the network
-document    the type of `export.json`
+make           loads a network, writes its export and compares the two; nothing is left of an export that differs
+graph          what is exported: from uint8 images to masks, with normalisation, scales, mirroring and arg-max
+program        captures the graph with dynamic batch, height and width; writes it as a torch program
+onnx_file      writes it as an ONNX file with its metadata
+layers         which operations of an ONNX graph are computed with 8 bits
+quantize       makes an ONNX file compute with 8 bits, and leaves in float the layers that do not bear it
+openvino_file  writes an ONNX file in OpenVINO's form, and predicts by OpenVINO
+exported       loads an export of ONNX or OpenVINO, and predicts by it
+parity         compares an export with the network
+document       the type of `export.json`
 """

@@ -7,6 +7,7 @@ from segpipe.classes import ClassTable
 from segpipe.documents import DECIDES_NOTHING, BuiltModel, Document, ImageMapping
 
 EXPORT_FILE, ONNX_FILE, TORCH_FILE = "export.json", "model.onnx", "model.pt2"
+OPENVINO_FILE, OPENVINO_WEIGHTS = "model.xml", "model.bin"
 INPUT = "images"
 MASKS, CONFIDENCES, PROBABILITIES = "masks", "confidences", "probabilities"
 
@@ -80,12 +81,35 @@ class Parity:
     mean_iou_of_export: float | None
 
 
+@dataclass(frozen=True)
+class Quantization:
+    """How the layers of a network became whole numbers of 8 bits.
+
+    Attributes:
+        calibration: the rule by which the range of each tensor was chosen.
+        num_images: training images on which the tensors were seen.
+        dataset_digest: of the training images of the data set.
+        num_layers: layers with weights that can be quantised.
+        float_layers: the names of those that were left in float, the worst first.
+        operations: how many operations of each type are computed with 8 bits.
+        max_mean_iou_loss: points of the mean IoU that may be lost.
+    """
+
+    calibration: str
+    num_images: int
+    dataset_digest: str
+    num_layers: int
+    float_layers: Sequence[str]
+    operations: Mapping[str, int]
+    max_mean_iou_loss: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExportDescription(Document):
     """`export.json`.
 
     Attributes:
-        format: `onnx` or `torch`.
+        format: `onnx`, `openvino` or `torch`.
         model: the network.
         classes: the class table: value i of a mask is class i.
         image_mapping: how the files of images become RGB of 8 bits.
@@ -97,6 +121,8 @@ class ExportDescription(Document):
         parity: the comparison with the model.
         versions: of the packages that wrote it.
         files: sha256 of each file, by its name.
+        quantization: how it was made smaller; None where the weights are those of the network.
+        bf16: whether it was compared, and is loaded, with sums of products of bfloat16 (OpenVINO alone).
     """
 
     format: str
@@ -111,3 +137,5 @@ class ExportDescription(Document):
     parity: Parity
     versions: Mapping[str, str]
     files: Mapping[str, str]
+    quantization: Quantization | None = None
+    bf16: bool = False

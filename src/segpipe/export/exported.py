@@ -1,8 +1,9 @@
-"""Predicts by an ONNX export, with ONNX Runtime and without torch."""
+"""Predicts by an export, with ONNX Runtime or OpenVINO and without torch."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +11,24 @@ import numpy.typing as npt
 from segpipe.classes import ClassTable
 from segpipe.documents import ImageMapping
 from segpipe.errors import ExportError, StoreError
-from segpipe.export.document import CONFIDENCES, EXPORT_FILE, INPUT, MASKS, ONNX_FILE, ExportDescription
+from segpipe.export.document import (
+    CONFIDENCES,
+    EXPORT_FILE,
+    INPUT,
+    MASKS,
+    ONNX_FILE,
+    OPENVINO_FILE,
+    OPENVINO_WEIGHTS,
+    ExportDescription,
+)
 from segpipe.files import sha256_of_file
 
 if TYPE_CHECKING:
     import onnxruntime
 
+Backend = Literal["onnxruntime", "openvino"]
+DEFAULT_BACKENDS = {ONNX_FILE: "onnxruntime", OPENVINO_FILE: "openvino"}
+FILES = {"onnx": (ONNX_FILE,), "openvino": (OPENVINO_FILE, OPENVINO_WEIGHTS)}
 INSTALL = "needs onnxruntime: `pip install 'segpipe[export]'`"
 
 
@@ -34,38 +47,43 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """An ONNX export, ready to predict; several threads may use it at once.
+    """An export, ready to predict; several threads may use it at once.
 
     Attributes:
-        session: of ONNX Runtime.
+        run: predicts masks and confidences of (N, H, W, 3) uint8 RGB images.
         description: the content of `export.json`.
     """
 
-    session: "onnxruntime.InferenceSession"
+    run: Callable[[npt.NDArray[np.uint8]], Prediction] = field(repr=False)
     description: ExportDescription
 
     @staticmethod
-    def load(folder: Path, num_threads: int | None = None) -> "ExportedModel":
-        """Loads `model.onnx` and `export.json`.
+    def load(folder: Path, num_threads: int | None = None, backend: Backend | None = None) -> "ExportedModel":
+        """Loads the model's file and `export.json`.
 
         Args:
-            folder: what `segpipe export --format onnx` wrote.
-            num_threads: of one prediction; None lets ONNX Runtime choose: one a core.
+            folder: what `segpipe export --format onnx` or `--format openvino` wrote.
+            num_threads: of one prediction; None lets the backend choose: one a core.
+            backend: what computes; None takes ONNX Runtime for `model.onnx`, OpenVINO for `model.xml`. OpenVINO
+                computes `model.onnx` too.
 
         Raises:
-            StoreError: a file is missing or damaged, or does not fit the other.
-            ExportError: ONNX Runtime is not installed.
+            StoreError: a file is missing or damaged, or does not fit the other, or is not for the backend.
+            ExportError: the backend is not installed.
         """
         fix = "export the model again (`segpipe export`)"
         description = ExportDescription.read(folder / EXPORT_FILE, fix)
-        path = folder / ONNX_FILE
-        try:
-            is_as_written = sha256_of_file(path) == description.files.get(ONNX_FILE)
-        except OSError as error:
-            raise StoreError(f"{path}: {error.strerror or error}; {fix}") from error
-        if not is_as_written:
-            raise StoreError(f"{path}: its sha256 is not the one in {EXPORT_FILE}; {fix}")
-        return ExportedModel(open_session(path, num_threads), description)
+        path = folder / (OPENVINO_FILE if description.format == "openvino" else ONNX_FILE)
+        for name in FILES.get(description.format, (ONNX_FILE,)):
+            _check_file(folder / name, description, fix)
+        if (backend or DEFAULT_BACKENDS[path.name]) == "openvino":
+            from segpipe.export.openvino_file import open_openvino
+
+            return ExportedModel(open_openvino(path, num_threads, description.bf16), description)
+        if path.name == OPENVINO_FILE:
+            raise StoreError(f"{path}: ONNX Runtime cannot load it; take the backend openvino, or export --format onnx")
+        session = open_session(path, num_threads)
+        return ExportedModel(lambda images_NHWC: run_session(session, images_NHWC), description)
 
     @property
     def classes(self) -> ClassTable:
@@ -88,7 +106,16 @@ class ExportedModel:
         Args:
             images_NHWC: (N, H, W, 3) uint8 RGB, any N, H and W.
         """
-        return run_session(self.session, images_NHWC)
+        return self.run(images_NHWC)
+
+
+def _check_file(path: Path, description: ExportDescription, fix: str) -> None:
+    try:
+        is_as_written = sha256_of_file(path) == description.files.get(path.name)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror or error}; {fix}") from error
+    if not is_as_written:
+        raise StoreError(f"{path}: its sha256 is not the one in {EXPORT_FILE}; {fix}")
 
 
 def open_session(path: Path, num_threads: int | None = None) -> "onnxruntime.InferenceSession":

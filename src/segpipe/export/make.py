@@ -2,7 +2,9 @@
 
 import importlib.metadata
 import json
+import tempfile
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
@@ -13,20 +15,33 @@ import torch
 from segpipe.data.store import DATASET_FILE, VAL, Store
 from segpipe.documents import ModelDescription, NetworkDescription
 from segpipe.errors import ExportError, StoreError
-from segpipe.export.document import EXPORT_FILE, ONNX_FILE, TORCH_FILE, ExportDescription, Lineage, Parity
+from segpipe.export.document import (
+    EXPORT_FILE,
+    ONNX_FILE,
+    OPENVINO_FILE,
+    OPENVINO_WEIGHTS,
+    TORCH_FILE,
+    ExportDescription,
+    Lineage,
+    Parity,
+    Quantization,
+)
 from segpipe.export.exported import Prediction, open_session, run_session
 from segpipe.export.graph import ExportGraph, check_exportable
-from segpipe.export.onnx_file import write_onnx
-from segpipe.export.parity import FP32, Images, Limits, Predict, check_parity, compare_on, predict_by
+from segpipe.export.onnx_file import describe_onnx, write_onnx
+from segpipe.export.openvino_file import check_bf16, open_openvino, write_openvino
+from segpipe.export.parity import FP32, Images, Limits, Predict, check_parity, compare_on, points_lost, predict_by
 from segpipe.export.program import capture, write_program
+from segpipe.export.quantize import FewerBits, choose_calibration, quantize
 from segpipe.files import sha256_of_file, whole_folder, write_json
 from segpipe.inference.network import Network
 from segpipe.models import read_card
 from segpipe.places import MODEL_FILE
 
-Format = Literal["onnx", "torch"]
-FILES = {"onnx": ONNX_FILE, "torch": TORCH_FILE}
-PACKAGES = {"onnx": ("segpipe", "torch", "onnx", "onnxscript", "onnxruntime"), "torch": ("segpipe", "torch")}
+Format = Literal["onnx", "openvino", "torch"]
+FILES = {"onnx": ONNX_FILE, "openvino": OPENVINO_FILE, "torch": TORCH_FILE}
+_ONNX_PACKAGES = ("segpipe", "torch", "onnx", "onnxscript", "onnxruntime")
+PACKAGES = {"onnx": _ONNX_PACKAGES, "openvino": (*_ONNX_PACKAGES, "openvino"), "torch": ("segpipe", "torch")}
 
 
 def export_model(
@@ -38,10 +53,11 @@ def export_model(
     network_alone: bool = False,
     has_probabilities: bool = False,
     limits: Limits = FP32,
+    fewer_bits: FewerBits | None = None,
     version: str | None = None,
     commit: str | None = None,
 ) -> ExportDescription:
-    """Writes `model.onnx` or `model.pt2`, and `export.json`, if the export predicts what the network predicts.
+    """Writes a model's file and `export.json`, if the export predicts what the network predicts.
 
     Args:
         network_folder: holds `model.json` and `weights.safetensors`.
@@ -51,6 +67,7 @@ def export_model(
         network_alone: leaves out windows and the CRF of the model's inference.
         has_probabilities: adds the probabilities of all classes.
         limits: how much export and network may differ.
+        fewer_bits: computes with fewer bits than the network, and has limits of its own; needs a data set.
         version: name and version of the registered model, for the lineage.
         commit: that trained the model, for the lineage.
 
@@ -62,10 +79,11 @@ def export_model(
         ExportError: the model cannot be exported, or its export predicts something else; then nothing is written.
     """
     check_output(output)
+    check_bits(form, fewer_bits, dataset)
     network = Network.load(network_folder, torch.device("cpu"))
     described = NetworkDescription.read(network_folder / MODEL_FILE, "run `dvc repro train`")
     card = read_card(described.model.name)
-    if form == "onnx" and card.no_onnx:
+    if form != "torch" and card.no_onnx:
         raise ExportError(f"{described.model.name} cannot be exported to ONNX: {card.no_onnx}; take `--format torch`")
     if network_alone:
         network = replace(network, inference=network.inference.model_copy(update={"window_px": None, "crf": None}))
@@ -85,13 +103,28 @@ def export_model(
         parity=Parity("none yet", None, [], None, None),
         versions={name: importlib.metadata.version(name) for name in PACKAGES[form]},
         files={},
+        bf16=bool(fewer_bits and fewer_bits.bf16),
     )
+    reference = predict_by(network.predictor)
+
+    def compare_with(path: Path) -> Parity:
+        return compare_on(store, reference, _open(path, description), network.classes.num_classes)
+
+    def quantize_it(source: Path, target: Path) -> Quantization:
+        assert fewer_bits and store
+        calibration = choose_calibration(store)
+        return quantize(
+            source, target, calibration, lambda path: points_lost(compare_with(path)), fewer_bits.max_mean_iou_loss
+        )
+
     with whole_folder(output) as folder:
         path = folder / FILES[form]
-        candidate = _write(graph, description, path)
-        parity = compare_on(store, predict_by(network.predictor), candidate, network.classes.num_classes)
-        check_parity(parity, limits)
-        finished = replace(description, parity=parity, files={path.name: sha256_of_file(path)})
+        is_int8 = fewer_bits is not None and fewer_bits.int8
+        description = _write(graph, description, path, quantize_it if is_int8 else None)
+        parity = compare_with(path)
+        check_parity(parity, fewer_bits.limits if fewer_bits else limits)
+        files = {file.name: sha256_of_file(file) for file in sorted(folder.iterdir())}
+        finished = replace(description, parity=parity, files=files)
         write_json(folder / EXPORT_FILE, finished.to_json())
     return finished
 
@@ -106,7 +139,7 @@ def check_output(output: Path) -> None:
         return
     if not output.is_dir():
         raise ExportError(f"{output}: is a file; name a folder for the export")
-    known = {EXPORT_FILE, *FILES.values()}
+    known = {EXPORT_FILE, *FILES.values(), OPENVINO_WEIGHTS}
     others = sorted(path.name for path in output.iterdir() if path.name not in known)
     if others:
         raise ExportError(f"{output}: holds {others[0]}, which is no part of an export; name a new folder")
@@ -144,14 +177,55 @@ def _trace(network_folder: Path, weights_sha256: str, version: str | None, commi
     return Lineage(weights_sha256, model.signature, model.dataset.name, model.dataset.digest, commit, version)
 
 
-def _write(graph: ExportGraph, description: ExportDescription, path: Path) -> Predict:
-    """Writes a file, reads it again, and gives the function that predicts by it."""
+def check_bits(form: Format, fewer_bits: FewerBits | None, dataset: Path | None) -> None:
+    """Checks that an export can compute with fewer bits; arguments as for `export_model`.
+
+    Raises:
+        ExportError: its form cannot, or what is lost cannot be measured here.
+    """
+    if fewer_bits is None:
+        return
+    if fewer_bits.int8 and form == "torch":
+        raise ExportError("a torch program has no int8; take `--int8` with `--format onnx` or `--format openvino`")
+    if fewer_bits.bf16 and form != "openvino":
+        raise ExportError(f"`--bf16` needs `--format openvino`: an export to {form} computes as the network does")
+    if dataset is None:
+        raise ExportError(
+            "with fewer bits an export is not equal, and only labelled validation images show what it loses; name "
+            "a data set by --dataset FOLDER instead of --made-up-images"
+        )
+    if fewer_bits.bf16:
+        check_bf16()
+
+
+def _write(
+    graph: ExportGraph,
+    description: ExportDescription,
+    path: Path,
+    quantize_it: Callable[[Path, Path], Quantization] | None,
+) -> ExportDescription:
+    """Writes a file, and says what was quantised."""
     program = capture(graph)
-    metadata = _list_metadata(description)
     if description.format == "torch":
-        write_program(program, json.dumps(metadata), path)
+        write_program(program, json.dumps(_list_metadata(description)), path)
+        return description
+    with tempfile.TemporaryDirectory(prefix="segpipe-export-") as scratch:
+        source, quantized = Path(scratch) / ONNX_FILE, Path(scratch) / "int8.onnx"
+        write_onnx(program, graph.output_names, {}, source)
+        if quantize_it is not None:
+            description = replace(description, quantization=quantize_it(source, quantized))
+            source = quantized
+        write = write_openvino if description.format == "openvino" else describe_onnx
+        write(source, _list_metadata(description), path)
+    return description
+
+
+def _open(path: Path, description: ExportDescription) -> Predict:
+    """Reads a file that was written, and gives the function that predicts by it."""
+    if description.format == "torch":
         return _open_program(path)
-    write_onnx(program, graph.output_names, metadata, path)
+    if description.format == "openvino":
+        return open_openvino(path, bf16=description.bf16)
     session = open_session(path)
     return lambda images_NHWC: run_session(session, images_NHWC)
 

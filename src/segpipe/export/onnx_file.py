@@ -60,6 +60,24 @@ def write_onnx(
     onnx.save(model, path)
 
 
+def describe_onnx(source: Path, metadata: Mapping[str, str], path: Path) -> None:
+    """Writes an ONNX file with other metadata.
+
+    Args:
+        source: the file as it is.
+        metadata: takes the place of the file's `metadata_props`.
+        path: of the file to write.
+    """
+    import onnx
+
+    model = onnx.load(source)
+    del model.metadata_props[:]
+    del model.graph.value_info[:]
+    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
 def _translate_whole_numbers() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Gives ONNX's form of divisions by symbols: that of the exporter rounds towards zero, or knows no such divisor."""
     from onnxscript import opset20

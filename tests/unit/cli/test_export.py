@@ -34,3 +34,22 @@ def test_an_unknown_format_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
         main(["export", "model", "--output", "out", "--format", "tflite"])
     assert ended.value.code == 1
     assert not missing(capsys.readouterr().err, "tflite", "onnx", "torch")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "facts"),
+    [
+        (["--int8", "--made-up-images"], ("validation images", "--dataset FOLDER")),
+        (["--int8", "--format", "torch"], ("int8", "--format onnx")),
+        (["--bf16"], ("--format openvino",)),
+    ],
+)
+def test_fewer_bits_are_refused_where_they_cannot_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], facts: tuple[str, ...]
+) -> None:
+    (tmp_path / "dataset").mkdir()
+    output = tmp_path / "out"
+    given = ["--output", str(output), "--dataset", str(tmp_path / "dataset"), *arguments]
+    assert main(["export", str(tmp_path / "none"), *given]) == 1
+    assert not missing(capsys.readouterr().err, *facts)
+    assert not output.exists()
