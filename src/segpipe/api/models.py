@@ -7,7 +7,6 @@ from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 
 from segpipe.api.images import check_pixels, read_image
@@ -18,8 +17,9 @@ from segpipe.data.images import Picture
 from segpipe.errors import ConfigError
 from segpipe.export.document import EXPORT_FILE
 from segpipe.export.exported import ExportedModel
+from segpipe.export.exported import Prediction as BatchPrediction
+from segpipe.export.in_torch import predict_in_torch
 from segpipe.inference.device import choose_device, device_of
-from segpipe.inference.logits import most_likely
 from segpipe.inference.network import Network
 from segpipe.places import MODEL_FILE
 from segpipe.registry.addresses import as_before, find_model
@@ -96,23 +96,15 @@ class Model:
         predictions: list[Prediction | None] = [None] * len(pictures)
         for places in _batches([picture.pixels.shape[:2] for picture in pictures]):
             pixels = [pictures[place].pixels for place in places]
-            masks_NHW, confidence_NHW = self._predict_batch(pixels[0][None] if len(pixels) == 1 else np.stack(pixels))
-            for place, mask, confidence in zip(places, masks_NHW, confidence_NHW, strict=True):
+            batch = self._predict_batch(pixels[0][None] if len(pixels) == 1 else np.stack(pixels))
+            for place, mask, confidence in zip(places, batch.masks_NHW, batch.confidences_NHW, strict=True):
                 predictions[place] = Prediction(mask, confidence, self.classes, pictures[place].notes)
         return [prediction for prediction in predictions if prediction is not None]
 
-    def _predict_batch(
-        self, images_NHWC: npt.NDArray[np.uint8]
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    def _predict_batch(self, images_NHWC: npt.NDArray[np.uint8]) -> BatchPrediction:
         if isinstance(self.network, ExportedModel):
-            exported = self.network.predict(images_NHWC)
-            return exported.masks_NHW, exported.confidences_NHW
-        masks_NHW = np.empty(images_NHWC.shape[:3], np.uint8)
-        confidence_NHW = np.empty(images_NHWC.shape[:3], np.float32)
-        for piece in self.network.predictor.predict(images_NHWC):
-            masks_NHW[piece.place] = most_likely(piece.logits_NCHW).to(torch.uint8).cpu().numpy()
-            confidence_NHW[piece.place] = piece.probabilities_NCHW.amax(dim=1).cpu().numpy()
-        return masks_NHW, confidence_NHW
+            return self.network.predict(images_NHWC)
+        return predict_in_torch(self.network.predictor, images_NHWC)
 
     def __repr__(self) -> str:
         """The name and the device."""

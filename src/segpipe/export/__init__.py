@@ -8,6 +8,7 @@ layers         which operations of an ONNX graph are computed with 8 bits
 quantize       makes an ONNX file compute with 8 bits, and leaves in float the layers that do not bear it
 openvino_file  writes an ONNX file in OpenVINO's form, and predicts by OpenVINO
 exported       loads an export of ONNX or OpenVINO, and predicts by it
+in_torch       predicts by the network in torch
 parity         compares an export with the network
 document       the type of `export.json`
 """

@@ -6,6 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -28,9 +29,10 @@ from segpipe.export.document import (
 )
 from segpipe.export.exported import Prediction, open_session, run_session
 from segpipe.export.graph import ExportGraph, check_exportable
+from segpipe.export.in_torch import predict_in_torch
 from segpipe.export.onnx_file import describe_onnx, write_onnx
 from segpipe.export.openvino_file import check_bf16, open_openvino, write_openvino
-from segpipe.export.parity import FP32, Images, Limits, Predict, check_parity, compare_on, points_lost, predict_by
+from segpipe.export.parity import FP32, Images, Limits, Predict, check_parity, compare_on, points_lost
 from segpipe.export.program import capture, write_program
 from segpipe.export.quantize import FewerBits, choose_calibration, quantize
 from segpipe.files import sha256_of_file, whole_folder, write_json
@@ -105,7 +107,7 @@ def export_model(
         files={},
         bf16=bool(fewer_bits and fewer_bits.bf16),
     )
-    reference = predict_by(network.predictor)
+    reference = partial(predict_in_torch, network.predictor)
 
     def compare_with(path: Path) -> Parity:
         return compare_on(store, reference, _open(path, description), network.classes.num_classes)

@@ -6,14 +6,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from segpipe.data.store import VAL, Store, evenly_spread
 from segpipe.errors import ExportError
 from segpipe.export.document import Agreement, Parity
 from segpipe.export.exported import Prediction
-from segpipe.inference.logits import most_likely
-from segpipe.inference.predictor import Predictor
 from segpipe.inference.tiles import LARGE_WINDOW_PX
 from segpipe.metrics import mean_iou
 from segpipe.metrics.evidence.confusion import confusion_matrix
@@ -75,19 +72,6 @@ class Comparison:
     agreement: Agreement
     mean_iou: float | None = None
     mean_iou_of_other: float | None = None
-
-
-def predict_by(predictor: Predictor) -> Predict:
-    """Gives the function that predicts as a model was measured."""
-
-    def predict(images_NHWC: Images) -> Prediction:
-        prediction = Prediction(np.empty(images_NHWC.shape[:3], np.uint8), np.empty(images_NHWC.shape[:3], np.float32))
-        for piece in predictor.predict(images_NHWC):
-            prediction.masks_NHW[piece.place] = most_likely(piece.logits_NCHW).to(torch.uint8).cpu().numpy()
-            prediction.confidences_NHW[piece.place] = piece.probabilities_NCHW.amax(dim=1).cpu().numpy()
-        return prediction
-
-    return predict
 
 
 def compare(predict: Predict, other: Predict, images: str, batches: Iterable[Batch], num_classes: int) -> Comparison:

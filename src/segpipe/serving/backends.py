@@ -78,16 +78,9 @@ class TorchModel:
 
     def predict(self, images_NHWC: npt.NDArray[np.uint8]) -> Prediction:
         """Predicts masks and confidences of (N, H, W, 3) uint8 RGB images."""
-        import torch
+        from segpipe.export.in_torch import predict_in_torch
 
-        from segpipe.inference.logits import most_likely
-
-        size_NHW = images_NHWC.shape[:3]
-        prediction = Prediction(np.empty(size_NHW, np.uint8), np.empty(size_NHW, np.float32))
-        for piece in self.network.predictor.predict(images_NHWC):
-            prediction.masks_NHW[piece.place] = most_likely(piece.logits_NCHW).to(torch.uint8).cpu().numpy()
-            prediction.confidences_NHW[piece.place] = piece.probabilities_NCHW.amax(dim=1).cpu().numpy()
-        return prediction
+        return predict_in_torch(self.network.predictor, images_NHWC)
 
 
 @dataclass(frozen=True, eq=False)

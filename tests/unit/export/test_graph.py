@@ -15,7 +15,7 @@ from torch import nn
 from segpipe.config.evaluate import Crf, Inference
 from segpipe.errors import ExportError
 from segpipe.export.graph import ExportGraph, check_exportable, scale_length
-from segpipe.export.parity import predict_by
+from segpipe.export.in_torch import predict_in_torch
 from segpipe.inference.predictor import Predictor
 
 CRF = Crf(iterations=1, appearance_weight=1, appearance_px=1, appearance_color=1, smoothness_weight=1, smoothness_px=1)
@@ -40,7 +40,7 @@ def test_the_graph_predicts_as_the_predictor(inference: Inference, has_probabili
     torch.manual_seed(0)
     module = nn.Conv2d(3, 4, 3, padding=1).eval()
     images = np.random.default_rng(0).integers(0, 256, (2, 37, 50, 3), dtype=np.uint8)
-    expected = predict_by(Predictor(module, inference))(images)
+    expected = predict_in_torch(Predictor(module, inference), images)
     graph = ExportGraph(module, inference, has_probabilities).eval()
     with torch.no_grad():
         outputs = graph(torch.from_numpy(images))

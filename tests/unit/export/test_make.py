@@ -18,8 +18,9 @@ from segpipe.classes import ClassTable
 from segpipe.errors import ExportError, StoreError
 from segpipe.export.document import ExportDescription
 from segpipe.export.exported import ExportedModel
+from segpipe.export.in_torch import predict_in_torch
 from segpipe.export.make import check_output, export_model
-from segpipe.export.parity import Limits, predict_by
+from segpipe.export.parity import Limits
 from segpipe.files import sha256_of_file
 from segpipe.inference.network import Network
 
@@ -35,7 +36,7 @@ def test_an_export_predicts_what_the_network_predicts(exported: Exported) -> Non
     assert model.weights_sha256 == network.weights_sha256
     for shape in ((1, 32, 32), *SIZES):
         images = random_images(*shape, 3)
-        expected, found = predict_by(network.predictor)(images), model.predict(images)
+        expected, found = predict_in_torch(network.predictor, images), model.predict(images)
         assert (found.masks_NHW.dtype, found.confidences_NHW.dtype) == (np.uint8, np.float32)
         assert np.mean(found.masks_NHW == expected.masks_NHW) >= 0.9999
         np.testing.assert_allclose(found.confidences_NHW, expected.confidences_NHW, atol=1e-4)
