@@ -74,7 +74,7 @@ class Expected:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 return Expected(tuple(stored[f"arr_{number}"] for number in range(len(SIZES_HW))))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise ServingError(f"{path}: is damaged: {error}; delete it, or export the model again") from error
 
     def check(self, name: str, masks: list[npt.NDArray[np.uint8]]) -> None:
