@@ -72,9 +72,9 @@ class Expected:
         if not path.exists():
             return None
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 return Expected(tuple(stored[f"arr_{number}"] for number in range(len(SIZES_HW))))
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise ServingError(f"{path}: is damaged: {error}; delete it, or export the model again") from error
 
     def check(self, name: str, masks: list[npt.NDArray[np.uint8]]) -> None:
