@@ -3,6 +3,7 @@
 `prepare` predicts them by torch too, when it exports a model; ONNX Runtime must then give the same masks.
 """
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,12 +63,19 @@ class Expected:
 
     @staticmethod
     def read(folder: Path) -> "Expected | None":
-        """Reads what `write` wrote; None if the folder has none."""
+        """Reads what `write` wrote; None if the folder has none.
+
+        Raises:
+            ServingError: the file is damaged.
+        """
         path = folder / SAMPLES_FILE
         if not path.exists():
             return None
-        with np.load(path, allow_pickle=False) as stored:
-            return Expected(tuple(stored[f"arr_{number}"] for number in range(len(stored.files))))
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                return Expected(tuple(stored[f"arr_{number}"] for number in range(len(SIZES_HW))))
+        except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise ServingError(f"{path}: is damaged: {error}; delete it, or export the model again") from error
 
     def check(self, name: str, masks: list[npt.NDArray[np.uint8]]) -> None:
         """Compares another backend's masks with them.

@@ -20,7 +20,7 @@ from segpipe.export.exported import Prediction
 from segpipe.inference.network import Network
 from segpipe.serving import backends
 from segpipe.serving.backends import Served, load_served
-from segpipe.serving.samples import Expected, check_prediction, make_samples
+from segpipe.serving.samples import SAMPLES_FILE, Expected, check_prediction, make_samples
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,14 @@ def test_masks_that_differ_from_torchs_are_not_served(export_folder: Path, tmp_p
     with pytest.raises(ServingError, match="131x97") as refused:
         expected.check("streets 4", masks)
     assert not missing(str(refused.value), "streets 4", "%", "--backend torch")
+
+
+def test_damaged_samples_are_named(tmp_path: Path) -> None:
+    assert Expected.read(tmp_path) is None
+    for content in (b"", b"PK\x03\x04", b"text"):
+        (tmp_path / SAMPLES_FILE).write_bytes(content)
+        with pytest.raises(ServingError, match=SAMPLES_FILE):
+            Expected.read(tmp_path)
 
 
 @pytest.mark.parametrize(
