@@ -84,7 +84,10 @@ def open_openvino(
     openvino = import_openvino(f"{path}: to predict by it")
     core = openvino.Core()
     # Always told: left alone, it takes bfloat16 where the CPU has it, and predicts otherwise than was compared.
-    hints = {"INFERENCE_PRECISION_HINT": "bf16" if bf16 and _has_bf16(core) else "f32", "PERFORMANCE_HINT": "LATENCY"}
+    hints: dict[str, str | int] = {
+        "INFERENCE_PRECISION_HINT": "bf16" if bf16 and _has_bf16(core) else "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
     if num_threads is not None:
         hints["INFERENCE_NUM_THREADS"] = num_threads
     try:
