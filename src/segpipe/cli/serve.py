@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "onnxruntime")
 LOOPBACK, PORT = "127.0.0.1", 8000
-BACKENDS = ("onnx", "torch")
+BACKENDS = ("onnx", "openvino", "torch")
 POLL_SECONDS = 10
 MEGABYTE = 1 << 20
 # MLflow's own would keep a poll waiting for minutes where the server does not answer.
@@ -52,7 +52,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     serve.add_argument("--model", default=CHAMPION, metavar="ADDRESS", help=f"{MODELS_TAKEN} (default {CHAMPION})")
     add_registry_option(serve)
-    backends = "onnx (default; a model without an export is exported first) or torch"
+    backends = "onnx (default; a model without an export is exported first), openvino or torch"
     serve.add_argument("--backend", choices=BACKENDS, default=BACKENDS[0], metavar="NAME", help=backends)
     where = f"address to listen on (default {LOOPBACK}); one that other machines reach needs a token"
     serve.add_argument("--host", default=LOOPBACK, metavar="HOST", help=where)

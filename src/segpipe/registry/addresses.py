@@ -108,7 +108,7 @@ def _download_champion(folder: Path) -> FoundModel:
     else:
         raise PredictionError(
             f"there is no {PARAMS_FILE} here that names a model; name the registry by --registry ADDRESS (in Python "
-            f"registry=ADDRESS) or {TRACKING}, or give a folder instead of {CHAMPION}"
+            f"registry=ADDRESS) or {TRACKING}, or give the folder of a model instead of {CHAMPION} (--model FOLDER)"
         )
     version, files = fetch_champion(name, folder)
     return FoundModel(files, f"{name} version {version}, the champion", name, version)

@@ -1,4 +1,4 @@
-"""The networks that answer: ONNX Runtime on an exported model, or torch on the trained one, with one face."""
+"""The networks that answer: ONNX Runtime or OpenVINO on an export, torch on the trained network, with one face."""
 
 import os
 import sys
@@ -15,15 +15,15 @@ from segpipe.classes import ClassTable
 from segpipe.documents import ImageMapping
 from segpipe.errors import CommandError, ServingError
 from segpipe.export.document import EXPORT_FILE
-from segpipe.export.exported import ExportedModel, Prediction
+from segpipe.export.exported import Backend, ExportedModel, Prediction
 from segpipe.process import run
 from segpipe.serving.samples import Expected, check_prediction, make_samples
 
 if TYPE_CHECKING:
     from segpipe.inference.network import Network
 
-ONNX, TORCH = "onnx", "torch"
-BACKENDS = (ONNX, TORCH)
+TORCH = "torch"
+RUNTIMES: dict[str, Backend] = {"onnx": "onnxruntime", "openvino": "openvino"}
 EXPORT_SECONDS = 900.0
 SOURCES = Path(segpipe.__path__[0]).parent
 
@@ -115,15 +115,15 @@ def load_served(
 ) -> Served:
     """Loads a model, and tries it on the samples before anyone gets an answer of it.
 
-    A network without an export is exported first, by a process of its own: the service needs no torch for ONNX Runtime.
+    A network without an export is exported first, by a process of its own: the service itself needs no torch then.
 
     Args:
         folder: of a trained network, or of an export.
-        backend: one of `BACKENDS`.
+        backend: one of `RUNTIMES`, or `TORCH`.
         workspace: a folder for the time of loading.
         name: of the registered model, or the folder.
         version: its number in the registry.
-        num_threads: of ONNX Runtime; None for all cores.
+        num_threads: of ONNX Runtime or OpenVINO; None for all cores.
 
     Raises:
         SegpipeError: the folder holds no usable model, it cannot be exported, or its masks cannot be right.
@@ -149,7 +149,7 @@ def _load(folder: Path, backend: str, output: Path, num_threads: int | None) -> 
     if not is_export:
         _export(folder, output)
         folder = output
-    return ExportedModel.load(folder, num_threads), Expected.read(folder)
+    return ExportedModel.load(folder, num_threads, RUNTIMES[backend]), Expected.read(folder)
 
 
 def _export(folder: Path, output: Path) -> None:

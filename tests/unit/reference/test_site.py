@@ -139,11 +139,9 @@ def test_the_search_works_in_pages_that_are_read_from_files(site: Path, browser:
     assert browser.evaluate(RESULTS) > 0
 
 
-def test_the_example_of_the_python_page_runs() -> None:
+def test_the_registries_of_the_python_page_are_there() -> None:
     text = (ROOT / "docs/reference/python.md").read_text(encoding="utf-8")
-    names: dict[str, object] = {}
-    exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0], names)
-    masks = names["masks_NHW"]
-    assert (masks.shape, masks.dtype) == ((2, 96, 128), "uint8")  # type: ignore[attr-defined]
-    for name in re.findall(r"`([A-Z]+)`", text):
+    names = re.findall(r"`([A-Z]+)`", text)
+    assert names
+    for name in names:
         assert isinstance(vars(sys.modules[MODELS.__module__])[name], type(MODELS))

@@ -1,4 +1,4 @@
-"""How a model gets into service: both backends on one network, and what is refused."""
+"""How a model gets into service: all backends on one network, and what is refused."""
 
 from __future__ import annotations
 
@@ -35,19 +35,23 @@ def export_folder(network_folder: Path, tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
-def test_both_backends_give_the_masks_of_the_network(network_folder: Path, export_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("backend", "package"), [("onnx", "onnxruntime"), ("openvino", "openvino")])
+def test_all_backends_give_the_masks_of_the_network(
+    network_folder: Path, export_folder: Path, tmp_path: Path, backend: str, package: str
+) -> None:
+    pytest.importorskip(package)
     by_torch = load_served(network_folder, "torch", tmp_path, "streets", "3")
-    by_onnx = load_served(export_folder, "onnx", tmp_path, "streets", "3")
+    by_export = load_served(export_folder, backend, tmp_path, "streets", "3")
     network = Network.load(network_folder, torch.device("cpu"))
     for sample in make_samples():
         expected = network.predict(sample)
-        first, second = by_torch.model.predict(sample), by_onnx.model.predict(sample)
+        first, second = by_torch.model.predict(sample), by_export.model.predict(sample)
         np.testing.assert_array_equal(first.masks_NHW, expected)
         assert (second.masks_NHW == expected).mean() > 0.999
         np.testing.assert_allclose(first.confidences_NHW, second.confidences_NHW, atol=1e-3)
-    assert by_torch.model.weights_sha256 == by_onnx.model.weights_sha256 == network.weights_sha256
-    assert by_torch.model.classes == by_onnx.model.classes
-    assert by_onnx.label == "3"
+    assert by_torch.model.weights_sha256 == by_export.model.weights_sha256 == network.weights_sha256
+    assert by_torch.model.classes == by_export.model.classes
+    assert by_export.label == "3"
     assert not list(tmp_path.iterdir())
 
 
