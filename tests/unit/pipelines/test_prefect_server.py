@@ -99,6 +99,10 @@ async def _cancel_writers(path: Path) -> None:
         with closing(sqlite3.connect(path, timeout=1, isolation_level=None)) as other:
             other.execute("INSERT INTO runs VALUES (?)", (-number,))
     await engine.dispose()
+    for _ in range(1000):  # the threads of cancelled connections still tell the event loop about their end
+        if not any("_connection_worker_thread" in thread.name for thread in threading.enumerate()):
+            break
+        await asyncio.sleep(0.01)
 
 
 @pytest.mark.usefixtures("no_garbage_collection")
