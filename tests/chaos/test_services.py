@@ -234,7 +234,7 @@ def is_healthy(services: Services) -> bool:
 @contextlib.contextmanager
 def without_prefect_server(services: Services) -> Iterator[None]:
     """Kills the server, and keeps it from being started again."""
-    (keeper,) = processes_with(services.project, "pipelines/keep.sh", "prefect", "server")
+    (keeper,) = processes_with(services.project, "pipelines/keep.sh", "python", "-m", "pipelines.prefect_server")
     keeper.suspend()
     try:
         for process in keeper.children(recursive=True):
