@@ -15,6 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from browser import Browser
     from integration.project import Project
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -92,3 +93,22 @@ def camvid_archive() -> Path:
     path = Path(given).resolve()
     assert path.is_file(), f"SEGPIPE_CAMVID={given}: no such file"
     return path
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """One headless Chromium for all tests; skips where none is installed."""
+    from browser import find_chromium, start_browser
+
+    path = find_chromium()
+    if path is None:
+        pytest.skip("no Chromium is installed: apt-get install chromium")
+    with start_browser(path) as started:
+        yield started
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Browser:
+    """A browser with a tab that no other test has used."""
+    chromium.open_tab()
+    return chromium

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from browser import Browser, find_chromium, start_browser
+from browser import Browser
 from integration.serving import Server, draw_png, serving
 from tiny_network import CLASSES, write_network
 
@@ -22,15 +22,6 @@ TOKEN = "a token of some length"
 PICTURES, MODEL, PICTURE = (os.environ.get(f"SEGPIPE_{name}") for name in ("PICTURES", "PICTURED_MODEL", "PICTURED"))
 # The pixels of a canvas as RGBA, as a list.
 PIXELS = "[...document.getElementById('{}').getContext('2d').getImageData(0, 0, {}, {}).data]"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = find_chromium()
-    if path is None:
-        pytest.skip("no Chromium is installed: apt-get install chromium")
-    with start_browser(path) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +61,6 @@ def test_a_chosen_picture_gets_its_mask_in_the_colours_of_the_classes(
     file = tmp_path / "picture.png"
     content, pixels = draw_png(height, width)
     file.write_bytes(content)
-    browser.open_tab()
     browser.open(f"{server.address}/", width_px, is_dark)
     browser.evaluate("sessionStorage.clear()")
     browser.open(f"{server.address}/", width_px, is_dark)
@@ -103,7 +93,6 @@ def test_a_chosen_picture_gets_its_mask_in_the_colours_of_the_classes(
 def test_a_file_that_is_no_picture_is_told(browser: Browser, server: Server, tmp_path: Path) -> None:
     file = tmp_path / "notes.png"
     file.write_text("no picture")
-    browser.open_tab()
     browser.open(f"{server.address}/", 390)
     browser.evaluate(f"sessionStorage.setItem('token', '{TOKEN}')")
     browser.open(f"{server.address}/", 390)

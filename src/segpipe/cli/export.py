@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from segpipe.cli.arguments import guide
 from segpipe.cli.model_address import add_registry_option
 from segpipe.errors import ExportError
+from segpipe.export.document import FILES
 from segpipe.places import DATASET
 from segpipe.registry.addresses import MODELS_TAKEN, FoundModel, find_model
 
 if TYPE_CHECKING:
     from segpipe.export.document import ExportDescription
 
-FORMATS = ("onnx", "openvino", "torch")
 PERCENT = 100
 
 
@@ -22,7 +22,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     export = commands.add_parser("export", help="write a model for other software: ONNX, OpenVINO, or a torch program")
     export.add_argument("model", metavar="MODEL", help=MODELS_TAKEN)
     export.add_argument(
-        "--format", choices=FORMATS, default="onnx", metavar="FORMAT", help="onnx (default), openvino or torch"
+        "--format", choices=tuple(FILES), default="onnx", metavar="FORMAT", help="onnx (default), openvino or torch"
     )
     export.add_argument(
         "--output", type=Path, required=True, metavar="FOLDER", help="folder for the model's file and export.json"

@@ -13,17 +13,16 @@ from segpipe.cli.model_address import add_registry_option
 from segpipe.config.train import REGISTERED
 from segpipe.errors import ServingError
 from segpipe.registry.addresses import CHAMPION, MODELS_TAKEN, FoundModel, find_model
+from segpipe.serving.limits import Limits
 
 if TYPE_CHECKING:
     from segpipe.serving.access import Access
     from segpipe.serving.following import Source
-    from segpipe.serving.limits import Limits
 
 PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "onnxruntime")
 LOOPBACK, PORT = "127.0.0.1", 8000
 BACKENDS = ("onnx", "openvino", "torch")
 POLL_SECONDS = 10
-MEGABYTE = 1 << 20
 # MLflow's own would keep a poll waiting for minutes where the server does not answer.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 
@@ -61,19 +60,23 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     serve.add_argument("--poll", type=positive, default=POLL_SECONDS, metavar="SECONDS", help=poll)
     serve.add_argument("--threads", type=positive, metavar="N", help="threads of the network (default all cores)")
     serve.add_argument(
-        "--max-bytes", type=positive, default=32 * MEGABYTE, metavar="N", help="of a request (default 32 MiB)"
+        "--max-bytes", type=positive, default=Limits.max_bytes, metavar="N", help="of a request (default 32 MiB)"
     )
     serve.add_argument(
-        "--max-px", type=positive, default=1 << 22, metavar="N", help="pixels of a picture (default 2048 x 2048)"
+        "--max-px", type=positive, default=Limits.max_px, metavar="N", help="pixels of a picture (default 2048 x 2048)"
     )
-    serve.add_argument("--max-batch", type=positive, default=8, metavar="N", help="pictures at once (default 8)")
+    serve.add_argument(
+        "--max-batch", type=positive, default=Limits.max_batch, metavar="N", help="pictures at once (default 8)"
+    )
     waiting = "how long a batch waits for pictures that are being decoded (default 5)"
-    serve.add_argument("--max-wait", type=natural, default=5, metavar="MS", help=waiting)
-    serve.add_argument("--queue", type=positive, default=64, metavar="N", help="pictures that may wait (default 64)")
+    serve.add_argument("--max-wait", type=natural, default=Limits.max_wait_ms, metavar="MS", help=waiting)
+    serve.add_argument(
+        "--queue", type=positive, default=Limits.max_queue, metavar="N", help="pictures that may wait (default 64)"
+    )
     serve.add_argument(
         "--timeout",
         type=positive,
-        default=30,
+        default=int(Limits.timeout_seconds),
         metavar="SECONDS",
         help="for an answer (default 30); for the body as long, and at most 10",
     )
@@ -85,7 +88,6 @@ def _serve(options: argparse.Namespace) -> None:
     if missing:
         raise ServingError(f"{', '.join(missing)} not installed; run `pip install 'segpipe[serve]'`")
     from segpipe.serving.access import Access
-    from segpipe.serving.limits import Limits
     from segpipe.serving.server import bind_socket
 
     limits = Limits(
@@ -108,9 +110,7 @@ def _serve(options: argparse.Namespace) -> None:
         _run(options, access, limits, bound, Path(workspace))
 
 
-def _run(
-    options: argparse.Namespace, access: "Access", limits: "Limits", bound: socket.socket, workspace: Path
-) -> None:
+def _run(options: argparse.Namespace, access: "Access", limits: Limits, bound: socket.socket, workspace: Path) -> None:
     from segpipe.serving.app import make_app
     from segpipe.serving.backends import Served, load_served
     from segpipe.serving.following import Follower

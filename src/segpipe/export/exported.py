@@ -14,11 +14,10 @@ from segpipe.errors import ExportError, StoreError
 from segpipe.export.document import (
     CONFIDENCES,
     EXPORT_FILE,
+    FILES,
     INPUT,
     MASKS,
-    ONNX_FILE,
     OPENVINO_FILE,
-    OPENVINO_WEIGHTS,
     ExportDescription,
 )
 from segpipe.files import sha256_of_file
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 Backend = Literal["onnxruntime", "openvino"]
-DEFAULT_BACKENDS = {ONNX_FILE: "onnxruntime", OPENVINO_FILE: "openvino"}
-FILES = {"onnx": (ONNX_FILE,), "openvino": (OPENVINO_FILE, OPENVINO_WEIGHTS)}
+BACKENDS: dict[str, Backend] = {"onnx": "onnxruntime", "openvino": "openvino"}  # of each format
 INSTALL = "needs onnxruntime: `pip install 'segpipe[export]'`"
 
 
@@ -73,17 +71,13 @@ class ExportedModel:
         """
         fix = "export the model again (`segpipe export`)"
         description = ExportDescription.read(folder / EXPORT_FILE, fix)
-        path = folder / (OPENVINO_FILE if description.format == "openvino" else ONNX_FILE)
-        for name in FILES.get(description.format, (ONNX_FILE,)):
+        if description.format == "torch":
+            raise StoreError(f"{folder}: holds a torch program; load it by torch.export.load, or export --format onnx")
+        for name in FILES[description.format]:
             _check_file(folder / name, description, fix)
-        if (backend or DEFAULT_BACKENDS[path.name]) == "openvino":
-            from segpipe.export.openvino_file import open_openvino
-
-            return ExportedModel(open_openvino(path, num_threads, description.bf16), description)
-        if path.name == OPENVINO_FILE:
-            raise StoreError(f"{path}: ONNX Runtime cannot load it; take the backend openvino, or export --format onnx")
-        session = open_session(path, num_threads)
-        return ExportedModel(lambda images_NHWC: run_session(session, images_NHWC), description)
+        path = folder / FILES[description.format][0]
+        backend = backend or BACKENDS[description.format]
+        return ExportedModel(open_export(path, backend, num_threads, description.bf16), description)
 
     @property
     def classes(self) -> ClassTable:
@@ -116,6 +110,31 @@ def _check_file(path: Path, description: ExportDescription, fix: str) -> None:
         raise StoreError(f"{path}: {error.strerror or error}; {fix}") from error
     if not is_as_written:
         raise StoreError(f"{path}: its sha256 is not the one in {EXPORT_FILE}; {fix}")
+
+
+def open_export(
+    path: Path, backend: Backend, num_threads: int | None = None, bf16: bool = False
+) -> Callable[[npt.NDArray[np.uint8]], Prediction]:
+    """Gives the function that predicts by a file.
+
+    Args:
+        path: of an ONNX file, or of one of OpenVINO.
+        backend: what computes.
+        num_threads: as for `ExportedModel.load`.
+        bf16: whether OpenVINO computes with bfloat16.
+
+    Raises:
+        StoreError: the file cannot be used, or is not for the backend.
+        ExportError: the backend is not installed.
+    """
+    if backend == "openvino":
+        from segpipe.export.openvino_file import open_openvino
+
+        return open_openvino(path, num_threads, bf16)
+    if path.name == OPENVINO_FILE:
+        raise StoreError(f"{path}: ONNX Runtime cannot load it; take the backend openvino, or export --format onnx")
+    session = open_session(path, num_threads)
+    return lambda images_NHWC: run_session(session, images_NHWC)
 
 
 def open_session(path: Path, num_threads: int | None = None) -> "onnxruntime.InferenceSession":

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -14,24 +15,22 @@ import numpy as np
 import torch
 
 from segpipe.data.store import DATASET_FILE, VAL, Store
-from segpipe.documents import ModelDescription, NetworkDescription
+from segpipe.documents import BuiltModel, ModelDescription, NetworkDescription
 from segpipe.errors import ExportError, StoreError
 from segpipe.export.document import (
     EXPORT_FILE,
+    FILES,
     ONNX_FILE,
-    OPENVINO_FILE,
-    OPENVINO_WEIGHTS,
-    TORCH_FILE,
     ExportDescription,
     Lineage,
     Parity,
     Quantization,
 )
-from segpipe.export.exported import Prediction, open_session, run_session
+from segpipe.export.exported import BACKENDS, Prediction, open_export
 from segpipe.export.graph import ExportGraph, check_exportable
 from segpipe.export.in_torch import predict_in_torch
 from segpipe.export.onnx_file import describe_onnx, write_onnx
-from segpipe.export.openvino_file import check_bf16, open_openvino, write_openvino
+from segpipe.export.openvino_file import check_bf16, write_openvino
 from segpipe.export.parity import FP32, Images, Limits, Predict, check_parity, compare_on, points_lost
 from segpipe.export.program import capture, write_program
 from segpipe.export.quantize import FewerBits, choose_calibration, quantize
@@ -41,9 +40,10 @@ from segpipe.models import read_card
 from segpipe.places import MODEL_FILE
 
 Format = Literal["onnx", "openvino", "torch"]
-FILES = {"onnx": ONNX_FILE, "openvino": OPENVINO_FILE, "torch": TORCH_FILE}
 _ONNX_PACKAGES = ("segpipe", "torch", "onnx", "onnxscript", "onnxruntime")
 PACKAGES = {"onnx": _ONNX_PACKAGES, "openvino": (*_ONNX_PACKAGES, "openvino"), "torch": ("segpipe", "torch")}
+
+Quantizer = Callable[[Path, Path], Quantization]  # from an ONNX file to one that computes with 8 bits
 
 
 def export_model(
@@ -82,19 +82,12 @@ def export_model(
     """
     check_output(output)
     check_bits(form, fewer_bits, dataset)
-    network = Network.load(network_folder, torch.device("cpu"))
-    described = NetworkDescription.read(network_folder / MODEL_FILE, "run `dvc repro train`")
-    card = read_card(described.model.name)
-    if form != "torch" and card.no_onnx:
-        raise ExportError(f"{described.model.name} cannot be exported to ONNX: {card.no_onnx}; take `--format torch`")
-    if network_alone:
-        network = replace(network, inference=network.inference.model_copy(update={"window_px": None, "crf": None}))
-    check_exportable(network.inference)
+    network, model = _load(network_folder, form, network_alone)
     store = _open_store(dataset, network) if dataset else None
     graph = ExportGraph(network.module, network.inference, has_probabilities)
     description = ExportDescription(
         format=form,
-        model=described.model,
+        model=model,
         classes=network.classes,
         image_mapping=network.image_mapping,
         inference={"scales": network.inference.scales, "flip": network.inference.flip},
@@ -107,28 +100,55 @@ def export_model(
         files={},
         bf16=bool(fewer_bits and fewer_bits.bf16),
     )
-    reference = partial(predict_in_torch, network.predictor)
-
-    def compare_with(path: Path) -> Parity:
-        return compare_on(store, reference, _open(path, description), network.classes.num_classes)
-
-    def quantize_it(source: Path, target: Path) -> Quantization:
-        assert fewer_bits and store
-        calibration = choose_calibration(store)
-        return quantize(
-            source, target, calibration, lambda path: points_lost(compare_with(path)), fewer_bits.max_mean_iou_loss
-        )
-
+    compare_with = partial(_compare, network, store, description)
     with whole_folder(output) as folder:
-        path = folder / FILES[form]
-        is_int8 = fewer_bits is not None and fewer_bits.int8
-        description = _write(graph, description, path, quantize_it if is_int8 else None)
+        path = folder / FILES[form][0]
+        description = _write(graph, description, path, _quantizer(store, compare_with, fewer_bits))
         parity = compare_with(path)
         check_parity(parity, fewer_bits.limits if fewer_bits else limits)
         files = {file.name: sha256_of_file(file) for file in sorted(folder.iterdir())}
         finished = replace(description, parity=parity, files=files)
         write_json(folder / EXPORT_FILE, finished.to_json())
     return finished
+
+
+def _load(network_folder: Path, form: Format, network_alone: bool) -> tuple[Network, BuiltModel]:
+    """Gives the network as it is exported, and what it was built by.
+
+    Raises:
+        StoreError: the folder holds no usable model.
+        ExportError: the network, or how it predicts, has no such form.
+    """
+    network = Network.load(network_folder, torch.device("cpu"))
+    model = NetworkDescription.read(network_folder / MODEL_FILE, "run `dvc repro train`").model
+    card = read_card(model.name)
+    if form != "torch" and card.no_onnx:
+        raise ExportError(f"{model.name} cannot be exported to ONNX: {card.no_onnx}; take `--format torch`")
+    if network_alone:
+        network = replace(network, inference=network.inference.model_copy(update={"window_px": None, "crf": None}))
+    check_exportable(network.inference)
+    return network, model
+
+
+def _compare(network: Network, store: Store | None, description: ExportDescription, path: Path) -> Parity:
+    """Compares a file with the network."""
+    reference = partial(predict_in_torch, network.predictor)
+    return compare_on(store, reference, _open(path, description), network.classes.num_classes)
+
+
+def _quantizer(
+    store: Store | None, compare_with: Callable[[Path], Parity], fewer_bits: FewerBits | None
+) -> Quantizer | None:
+    """Gives what makes an ONNX file compute with 8 bits; None if that is not wanted."""
+    if fewer_bits is None or not fewer_bits.int8:
+        return None
+    assert store is not None  # of `check_bits`
+    calibration, max_loss = choose_calibration(store), fewer_bits.max_mean_iou_loss
+
+    def lose(path: Path) -> float:
+        return points_lost(compare_with(path))
+
+    return lambda source, target: quantize(source, target, calibration, lose, max_loss)
 
 
 def check_output(output: Path) -> None:
@@ -141,7 +161,7 @@ def check_output(output: Path) -> None:
         return
     if not output.is_dir():
         raise ExportError(f"{output}: is a file; name a folder for the export")
-    known = {EXPORT_FILE, *FILES.values(), OPENVINO_WEIGHTS}
+    known = {EXPORT_FILE, *chain.from_iterable(FILES.values())}
     others = sorted(path.name for path in output.iterdir() if path.name not in known)
     if others:
         raise ExportError(f"{output}: holds {others[0]}, which is no part of an export; name a new folder")
@@ -201,10 +221,7 @@ def check_bits(form: Format, fewer_bits: FewerBits | None, dataset: Path | None)
 
 
 def _write(
-    graph: ExportGraph,
-    description: ExportDescription,
-    path: Path,
-    quantize_it: Callable[[Path, Path], Quantization] | None,
+    graph: ExportGraph, description: ExportDescription, path: Path, quantize_it: Quantizer | None
 ) -> ExportDescription:
     """Writes a file, and says what was quantised."""
     program = capture(graph)
@@ -226,10 +243,7 @@ def _open(path: Path, description: ExportDescription) -> Predict:
     """Reads a file that was written, and gives the function that predicts by it."""
     if description.format == "torch":
         return _open_program(path)
-    if description.format == "openvino":
-        return open_openvino(path, bf16=description.bf16)
-    session = open_session(path)
-    return lambda images_NHWC: run_session(session, images_NHWC)
+    return open_export(path, BACKENDS[description.format], bf16=description.bf16)
 
 
 def _list_metadata(description: ExportDescription) -> dict[str, str]:

@@ -84,50 +84,49 @@ def compare(predict: Predict, other: Predict, images: str, batches: Iterable[Bat
         batches: the images; at least one.
         num_classes: of both.
     """
-    compared: list[_ComparedImage] = []
+    compared: list[Agreement] = []
     matrices: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
     for batch in batches:
         one, two = predict(batch.images_NHWC), other(batch.images_NHWC)
         for index, name in enumerate(batch.names):
-            num_unequal_px = int(np.count_nonzero(one.masks_NHW[index] != two.masks_NHW[index]))
-            difference = float(np.abs(one.confidences_NHW[index] - two.confidences_NHW[index]).max())
-            compared.append(_ComparedImage(name, one.masks_NHW[index].size, num_unequal_px, difference))
+            compared.append(_compare_image(name, one, two, index))
             if batch.masks_NHW is not None:
                 first, second = (
                     confusion_matrix(prediction.masks_NHW[index], batch.masks_NHW[index], num_classes)
                     for prediction in (one, two)
                 )
                 matrices.append((first, second))
-    agreement = _agree(images, compared)
+    agreement = _join(images, compared)
     if not matrices:
         return Comparison(agreement)
     scores = [mean_iou.compute(confusions_of(np.stack(side))) for side in zip(*matrices, strict=True)]
     return Comparison(agreement, *scores)
 
 
-@dataclass(frozen=True)
-class _ComparedImage:
-    """An image's comparison: its name, its pixels, those that are unequal, and the largest difference of confidence."""
+def _compare_image(name: str, one: Prediction, other: Prediction, index: int) -> Agreement:
+    """Compares two predictions of the image at an index of a batch."""
+    unequal_HW = one.masks_NHW[index] != other.masks_NHW[index]
+    return Agreement(
+        images=name,
+        num_images=1,
+        num_px=unequal_HW.size,
+        num_unequal_px=int(np.count_nonzero(unequal_HW)),
+        max_confidence_difference=float(np.abs(one.confidences_NHW[index] - other.confidences_NHW[index]).max()),
+        worst=name,
+        worst_equal_share=1 - float(unequal_HW.mean()),
+    )
 
-    name: str
-    num_px: int
-    num_unequal_px: int
-    confidence_difference: float
 
-    @property
-    def equal_share(self) -> float:
-        return 1 - self.num_unequal_px / self.num_px
-
-
-def _agree(images: str, compared: Sequence[_ComparedImage]) -> Agreement:
-    worst = min(compared, key=lambda image: (image.equal_share, -image.confidence_difference))
+def _join(images: str, agreements: Sequence[Agreement]) -> Agreement:
+    """Joins the comparisons of single images."""
+    worst = min(agreements, key=lambda one: (one.equal_share, -one.max_confidence_difference))
     return Agreement(
         images=images,
-        num_images=len(compared),
-        num_px=sum(image.num_px for image in compared),
-        num_unequal_px=sum(image.num_unequal_px for image in compared),
-        max_confidence_difference=max(image.confidence_difference for image in compared),
-        worst=worst.name,
+        num_images=len(agreements),
+        num_px=sum(one.num_px for one in agreements),
+        num_unequal_px=sum(one.num_unequal_px for one in agreements),
+        max_confidence_difference=max(one.max_confidence_difference for one in agreements),
+        worst=worst.images,
         worst_equal_share=worst.equal_share,
     )
 

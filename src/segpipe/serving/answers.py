@@ -3,9 +3,8 @@
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +15,8 @@ from pycocotools import mask as coco
 from segpipe.classes import ClassTable
 from segpipe.data.images import Picture
 from segpipe.reports.overlay import colorize, encode_png, overlay
-from segpipe.serving.backends import Served
 from segpipe.serving.batching import Answer
+from segpipe.serving.documents import AboutClass, AboutModel, ClassInPicture, PredictedPicture, RunLengths
 from segpipe.serving.limits import RefusedError
 from segpipe.serving.polygons import TooManyCornersError, outline
 
@@ -114,8 +113,8 @@ def write_answer(results: Sequence[Result], wish: Wish, request_id: str) -> byte
     if wish.form == PARQUET:
         return _write_parquet(results)
     served = results[0].answer.served
-    images = [_describe(result, wish.polygons) for result in results]
-    document = {"request_id": request_id, "model": describe_model(served), "images": images}
+    images = [_describe(result, wish.polygons).to_json() for result in results]
+    document = {"request_id": request_id, "model": asdict(AboutModel.of(served)), "images": images}
     return json.dumps(document).encode()
 
 
@@ -123,22 +122,6 @@ def mean_confidence(results: Sequence[Result]) -> float:
     """Gives the mean over all pixels of all pictures."""
     total = sum(float(result.answer.confidences.sum(dtype=np.float64)) for result in results)
     return total / sum(result.answer.mask.size for result in results)
-
-
-def describe_model(served: Served) -> dict[str, Any]:
-    """Gives what a client may know of a model."""
-    return {
-        "name": served.name,
-        "version": served.version,
-        "weights_sha256": served.model.weights_sha256,
-        "backend": served.backend,
-    }
-
-
-def list_classes(classes: ClassTable) -> list[dict[str, Any]]:
-    """Gives index, name and colour of each class."""
-    pairs = zip(classes.names, classes.colors, strict=True)
-    return [{"index": index, "name": name, "color": list(color)} for index, (name, color) in enumerate(pairs)]
 
 
 def _draw(result: Result, style: str) -> npt.NDArray[np.uint8]:
@@ -153,32 +136,44 @@ def _draw(result: Result, style: str) -> npt.NDArray[np.uint8]:
     return answer.mask
 
 
-def _describe(result: Result, has_polygons: bool) -> dict[str, Any]:
+def _describe(result: Result, has_polygons: bool) -> PredictedPicture:
     mask, confidences = result.answer.mask, result.answer.confidences
     classes = result.answer.served.model.classes
     num_px, sums = _count(mask, confidences, classes.num_classes)
-    described = []
-    for one in list_classes(classes):
-        index = one["index"]
-        area = int(num_px[index])
-        one |= {"px": area, "share": area / mask.size, "mean_confidence": float(sums[index]) / area if area else None}
-        one["rle"] = _run_lengths(mask == index) if area else None
-        described.append(one)
-    document: dict[str, Any] = {
-        "name": result.name,
-        "width": mask.shape[1],
-        "height": mask.shape[0],
-        "notes": list(result.picture.notes),
-        "mean_confidence": float(sums.sum()) / mask.size,
-        "classes": described,
-    }
-    if has_polygons:
-        try:
-            document["polygons"] = outline(mask, classes)
-        except TooManyCornersError as error:
-            reason = f"the mask is too ragged: {error}; take the run lengths, without polygons=true"
-            raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, reason) from error
-    return document
+    return PredictedPicture(
+        name=result.name,
+        width=mask.shape[1],
+        height=mask.shape[0],
+        notes=tuple(result.picture.notes),
+        mean_confidence=float(sums.sum()) / mask.size,
+        classes=tuple(
+            _describe_class(one, mask, int(num_px[one.index]), float(sums[one.index]))
+            for one in AboutClass.list_of(classes)
+        ),
+        polygons=_outline(mask, classes) if has_polygons else None,
+    )
+
+
+def _describe_class(
+    about: AboutClass, mask: npt.NDArray[np.uint8], num_px: int, sum_of_confidences: float
+) -> ClassInPicture:
+    return ClassInPicture(
+        index=about.index,
+        name=about.name,
+        color=about.color,
+        px=num_px,
+        share=num_px / mask.size,
+        mean_confidence=sum_of_confidences / num_px if num_px else None,
+        rle=_run_lengths(mask == about.index) if num_px else None,
+    )
+
+
+def _outline(mask: npt.NDArray[np.uint8], classes: ClassTable) -> dict[str, object]:
+    try:
+        return outline(mask, classes)
+    except TooManyCornersError as error:
+        reason = f"the mask is too ragged: {error}; take the run lengths, without polygons=true"
+        raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, reason) from error
 
 
 def _count(
@@ -191,10 +186,10 @@ def _count(
     return num_px[:num_classes], sums[:num_classes]
 
 
-def _run_lengths(is_class: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    """Gives a class's pixels in COCO's compressed form, which `pycocotools.mask.decode` reads."""
+def _run_lengths(is_class: npt.NDArray[np.bool_]) -> RunLengths:
     encoded = coco.encode(np.asfortranarray(is_class.astype(np.uint8)))
-    return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
+    height, width = map(int, encoded["size"])
+    return RunLengths((height, width), encoded["counts"].decode("ascii"))
 
 
 def _write_parquet(results: Sequence[Result]) -> bytes:
@@ -203,7 +198,7 @@ def _write_parquet(results: Sequence[Result]) -> bytes:
     classes = served.model.classes
     counts = [_count(one.answer.mask, one.answer.confidences, classes.num_classes) for one in results]
     sizes = [result.answer.mask.size for result in results]
-    columns: dict[str, Any] = {
+    columns: dict[str, object] = {
         "index": pa.array(range(len(results)), pa.int32()),
         "name": [result.name for result in results],
         "width_px": pa.array([result.answer.mask.shape[1] for result in results], pa.int32()),
@@ -215,7 +210,10 @@ def _write_parquet(results: Sequence[Result]) -> bytes:
     for index, name in enumerate(classes.names):
         shares = [int(num_px[index]) / size for (num_px, _), size in zip(counts, sizes, strict=True)]
         columns[f"share {name}"] = shares
-    metadata = {"segpipe.model": json.dumps(describe_model(served)), "segpipe.classes": json.dumps(classes.to_json())}
+    metadata = {
+        "segpipe.model": json.dumps(asdict(AboutModel.of(served))),
+        "segpipe.classes": json.dumps(classes.to_json()),
+    }
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns).replace_schema_metadata(metadata), buffer)
     return buffer.getvalue()

@@ -1,10 +1,28 @@
 """Reads an image of which a caller holds the bytes and not the path."""
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from segpipe.data.images import Picture, load_image
 from segpipe.documents import ImageMapping
+
+
+@contextlib.contextmanager
+def as_file(content: bytes, suffix: str = "", folder: Path | None = None) -> Iterator[Path]:
+    """Gives an image as a file until the end of the body of this statement; its name has nothing of a caller's.
+
+    What reads images reads their parts several times, huge ones too.
+
+    Args:
+        content: of the file.
+        suffix: of the name, for formats that are known by it.
+        folder: for the file; None takes the machine's folder for such files.
+    """
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=suffix, buffering=0) as file:
+        file.write(content)
+        yield Path(file.name)
 
 
 def decode_image(content: bytes, mapping: ImageMapping) -> Picture:
@@ -17,8 +35,5 @@ def decode_image(content: bytes, mapping: ImageMapping) -> Picture:
     Raises:
         ImageFileError: it is not usable; says why, and what to do.
     """
-    # By a file, because what reads images reads their parts several times, huge ones too.
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "image"
-        path.write_bytes(content)
+    with as_file(content) as path:
         return load_image(path, mapping)

@@ -5,8 +5,6 @@ whole numbers. So a polygon covers exactly the pixels of its part of the class: 
 hangs together by sides of pixels, not by corners alone.
 """
 
-from typing import Any
-
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +23,7 @@ class TooManyCornersError(ValueError):
     """A mask whose polygons would be larger than its pixels."""
 
 
-def outline(mask: npt.NDArray[np.uint8], classes: ClassTable) -> dict[str, Any]:
+def outline(mask: npt.NDArray[np.uint8], classes: ClassTable) -> dict[str, object]:
     """Gives a mask as a FeatureCollection of GeoJSON (RFC 7946, but in pixels): a MultiPolygon for each class in it.
 
     Args:

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -17,13 +17,12 @@ from segpipe.serving.answers import (
     Result,
     Wish,
     choose_form,
-    describe_model,
-    list_classes,
     mean_confidence,
     write_answer,
 )
 from segpipe.serving.backends import Served
 from segpipe.serving.batching import Batcher
+from segpipe.serving.documents import AboutClass, AboutModel
 from segpipe.serving.following import Follower
 from segpipe.serving.limits import Limits, RefusedError
 from segpipe.serving.metrics import Metrics
@@ -92,13 +91,14 @@ class Service:
         """Gives the model, and what stands against following the registry."""
         served, trouble = self.follower.served, self.follower.trouble
         described = None if trouble is None else {"version": trouble.version, "reason": trouble.reason}
-        return {"model": describe_model(served), "trouble": described}
+        return {"model": asdict(AboutModel.of(served)), "trouble": described}
 
     def describe_for_clients(self) -> dict[str, Any]:
         """Gives what a client needs to know to ask and to draw."""
         served, limits = self.follower.served, self.limits
         allowed = {"max_bytes": limits.max_bytes, "max_px": limits.max_px, "max_files": limits.max_files}
-        return {"model": describe_model(served), "classes": list_classes(served.model.classes), "limits": allowed}
+        classes = [asdict(one) for one in AboutClass.list_of(served.model.classes)]
+        return {"model": asdict(AboutModel.of(served)), "classes": classes, "limits": allowed}
 
     def write_metrics(self) -> bytes:
         """Gives the page for Prometheus."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -24,6 +23,7 @@ from segpipe.data.images import (
 )
 from segpipe.data.images.formats import suffix_of
 from segpipe.documents import ImageMapping
+from segpipe.serving.encoded import as_file
 from segpipe.serving.limits import MAX_BYTES_PER_PX, Limits, RefusedError
 
 MULTIPART = "multipart/form-data"
@@ -176,7 +176,7 @@ def read_picture(
 
     Args:
         upload: the file.
-        folder: for the file while it is read; its name there has nothing of the client's.
+        folder: for the file while it is read.
         mapping: how its values become 8-bit RGB.
         limits: of a picture.
         take_px: gets the number of pixels before they are decoded; may refuse.
@@ -184,9 +184,7 @@ def read_picture(
     Raises:
         RefusedError: 413 where it is too large, 415 where it is no picture, 422 where it cannot be used.
     """
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=upload.suffix, buffering=0) as file:
-        file.write(upload.content)
-        path = Path(file.name)
+    with as_file(upload.content, upload.suffix, folder) as path:
         if (header := read_header(path)) is not None:  # of a file without one, the reader says why
             _check_size(header, limits)
             take_px(header.height * header.width)

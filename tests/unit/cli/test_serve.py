@@ -7,6 +7,8 @@ import pytest
 from facts import missing
 
 from segpipe.cli import main
+from segpipe.cli.serve import BACKENDS
+from segpipe.serving.backends import RUNTIMES, TORCH
 
 
 def test_the_extra_is_named() -> None:
@@ -25,3 +27,7 @@ def test_other_machines_need_a_token_before_a_model_is_looked_for(
     assert not missing(
         capsys.readouterr().err, "--host 0.0.0.0", 'export SEGPIPE_SERVE_TOKEN="$(openssl rand -hex 32)"'
     )
+
+
+def test_the_backends_are_those_of_the_service() -> None:
+    assert set(BACKENDS) == {*RUNTIMES, TORCH}

@@ -7,12 +7,11 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from browser import Browser, find_chromium, start_browser
+from browser import Browser
 from mkdocs.config import load_config
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -42,16 +41,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert built.returncode == 0, built.stderr
     assert "Documentation built" in built.stderr  # so warnings were heard: --quiet hides them from --strict too
     return folder
-
-
-@pytest.fixture
-def browser(site: Path) -> Iterator[Browser]:
-    """A headless Chromium."""
-    path = find_chromium()
-    if path is None:
-        pytest.skip("no Chromium is installed: apt-get install chromium")
-    with start_browser(path) as started:
-        yield started
 
 
 class Resources(HTMLParser):

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from browser import Browser, find_chromium, start_browser
+from browser import Browser
 
 WIDTHS_PX = (390, 800, 1400)
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """One headless Chromium for all tests; skips where none is installed."""
-    path = find_chromium()
-    if path is None:
-        pytest.skip("no Chromium is installed: apt-get install chromium")
-    with start_browser(path) as started:
-        yield started
-
-
-@pytest.fixture
-def browser(chromium: Browser) -> Browser:
-    """A browser with a tab that no other test has used."""
-    chromium.open_tab()
-    return chromium
 
 
 @pytest.fixture
