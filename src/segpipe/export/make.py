@@ -43,7 +43,7 @@ Format = Literal["onnx", "openvino", "torch"]
 _ONNX_PACKAGES = ("segpipe", "torch", "onnx", "onnxscript", "onnxruntime")
 PACKAGES = {"onnx": _ONNX_PACKAGES, "openvino": (*_ONNX_PACKAGES, "openvino"), "torch": ("segpipe", "torch")}
 
-Quantizer = Callable[[Path, Path], Quantization]  # from an ONNX file to one that computes with 8 bits
+Quantize = Callable[[Path, Path], Quantization]  # from an ONNX file to one that computes with 8 bits
 
 
 def export_model(
@@ -138,7 +138,7 @@ def _compare(network: Network, store: Store | None, description: ExportDescripti
 
 def _quantizer(
     store: Store | None, compare_with: Callable[[Path], Parity], fewer_bits: FewerBits | None
-) -> Quantizer | None:
+) -> Quantize | None:
     """Gives what makes an ONNX file compute with 8 bits; None if that is not wanted."""
     if fewer_bits is None or not fewer_bits.int8:
         return None
@@ -221,7 +221,7 @@ def check_bits(form: Format, fewer_bits: FewerBits | None, dataset: Path | None)
 
 
 def _write(
-    graph: ExportGraph, description: ExportDescription, path: Path, quantize_it: Quantizer | None
+    graph: ExportGraph, description: ExportDescription, path: Path, quantize_it: Quantize | None
 ) -> ExportDescription:
     """Writes a file, and says what was quantised."""
     program = capture(graph)
