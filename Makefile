@@ -42,14 +42,16 @@ worker: $(READY) ## start a worker for the server in PREFECT_API_URL (POOL=cpu o
 test: $(READY) ## check, and run the tests, which build the documentation (without test-team, chaos and zoo)
 	@$(MAKE) --no-print-directory --jobs 2 lint pytest
 
+# After the end of a worker xdist waits for ever; so the first one that ends, or hangs, ends the run with the test's name.
+WORKERS := --dist loadfile --max-worker-restart 0
 pytest: $(READY)
-	pytest -n 4 --dist loadfile --no-loadscope-reorder
+	pytest -n 4 $(WORKERS) --no-loadscope-reorder -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 
 test-team: $(READY) ## test a team's set-up: PostgreSQL behind both servers, a DVC remote by ssh
 	pytest -m team tests/team
 
 chaos: $(READY) ## run the slow tests: killed workers, servers, registrations; rebuilds, fuzzed files, huge images
-	pytest -m slow -n 2 --dist loadfile
+	pytest -m slow -n 2 $(WORKERS)
 
 zoo: $(READY) ## test that every model can overfit four crops and export to ONNX, and that every recipe starts
 	pytest -m zoo

@@ -12,7 +12,7 @@ from segpipe.inference.network import build_network
 from segpipe.places import MODEL_FILE, WEIGHTS_FILE
 
 CLASSES = ClassTable(("road", "car", "sky"), ((128, 64, 128), (0, 0, 142), (70, 130, 180)))
-OPTIONS = {"width": 4, "depth": 2}
+OPTIONS = {"width": 4, "depth": 1}
 
 
 def write_network(folder: Path, seed: int = 0) -> Path:

@@ -13,6 +13,7 @@ def wait_for_pool(monkeypatch: pytest.MonkeyPatch, address: str | None, *argumen
     """Gives the exit code."""
     monkeypatch.setattr(sys, "argv", ["await_pool", *arguments])
     monkeypatch.setattr(await_pool, "POLL_SECONDS", 0)
+    monkeypatch.setattr(await_pool, "NUM_TRIES", 3)
     url = None if address is None else f"{address}/api"
     with temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: 0}):
         try:
