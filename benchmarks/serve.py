@@ -2,17 +2,25 @@
 
 `direct`: the pixels are in memory, one after another go through the exported model; no file is decoded, nothing is
 encoded. `serve`: clients on the loopback send the picture's file and read an index mask as PNG, each over one
-connection, the next request after the last answer. The two take turns. Wall clock; the clients share the machine's
+connection, the next request after the last answer. All take turns. Wall clock; the clients share the machine's
 cores with the service. Each answer's mask is compared with the direct one.
 
     python benchmarks/serve.py MODEL IMAGE [--seconds 10] [--clients 1 4 16] [--threads 2]
 
-MODEL is the folder of a trained network, or of an export.
+MODEL is the folder of a trained network, or of an export. Two other servers can be measured in the same run; both take
+the picture as base64 in JSON:
+
+    --litserve PYTHON    LitServe around the same ONNX file; benchmarks/peers/litserve_server.py says what PYTHON needs
+    --mlflow URI         `mlflow models serve` of the registered model, with MLFLOW_TRACKING_URI set
 """
 
 import argparse
+import base64
 import http.client
+import json
 import os
+import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -20,7 +28,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,14 +36,39 @@ import cv2
 import numpy as np
 
 from segpipe.data.images import load_image
-from segpipe.export.document import EXPORT_FILE
+from segpipe.export.document import EXPORT_FILE, ONNX_FILE
 from segpipe.export.exported import ExportedModel
 from segpipe.parent_death import die_with_parent
 
 SEGPIPE = (sys.executable, "-c", "import sys; from segpipe.cli import main; sys.exit(main())")
-PICTURE = {"Content-Type": "image/png", "Accept": "image/png"}
+LITSERVE = Path(__file__).parent / "peers/litserve_server.py"
+JSON = {"Content-Type": "application/json"}
 MIN_EQUAL_SHARE = 0.999
-TURN_SECONDS = 2.0  # the two take turns: other work on the machine then slows both
+TURN_SECONDS = 2.0  # all take turns: other work on the machine then slows each of them
+START_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server, and how it is asked.
+
+    Attributes:
+        name: in the table.
+        command: starts it.
+        port: it listens there.
+        path: of its address.
+        headers: of a request.
+        body: of a request, with the picture.
+        read: gives the PNG in an answer's body.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    port: int
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    read: Callable[[bytes], bytes] = bytes
 
 
 @dataclass(frozen=True)
@@ -62,46 +95,89 @@ class Measured:
         return Measured(self.lasted + other.lasted, self.seconds + other.seconds, num_errors)
 
 
+def ours(export: Path, threads: int | None, content: bytes) -> Server:
+    """`segpipe serve`."""
+    port = find_port()
+    wanted = () if threads is None else ("--threads", str(threads))
+    command = (*SEGPIPE, "serve", "--model", str(export), "--port", str(port), *wanted)
+    headers = {"Content-Type": "image/png", "Accept": "image/png"}
+    return Server("serve", command, port, "/predict", headers, content)
+
+
+def litserve(python: str, export: Path, threads: int | None, content: bytes) -> Server:
+    """LitServe."""
+    port = find_port()
+    command = (python, str(LITSERVE), str(export / ONNX_FILE), str(port), str(threads or 0))
+    body = json.dumps({"image": base64.b64encode(content).decode()}).encode()
+    return Server("LitServe", command, port, "/predict", JSON, body)
+
+
+def mlflow(uri: str, content: bytes) -> Server:
+    """MLflow's own server."""
+    port = find_port()
+    options = ("--model-uri", uri, "--env-manager", "local", "--port", str(port))
+    body = json.dumps({"dataframe_records": [{"image": base64.b64encode(content).decode()}]}).encode()
+
+    def read(answer: bytes) -> bytes:
+        return base64.b64decode(json.loads(answer)["predictions"][0])
+
+    return Server(
+        "MLflow", (sys.executable, "-m", "mlflow", "models", "serve", *options), port, "/invocations", JSON, body, read
+    )
+
+
+def find_port() -> int:
+    """Gives a port that is free."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
-def serving(model: Path, threads: int | None, folder: Path) -> Iterator[int]:
-    """Runs the service; gives its port."""
-    command = [*SEGPIPE, "serve", "--model", str(model), "--port", "0"]
-    command += [] if threads is None else ["--threads", str(threads)]
-    log = (folder / "serve.log").open("w", encoding="utf-8")
+def serving(server: Server, folder: Path) -> Iterator[None]:
+    """Runs a server; waits until it listens."""
+    log = folder / f"{server.name}.log"
     with (
-        log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, preexec_fn=die_with_parent) as process,
+        log.open("w", encoding="utf-8") as file,
+        subprocess.Popen(
+            server.command, stdout=file, stderr=file, start_new_session=True, preexec_fn=die_with_parent
+        ) as process,
     ):
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            raise SystemExit((folder / "serve.log").read_text(encoding="utf-8"))
-        port = int(line.rpartition(":")[2])
-        time.sleep(1)
         try:
-            yield port
+            deadline = time.monotonic() + START_SECONDS
+            while not listens(server.port):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit(log.read_text(encoding="utf-8"))
+                time.sleep(0.1)
+            yield
         finally:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGTERM)
 
 
-def ask(port: int, content: bytes, expected: np.ndarray, seconds: float, num_clients: int) -> Measured:
-    """Asks the service for some seconds, by clients at once."""
+def listens(port: int) -> bool:
+    """Whether a server takes connections."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def ask(server: Server, expected: np.ndarray, seconds: float, num_clients: int) -> Measured:
+    """Asks a server for some seconds, by clients at once."""
     lasted: list[float] = []
     errors: list[str] = []
     ends: list[float] = []
     began = time.perf_counter()
 
     def client() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         answers = []
         while (start := time.perf_counter()) < began + seconds:
-            connection.request("POST", "/predict", content, PICTURE)
+            connection.request("POST", server.path, server.body, server.headers)
             answer = connection.getresponse()
             answers.append((answer.status, answer.read()))
             lasted.append(time.perf_counter() - start)
         ends.append(time.perf_counter())
         for status, body in {*answers}:
-            if status != 200 or (decode(body) == expected).mean() < MIN_EQUAL_SHARE:
+            if status != 200 or (decode(server.read(body)) == expected).mean() < MIN_EQUAL_SHARE:
                 errors.append(f"{status} {body[:200]!r}")
 
     clients = [threading.Thread(target=client) for _ in range(num_clients)]
@@ -140,6 +216,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--litserve", metavar="PYTHON")
+    parser.add_argument("--mlflow", metavar="URI")
     options = parser.parse_args()
     print(f"load of the machine before: {os.getloadavg()[0]:.1f}, cores: {os.cpu_count()}")
     with tempfile.TemporaryDirectory() as place:
@@ -152,24 +230,34 @@ def main() -> None:
         model = ExportedModel.load(export, options.threads)
         pixels = load_image(options.image, model.image_mapping).pixels
         expected = model.predict(pixels[None]).masks_NHW[0]
-        with serving(export, options.threads, folder) as port:
-            content = options.image.read_bytes()
-            ask(port, content, expected, 1, 1)
+        content = options.image.read_bytes()
+        servers = [ours(export, options.threads, content)]
+        if options.litserve:
+            servers.append(litserve(options.litserve, export, options.threads, content))
+        if options.mlflow:
+            servers.append(mlflow(options.mlflow, content))
+        with ExitStack() as running:
+            for server in servers:
+                running.enter_context(serving(server, folder))
+                ask(server, expected, 1, 1)
             for num_clients in options.clients:
-                direct, served = Measured(), Measured()
+                direct, measured = Measured(), {server.name: Measured() for server in servers}
                 for _ in range(max(1, round(options.seconds / TURN_SECONDS))):
                     direct += loop(lambda: model.predict(pixels[None]), TURN_SECONDS)
-                    served += ask(port, content, expected, TURN_SECONDS, num_clients)
-                report(num_clients, direct, served)
+                    for server in servers:
+                        measured[server.name] += ask(server, expected, TURN_SECONDS, num_clients)
+                for name, served in measured.items():
+                    report(num_clients, name, direct, served)
 
 
-def report(num_clients: int, direct: Measured, served: Measured) -> None:
+def report(num_clients: int, name: str, direct: Measured, served: Measured) -> None:
     """Prints one line."""
     p50, p99 = (1000 * statistics.quantiles(served.seconds, n=100)[number - 1] for number in (50, 99))
     alone = 1000 * statistics.median(direct.seconds)
     print(
-        f"{num_clients:3} clients: direct {direct.rate:6.1f}/s (p50 {alone:.0f} ms), serve {served.rate:6.1f}/s "
-        f"= {served.rate / direct.rate:.2f}, p50 {p50:.0f} ms, p99 {p99:.0f} ms, errors {served.num_errors}"
+        f"{num_clients:3} clients: direct {direct.rate:6.1f}/s (p50 {alone:.0f} ms), {name} {served.rate:6.1f}/s "
+        f"= {served.rate / direct.rate:.2f}, p50 {p50:.0f} ms, p99 {p99:.0f} ms, errors {served.num_errors}",
+        flush=True,
     )
 
 
