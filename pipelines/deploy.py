@@ -23,7 +23,7 @@ from prefect.schedules import Cron, Schedule
 from prefect.types.entrypoint import EntrypointType
 from prefect.workers.process import ProcessWorker
 
-from pipelines import champions, flows, placement, watch
+from pipelines import champions, flows, placement, predicting, watch
 from pipelines.graph import POOLS
 from segpipe.stages.stage import report_errors
 
@@ -35,12 +35,12 @@ OFTEN = Cron("*/5 * * * *", timezone="UTC", active=False)
 TAG = "segpipe"
 # The UI can filter deployments and runs by a tag that they have, but not by one that they lack.
 FOR_USERS, INTERNAL = "user", "internal"
-NOT_FOR_USERS = (flows.stage,)
+NOT_FOR_USERS = (flows.stage, predicting.shard)
 HEARTBEAT_SECONDS = 30
 HEARTBEATS_MISSED = timedelta(seconds=3 * HEARTBEAT_SECONDS)
 
 DESCRIPTIONS = {
-    CONTROL: "Retrainings themselves: they wait for their stages and compute nothing.",
+    CONTROL: "Retrainings and predictions themselves: they wait for the runs that they start, and compute nothing.",
     "cpu": "Stages without a GPU, and predictions.",
     "gpu": "Training. One worker for each GPU; one worker on a machine without a GPU.",
 }
@@ -60,9 +60,10 @@ def main() -> None:
         on_demand = _deploy(client, flows.retrain, "on-demand", CONTROL)
         _deploy(client, flows.retrain, "nightly", CONTROL, NIGHTLY)
         _deploy(client, watch.watch, "every-5-minutes", CONTROL, OFTEN)
-        _deploy(client, flows.predict, "on-demand", "cpu")
+        _deploy(client, predicting.predict, "on-demand", CONTROL)
         for pool in POOLS:
             _deploy(client, flows.stage, pool, pool)
+            _deploy(client, predicting.shard, pool, pool)
     _ensure_automation(_crash_zombies())
     _ensure_automation(_retrain_on_new_data(on_demand))
     if block_id is not None:

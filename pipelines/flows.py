@@ -1,4 +1,4 @@
-"""The flows `retrain` (a revision to a registered model), `stage` (one of its stages) and `predict` (by the champion).
+"""The flows `retrain` (a revision to a registered model) and `stage` (one of its stages).
 
 DVC decides which stages are stale; a flow decides only where they run. A retraining lets DVC bring everything up to
 date from its cache alone. If DVC would have to run a stage, a worker runs that stage, and then DVC is called again.
@@ -10,7 +10,6 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any, cast
 
 from prefect import flow, get_run_logger, task
@@ -344,33 +343,3 @@ def _publish(workspace: Workspace, say: Callable[[str], None]) -> Publication:
 
     call(workspace, ["segpipe", "publish", "--json"], "", read, "segpipe publish")
     return Publication.parse("".join(printed[:1]), "segpipe publish --json", "see the lines above")
-
-
-@flow(name="predict", flow_run_name=by_parameters("predict", "images"), persist_result=False)
-def predict(images: str, output: str, model: str = "", device: str = "auto", again: bool = False) -> State[Any]:
-    """Predicts the masks of images with the champion.
-
-    Args:
-        images: An image, or a folder of images, on the worker's machine; relative to its clone.
-        output: A folder for masks/, colors/ and overlays/; relative to the clone.
-        model: The folder of a trained model, or models:/NAME@ALIAS. Empty: the champion in MLflow's registry.
-        device: auto, cpu, cuda or cuda:N.
-        again: Deletes the predictions that the folder holds first, for example those of an earlier champion.
-    """
-    die_with_parent()
-    log = get_run_logger()
-    workspace = open_workspace(find_revision(CURRENT, None), log.info)
-    lines: list[str] = []
-
-    def on_line(line: str) -> None:
-        lines.append(line)
-        log.info(line)
-
-    command = ["segpipe", "predict", images, "--output", output, "--device", device]
-    command += [*(["--model", model] if model else []), *(["--again"] if again else [])]
-    try:
-        call(workspace, command, "", on_line, "segpipe predict")
-    finally:  # also where some pictures were skipped, which ends with an error
-        if lines:
-            summary.create_prediction_artifact(lines, Path(output))
-    return Completed(message=lines[-1])

@@ -5,7 +5,7 @@ import importlib.metadata
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 from uuid import UUID
 
@@ -14,6 +14,7 @@ import prefect
 from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, State, WorkerStatus
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
@@ -102,7 +103,7 @@ def check_workers(pools: Iterable[str]) -> None:
                 named = ", ".join(repr(pool) for pool in empty)
                 raise PipelineError(
                     f"no worker is online in pool {named}, so nothing was started; start one with "
-                    f"`make worker POOL={empty[0]}` (docs/operations.md) and run the retraining again"
+                    f"`make worker POOL={empty[0]}` (docs/operations.md) and start the run again"
                 )
             time.sleep(POLL_SECONDS)
 
@@ -183,22 +184,38 @@ def start_child(
 
 
 def wait_for(child: FlowRun, pool: str, say: Callable[[str], None]) -> State[Any]:
-    """Waits for a child's end, also while the server is down; cancels the child if this flow is ended.
+    """Waits for a child's end as `wait_for_first` does; cancels the child if this flow is ended."""
+    with cancelling({child.name: child}):
+        return wait_for_first({child.name: child}, pool, say)[1]
+
+
+def wait_for_first(children: Mapping[str, FlowRun], pool: str, say: Callable[[str], None]) -> tuple[str, State[Any]]:
+    """Waits until one of several children in a pool has ended, also while the server is down.
+
+    Returns:
+        Its key, and its last state.
 
     Raises:
-        PipelineError: the child was not started, because its pool has no worker any more.
+        PipelineError: children were not started, because the pool has no worker any more; or one was deleted.
     """
-    with get_client(sync_client=True) as client, _cancelling(client, child.id):
+    by_id = {child.id: key for key, child in children.items()}
+    with get_client(sync_client=True) as client:
         is_server_there, last_served = True, time.monotonic()
         while True:
             try:
-                state = client.read_flow_run(child.id).state
+                found = client.read_flow_runs(
+                    flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(by_id))), limit=len(by_id)
+                )
                 if not is_server_there:
                     say("the Prefect server is back")
                 is_server_there = True
-                if state is not None and state.is_final():
-                    return state
-                if state is None or not state.is_scheduled() or _is_served(client, pool):
+                for run in found:
+                    if run.state is not None and run.state.is_final():
+                        return by_id[run.id], run.state
+                if deleted := by_id.keys() - {run.id for run in found}:
+                    raise PipelineError(f"{children[by_id[deleted.pop()]].name} was deleted in Prefect")
+                is_waiting = any(run.state is not None and run.state.is_scheduled() for run in found)
+                if not is_waiting or _is_served(client, pool):
                     last_served = time.monotonic()
             except (httpx.TransportError, httpx.HTTPStatusError) as error:
                 if is_server_there:
@@ -206,19 +223,21 @@ def wait_for(child: FlowRun, pool: str, say: Callable[[str], None]) -> State[Any
                 is_server_there, last_served = False, time.monotonic()
             if time.monotonic() - last_served > WORKER_PATIENCE_SECONDS:
                 raise PipelineError(
-                    f"{child.name} was not started: the last worker of pool {pool!r} has ended; start one with "
-                    f"`make worker POOL={pool}` and run the retraining again"
+                    f"{', '.join(child.name for child in children.values())}: not started, because the last worker of "
+                    f"pool {pool!r} has ended; start one with `make worker POOL={pool}`, and start the run again"
                 )
             time.sleep(POLL_SECONDS)
 
 
 @contextlib.contextmanager
-def _cancelling(client: SyncPrefectClient, child_id: UUID) -> Iterator[None]:
-    """Cancels the child if the body does not finish."""
+def cancelling(children: Mapping[str, FlowRun]) -> Iterator[None]:
+    """Cancels the children that a mapping holds at the end if the body does not finish."""
     try:
         yield
     except BaseException:
-        # Without the server the child continues: its worker or the heartbeats report its end.
-        with contextlib.suppress(httpx.HTTPError):
-            client.set_flow_run_state(child_id, Cancelling(message="its retraining was ended"))
+        # Without the server they continue: their workers or the heartbeats report their end.
+        with get_client(sync_client=True) as client:
+            for child in children.values():
+                with contextlib.suppress(httpx.HTTPError, ObjectNotFound):
+                    client.set_flow_run_state(child.id, Cancelling(message="the run that started it was ended"))
         raise

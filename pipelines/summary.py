@@ -96,7 +96,7 @@ def create_artifacts(outcome: Outcome) -> None:
     create_table_artifact(outcome.scores, key="scores", description=outcome.headline)
 
 
-def create_prediction_artifact(lines: Sequence[str], output: Path) -> None:
+def create_prediction_artifact(headline: str, lines: Sequence[str], output: Path) -> None:
     """Puts the output of `segpipe predict` on the flow run's page."""
     text = "\n".join(f"- {line}" for line in lines)
-    create_markdown_artifact(f"# {lines[-1]}\n\n{text}\n", key="prediction", description=f"masks in {output}")
+    create_markdown_artifact(f"# {headline}\n\n{text}\n", key="prediction", description=f"masks in {output}")

@@ -62,11 +62,12 @@ class CommandError(SegpipeError):
     Args:
         message: what, where, how to fix it.
         lines: the last lines that the program wrote.
+        code: with which it ended; None where it was not started or was stopped.
     """
 
-    def __init__(self, message: str, lines: tuple[str, ...] = ()) -> None:
+    def __init__(self, message: str, lines: tuple[str, ...] = (), code: int | None = None) -> None:
         super().__init__("\n".join([message, *lines]))
-        self.lines = lines
+        self.lines, self.code = lines, code
 
 
 class PredictionError(SegpipeError):

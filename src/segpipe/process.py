@@ -108,4 +108,4 @@ def run(
     if is_late.is_set():
         raise CommandError(f"{what} took more than {timeout_seconds:g} s and was stopped", tuple(kept))
     if code != 0:
-        raise CommandError(f"{what} ended with exit code {code}; its last lines:", tuple(kept))
+        raise CommandError(f"{what} ended with exit code {code}; its last lines:", tuple(kept), code)

@@ -5,6 +5,7 @@ The tests share the services, and a project that plain `dvc repro` has finished 
 
 import json
 import re
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -192,7 +193,7 @@ def test_the_login_is_for_its_owner_and_its_own_server_alone(services: Services)
 
 def test_every_deployment_sets_the_heartbeat_that_its_automation_waits_for(services: Services) -> None:
     found = services.request("POST", "/deployments/filter", {})
-    assert len(found) == 6
+    assert len(found) == 8
     for deployment in found:
         assert "segpipe" in deployment["tags"]
         is_internal = deployment["name"] in {"cpu", "gpu"}
@@ -345,13 +346,30 @@ def test_a_version_made_by_a_retraining_with_a_recipe_is_rebuilt_identical(servi
     assert "identical." in project.call("segpipe", "registry", "rebuild", str(version.version))
 
 
-def test_a_folder_of_images_is_predicted_by_the_champion(services: Services) -> None:
-    project = services.project
-    run = services.wait_for(services.start("predict/on-demand", images="data/images", output="predictions"))
+def test_two_shards_predict_what_one_call_predicts(services: Services, tmp_path: Path) -> None:
+    project, shots = services.project, tmp_path / "shots"
+    shots.mkdir()
+    for path in sorted((project.root / "data/images").iterdir())[:8]:
+        shutil.copy(path, shots)
+    (shots / "damaged.png").write_bytes(b"no image")
+    form = {"images": str(shots), "output": str(tmp_path / "by_shards"), "shards": 2, "confidence": True}
+    run_id = services.start("predict/on-demand", **form)
+    call = ("segpipe", "predict", str(shots), "--output", str(tmp_path / "whole"), "--confidence")
+    assert project.run(*call).returncode == 2
+    run = services.wait_for(run_id)
     assert run.state == "COMPLETED", run.message
-    names = {path.stem for path in (project.root / "data/images").iterdir()}
-    assert {path.stem for path in (project.root / "predictions/masks").iterdir()} == names
-    assert f"{len(names)} images predicted" in run.artifacts()["prediction"]["data"]
+    assert services.request("GET", f"/flow_runs/{run_id}")["state"]["name"] == "Some skipped"
+    assert "8 were predicted before" in run.message and "1 skipped" in run.message
+    assert run.artifacts()["prediction"]["data"].count("damaged.png")
+    names = {f"predict {shots} {what} attempt 1" for what in ("shard 1/2", "shard 2/2", "tables")}
+    assert {child["name"] for child in run.children()} == names
+    assert {child["work_pool_name"] for child in run.children()} == {"cpu"}
+    whole, by_shards = (
+        {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*.*") if ".progress" not in file.parts}
+        for folder in (tmp_path / "whole", tmp_path / "by_shards")
+    )
+    assert len(whole) == 4 * 8 + len({"predictions.csv", "legend.csv", "skipped.csv", "job.json"})
+    assert by_shards == whole
 
 
 def test_a_bad_label_fails_its_stage_and_the_retraining_with_the_stages_message(services: Services) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from segpipe.config.split_edit import Grouping
+from segpipe.prediction.shards import Shard
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,6 +59,14 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"must be a number from 1 up (got {text!r})")
     return int(text)
+
+
+def shard(text: str) -> Shard:
+    """Reads I/N: which of how many."""
+    try:
+        return Shard.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def png_file(text: str) -> Path:

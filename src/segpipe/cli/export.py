@@ -1,4 +1,4 @@
-"""`segpipe export`: a model as ONNX, for OpenVINO or as a torch program, proven to predict what the model predicts."""
+"""`segpipe export`: a model for other software, proven to predict what the model predicts."""
 
 import argparse
 from pathlib import Path
@@ -19,10 +19,16 @@ PERCENT = 100
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `export`."""
-    export = commands.add_parser("export", help="write a model for other software: ONNX, OpenVINO, or a torch program")
+    export = commands.add_parser(
+        "export", help="write a model for other software: ONNX, OpenVINO, Triton, or a torch program"
+    )
     export.add_argument("model", metavar="MODEL", help=MODELS_TAKEN)
     export.add_argument(
-        "--format", choices=tuple(FILES), default="onnx", metavar="FORMAT", help="onnx (default), openvino or torch"
+        "--format",
+        choices=tuple(FILES),
+        default="onnx",
+        metavar="FORMAT",
+        help="onnx (default), openvino, torch, or triton: ONNX in the folders of a Triton server",
     )
     export.add_argument(
         "--output", type=Path, required=True, metavar="FOLDER", help="folder for the model's file and export.json"

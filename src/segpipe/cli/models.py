@@ -54,6 +54,7 @@ class _Model:
         parameters: how many, with auxiliary heads.
         flops_360x480: of an image of that size; a multiply-add counts as two.
         imagenet: whether weights from ImageNet are published.
+        onnx: whether it can be exported to ONNX.
         paper: that describes it.
     """
 
@@ -62,6 +63,7 @@ class _Model:
     parameters: int
     flops_360x480: int
     imagenet: bool
+    onnx: bool
     paper: str
 
     @property
@@ -75,7 +77,8 @@ def _describe(name: str, num_classes: int) -> _Model:
     from segpipe.models import has_pretrained, read_card
 
     card, cost = read_card(name), count_cost(name, {}, num_classes, SIZE)
-    return _Model(name, card.source, cost.num_parameters, cost.num_flops, has_pretrained(name), card.paper)
+    has_onnx = card.no_onnx is None
+    return _Model(name, card.source, cost.num_parameters, cost.num_flops, has_pretrained(name), has_onnx, card.paper)
 
 
 def read_figures() -> dict[str, _Model]:
@@ -91,12 +94,15 @@ def _list(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps([asdict(model) for model in models], indent=1, ensure_ascii=False))
         return
-    rows = [["name", "source", "parameters", "GFLOPs", "imagenet", "paper"]]
-    rows += [[m.name, m.source, *m.cost, "yes" if m.imagenet else "-", m.paper] for m in models]
+    rows = [["name", "source", "parameters", "GFLOPs", "imagenet", "ONNX", "paper"]]
+    rows += [
+        [m.name, m.source, *m.cost, *("yes" if has else "-" for has in (m.imagenet, m.onnx)), m.paper] for m in models
+    ]
     print("\n".join(table(rows)))
     size, classes = f"{SIZE[0]}x{SIZE[1]}", options.classes
     print(f"\nMillions of parameters, auxiliary heads included, and GFLOPs of a {size} image (a multiply-add counts as")
-    print(f"two), by default options with {classes} classes. `segpipe models NAME` describes one.")
+    print(f"two), by default options with {classes} classes. ONNX: whether `segpipe export` can write the model.")
+    print("`segpipe models NAME` describes one.")
 
 
 def _show(options: argparse.Namespace) -> None:

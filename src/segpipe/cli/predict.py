@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segpipe.cli.arguments import positive
+from segpipe.cli.arguments import positive, shard
 from segpipe.cli.model_address import add_registry_option
 from segpipe.errors import MAX_PROBLEMS_SHOWN, PredictionError, SkippedError
 from segpipe.registry.addresses import CHAMPION, MODELS_TAKEN, find_model
@@ -18,6 +18,7 @@ examples:
   segpipe predict shots --output predictions
   segpipe predict 'shots/**/*.jpg' more.txt --model models:/streets/3 --output predictions
   segpipe predict drive.mp4 --every 25 --model build/model --confidence --output predictions
+  segpipe predict shots --shard 2/4 --output predictions
 
 The same call again goes on where it was ended. Exit codes: 0, 1 for an error,
 2 where some images were skipped; skipped.csv says which, and why.
@@ -51,6 +52,13 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     predict.add_argument("--confidence", action="store_true", help="also confidence/: 8-bit PNG, 255 = certain")
     predict.add_argument("--probabilities", action="store_true", help="also probabilities/: NumPy, float16, CHW")
     predict.add_argument("--again", action="store_true", help="delete the predictions in the output folder first")
+    predict.add_argument(
+        "--shard",
+        type=shard,
+        metavar="I/N",
+        help="predict one of N shares of the images (1/N to N/N); afterwards the same call without it writes the "
+        "tables; 0/N predicts none, and begins the folder (with --again)",
+    )
     predict.set_defaults(run=_predict)
 
 
@@ -61,29 +69,36 @@ def _predict(options: argparse.Namespace) -> None:
     from segpipe.prediction.job import Options, predict_inputs
     from segpipe.prediction.predicting import Wanted
 
+    if options.again and options.shard and options.shard.index:
+        count = options.shard.count
+        raise PredictionError(
+            f"--again with --shard {options.shard.index}/{count} would delete what the other shards have predicted; "
+            f"run `--shard 0/{count} --again` once, and then each shard without --again"
+        )
     find_inputs(options.images, options.output)  # a wrong path is told before a model is downloaded
     device = choose_device(options.device)
     with find_model(options.model, options.registry) as model:
         network = Network.load(model.folder, device)
     logging.getLogger(__name__).info("the model is %s", model.title)
     wanted = Wanted(options.confidence, options.probabilities)
-    how = Options(wanted, options.every, options.batch, options.again)
-    _report(predict_inputs(network, options.images, options.output, how), options.output)
+    how = Options(wanted, options.every, options.batch, options.again, options.shard)
+    _report(predict_inputs(network, options.images, options.output, how), options.output, options.shard is not None)
 
 
-def _report(done: "Done", output: Path) -> None:
+def _report(done: "Done", output: Path, is_shard: bool) -> None:
     """Prints what was done.
 
     Raises:
-        PredictionError: nothing could be predicted.
+        PredictionError: nothing could be predicted; a shard may have nothing to predict.
         SkippedError: something could not be predicted.
     """
     lines = [f"  {one.path}: {one.reason}" for one in done.skipped[:MAX_PROBLEMS_SHOWN]]
     if len(done.skipped) > MAX_PROBLEMS_SHOWN:
         lines.append(f"  and {len(done.skipped) - MAX_PROBLEMS_SHOWN} more")
-    if not done.num_predicted + done.num_present:
+    if not is_shard and not done.num_predicted + done.num_present:
         raise PredictionError("\n".join(["no image could be predicted:", *lines]))
     present = f", {done.num_present} were predicted before" if done.num_present else ""
     print(f"{done.num_predicted} images predicted{present}: masks/, colors/ and overlays/ in {output}")
     if done.skipped:
-        raise SkippedError("\n".join([f"{len(done.skipped)} skipped, see {output / 'skipped.csv'}:", *lines]))
+        table = "" if is_shard else f", see {output / 'skipped.csv'}"
+        raise SkippedError("\n".join([f"{len(done.skipped)} skipped{table}:", *lines]))

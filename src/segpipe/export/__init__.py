@@ -6,6 +6,7 @@ program        captures the graph with dynamic batch, height and width; writes i
 onnx_file      writes it as an ONNX file with its metadata
 layers         which operations of an ONNX graph are computed with 8 bits
 quantize       makes an ONNX file compute with 8 bits, and leaves in float the layers that do not bear it
+triton         describes an ONNX export for a Triton server
 openvino_file  writes an ONNX file in OpenVINO's form, and predicts by OpenVINO
 exported       loads an export of ONNX or OpenVINO, and predicts by it
 in_torch       predicts by the network in torch

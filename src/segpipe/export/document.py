@@ -8,8 +8,14 @@ from segpipe.documents import DECIDES_NOTHING, BuiltModel, Document, ImageMappin
 
 EXPORT_FILE, ONNX_FILE, TORCH_FILE = "export.json", "model.onnx", "model.pt2"
 OPENVINO_FILE, OPENVINO_WEIGHTS = "model.xml", "model.bin"
-# The files of each format; a program is opened by the first.
-FILES = {"onnx": (ONNX_FILE,), "openvino": (OPENVINO_FILE, OPENVINO_WEIGHTS), "torch": (TORCH_FILE,)}
+TRITON_FILE, TRITON_CONFIG, TRITON_LABELS = f"1/{ONNX_FILE}", "config.pbtxt", "labels.txt"
+# The files of each format, by their paths in the folder; a program is opened by the first.
+FILES = {
+    "onnx": (ONNX_FILE,),
+    "openvino": (OPENVINO_FILE, OPENVINO_WEIGHTS),
+    "torch": (TORCH_FILE,),
+    "triton": (TRITON_FILE, TRITON_CONFIG, TRITON_LABELS),
+}
 INPUT = "images"
 MASKS, CONFIDENCES, PROBABILITIES = "masks", "confidences", "probabilities"
 
@@ -111,7 +117,7 @@ class ExportDescription(Document):
     """`export.json`.
 
     Attributes:
-        format: `onnx`, `openvino` or `torch`.
+        format: `onnx`, `openvino`, `torch`, or `triton`: the ONNX file in the folders of a Triton server.
         model: the network.
         classes: the class table: value i of a mask is class i.
         image_mapping: how the files of images become RGB of 8 bits.
@@ -122,7 +128,7 @@ class ExportDescription(Document):
         lineage: where the weights come from.
         parity: the comparison with the model.
         versions: of the packages that wrote it.
-        files: sha256 of each file, by its name.
+        files: sha256 of each file, by its path in the folder.
         quantization: how it was made smaller; None where the weights are those of the network.
         bf16: whether it was compared, and is loaded, with sums of products of bfloat16 (OpenVINO alone).
     """

@@ -18,6 +18,7 @@ from segpipe.export.document import (
     INPUT,
     MASKS,
     OPENVINO_FILE,
+    TRITON_CONFIG,
     ExportDescription,
 )
 from segpipe.files import sha256_of_file
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     import onnxruntime
 
 Backend = Literal["onnxruntime", "openvino"]
-BACKENDS: dict[str, Backend] = {"onnx": "onnxruntime", "openvino": "openvino"}  # of each format
+# Of each format.
+BACKENDS: dict[str, Backend] = {"onnx": "onnxruntime", "openvino": "openvino", "triton": "onnxruntime"}
 INSTALL = "needs onnxruntime: `pip install 'segpipe[export]'`"
 
 
@@ -60,7 +62,7 @@ class ExportedModel:
         """Loads the model's file and `export.json`.
 
         Args:
-            folder: what `segpipe export --format onnx` or `--format openvino` wrote.
+            folder: what `segpipe export` wrote, by `--format onnx`, `openvino` or `triton`.
             num_threads: of one prediction; None lets the backend choose: one a core.
             backend: what computes; None takes ONNX Runtime for `model.onnx`, OpenVINO for `model.xml`. OpenVINO
                 computes `model.onnx` too.
@@ -73,8 +75,9 @@ class ExportedModel:
         description = ExportDescription.read(folder / EXPORT_FILE, fix)
         if description.format == "torch":
             raise StoreError(f"{folder}: holds a torch program; load it by torch.export.load, or export --format onnx")
-        for name in FILES[description.format]:
-            _check_file(folder / name, description, fix)
+        # A user may tune the configuration for a Triton server; it decides no prediction.
+        for name in [name for name in FILES[description.format] if name != TRITON_CONFIG]:
+            _check_file(folder, name, description, fix)
         path = folder / FILES[description.format][0]
         backend = backend or BACKENDS[description.format]
         return ExportedModel(open_export(path, backend, num_threads, description.bf16), description)
@@ -103,9 +106,10 @@ class ExportedModel:
         return self.run(images_NHWC)
 
 
-def _check_file(path: Path, description: ExportDescription, fix: str) -> None:
+def _check_file(folder: Path, name: str, description: ExportDescription, fix: str) -> None:
+    path = folder / name
     try:
-        is_as_written = sha256_of_file(path) == description.files.get(path.name)
+        is_as_written = sha256_of_file(path) == description.files.get(name)
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror or error}; {fix}") from error
     if not is_as_written:

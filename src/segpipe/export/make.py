@@ -34,14 +34,20 @@ from segpipe.export.openvino_file import check_bf16, write_openvino
 from segpipe.export.parity import FP32, Images, Limits, Predict, check_parity, compare_on, points_lost
 from segpipe.export.program import capture, write_program
 from segpipe.export.quantize import FewerBits, choose_calibration, quantize
+from segpipe.export.triton import write_triton_files
 from segpipe.files import sha256_of_file, whole_folder, write_json
 from segpipe.inference.network import Network
 from segpipe.models import read_card
 from segpipe.places import MODEL_FILE
 
-Format = Literal["onnx", "openvino", "torch"]
+Format = Literal["onnx", "openvino", "torch", "triton"]
 _ONNX_PACKAGES = ("segpipe", "torch", "onnx", "onnxscript", "onnxruntime")
-PACKAGES = {"onnx": _ONNX_PACKAGES, "openvino": (*_ONNX_PACKAGES, "openvino"), "torch": ("segpipe", "torch")}
+PACKAGES = {
+    "onnx": _ONNX_PACKAGES,
+    "openvino": (*_ONNX_PACKAGES, "openvino"),
+    "torch": ("segpipe", "torch"),
+    "triton": _ONNX_PACKAGES,
+}
 
 Quantize = Callable[[Path, Path], Quantization]  # from an ONNX file to one that computes with 8 bits
 
@@ -103,10 +109,13 @@ def export_model(
     compare_with = partial(_compare, network, store, description)
     with whole_folder(output) as folder:
         path = folder / FILES[form][0]
+        path.parent.mkdir(exist_ok=True)
+        if form == "triton":
+            write_triton_files(folder, network.classes, graph.output_names)
         description = _write(graph, description, path, _quantizer(store, compare_with, fewer_bits))
         parity = compare_with(path)
         check_parity(parity, fewer_bits.limits if fewer_bits else limits)
-        files = {file.name: sha256_of_file(file) for file in sorted(folder.iterdir())}
+        files = {name: sha256_of_file(folder / name) for name in FILES[form]}
         finished = replace(description, parity=parity, files=files)
         write_json(folder / EXPORT_FILE, finished.to_json())
     return finished
@@ -161,7 +170,7 @@ def check_output(output: Path) -> None:
         return
     if not output.is_dir():
         raise ExportError(f"{output}: is a file; name a folder for the export")
-    known = {EXPORT_FILE, *chain.from_iterable(FILES.values())}
+    known = {EXPORT_FILE, *(Path(name).parts[0] for name in chain.from_iterable(FILES.values()))}
     others = sorted(path.name for path in output.iterdir() if path.name not in known)
     if others:
         raise ExportError(f"{output}: holds {others[0]}, which is no part of an export; name a new folder")
@@ -249,6 +258,8 @@ def _open(path: Path, description: ExportDescription) -> Predict:
 def _list_metadata(description: ExportDescription) -> dict[str, str]:
     """Gives what a file says of itself: texts, lists and tables as JSON; unknown things are left out."""
     known = {**description.to_json(), **asdict(description.lineage)}
+    if description.format == "triton":
+        known["format"] = "onnx"  # the file is that of an export to ONNX, to the last byte
     for of_the_folder in ("lineage", "parity", "files"):
         del known[of_the_folder]
     return {

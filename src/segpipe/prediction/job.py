@@ -27,6 +27,7 @@ from segpipe.prediction.outputs import list_kinds, place_of, write_prediction
 from segpipe.prediction.predicting import Predicted, Wanted, predict_all
 from segpipe.prediction.reading import Stamp, read_all, stamp_of
 from segpipe.prediction.record import Record, Row, open_record
+from segpipe.prediction.shards import Shard
 from segpipe.prediction.videos import count_frames
 
 MAX_WRITTEN, MAX_WRITTEN_PX = 32, 1 << 25  # predictions that wait to be written
@@ -50,12 +51,14 @@ class Options:
         every: of a video, each such frame is predicted.
         batch_size: pictures that are predicted at once, at most.
         is_fresh: predicts all again that the output folder holds.
+        shard: the share of the images that is predicted; None for all, with the tables.
     """
 
     wanted: Wanted = MASKS_ONLY
     every: int = 1
     batch_size: int = 4
     is_fresh: bool = False
+    shard: Shard | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class Job:
 
 
 def predict_inputs(network: Network, arguments: Sequence[str], output: Path, options: Options) -> Done:
-    """Predicts all pictures, and writes masks, pictures and tables.
+    """Predicts all pictures, and writes masks, pictures and tables; for a shard its pictures, and no tables.
 
     Args:
         network: the model.
@@ -122,8 +125,11 @@ def predict_inputs(network: Network, arguments: Sequence[str], output: Path, opt
         PredictionError: the arguments name nothing, or the output folder holds something else.
     """
     inputs, skipped = find_inputs(arguments, output)
+    if options.shard is not None:
+        inputs, skipped = options.shard.choose(inputs), options.shard.choose(skipped)
     num_predicted = 0
-    with open_record(output, Job.of(network, options.wanted).to_json(), options.is_fresh) as record:
+    job = Job.of(network, options.wanted).to_json()
+    with open_record(output, job, options.is_fresh, options.shard) as record:
         present = _Present(record, output, list_kinds(options.wanted))
         to_do = [one for one in inputs if one.is_video or not present(one.name, one.path, stamp_of(one.path))]
         with _Progress(_count(to_do, options.every)) as progress:
@@ -135,7 +141,8 @@ def predict_inputs(network: Network, arguments: Sequence[str], output: Path, opt
                     num_predicted += 1
                 progress.advance()
         skipped.sort(key=lambda one: one.path)  # so that the next call writes the same table
-        record.write_tables(network.classes, inputs, skipped)
+        if options.shard is None:
+            record.write_tables(network.classes, inputs, skipped)
     return Done(num_predicted, present.count, tuple(skipped))
 
 

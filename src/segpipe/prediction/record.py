@@ -3,6 +3,9 @@
 `job.json` says by which model and options. A call with others is refused, so that a folder never mixes two models. Each
 picture's row is added to `.progress/rows.jsonl` after its files; so a call that was ended is taken up where it stopped.
 `predictions.csv`, `legend.csv` and `skipped.csv` are written at the end.
+
+Several shards may write to one folder at once: each has rows, a lock and temporary files of its own. A call for all
+images runs alone. It takes the shards' rows into the one file, and writes the tables.
 """
 
 import contextlib
@@ -22,6 +25,7 @@ from segpipe.classes import ClassTable
 from segpipe.errors import PredictionError
 from segpipe.files import naming, whole_file, write_json
 from segpipe.prediction.inputs import Input, Skipped
+from segpipe.prediction.shards import Shard
 from segpipe.prediction.videos import is_video_name
 
 JOB_FILE, TABLE, LEGEND, SKIPPED = "job.json", "predictions.csv", "legend.csv", "skipped.csv"
@@ -30,7 +34,9 @@ MASKS, COLORS, OVERLAYS = "masks", "colors", "overlays"
 CONFIDENCE, PROBABILITIES = "confidence", "probabilities"
 KINDS = (MASKS, COLORS, OVERLAYS, CONFIDENCE, PROBABILITIES)
 PROGRESS = ".progress"
-ROWS, PARTS, LOCK = "rows.jsonl", "parts", "lock"
+ROWS, PARTS, LOCK = "rows", "parts", "lock"
+ROWS_SUFFIX = ".jsonl"
+OPENING_SECONDS = 60.0  # longer than another shard takes to open the folder
 
 
 @dataclass(frozen=True)
@@ -70,15 +76,11 @@ class Record:
         output: the folder.
         rows: of complete predictions, by name.
         file: to which rows are added.
+        temporary: a folder for files that are not whole yet.
     """
 
-    def __init__(self, output: Path, rows: dict[str, Row], file: TextIO) -> None:
-        self._output, self._rows, self._file = output, rows, file
-
-    @property
-    def temporary(self) -> Path:
-        """A folder for files that are not whole yet."""
-        return self._output / PROGRESS / PARTS
+    def __init__(self, output: Path, rows: dict[str, Row], file: TextIO, temporary: Path) -> None:
+        self._output, self._rows, self._file, self.temporary = output, rows, file, temporary
 
     def find(self, name: str) -> Row | None:
         """Gives the row of a picture that was predicted."""
@@ -147,13 +149,14 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
 
 
 @contextlib.contextmanager
-def open_record(output: Path, job: Mapping[str, Any], is_fresh: bool) -> Iterator[Record]:
-    """Opens the record of an output folder, or begins one; holds a lock on the folder.
+def open_record(output: Path, job: Mapping[str, Any], is_fresh: bool, shard: Shard | None = None) -> Iterator[Record]:
+    """Opens the record of an output folder, or begins one; holds a lock on the folder, or on the shard.
 
     Args:
         output: the folder.
         job: plain values that decide the content of every prediction.
         is_fresh: deletes the predictions that the folder holds.
+        shard: of this call; None for all images.
 
     Raises:
         PredictionError: the folder is another's, or holds predictions of another job; another call writes to it.
@@ -164,27 +167,77 @@ def open_record(output: Path, job: Mapping[str, Any], is_fresh: bool) -> Iterato
         progress.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise PredictionError(f"{output}: a part of this path is a file; choose another --output") from error
-    lock = FileLock(progress / LOCK, timeout=0)
+    suffix = shard.suffix if shard else ""
+    rows_file, parts = progress / f"{ROWS}{suffix}{ROWS_SUFFIX}", progress / f"{PARTS}{suffix}"
+    with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as while_opening:
+            opening = held if shard is None else while_opening
+            opening.enter_context(_locked(output, LOCK, OPENING_SECONDS if shard else 0.0))
+            if shard is None or is_fresh:
+                for name in {path.name for path in progress.glob(f"{LOCK}-*")} - {f"{LOCK}{suffix}"}:
+                    opening.enter_context(_locked(output, name))
+            if shard is not None:
+                held.enter_context(_locked(output, f"{LOCK}{suffix}"))
+            _refuse_others(output, job, is_fresh)  # again: a call that has just ended may have made it its own
+            if is_fresh or not (output / JOB_FILE).exists():
+                _begin(output, job)
+            rows = _read_all_rows(progress, rows_file)
+            if shard is None:
+                _gather(progress, rows_file)
+            parts.mkdir(exist_ok=True)
+        held.callback(shutil.rmtree, parts, ignore_errors=True)
+        with naming(rows_file), rows_file.open("a", encoding="utf-8") as file:
+            yield Record(output, rows, file, parts)
+
+
+@contextlib.contextmanager
+def _locked(output: Path, name: str, timeout_seconds: float = 0.0) -> Iterator[None]:
+    lock = FileLock(output / PROGRESS / name, timeout=timeout_seconds)
     try:
         lock.acquire()
     except Timeout as error:
         raise PredictionError(f"{output}: another `segpipe predict` writes to it; wait, or choose another") from error
     try:
-        _refuse_others(output, job, is_fresh)  # again: a call that has just ended may have made it its own
-        (progress / PARTS).mkdir(exist_ok=True)
-        if is_fresh or not (output / JOB_FILE).exists():
-            for name in (TABLE, SKIPPED, LEGEND):
-                (output / name).unlink(missing_ok=True)
-            (progress / ROWS).unlink(missing_ok=True)
-            for kind in KINDS:
-                shutil.rmtree(output / kind, ignore_errors=True)
-            write_json(output / JOB_FILE, job)
-        rows = _read_rows(progress / ROWS)
-        with naming(progress / ROWS), (progress / ROWS).open("a", encoding="utf-8") as file:
-            yield Record(output, rows, file)
+        yield
     finally:
-        shutil.rmtree(progress / PARTS, ignore_errors=True)
         lock.release()
+
+
+def _begin(output: Path, job: Mapping[str, Any]) -> None:
+    """Deletes what a folder holds of an earlier job, and names the new one."""
+    for name in (TABLE, SKIPPED, LEGEND):
+        (output / name).unlink(missing_ok=True)
+    for path in (output / PROGRESS).glob(f"{ROWS}*{ROWS_SUFFIX}"):
+        path.unlink()
+    for kind in KINDS:
+        shutil.rmtree(output / kind, ignore_errors=True)
+    write_json(output / JOB_FILE, job)
+
+
+def _read_all_rows(progress: Path, own: Path) -> dict[str, Row]:
+    """Reads the rows of all calls; the last line of another shard may not be whole yet, and is left out."""
+    rows: dict[str, Row] = {}
+    _cut_last_line(own)
+    for path in _list_rows_files(progress):
+        rows |= _read_rows(path)
+    return rows
+
+
+def _list_rows_files(progress: Path) -> list[Path]:
+    """Gives the files with rows, that of all images first: it holds none that a shard has replaced."""
+    return sorted(progress.glob(f"{ROWS}*{ROWS_SUFFIX}"), key=lambda path: (path.name != f"{ROWS}{ROWS_SUFFIX}", path))
+
+
+def _gather(progress: Path, rows_file: Path) -> None:
+    """Moves the shards' rows into the one file, while no shard runs; removes what killed shards have left."""
+    for path in _list_rows_files(progress):
+        if path != rows_file:
+            _cut_last_line(path)
+            with naming(rows_file), rows_file.open("ab") as file:
+                file.write(path.read_bytes())
+            path.unlink()
+    for path in progress.glob(f"{PARTS}-*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _refuse_others(output: Path, job: Mapping[str, Any], is_fresh: bool) -> None:
@@ -213,16 +266,18 @@ def _refuse_others(output: Path, job: Mapping[str, Any], is_fresh: bool) -> None
 
 
 def _read_rows(path: Path) -> dict[str, Row]:
-    """Reads the rows; of a call that was killed the last line may be cut, and is left out."""
-    if not path.exists():
-        return {}
+    """Reads the whole lines of a file."""
     rows: dict[str, Row] = {}
     content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    for line in whole.splitlines():
+    for line in content[: content.rfind(b"\n") + 1].splitlines():
         with contextlib.suppress(ValidationError):  # that picture is predicted again
             row = _ROWS.validate_json(line)
             rows[row.name] = row
-    if whole != content:
-        os.truncate(path, len(whole))
     return rows
+
+
+def _cut_last_line(path: Path) -> None:
+    """Removes the last line of a call that was killed if it is not whole."""
+    if path.exists():
+        content = path.read_bytes()
+        os.truncate(path, content.rfind(b"\n") + 1)

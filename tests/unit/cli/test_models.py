@@ -41,9 +41,9 @@ def two_models(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_list_says_name_source_size_and_paper(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     head, fpn, unet, *_ = capsys.readouterr().out.splitlines()
-    assert head.split() == ["name", "source", "parameters", "GFLOPs", "imagenet", "paper"]
-    assert fpn.split()[:5] == ["compact_fpn", "segpipe", "2.03", "5.5", "-"]
-    assert unet.split()[:5] == ["unet", "segpipe", "31.04", "254.7", "-"]
+    assert head.split() == ["name", "source", "parameters", "GFLOPs", "imagenet", "ONNX", "paper"]
+    assert fpn.split()[:6] == ["compact_fpn", "segpipe", "2.03", "5.5", "-", "yes"]
+    assert unet.split()[:6] == ["unet", "segpipe", "31.04", "254.7", "-", "yes"]
     assert "MICCAI 2015" in unet
 
 
@@ -68,6 +68,7 @@ def test_the_file_of_figures_is_what_is_counted_for_all_models(capsys: pytest.Ca
 def test_the_file_of_figures_says_what_a_models_card_says(name: str) -> None:
     row, card = read_figures()[name], read_card(name)
     assert (row.source, row.paper, row.imagenet) == (card.source, card.paper, has_pretrained(name))
+    assert row.onnx == (card.no_onnx is None)
 
 
 @pytest.mark.usefixtures("two_models")

@@ -1,16 +1,20 @@
 """Servers that cannot be used, against real answers over HTTP; and when a stage is worth another attempt."""
 
+from __future__ import annotations
+
 import importlib.metadata
 import json
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import prefect
 import pytest
+from prefect.client.schemas.filters import FlowRunFilter
 from prefect.logging import disable_run_logger
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from prefect.states import Cancelled, Completed, Crashed, Failed, State
+from prefect.states import Cancelled, Completed, Crashed, Failed, Running, Scheduled, State
 
 from pipelines import flows, placement
 from pipelines.errors import PipelineError
@@ -95,6 +99,50 @@ def test_what_is_worth_another_attempt_gets_one(
             run()
     assert [name for _, name, *_ in started] == [f"train c0ffeec0ffee attempt {i + 1}" for i in range(num_attempts)]
     assert {(deployment, *tags) for deployment, *_, tags in started} == {("stage/gpu", "train")}
+
+
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[dict[str, State[Any]]]], dict[str, Any]]:
+    """Two children, and what the server says of them each time that it is asked; a state for each that is there."""
+
+    def make(answers: list[dict[str, State[Any]]]) -> dict[str, Any]:
+        named = {key: SimpleNamespace(id=uuid4(), name=f"run {key}") for key in ("a", "b")}
+        coming = iter(answers)
+
+        class Client:
+            def __enter__(self) -> Client:
+                return self
+
+            def __exit__(self, *_: object) -> None: ...
+
+            def read_flow_runs(self, flow_run_filter: FlowRunFilter, limit: int) -> list[Any]:
+                assert flow_run_filter.id and flow_run_filter.id.any_ == [child.id for child in named.values()]
+                return [SimpleNamespace(id=named[key].id, state=state) for key, state in next(coming).items()]
+
+        monkeypatch.setattr(placement, "get_client", lambda **_: Client())
+        monkeypatch.setattr(placement, "POLL_SECONDS", 0.0)
+        return named
+
+    return make
+
+
+def test_the_first_of_several_children_that_ends_is_given(children: Any) -> None:
+    answers = [{"a": Running(), "b": Running()}, {"a": Running(), "b": Completed(message="done")}]
+    key, state = placement.wait_for_first(children(answers), "cpu", lambda line: None)
+    assert (key, state.message) == ("b", "done")
+
+
+def test_a_child_that_a_user_has_deleted_is_not_waited_for(children: Any) -> None:
+    with pytest.raises(PipelineError, match="run b was deleted"):
+        placement.wait_for_first(children([{"a": Running()}]), "cpu", lambda line: None)
+
+
+def test_children_in_a_pool_without_a_worker_are_not_waited_for(children: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "WORKER_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(placement, "_is_served", lambda client, pool: False)
+    waiting = [{"a": Running(), "b": Scheduled()}] * 2
+    with pytest.raises(PipelineError, match=r"run a, run b: not started.*'cpu'.*`make worker POOL=cpu`"):
+        placement.wait_for_first(children(waiting), "cpu", lambda line: None)
 
 
 @pytest.mark.parametrize("machines", ["", "1"])
