@@ -6,8 +6,11 @@ connection, the next request after the last answer. The two take turns. Wall clo
 cores with the service. Each answer's mask is compared with the direct one.
 
     python benchmarks/serve.py MODEL IMAGE [--seconds 10] [--clients 1 4 16] [--threads 2]
+    python benchmarks/serve.py MODEL IMAGE --spinning --clients 1 4 --threads 2
 
-MODEL is the folder of a trained network, or of an export.
+MODEL is the folder of a trained network, or of an export. `--spinning` compares instead two services in turns, one
+whose threads of ONNX Runtime wait for work in a loop and one whose threads sleep: medians over the turns, and processor
+time.
 """
 
 import argparse
@@ -20,12 +23,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 
 from segpipe.data.images import load_image
 from segpipe.export.document import EXPORT_FILE
@@ -33,6 +37,17 @@ from segpipe.export.exported import ExportedModel
 from segpipe.parent_death import die_with_parent
 
 SEGPIPE = (sys.executable, "-c", "import sys; from segpipe.cli import main; sys.exit(main())")
+# Starts the service with either setting of ONNX Runtime; the service itself offers no choice.
+SPINNING = """\
+import sys, onnxruntime
+from segpipe.cli import main
+open_session = onnxruntime.InferenceSession
+def open_with_setting(path, options, **more):
+    options.add_session_config_entry("session.intra_op.allow_spinning", "{setting}")
+    return open_session(path, options, **more)
+onnxruntime.InferenceSession = open_with_setting
+sys.exit(main())
+"""
 PICTURE = {"Content-Type": "image/png", "Accept": "image/png"}
 MIN_EQUAL_SHARE = 0.999
 TURN_SECONDS = 2.0  # the two take turns: other work on the machine then slows both
@@ -62,10 +77,28 @@ class Measured:
         return Measured(self.lasted + other.lasted, self.seconds + other.seconds, num_errors)
 
 
+@dataclass(frozen=True)
+class Service:
+    """A running service.
+
+    Attributes:
+        port: of it.
+        process: of it.
+    """
+
+    port: int
+    process: psutil.Process
+
+    def cpu_seconds(self) -> float:
+        """The processor time that it has taken."""
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
+
+
 @contextmanager
-def serving(model: Path, threads: int | None, folder: Path) -> Iterator[int]:
-    """Runs the service; gives its port."""
-    command = [*SEGPIPE, "serve", "--model", str(model), "--port", "0"]
+def serving(model: Path, threads: int | None, folder: Path, segpipe: tuple[str, ...] = SEGPIPE) -> Iterator[Service]:
+    """Runs the service."""
+    command = [*segpipe, "serve", "--model", str(model), "--port", "0"]
     command += [] if threads is None else ["--threads", str(threads)]
     log = (folder / "serve.log").open("w", encoding="utf-8")
     with (
@@ -79,7 +112,7 @@ def serving(model: Path, threads: int | None, folder: Path) -> Iterator[int]:
         port = int(line.rpartition(":")[2])
         time.sleep(1)
         try:
-            yield port
+            yield Service(port, psutil.Process(process.pid))
         finally:
             process.terminate()
 
@@ -140,6 +173,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--spinning", action="store_true")
     options = parser.parse_args()
     print(f"load of the machine before: {os.getloadavg()[0]:.1f}, cores: {os.cpu_count()}")
     with tempfile.TemporaryDirectory() as place:
@@ -152,8 +186,12 @@ def main() -> None:
         model = ExportedModel.load(export, options.threads)
         pixels = load_image(options.image, model.image_mapping).pixels
         expected = model.predict(pixels[None]).masks_NHW[0]
-        with serving(export, options.threads, folder) as port:
-            content = options.image.read_bytes()
+        content = options.image.read_bytes()
+        if options.spinning:
+            compare_spinning(export, content, expected, options, folder)
+            return
+        with serving(export, options.threads, folder) as service:
+            port = service.port
             ask(port, content, expected, 1, 1)
             for num_clients in options.clients:
                 direct, served = Measured(), Measured()
@@ -161,6 +199,34 @@ def main() -> None:
                     direct += loop(lambda: model.predict(pixels[None]), TURN_SECONDS)
                     served += ask(port, content, expected, TURN_SECONDS, num_clients)
                 report(num_clients, direct, served)
+
+
+def compare_spinning(
+    export: Path, content: bytes, expected: np.ndarray, options: argparse.Namespace, folder: Path
+) -> None:
+    """Prints rate, latency and processor time of both settings."""
+    with ExitStack() as stack:
+        services = {}
+        for setting in ("1", "0"):
+            code = SPINNING.format(setting=setting)
+            command = (sys.executable, "-c", code)
+            services[setting] = stack.enter_context(serving(export, options.threads, folder, command))
+            ask(services[setting].port, content, expected, 1, 1)
+        for num_clients in options.clients:
+            turns: dict[str, list[tuple[float, ...]]] = {setting: [] for setting in services}
+            for _ in range(max(1, round(options.seconds / TURN_SECONDS))):
+                for setting, service in services.items():
+                    before = service.cpu_seconds()
+                    measured = ask(service.port, content, expected, TURN_SECONDS, num_clients)
+                    cpu_ms = 1000 * (service.cpu_seconds() - before) / len(measured.seconds)
+                    p50 = 1000 * statistics.median(measured.seconds)
+                    turns[setting].append((measured.rate, p50, 1000 * max(measured.seconds), cpu_ms))
+            for setting, figures in turns.items():
+                rate, p50, longest, cpu_ms = (statistics.median(column) for column in zip(*figures, strict=True))
+                print(
+                    f"{num_clients:3} clients, spinning {setting}: {rate:5.1f}/s, p50 {p50:.0f} ms, longest "
+                    f"{longest:.0f} ms, processor {cpu_ms:.0f} ms a request"
+                )
 
 
 def report(num_clients: int, direct: Measured, served: Measured) -> None:

@@ -154,7 +154,8 @@ def _load(folder: Path, backend: str, output: Path, num_threads: int | None) -> 
     if not is_export:
         _export(folder, output)
         folder = output
-    return ExportedModel.load(folder, num_threads, RUNTIMES[backend]), Expected.read(folder)
+    # A service shares its machine: threads that wait in a loop would take it from the decoding of pictures.
+    return ExportedModel.load(folder, num_threads, RUNTIMES[backend], sleeps=True), Expected.read(folder)
 
 
 def _export(folder: Path, output: Path) -> None:
