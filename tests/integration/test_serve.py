@@ -216,6 +216,7 @@ def refused_start(*arguments: str, **variables: str) -> str:
 def test_a_start_that_cannot_be_says_what_to_write(server: Server, exported: Path, tmp_path: Path) -> None:
     model = ("--model", str(exported))
     assert not missing(refused_start("--host", "0.0.0.0", *model), "export SEGPIPE_SERVE_TOKEN=")
+    assert not missing(refused_start(*model, "--port", "0", "--challenger"), str(exported), "--challenger ADDRESS")
     assert not missing(refused_start("--port", str(server.port), *model), str(server.port), "in use", "--port")
     assert not missing(refused_start("--model", str(tmp_path / "none"), "--port", "0"), "none", "no such folder")
 
@@ -308,7 +309,12 @@ def test_an_alias_moves_under_load_and_no_request_is_lost(client: MlflowClient, 
         for version, answer in zip(seen, load.answers, strict=True):
             assert (read_mask(answer) == masks[version]).mean() > 0.999
         metrics = httpx.get(f"{server.address}/metrics").text
-        assert not missing(metrics, 'outcome="loaded"} 2.0', 'outcome="failed"} 1.0', "segpipe_model_outdated 0.0")
+        assert not missing(
+            metrics,
+            'outcome="loaded",role="champion"} 2.0',
+            'outcome="failed",role="champion"} 1.0',
+            'segpipe_model_outdated{role="champion"} 0.0',
+        )
         log = server.daemon.log.read_text(encoding="utf-8")
         assert not missing(log, '"event": "model changed"', '"event": "model not changed"', "differ from torch")
 
