@@ -27,8 +27,10 @@ repro: $(READY) ## run the stale stages, from the labelled images to a registere
 
 PREFECT_PORT ?= 4200
 MLFLOW_PORT ?= 5000
-up: $(READY) ## start Prefect, MLflow and workers on this machine (PREFECT_PORT=, MLFLOW_PORT=, GPUS=)
-	@python -m pipelines.services up --prefect-port $(PREFECT_PORT) --mlflow-port $(MLFLOW_PORT) $(GPUS:%=--gpus %)
+SERVE_PORT ?= 8000
+up: $(READY) ## start Prefect, MLflow and workers on this machine (PREFECT_PORT=, MLFLOW_PORT=, GPUS=, SERVE=1, SERVE_PORT=)
+	@python -m pipelines.services up --prefect-port $(PREFECT_PORT) --mlflow-port $(MLFLOW_PORT) $(GPUS:%=--gpus %) \
+		$(if $(filter 1,$(SERVE)),--serve-port $(SERVE_PORT))
 
 down: $(READY) ## stop them; a training writes its checkpoint
 	@python -m pipelines.services down

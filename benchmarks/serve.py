@@ -1,15 +1,16 @@
 """How many pictures a second `segpipe serve` answers, against ONNX Runtime called directly in a loop, in the same run.
 
-`direct`: the pixels are in memory, one after another go through the exported model; no file is decoded, nothing is
-encoded. `serve`: clients on the loopback send the picture's file and read an index mask as PNG, each over one
+`direct`: the pixels are in memory, one after another go through the exported model, opened as the service opens it; no
+file is decoded, nothing is encoded. `serve`: clients on the loopback send the picture's file and read an index mask as PNG, each over one
 connection, the next request after the last answer. All take turns. Wall clock; the clients share the machine's
 cores with the service. Each answer's mask is compared with the direct one.
 
     python benchmarks/serve.py MODEL IMAGE [--seconds 10] [--clients 1 4 16] [--threads 2]
 
-MODEL is the folder of a trained network, or of an export. Two other servers can be measured in the same run; both take
-the picture as base64 in JSON:
+MODEL is the folder of a trained network, or of an export. Others can be measured in the same run; the last two take the
+picture as base64 in JSON:
 
+    --spinning           the service, whose threads of ONNX Runtime wait for work in a loop instead of sleeping
     --litserve PYTHON    LitServe around the same ONNX file; benchmarks/peers/litserve_server.py says what PYTHON needs
     --mlflow URI         `mlflow models serve` of the registered model, with MLFLOW_TRACKING_URI set
 """
@@ -34,6 +35,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 
 from segpipe.data.images import load_image
 from segpipe.export.document import EXPORT_FILE, ONNX_FILE
@@ -41,6 +43,17 @@ from segpipe.export.exported import ExportedModel
 from segpipe.parent_death import die_with_parent
 
 SEGPIPE = (sys.executable, "-c", "import sys; from segpipe.cli import main; sys.exit(main())")
+# Starts the service with ONNX Runtime's own setting; the service itself offers no choice.
+SPINNING = """
+import sys, onnxruntime
+from segpipe.cli import main
+open_session = onnxruntime.InferenceSession
+def open_spinning(path, options, **more):
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    return open_session(path, options, **more)
+onnxruntime.InferenceSession = open_spinning
+sys.exit(main())
+"""
 LITSERVE = Path(__file__).parent / "peers/litserve_server.py"
 JSON = {"Content-Type": "application/json"}
 MIN_EQUAL_SHARE = 0.999
@@ -78,11 +91,13 @@ class Measured:
     Attributes:
         lasted: of all of them.
         seconds: of each call.
+        cpu_seconds: of the server's processes, or of this one where there is none.
         num_errors: answers that were no mask, or not the right one.
     """
 
     lasted: float = 0.0
     seconds: tuple[float, ...] = ()
+    cpu_seconds: float = 0.0
     num_errors: int = 0
 
     @property
@@ -91,17 +106,24 @@ class Measured:
         return len(self.seconds) / self.lasted
 
     def __add__(self, other: "Measured") -> "Measured":
-        num_errors = self.num_errors + other.num_errors
-        return Measured(self.lasted + other.lasted, self.seconds + other.seconds, num_errors)
+        cpu_seconds, num_errors = self.cpu_seconds + other.cpu_seconds, self.num_errors + other.num_errors
+        return Measured(self.lasted + other.lasted, self.seconds + other.seconds, cpu_seconds, num_errors)
+
+    @property
+    def cpu_ms(self) -> float:
+        """Processor time of a call."""
+        return 1000 * self.cpu_seconds / len(self.seconds)
 
 
-def ours(export: Path, threads: int | None, content: bytes) -> Server:
+def ours(
+    export: Path, threads: int | None, content: bytes, name: str = "serve", program: tuple[str, ...] = SEGPIPE
+) -> Server:
     """`segpipe serve`."""
     port = find_port()
     wanted = () if threads is None else ("--threads", str(threads))
-    command = (*SEGPIPE, "serve", "--model", str(export), "--port", str(port), *wanted)
+    command = (*program, "serve", "--model", str(export), "--port", str(port), *wanted)
     headers = {"Content-Type": "image/png", "Accept": "image/png"}
-    return Server("serve", command, port, "/predict", headers, content)
+    return Server(name, command, port, "/predict", headers, content)
 
 
 def litserve(python: str, export: Path, threads: int | None, content: bytes) -> Server:
@@ -134,7 +156,7 @@ def find_port() -> int:
 
 
 @contextmanager
-def serving(server: Server, folder: Path) -> Iterator[None]:
+def serving(server: Server, folder: Path) -> Iterator[psutil.Process]:
     """Runs a server; waits until it listens."""
     log = folder / f"{server.name}.log"
     with (
@@ -149,7 +171,7 @@ def serving(server: Server, folder: Path) -> Iterator[None]:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise SystemExit(log.read_text(encoding="utf-8"))
                 time.sleep(0.1)
-            yield
+            yield psutil.Process(process.pid)
         finally:
             os.killpg(process.pid, signal.SIGTERM)
 
@@ -160,12 +182,18 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def ask(server: Server, expected: np.ndarray, seconds: float, num_clients: int) -> Measured:
+def cpu_seconds(process: psutil.Process) -> float:
+    """Gives the processor time that a process and those below it have taken."""
+    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return float(sum(one.user + one.system for one in times))
+
+
+def ask(server: Server, process: psutil.Process, expected: np.ndarray, seconds: float, num_clients: int) -> Measured:
     """Asks a server for some seconds, by clients at once."""
     lasted: list[float] = []
     errors: list[str] = []
     ends: list[float] = []
-    began = time.perf_counter()
+    began, used = time.perf_counter(), cpu_seconds(process)
 
     def client() -> None:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
@@ -185,7 +213,7 @@ def ask(server: Server, expected: np.ndarray, seconds: float, num_clients: int) 
         one.start()
     for one in clients:
         one.join()
-    measured = Measured(max(ends) - began, tuple(lasted), len(errors))
+    measured = Measured(max(ends) - began, tuple(lasted), cpu_seconds(process) - used, len(errors))
     for error in errors:
         print(error)
     return measured
@@ -201,11 +229,11 @@ def decode(body: bytes) -> np.ndarray:
 def loop(predict: Callable[[], object], seconds: float) -> Measured:
     """Calls a function for some seconds."""
     lasted: list[float] = []
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     while (start := time.perf_counter()) < began + seconds:
         predict()
         lasted.append(time.perf_counter() - start)
-    return Measured(time.perf_counter() - began, tuple(lasted))
+    return Measured(time.perf_counter() - began, tuple(lasted), time.process_time() - used)
 
 
 def main() -> None:
@@ -216,6 +244,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--spinning", action="store_true")
     parser.add_argument("--litserve", metavar="PYTHON")
     parser.add_argument("--mlflow", metavar="URI")
     options = parser.parse_args()
@@ -227,25 +256,29 @@ def main() -> None:
             export = folder / "export"
             command = (sys.executable, "-m", "segpipe.serving.preparing", str(options.model), str(export))
             subprocess.run(command, check=True)
-        model = ExportedModel.load(export, options.threads)
+        model = ExportedModel.load(export, options.threads, sleeps=True)  # as the service does
         pixels = load_image(options.image, model.image_mapping).pixels
         expected = model.predict(pixels[None]).masks_NHW[0]
         content = options.image.read_bytes()
         servers = [ours(export, options.threads, content)]
+        if options.spinning:
+            program = (sys.executable, "-c", SPINNING)
+            servers.append(ours(export, options.threads, content, "spinning", program))
         if options.litserve:
             servers.append(litserve(options.litserve, export, options.threads, content))
         if options.mlflow:
             servers.append(mlflow(options.mlflow, content))
         with ExitStack() as running:
+            processes = {server.name: running.enter_context(serving(server, folder)) for server in servers}
             for server in servers:
-                running.enter_context(serving(server, folder))
-                ask(server, expected, 1, 1)
+                ask(server, processes[server.name], expected, 1, 1)
             for num_clients in options.clients:
                 direct, measured = Measured(), {server.name: Measured() for server in servers}
                 for _ in range(max(1, round(options.seconds / TURN_SECONDS))):
                     direct += loop(lambda: model.predict(pixels[None]), TURN_SECONDS)
                     for server in servers:
-                        measured[server.name] += ask(server, expected, TURN_SECONDS, num_clients)
+                        process = processes[server.name]
+                        measured[server.name] += ask(server, process, expected, TURN_SECONDS, num_clients)
                 for name, served in measured.items():
                     report(num_clients, name, direct, served)
 
@@ -255,8 +288,9 @@ def report(num_clients: int, name: str, direct: Measured, served: Measured) -> N
     p50, p99 = (1000 * statistics.quantiles(served.seconds, n=100)[number - 1] for number in (50, 99))
     alone = 1000 * statistics.median(direct.seconds)
     print(
-        f"{num_clients:3} clients: direct {direct.rate:6.1f}/s (p50 {alone:.0f} ms), {name} {served.rate:6.1f}/s "
-        f"= {served.rate / direct.rate:.2f}, p50 {p50:.0f} ms, p99 {p99:.0f} ms, errors {served.num_errors}",
+        f"{num_clients:3} clients: direct {direct.rate:5.1f}/s (p50 {alone:.0f} ms, CPU {direct.cpu_ms:.0f} ms), "
+        f"{name} {served.rate:5.1f}/s = {served.rate / direct.rate:.2f}, p50 {p50:.0f} ms, p99 {p99:.0f} ms, "
+        f"CPU {served.cpu_ms:.0f} ms, errors {served.num_errors}",
         flush=True,
     )
 

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from pipelines.errors import PipelineError
 from pipelines.login import find_login
-from pipelines.stopped import find_services, find_stages, is_flow_run
+from pipelines.stopped import SERVERS, find_services, find_stages, is_flow_run
 from pipelines.workspace import HOME
 from segpipe.places import MLFLOW_STORE
 from segpipe.stages.stage import report_errors
@@ -32,6 +32,7 @@ ADDRESSES = STATE / "addresses.json"
 LOG = STATE / "log"
 LOGIN = STATE / "login"
 SERVICES_MARK = "SEGPIPE_SERVICES"
+HEALTH = {"prefect": "/api/health", "mlflow": "/health", "serve": "/healthz"}
 HEALTHY_SECONDS = 180.0
 DOWN_SECONDS = 45.0
 UP_OR_DOWN_SECONDS = 600.0  # longer than another `make up` or `make down` takes
@@ -46,7 +47,10 @@ def main() -> None:
     start.add_argument("--prefect-port", type=int, default=4200)
     start.add_argument("--mlflow-port", type=int, default=5000)
     start.add_argument("--gpus", type=int, default=None, help="GPU workers; default: the number of GPUs, at least 1")
-    start.set_defaults(run=lambda o: up(o.prefect_port, o.mlflow_port, _count_gpus() if o.gpus is None else o.gpus))
+    start.add_argument("--serve-port", type=int, default=None, help="of `segpipe serve`; default: it is not started")
+    start.set_defaults(
+        run=lambda o: up(o.prefect_port, o.mlflow_port, _count_gpus() if o.gpus is None else o.gpus, o.serve_port)
+    )
     commands.add_parser("down", help="stop all of them").set_defaults(run=lambda o: down())
     options = parser.parse_args()
     STATE.mkdir(exist_ok=True)
@@ -74,29 +78,41 @@ def _alone() -> Iterator[None]:
         lock.release()
 
 
-def up(prefect_port: int, mlflow_port: int, num_gpus: int) -> None:
+def up(prefect_port: int, mlflow_port: int, num_gpus: int, serve_port: int | None = None) -> None:
     """Starts the services, waits until they answer, deploys the flows and prints the addresses.
+
+    `segpipe serve` answers before there is a champion: then it waits for one, and its `/readyz` says so.
+
+    Args:
+        prefect_port: of Prefect.
+        mlflow_port: of MLflow.
+        num_gpus: workers for GPUs.
+        serve_port: of `segpipe serve`; None does not start it.
 
     Raises:
         PipelineError: a port is taken, or a service does not become healthy.
     """
-    addresses = {"prefect": f"http://127.0.0.1:{prefect_port}", "mlflow": f"http://127.0.0.1:{mlflow_port}"}
+    ports = {"prefect": prefect_port, "mlflow": mlflow_port}
+    ports |= {} if serve_port is None else {"serve": serve_port}
+    addresses = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
     if _processes():
         running = json.loads(ADDRESSES.read_text(encoding="utf-8")) if ADDRESSES.exists() else {}
         if running != addresses:
             raise PipelineError(f"the services run at {', '.join(running.values())} already; `make down` first")
     else:
-        _check_ports({"PREFECT_PORT": prefect_port, "MLFLOW_PORT": mlflow_port})
+        _check_ports(ports)
         _prepare_store()
         ADDRESSES.write_text(json.dumps(addresses), encoding="utf-8")
-        _start(prefect_port, mlflow_port, num_gpus, addresses)
-    _wait_until_healthy({"Prefect": f"{addresses['prefect']}/api/health", "MLflow": f"{addresses['mlflow']}/health"})
+        _start(ports, num_gpus, addresses)
+    _wait_until_healthy({SERVERS[name]: f"{address}{HEALTH[name]}" for name, address in addresses.items()})
     pools = ["control", "cpu", *(["gpu"] if num_gpus else [])]
     deploy = [sys.executable, "-m", "pipelines.deploy", "--wait", *pools]
     if subprocess.run(deploy, env=_environment(addresses), cwd=HOME).returncode != 0:
         raise PipelineError(f"the servers run, but the flows are not deployed; see {LOG}, then `make up` again")
     print(f"Prefect:  {addresses['prefect']}    schedules, runs, workers; {_login_hint()}")
     print(f"MLflow:   {addresses['mlflow']}    runs, models, the champion")
+    if "serve" in addresses:
+        print(f"serve:    {addresses['serve']}    masks by the champion, once there is one; a page")
     print(f"log:      {LOG.relative_to(HOME)}")
     print("prefect in a shell:  . pipelines/login.sh")
 
@@ -158,14 +174,11 @@ def _signal(processes: list[psutil.Process], what: str) -> None:
             getattr(process, what)()
 
 
-def _start(prefect_port: int, mlflow_port: int, num_gpus: int, addresses: dict[str, str]) -> None:
-    environment = {
-        **_environment(addresses),
-        SERVICES_MARK: str(HOME),
-        "PREFECT_PORT": str(prefect_port),
-        "MLFLOW_PORT": str(mlflow_port),
-    }
-    command = [str(BIN / "honcho"), "--no-colour", "start", "--concurrency", f"gpu={num_gpus}"]
+def _start(ports: dict[str, int], num_gpus: int, addresses: dict[str, str]) -> None:
+    variables = {f"{name.upper()}_PORT": str(port) for name, port in ports.items()}
+    environment = {**_environment(addresses), SERVICES_MARK: str(HOME), **variables}
+    numbers = f"gpu={num_gpus},serve={int('serve' in ports)}"
+    command = [str(BIN / "honcho"), "--no-colour", "start", "--concurrency", numbers]
     with LOG.open("a", encoding="utf-8") as log:
         subprocess.Popen(
             command, cwd=HOME, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -222,7 +235,8 @@ def _check_ports(ports: dict[str, int]) -> None:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError as error:
-                taken.append(f"port {port}: {error.strerror}; take another: `make up {name}={port + 1}`")
+                option = f"{'SERVE=1 ' if name == 'serve' else ''}{name.upper()}_PORT={port + 1}"
+                taken.append(f"port {port}: {error.strerror}; take another: `make up {option}`")
     if taken:
         raise PipelineError("\n".join(taken))
 

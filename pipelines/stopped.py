@@ -13,7 +13,7 @@ from segpipe.places import CHECKPOINTS, RANK, STAGE_MODULES
 
 # honcho sets this variable to the name of the process in the Procfile, with a number; child processes inherit it.
 NAME = "HONCHO_PROCESS_NAME"
-SERVERS = {"prefect": "Prefect", "mlflow": "MLflow"}
+SERVERS = {"prefect": "Prefect", "mlflow": "MLflow", "serve": "segpipe serve"}
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,10 @@ class Server:
     def port(self) -> int:
         return int(self.address.rpartition(":")[2])
 
+    def num_files(self) -> int:
+        """The files and connections that it holds open."""
+        return len(list(Path(f"/proc/{self.daemon.process.pid}/fd").iterdir()))
+
     def peak_mb(self) -> float:
         """The most memory that it has held."""
         status = Path(f"/proc/{self.daemon.process.pid}/status").read_text(encoding="utf-8")

@@ -9,17 +9,21 @@ import http.server
 import json
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from cryptography.fernet import Fernet
 from daemons import answers, find_free_ports, running
 from fresh_store import _empty_store, add_version, client
 from integration.project import environment
+from integration.serving import serving
 from mlflow.tracking import MlflowClient
 from stores import open_store
+from tiny_network import write_network
 
 from segpipe.registry.champion import promote
 
@@ -94,3 +98,45 @@ def test_a_moved_champion_calls_a_listener_with_a_signature(client: MlflowClient
                 moved.append(call["data"])
     assert {"name": NAME, "alias": "champion", "version": "1"} in moved
     assert {"name": NAME, "alias": "champion", "version": "2"} in moved
+
+
+@pytest.mark.slow
+def test_the_service_follows_both_aliases_when_mlflow_calls_it(client: MlflowClient, tmp_path: Path) -> None:
+    """The service itself would ask the registry after an hour: each change comes from a call."""
+    client.create_registered_model(NAME)
+    for seed in range(3):
+        source = write_network(tmp_path / f"network{seed}", seed).as_uri()
+        client.create_model_version(NAME, source=source, await_creation_for=0)
+    client.set_registered_model_alias(NAME, "champion", "1")
+    options = ("--model", f"models:/{NAME}@champion", "--challenger", "--backend", "torch", "--poll", "3600")
+    with (
+        served(tmp_path) as address,
+        serving(tmp_path / "serve", *options, "--registry", address, SEGPIPE_SERVE_WEBHOOK_SECRET=SECRET) as service,
+    ):
+        online = open_store(address)
+        events = ["model_version_alias.created", "model_version_alias.deleted"]
+        online.create_webhook("serve", f"{service.address}/hooks/mlflow", events, secret=SECRET)
+        online.create_webhook("forged", f"{service.address}/hooks/mlflow", events, secret="another secret")
+
+        def versions() -> tuple[str, str | None]:
+            document = httpx.get(f"{service.address}/model").json()
+            challenger = document["challenger"]
+            return document["model"]["version"], challenger and challenger["model"]["version"]
+
+        def wait_for(expected: tuple[str, str | None]) -> None:
+            deadline = time.monotonic() + CALL_SECONDS
+            while versions() != expected:
+                assert time.monotonic() < deadline, (versions(), service.daemon.log.read_text(encoding="utf-8"))
+                time.sleep(0.1)
+
+        assert versions() == ("1", None)
+        online.set_registered_model_alias(NAME, "champion", "2")
+        wait_for(("2", None))
+        online.set_registered_model_alias(NAME, "challenger", "3")
+        wait_for(("2", "3"))
+        online.delete_registered_model_alias(NAME, "challenger")
+        wait_for(("2", None))
+        log = [json.loads(line) for line in service.daemon.log.read_text(encoding="utf-8").splitlines()[1:]]
+    calls = [one["status"] for one in log if one.get("path") == "/hooks/mlflow"]
+    assert calls.count(202) >= 3
+    assert 401 in calls

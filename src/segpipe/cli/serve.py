@@ -1,8 +1,10 @@
-"""`segpipe serve`: the champion, or any other model, behind HTTP."""
+"""`segpipe serve`: the champion, or any other model, and a challenger behind HTTP."""
 
 import argparse
+import contextlib
 import os
 import socket
+import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,12 +14,14 @@ from segpipe.cli.arguments import natural, positive
 from segpipe.cli.model_address import add_registry_option
 from segpipe.config.train import REGISTERED
 from segpipe.errors import ServingError
-from segpipe.registry.addresses import CHAMPION, MODELS_TAKEN, FoundModel, find_model
+from segpipe.registry.addresses import MODELS_TAKEN, find_model, read_alias
 from segpipe.serving.limits import Limits
+from segpipe.serving.roles import CHALLENGER, CHAMPION, Role
 
 if TYPE_CHECKING:
     from segpipe.serving.access import Access
-    from segpipe.serving.following import Source
+    from segpipe.serving.following import Follower
+    from segpipe.serving.metrics import Metrics
 
 PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "onnxruntime")
 LOOPBACK, PORT = "127.0.0.1", 8000
@@ -29,6 +33,7 @@ PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT
 EXAMPLES = """\
 examples:
   segpipe serve
+  segpipe serve --challenger
   segpipe serve --model models:/streets@champion --registry http://127.0.0.1:5000
   segpipe serve --model build/model --port 9000 --backend torch
 
@@ -50,13 +55,17 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     serve.add_argument("--model", default=CHAMPION, metavar="ADDRESS", help=f"{MODELS_TAKEN} (default {CHAMPION})")
+    second = "a second model to compare with; without ADDRESS the alias challenger of the same registered model"
+    serve.add_argument("--challenger", nargs="?", const=CHALLENGER, metavar="ADDRESS", help=second)
+    waiting = "start without a model where the alias names no version yet, and wait for the first"
+    serve.add_argument("--wait", action="store_true", help=waiting)
     add_registry_option(serve)
     backends = "onnx (default; a model without an export is exported first), openvino or torch"
     serve.add_argument("--backend", choices=BACKENDS, default=BACKENDS[0], metavar="NAME", help=backends)
     where = f"address to listen on (default {LOOPBACK}); one that other machines reach needs a token"
     serve.add_argument("--host", default=LOOPBACK, metavar="HOST", help=where)
     serve.add_argument("--port", type=natural, default=PORT, metavar="N", help=f"default {PORT}; 0 takes a free one")
-    poll = f"seconds between two looks at the alias (default {POLL_SECONDS})"
+    poll = f"seconds between two looks at the aliases (default {POLL_SECONDS})"
     serve.add_argument("--poll", type=positive, default=POLL_SECONDS, metavar="SECONDS", help=poll)
     serve.add_argument("--threads", type=positive, metavar="N", help="threads of the network (default all cores)")
     serve.add_argument(
@@ -112,47 +121,68 @@ def _serve(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace, access: "Access", limits: Limits, bound: socket.socket, workspace: Path) -> None:
     from segpipe.serving.app import make_app
-    from segpipe.serving.backends import Served, load_served
-    from segpipe.serving.following import Follower
+    from segpipe.serving.following import Watch
     from segpipe.serving.metrics import Metrics
     from segpipe.serving.server import run_server
     from segpipe.serving.service import Service
 
-    def load(folder: Path, name: str, version: str | None) -> Served:
-        return load_served(folder, options.backend, workspace, name, version, options.threads)
-
-    with find_model(options.model, options.registry) as found:
-        served = load(found.folder, found.name or found.folder.resolve().name, found.version)
     metrics = Metrics()
-    source = _find_source(options.model, found)
-    follower = Follower(
-        served,
-        workspace,
-        source,
-        lambda folder, version: load(folder, served.name, version),
-        options.poll,
-        lambda outcome: metrics.changes.labels(outcome).inc(),
-    )
-    service = Service(follower, access, limits, metrics, workspace)
+    second = _name_challenger(options)
+    champion = _hold(CHAMPION, options.model, options, workspace, metrics)
+    challenger = None if second is None else _hold(CHALLENGER, second, options, workspace, metrics)
+    service = Service(Watch(champion, challenger, options.poll), access, limits, metrics, workspace)
     host, port = bound.getsockname()[:2]
     place = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    followed = "" if source is None else f", following its alias {_alias_of(options.model)}"
-    print(f"{served.name} version {served.label} by {served.backend}{followed}: {place}", flush=True)
+    parts = [_describe(champion), *([] if challenger is None else [f"challenger: {_describe(challenger)}"])]
+    print(f"{'; '.join(parts)}: {place}", flush=True)
     run_server(make_app(service), bound, limits)
 
 
-def _alias_of(address: str) -> str | None:
-    """Gives the alias that an address names; None of a version or a folder."""
-    if address == CHAMPION:
-        return CHAMPION
-    return address.partition("@")[2] if address.startswith(REGISTERED) and "@" in address else None
+def _name_challenger(options: argparse.Namespace) -> str | None:
+    """Gives the address of the second model; None for none."""
+    if options.challenger != CHALLENGER:
+        return None if options.challenger is None else str(options.challenger)
+    alias = read_alias(options.model, options.registry)
+    if alias is None:
+        what = f"--challenger without an address is an alias of the model that {options.model} does not name"
+        raise ServingError(f"{what}; write --challenger ADDRESS: {MODELS_TAKEN}")
+    return f"{REGISTERED}{alias.model_name}@{CHALLENGER}"
 
 
-def _find_source(address: str, found: FoundModel) -> "Source | None":
-    """Gives what is followed; a version and a folder stay as they are."""
-    alias = _alias_of(address)
-    if alias is None or found.name is None:
-        return None
+def _hold(role: Role, address: str, options: argparse.Namespace, workspace: Path, metrics: "Metrics") -> "Follower":
+    """Loads a model, and gives what holds and follows it; a version and a folder stay as they are.
+
+    A champion that is not there is an error, unless the user wants to wait for it. A challenger may come and go.
+    """
+    from segpipe.serving.backends import Served, load_served
+    from segpipe.serving.following import Follower
+
+    def load(folder: Path, name: str, version: str | None) -> Served:
+        return load_served(folder, options.backend, workspace, name, version, options.threads, role)
+
+    alias = read_alias(address, options.registry)
+    served = None
+    if alias is None or (role == CHAMPION and not options.wait):
+        with find_model(address, options.registry) as found:
+            served = load(found.folder, found.name or found.folder.resolve().name, found.version)
+    if alias is None:
+        return Follower(served, workspace, role=role)
     from segpipe.serving.source import follow_alias
 
-    return follow_alias(found.name, alias)
+    name = alias.model_name
+    source = follow_alias(name, alias.alias)
+    count = metrics.count_changes(role)
+    follower = Follower(served, workspace, source, lambda folder, version: load(folder, name, version), role, count)
+    if served is None and not options.wait:
+        with contextlib.redirect_stdout(sys.stderr):  # of MLflow; standard output is for our line
+            follower.poll()
+    return follower
+
+
+def _describe(follower: "Follower") -> str:
+    served, source = follower.served, follower.source
+    if served is None:
+        assert source is not None
+        return f"waiting for {source.title}"
+    followed = "" if source is None else f", following its alias {source.alias}"
+    return f"{served.name} version {served.label} by {served.backend}{followed}"

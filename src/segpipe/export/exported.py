@@ -58,7 +58,9 @@ class ExportedModel:
     description: ExportDescription
 
     @staticmethod
-    def load(folder: Path, num_threads: int | None = None, backend: Backend | None = None) -> "ExportedModel":
+    def load(
+        folder: Path, num_threads: int | None = None, backend: Backend | None = None, sleeps: bool = False
+    ) -> "ExportedModel":
         """Loads the model's file and `export.json`.
 
         Args:
@@ -66,6 +68,8 @@ class ExportedModel:
             num_threads: of one prediction; None lets the backend choose: one a core.
             backend: what computes; None takes ONNX Runtime for `model.onnx`, OpenVINO for `model.xml`. OpenVINO
                 computes `model.onnx` too.
+            sleeps: whether ONNX Runtime's threads sleep while they have no work. Otherwise they ask for it in a loop,
+                which takes processor time from others.
 
         Raises:
             StoreError: a file is missing or damaged, or does not fit the other, or is not for the backend.
@@ -80,7 +84,7 @@ class ExportedModel:
             _check_file(folder, name, description, fix)
         path = folder / FILES[description.format][0]
         backend = backend or BACKENDS[description.format]
-        return ExportedModel(open_export(path, backend, num_threads, description.bf16), description)
+        return ExportedModel(open_export(path, backend, num_threads, description.bf16, sleeps), description)
 
     @property
     def classes(self) -> ClassTable:
@@ -117,7 +121,7 @@ def _check_file(folder: Path, name: str, description: ExportDescription, fix: st
 
 
 def open_export(
-    path: Path, backend: Backend, num_threads: int | None = None, bf16: bool = False
+    path: Path, backend: Backend, num_threads: int | None = None, bf16: bool = False, sleeps: bool = False
 ) -> Callable[[npt.NDArray[np.uint8]], Prediction]:
     """Gives the function that predicts by a file.
 
@@ -126,6 +130,7 @@ def open_export(
         backend: what computes.
         num_threads: as for `ExportedModel.load`.
         bf16: whether OpenVINO computes with bfloat16.
+        sleeps: as for `ExportedModel.load`.
 
     Raises:
         StoreError: the file cannot be used, or is not for the backend.
@@ -137,16 +142,17 @@ def open_export(
         return open_openvino(path, num_threads, bf16)
     if path.name == OPENVINO_FILE:
         raise StoreError(f"{path}: ONNX Runtime cannot load it; take the backend openvino, or export --format onnx")
-    session = open_session(path, num_threads)
+    session = open_session(path, num_threads, sleeps)
     return lambda images_NHWC: run_session(session, images_NHWC)
 
 
-def open_session(path: Path, num_threads: int | None = None) -> "onnxruntime.InferenceSession":
+def open_session(path: Path, num_threads: int | None = None, sleeps: bool = False) -> "onnxruntime.InferenceSession":
     """Opens an ONNX file on the CPU.
 
     Args:
         path: of the file.
         num_threads: as for `ExportedModel.load`.
+        sleeps: as for `ExportedModel.load`.
 
     Raises:
         StoreError: the file cannot be used.
@@ -160,6 +166,8 @@ def open_session(path: Path, num_threads: int | None = None) -> "onnxruntime.Inf
     options.log_severity_level = 3  # errors
     if num_threads is not None:
         options.intra_op_num_threads = num_threads
+    if sleeps:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no class of their own that is public

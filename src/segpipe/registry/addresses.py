@@ -40,6 +40,41 @@ class FoundModel:
     version: str | None = None
 
 
+@dataclass(frozen=True)
+class Alias:
+    """An alias of a registered model.
+
+    Attributes:
+        model_name: of the registered model.
+        alias: such as `champion`.
+    """
+
+    model_name: str
+    alias: str
+
+
+def read_alias(address: str, registry: str | None = None) -> Alias | None:
+    """Gives the alias that an address names, whether it exists or not; None for a version or a folder.
+
+    Args:
+        address: as for `find_model`.
+        registry: as for `find_model`; MLflow's environment variable names it from then on.
+
+    Raises:
+        PredictionError: the address has another form, or nothing says which model is meant.
+        TrackingError: the registry must be asked for the model's name, and has none or cannot be reached.
+    """
+    if registry:
+        os.environ[TRACKING] = registry
+    if address == CHAMPION:
+        return Alias(_find_name(), CHAMPION)
+    if not address.startswith(REGISTERED):
+        return None
+    _check_address(address)
+    name, _, alias = address.removeprefix(REGISTERED).partition("@")
+    return Alias(name, alias) if alias else None
+
+
 @contextlib.contextmanager
 def find_model(address: str | Path, registry: str | None = None) -> Iterator[FoundModel]:
     """Gives a model's files; those of the registry are downloaded, and deleted at the end.
@@ -88,8 +123,7 @@ def as_before() -> Iterator[None]:
 def _download(address: str, folder: Path) -> FoundModel:
     if address == CHAMPION:
         return _download_champion(folder)
-    if not re.fullmatch(rf"{REGISTERED}[^/@]+(@[^/@]+|/\d+)", address):
-        raise PredictionError(f"{address!r} is no address of a model; write {MODELS_TAKEN}")
+    _check_address(address)
     from segpipe.tracking.registered import fetch_address
 
     version, files = fetch_address(address, folder)
@@ -97,18 +131,29 @@ def _download(address: str, folder: Path) -> FoundModel:
     return FoundModel(files, f"{address} (version {version})", name, version)
 
 
-def _download_champion(folder: Path) -> FoundModel:
-    from segpipe.registry.champion import fetch_champion, find_only_champion
-    from segpipe.tracking.client import connect
+def _check_address(address: str) -> None:
+    if not re.fullmatch(rf"{REGISTERED}[^/@]+(@[^/@]+|/\d+)", address):
+        raise PredictionError(f"{address!r} is no address of a model; write {MODELS_TAKEN}")
 
+
+def _find_name() -> str:
+    """Gives the name of the registered model whose champion is meant."""
     if PARAMS_FILE.exists():
-        name = load_config().register_.model_name
-    elif os.environ.get(TRACKING):
-        name = find_only_champion(connect())
-    else:
+        return load_config().register_.model_name
+    if not os.environ.get(TRACKING):
         raise PredictionError(
             f"there is no {PARAMS_FILE} here that names a model; name the registry by --registry ADDRESS (in Python "
             f"registry=ADDRESS) or {TRACKING}, or give the folder of a model instead of {CHAMPION} (--model FOLDER)"
         )
+    from segpipe.registry.champion import find_only_champion
+    from segpipe.tracking.client import connect
+
+    return find_only_champion(connect())
+
+
+def _download_champion(folder: Path) -> FoundModel:
+    from segpipe.registry.champion import fetch_champion
+
+    name = _find_name()
     version, files = fetch_champion(name, folder)
     return FoundModel(files, f"{name} version {version}, the champion", name, version)

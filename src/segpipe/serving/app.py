@@ -20,9 +20,11 @@ from segpipe.reports.page import fill_page
 from segpipe.serving.events import log_event
 from segpipe.serving.limits import RefusedError
 from segpipe.serving.openapi import MODEL, PREDICT
+from segpipe.serving.roles import CHAMPION, Role
 from segpipe.serving.service import Service
 
-REQUEST_ID, VERSION, CONFIDENCE = "X-Request-ID", "X-Segpipe-Version", "X-Segpipe-Confidence"
+REQUEST_ID, ROLE = "X-Request-ID", "X-Segpipe-Model"
+VERSION, CONFIDENCE = "X-Segpipe-Version", "X-Segpipe-Confidence"
 SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MAX_WEBHOOK_BYTES = 64 << 10
 PATHS = frozenset({"/", "/predict", "/model", "/healthz", "/readyz", "/metrics", "/hooks/mlflow", "/openapi.json"})
@@ -56,14 +58,16 @@ def _add_predict(app: FastAPI, service: Service) -> None:
     @app.post("/predict", response_class=Response, **PREDICT)
     async def predict(
         request: Request,
+        role: Annotated[Role, Query(alias="model", description="Which of the service's models answers.")] = CHAMPION,
         style: Annotated[
             Literal["mask", "colors", "overlay", "confidence"], Query(description="What a PNG shows.")
         ] = "mask",
         polygons: Annotated[bool, Query(description="Adds the classes' outlines to a JSON, as GeoJSON.")] = False,
     ) -> Response:
-        predicted = await service.predict(request, style, polygons, request.state.request_id)
-        request.state.version = predicted.served.label
-        headers = {VERSION: predicted.served.label, CONFIDENCE: f"{predicted.confidence:.4f}", **PLAIN}
+        predicted = await service.predict(request, role, style, polygons, request.state.request_id)
+        served = predicted.served
+        request.state.served = {"role": served.role, "version": served.label}
+        headers = {ROLE: served.role, VERSION: served.label, CONFIDENCE: f"{predicted.confidence:.4f}", **PLAIN}
         return Response(predicted.content, media_type=predicted.wish.form, headers={**headers, "Vary": "Accept"})
 
     @app.get("/model", **MODEL)
@@ -85,8 +89,8 @@ def _add_state(app: FastAPI, service: Service) -> None:
 
     @app.get("/readyz", summary="Whether requests are answered, by which model, and why not by a newer one")
     async def readyz() -> JSONResponse:
-        status = HTTPStatus.OK if service.is_alive else HTTPStatus.SERVICE_UNAVAILABLE
-        return JSONResponse({"status": "ready" if service.is_alive else "not ready", **service.describe()}, status)
+        status = HTTPStatus.OK if service.is_ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return JSONResponse({"status": "ready" if service.is_ready else "not ready", **service.describe()}, status)
 
     @app.get("/metrics", summary="Counters for Prometheus", response_class=Response)
     async def metrics() -> Response:
@@ -100,7 +104,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
             if len(body) > MAX_WEBHOOK_BYTES:
                 raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {MAX_WEBHOOK_BYTES} bytes")
         service.access.check_webhook(dict(request.headers), body)
-        service.follower.wake()
+        service.watch.wake()
         return JSONResponse({"status": "asking the registry"}, HTTPStatus.ACCEPTED)
 
 
@@ -186,7 +190,6 @@ class Guarded:
         if path in {"/healthz", "/readyz", "/metrics"} and status == HTTPStatus.OK:
             return  # they come every few seconds, and say nothing
         values = {"request_id": state["request_id"], "method": scope["method"], "path": scope["path"], "status": status}
-        version = state.get("version", self._service.follower.served.label)
-        values |= {"ms": round(seconds * 1000, 1), "version": version}
+        values |= {"ms": round(seconds * 1000, 1), **state.get("served", {})}
         values |= {"reason": state["reason"]} if "reason" in state else {}
         log_event("request", **values)

@@ -17,6 +17,7 @@ from segpipe.errors import CommandError, ServingError
 from segpipe.export.document import EXPORT_FILE
 from segpipe.export.exported import Backend, ExportedModel, Prediction
 from segpipe.process import run
+from segpipe.serving.roles import CHAMPION, Role
 from segpipe.serving.samples import Expected, check_prediction, make_samples
 
 if TYPE_CHECKING:
@@ -92,12 +93,14 @@ class Served:
         backend: by what.
         name: of the registered model, or the folder.
         version: its number in the registry; None of a folder.
+        role: in the service.
     """
 
     model: Model
     backend: str
     name: str
     version: str | None = None
+    role: Role = CHAMPION
 
     @property
     def label(self) -> str:
@@ -112,6 +115,7 @@ def load_served(
     name: str,
     version: str | None = None,
     num_threads: int | None = None,
+    role: Role = CHAMPION,
 ) -> Served:
     """Loads a model, and tries it on the samples before anyone gets an answer of it.
 
@@ -124,13 +128,14 @@ def load_served(
         name: of the registered model, or the folder.
         version: its number in the registry.
         num_threads: of ONNX Runtime or OpenVINO; None for all cores.
+        role: in the service.
 
     Raises:
         SegpipeError: the folder holds no usable model, it cannot be exported, or its masks cannot be right.
     """
     with tempfile.TemporaryDirectory(dir=workspace) as place:
         model, expected = _load(folder, backend, Path(place) / "export", num_threads)
-    served = Served(model, backend, name, version)
+    served = Served(model, backend, name, version, role)
     _try(served, expected)
     return served
 
@@ -149,7 +154,8 @@ def _load(folder: Path, backend: str, output: Path, num_threads: int | None) -> 
     if not is_export:
         _export(folder, output)
         folder = output
-    return ExportedModel.load(folder, num_threads, RUNTIMES[backend]), Expected.read(folder)
+    # A service shares its machine: threads that wait in a loop would take it from the decoding of pictures.
+    return ExportedModel.load(folder, num_threads, RUNTIMES[backend], sleeps=True), Expected.read(folder)
 
 
 def _export(folder: Path, output: Path) -> None:

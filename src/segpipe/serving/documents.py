@@ -5,6 +5,7 @@ from typing import Any
 
 from segpipe.classes import ClassTable
 from segpipe.serving.backends import Served
+from segpipe.serving.roles import Role
 
 
 @dataclass(frozen=True)
@@ -12,12 +13,14 @@ class AboutModel:
     """What a client may know of a model.
 
     Attributes:
+        role: champion or challenger.
         name: of the registered model, or the folder.
         version: its number in the registry; None of a folder.
         weights_sha256: identifies its weights.
         backend: by what it predicts.
     """
 
+    role: Role
     name: str
     version: str | None
     weights_sha256: str
@@ -26,7 +29,7 @@ class AboutModel:
     @staticmethod
     def of(served: Served) -> "AboutModel":
         """Describes a model in service."""
-        return AboutModel(served.name, served.version, served.model.weights_sha256, served.backend)
+        return AboutModel(served.role, served.name, served.version, served.model.weights_sha256, served.backend)
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,23 @@
-"""Follows an alias of the registry: a new version is loaded and tried beside the old one, and then takes its place.
+"""Follows aliases of the registry: a new version is loaded and tried beside the old one, and then takes its place.
 
 Each request keeps the model with which it began, so none is lost or mixed. A version that cannot be used is named in
-the log, by `/readyz` and in the metrics; the old one goes on answering.
+the log, by `/readyz` and in the metrics; the old one goes on answering. A champion stays when its alias is deleted, a
+challenger goes with it.
 """
 
 import logging
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from segpipe.errors import SegpipeError, TrackingError
 from segpipe.serving.backends import Served
 from segpipe.serving.events import log_event
+from segpipe.serving.roles import CHALLENGER, CHAMPION, Role
 
-LOADED, FAILED, UNREACHABLE = "loaded", "failed", "unreachable"
+LOADED, FAILED, UNREACHABLE, MISSING = "loaded", "failed", "unreachable", "missing"
 
 # Gives what loads a version: of the folder with its files and its number.
 Load = Callable[[Path, str], Served]
@@ -27,13 +29,20 @@ class Source:
 
     Attributes:
         model_name: of the registered model.
-        find_version: gives the number of the version that the alias names now; raises a TrackingError.
+        alias: of its versions.
+        find_version: gives the number of the version that the alias names now, None for none; raises a TrackingError.
         fetch: downloads a version into a folder, and gives the folder with the model's files.
     """
 
     model_name: str
-    find_version: Callable[[], str]
+    alias: str
+    find_version: Callable[[], str | None]
     fetch: Callable[[str, Path], Path]
+
+    @property
+    def title(self) -> str:
+        """For messages."""
+        return f"the alias {self.alias} of {self.model_name!r}"
 
 
 @dataclass(frozen=True)
@@ -50,36 +59,34 @@ class Trouble:
 
 
 class Follower:
-    """Holds the model that is served, and changes it.
+    """Holds a model that is served, and changes it.
 
     Args:
-        served: the first model.
+        served: the first model; None where there is none yet.
         workspace: a folder for downloads.
         source: what is followed; None for a model that never changes.
         load: loads a version.
-        poll_seconds: between two questions to the registry.
+        role: of the model in the service.
         observe: gets the outcome of each attempt that did or should have changed something.
     """
 
     def __init__(
         self,
-        served: Served,
+        served: Served | None,
         workspace: Path,
         source: Source | None = None,
         load: Load | None = None,
-        poll_seconds: float = 10.0,
+        role: Role = CHAMPION,
         observe: Callable[[str], None] = lambda outcome: None,
     ) -> None:
-        self._served, self._source, self._load = served, source, load
+        self._served, self.source, self._load = served, source, load
         self._workspace = workspace
-        self._poll_seconds, self._observe = poll_seconds, observe
+        self.role, self._observe = role, observe
         self._trouble: Trouble | None = None
-        self._wake, self._is_ended = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="follow", daemon=True)
 
     @property
-    def served(self) -> Served:
-        """The model that new requests get."""
+    def served(self) -> Served | None:
+        """The model that new requests get; None where there is none now."""
         return self._served
 
     @property
@@ -87,9 +94,92 @@ class Follower:
         """Why the newest version is not served; None where all is well."""
         return self._trouble
 
+    def poll(self) -> None:
+        """Asks the registry once, and changes the model if need be; nothing where it never changes."""
+        if self.source is None:
+            return
+        try:
+            version = self.source.find_version()
+        except SegpipeError as error:
+            self._note(UNREACHABLE, Trouble(str(error)))
+            return
+        if version is None:
+            self._miss(self.source)
+        elif self._served is not None and version == self._served.version:
+            self._trouble = None
+        elif self._trouble is None or self._trouble.version != version:  # else its files would fail again
+            self._take(version)
+
+    def _miss(self, source: Source) -> None:
+        """Acts on an alias that names no version."""
+        if self.role == CHAMPION:
+            fix = "register a model first (`dvc repro`), or name another (`segpipe registry list`)"
+            self._note(MISSING, Trouble(f"{source.title} names no version; {fix}"))
+            return
+        before, self._served, self._trouble = self._served, None, None
+        if before is not None:
+            self._observe(MISSING)
+            log_event("model gone", role=self.role, model=before.name, before=before.label)
+
+    def _take(self, version: str) -> None:
+        try:
+            served = self._change(version)
+        except TrackingError as error:  # the network: the next time it may be there
+            self._note(UNREACHABLE, Trouble(str(error)))
+        except Exception as error:  # of any kind: the old version must go on
+            self._note(FAILED, Trouble(str(error) or type(error).__name__, version))
+        else:
+            before = None if self._served is None else self._served.label
+            self._served, self._trouble = served, None
+            self._observe(LOADED)
+            log_event(
+                "model changed",
+                role=self.role,
+                model=served.name,
+                version=served.label,
+                before=before,
+                backend=served.backend,
+            )
+
+    def _change(self, version: str) -> Served:
+        assert self.source is not None and self._load is not None
+        with tempfile.TemporaryDirectory(dir=self._workspace) as folder:
+            return self._load(self.source.fetch(version, Path(folder)), version)
+
+    def _note(self, outcome: str, trouble: Trouble) -> None:
+        self._observe(outcome)
+        if trouble != self._trouble:  # the same again is no news
+            values = {"role": self.role, "reason": trouble.reason}
+            values |= {} if trouble.version is None else {"version": trouble.version}
+            if self._served is None:
+                log_event("waiting for a model", logging.WARNING, **values)
+            else:
+                log_event("model not changed", logging.WARNING, serving=self._served.label, **values)
+        self._trouble = trouble
+
+
+class Watch:
+    """Asks the registry for the models of a service, one after another, so that one at a time is loaded.
+
+    Args:
+        champion: the model that answers.
+        challenger: a second one; None for none.
+        poll_seconds: between two questions to the registry.
+    """
+
+    def __init__(self, champion: Follower, challenger: Follower | None = None, poll_seconds: float = 10.0) -> None:
+        self.champion, self.challenger, self.poll_seconds = champion, challenger, poll_seconds
+        self._wake, self._is_ended = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="follow", daemon=True)
+
+    @property
+    def followers(self) -> Sequence[Follower]:
+        """Those that there are."""
+        return [one for one in (self.champion, self.challenger) if one is not None]
+
     def start(self) -> None:
-        """Begins to ask the registry, in a thread of its own."""
-        if self._source is not None:
+        """Begins to ask, in a thread of its own."""
+        if any(one.source is not None for one in self.followers):
             self._thread.start()
 
     def stop(self) -> None:
@@ -102,46 +192,15 @@ class Follower:
         self._wake.set()
 
     def _run(self) -> None:
+        if self.champion.served is None:
+            self.wake()
         while not self._is_ended.is_set():
-            self._wake.wait(self._poll_seconds)
+            self._wake.wait(self.poll_seconds)
             self._wake.clear()
-            if not self._is_ended.is_set():
-                self.poll()
+            for one in self.followers:
+                if not self._is_ended.is_set():
+                    one.poll()
 
-    def poll(self) -> None:
-        """Asks the registry once, and changes the model if need be."""
-        assert self._source is not None and self._load is not None
-        try:
-            version = self._source.find_version()
-        except SegpipeError as error:
-            self._note(UNREACHABLE, Trouble(str(error)))
-            return
-        if version == self._served.version:
-            self._trouble = None
-            return
-        if self._trouble is not None and self._trouble.version == version:
-            return  # its files never change, so it would fail again
-        try:
-            served = self._change(version)
-        except TrackingError as error:  # the network: the next time it may be there
-            self._note(UNREACHABLE, Trouble(str(error)))
-        except Exception as error:  # of any kind: the old version must go on
-            self._note(FAILED, Trouble(str(error) or type(error).__name__, version))
-        else:
-            before, self._served, self._trouble = self._served.label, served, None
-            self._observe(LOADED)
-            log_event("model changed", model=served.name, version=served.label, before=before, backend=served.backend)
-
-    def _change(self, version: str) -> Served:
-        assert self._source is not None and self._load is not None
-        with tempfile.TemporaryDirectory(dir=self._workspace) as folder:
-            return self._load(self._source.fetch(version, Path(folder)), version)
-
-    def _note(self, outcome: str, trouble: Trouble) -> None:
-        self._observe(outcome)
-        if trouble != self._trouble:  # the same again is no news
-            version = {} if trouble.version is None else {"version": trouble.version}
-            log_event(
-                "model not changed", logging.WARNING, reason=trouble.reason, serving=self._served.label, **version
-            )
-        self._trouble = trouble
+    def of(self, role: Role) -> Follower | None:
+        """Gives the follower of a role."""
+        return self.challenger if role == CHALLENGER else self.champion

@@ -1,11 +1,13 @@
 """What Prometheus reads at `/metrics`."""
 
+from collections.abc import Callable, Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from segpipe.serving.backends import Served
-from segpipe.serving.following import FAILED, LOADED, UNREACHABLE
+from segpipe.serving.following import FAILED, LOADED, MISSING, UNREACHABLE, Follower
+from segpipe.serving.roles import Role
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES = (1, 2, 4, 8, 16, 32)
@@ -27,7 +29,9 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
-        self.pictures = Counter("segpipe_pictures", "Pictures that were predicted", ["version"], registry=registry)
+        self.pictures = Counter(
+            "segpipe_pictures", "Pictures that were predicted", ["role", "version"], registry=registry
+        )
         self.batch_pictures = Histogram(
             "segpipe_batch_pictures", "Pictures that the network got at once", buckets=SIZES, registry=registry
         )
@@ -37,26 +41,35 @@ class Metrics:
         self.held = Gauge("segpipe_held_pictures", "Accepted and not answered yet", registry=registry)
         self.model = Gauge(
             "segpipe_model_info",
-            "The model that is served",
-            ["name", "version", "backend", "weights"],
+            "The models that are served",
+            ["role", "name", "version", "backend", "weights"],
             registry=registry,
         )
-        self.changes = Counter("segpipe_model_changes", "Attempts to follow the alias", ["outcome"], registry=registry)
-        self.in_trouble = Gauge(
-            "segpipe_model_outdated", "1 where the alias cannot be followed, else 0", registry=registry
+        self.changes = Counter(
+            "segpipe_model_changes", "Attempts to follow the alias", ["role", "outcome"], registry=registry
         )
-        for outcome in (LOADED, FAILED, UNREACHABLE):
-            self.changes.labels(outcome)
+        self.in_trouble = Gauge(
+            "segpipe_model_outdated", "1 where the alias cannot be followed, else 0", ["role"], registry=registry
+        )
+
+    def count_changes(self, role: Role) -> Callable[[str], None]:
+        """Gives what counts the outcomes of following a role's alias; they begin with 0."""
+        for outcome in (LOADED, FAILED, UNREACHABLE, MISSING):
+            self.changes.labels(role, outcome)
+        return lambda outcome: self.changes.labels(role, outcome).inc()
 
     def observe_batch(self, number: int, seconds: float) -> None:
         """Counts a batch."""
         self.batch_pictures.observe(number)
         self.network_seconds.observe(seconds)
 
-    def write(self, served: Served, num_held: int, is_in_trouble: bool) -> bytes:
+    def write(self, followers: Sequence[Follower], num_held: int) -> bytes:
         """Gives the page for Prometheus."""
         self.model.clear()
-        self.model.labels(served.name, served.label, served.backend, served.model.weights_sha256[:12]).set(1)
+        for one in followers:
+            if (served := one.served) is not None:
+                weights = served.model.weights_sha256[:12]
+                self.model.labels(one.role, served.name, served.label, served.backend, weights).set(1)
+            self.in_trouble.labels(one.role).set(one.trouble is not None)
         self.held.set(num_held)
-        self.in_trouble.set(is_in_trouble)
         return generate_latest(self.registry)

@@ -11,7 +11,7 @@ _REFUSED = {
     "reason": "the picture has 30000x30000 px, and 4194304 px are taken (--max-px)",
     "request_id": "0f0c9d1c5f3b4c60a1a3b0a7f5a2f1f4",
 }
-_MODEL = {"name": "streets", "version": "3", "weights_sha256": "5f0c" * 16, "backend": "onnx"}
+_MODEL = {"role": "champion", "name": "streets", "version": "3", "weights_sha256": "5f0c" * 16, "backend": "onnx"}
 _CLASSES = [
     {"index": 0, "name": "road", "color": [128, 64, 128]},
     {"index": 1, "name": "car", "color": [0, 0, 142]},
@@ -43,6 +43,7 @@ _REASONS = {
     400: "The body is empty, or no form that can be read.",
     401: "The token is missing or wrong.",
     403: "A web page of another origin asks.",
+    404: "The service has no challenger now.",
     406: "None of the forms that `Accept` names fits.",
     408: "The body came too slowly.",
     413: "Too many bytes or pixels; said before anything is decoded.",
@@ -50,6 +51,7 @@ _REASONS = {
     421: "`Host` names another machine.",
     422: "The picture cannot be used, or a parameter is wrong; says why, and what to do.",
     429: "Too many pictures wait; `Retry-After` says when to come again.",
+    503: "There is no model yet.",
     504: "There was no answer in time.",
 }
 
@@ -77,8 +79,9 @@ PREDICT: dict[str, Any] = {
     },
     "responses": {
         200: {
-            "description": "The prediction. The header X-Segpipe-Version has the model's version, X-Segpipe-Confidence "
-            "the mean over all pixels, X-Request-ID the id under which the log has the request.",
+            "description": "The prediction. The header X-Segpipe-Model says which model answered, X-Segpipe-Version "
+            "its version, X-Segpipe-Confidence the mean over all pixels, X-Request-ID the id under which the log has "
+            "it.",
             "content": {PNG: _BINARY, JSON: {"example": _ANSWER}, PARQUET: _BINARY},
         },
         **{
@@ -88,7 +91,7 @@ PREDICT: dict[str, Any] = {
     },
 }
 MODEL: dict[str, Any] = {
-    "summary": "The model, its classes with their colours, and the limits of a request",
+    "summary": "The models, their classes with their colours, and the limits of a request",
     "responses": {
         200: {
             "content": {
@@ -96,6 +99,10 @@ MODEL: dict[str, Any] = {
                     "example": {
                         "model": _MODEL,
                         "classes": _CLASSES,
+                        "challenger": {
+                            "model": {**_MODEL, "role": "challenger", "version": "4", "weights_sha256": "8d1e" * 16},
+                            "classes": _CLASSES,
+                        },
                         "limits": {"max_bytes": 33554432, "max_px": 4194304, "max_files": 16},
                     }
                 }

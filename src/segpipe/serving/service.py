@@ -1,6 +1,7 @@
 """The service itself: what happens with a request, from its body to its answer."""
 
 import asyncio
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,9 +24,10 @@ from segpipe.serving.answers import (
 from segpipe.serving.backends import Served
 from segpipe.serving.batching import Batcher
 from segpipe.serving.documents import AboutClass, AboutModel
-from segpipe.serving.following import Follower
-from segpipe.serving.limits import Limits, RefusedError
+from segpipe.serving.following import Follower, Watch
+from segpipe.serving.limits import MAX_RETRY_SECONDS, Limits, RefusedError
 from segpipe.serving.metrics import Metrics
+from segpipe.serving.roles import CHAMPION, Role
 from segpipe.serving.uploads import Intake, Upload, read_picture
 
 T = TypeVar("T")
@@ -54,15 +56,15 @@ class Service:
     """All parts of a running service.
 
     Args:
-        follower: holds the model.
+        watch: holds the models.
         access: who may ask.
         limits: what is taken.
         metrics: what is counted.
         folder: an empty one, for the pictures of requests while they are read.
     """
 
-    def __init__(self, follower: Follower, access: Access, limits: Limits, metrics: Metrics, folder: Path) -> None:
-        self.follower, self.access, self.limits, self.metrics = follower, access, limits, metrics
+    def __init__(self, watch: Watch, access: Access, limits: Limits, metrics: Metrics, folder: Path) -> None:
+        self.watch, self.access, self.limits, self.metrics = watch, access, limits, metrics
         self._folder = folder
         self._intake = Intake(limits)
         self.batcher = Batcher(limits, metrics.observe_batch)
@@ -73,11 +75,11 @@ class Service:
     def start(self) -> None:
         """Begins to predict and to follow; must be called in the event loop."""
         self._batches = asyncio.get_running_loop().create_task(self.batcher.run())
-        self.follower.start()
+        self.watch.start()
 
     def stop(self) -> None:
         """Ends the threads."""
-        self.follower.stop()
+        self.watch.stop()
         if self._batches is not None:
             self._batches.cancel()
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -87,32 +89,55 @@ class Service:
         """Whether pictures are predicted."""
         return self._batches is not None and not self._batches.done()
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests are answered."""
+        return self.is_alive and self.watch.champion.served is not None
+
+    def find(self, role: Role) -> Served:
+        """Gives a model.
+
+        Raises:
+            RefusedError: there is none now: 503 for the champion, 404 for the challenger.
+        """
+        follower = self.watch.of(role)
+        if follower is not None and (served := follower.served) is not None:
+            return served
+        if role == CHAMPION:
+            reason = "this service waits for its first model; `/readyz` says why"
+            seconds = math.ceil(min(self.watch.poll_seconds, MAX_RETRY_SECONDS))
+            raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, reason, seconds)
+        raise RefusedError(HTTPStatus.NOT_FOUND, _why_no_challenger(follower))
+
     def describe(self) -> dict[str, Any]:
-        """Gives the model, and what stands against following the registry."""
-        served, trouble = self.follower.served, self.follower.trouble
-        described = None if trouble is None else {"version": trouble.version, "reason": trouble.reason}
-        return {"model": asdict(AboutModel.of(served)), "trouble": described}
+        """Gives the models, and what stands against following the registry."""
+        champion, challenger = self.watch.champion, self.watch.challenger
+        second = None if challenger is None else _describe_follower(challenger)
+        return {**_describe_follower(champion), "challenger": second}
 
     def describe_for_clients(self) -> dict[str, Any]:
-        """Gives what a client needs to know to ask and to draw."""
-        served, limits = self.follower.served, self.limits
+        """Gives what a client needs to know to ask and to draw.
+
+        Raises:
+            RefusedError: 503, there is no model yet.
+        """
+        limits, challenger = self.limits, self.watch.challenger
         allowed = {"max_bytes": limits.max_bytes, "max_px": limits.max_px, "max_files": limits.max_files}
-        classes = [asdict(one) for one in AboutClass.list_of(served.model.classes)]
-        return {"model": asdict(AboutModel.of(served)), "classes": classes, "limits": allowed}
+        second = None if challenger is None or challenger.served is None else _describe(challenger.served)
+        return {**_describe(self.find(CHAMPION)), "challenger": second, "limits": allowed}
 
     def write_metrics(self) -> bytes:
         """Gives the page for Prometheus."""
-        trouble = self.follower.trouble is not None
-        return self.metrics.write(self.follower.served, self.batcher.num_held, trouble)
+        return self.metrics.write(self.watch.followers, self.batcher.num_held)
 
-    async def predict(self, request: Request, style: str, polygons: bool, request_id: str) -> Predicted:
+    async def predict(self, request: Request, role: Role, style: str, polygons: bool, request_id: str) -> Predicted:
         """Answers a request.
 
         Raises:
             RefusedError: it cannot be answered; says why.
         """
+        served = self.find(role)
         self.batcher.check_room()  # before its body is read
-        served = self.follower.served
         with self._intake.holding() as body:
             uploads = await self._intake.receive(request, body)
             wish = Wish(choose_form(request.headers.get("accept", ""), len(uploads)), style, polygons)
@@ -124,7 +149,7 @@ class Service:
             except TimeoutError as error:
                 reason = f"there was no answer after {self.limits.timeout_seconds:g} s (--timeout)"
                 raise RefusedError(HTTPStatus.GATEWAY_TIMEOUT, reason) from error
-        self.metrics.pictures.labels(served.label).inc(len(results))
+        self.metrics.pictures.labels(served.role, served.label).inc(len(results))
         return Predicted(content, wish, served, mean_confidence(results))
 
     async def _predict_all(self, uploads: list[Upload], served: Served) -> list[Result]:
@@ -153,3 +178,22 @@ class Service:
 
     async def _in_pool(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def _describe(served: Served) -> dict[str, Any]:
+    classes = [asdict(one) for one in AboutClass.list_of(served.model.classes)]
+    return {"model": asdict(AboutModel.of(served)), "classes": classes}
+
+
+def _describe_follower(follower: Follower) -> dict[str, Any]:
+    served, trouble = follower.served, follower.trouble
+    described = None if trouble is None else {"version": trouble.version, "reason": trouble.reason}
+    return {"model": None if served is None else asdict(AboutModel.of(served)), "trouble": described}
+
+
+def _why_no_challenger(follower: Follower | None) -> str:
+    if follower is None or follower.source is None:
+        return "this service has no challenger; start it by `segpipe serve --challenger`"
+    if follower.trouble is None:
+        return f"there is no challenger now: {follower.source.title} names no version"
+    return f"there is no challenger now; `/readyz` says why {follower.source.title} cannot be followed"

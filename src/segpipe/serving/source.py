@@ -2,28 +2,37 @@
 
 from pathlib import Path
 
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
 from segpipe.serving.following import Source
 from segpipe.tracking.client import connect, refusals
 from segpipe.tracking.registered import fetch_version
 
+NO_SUCH = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # of a model, of an alias
+
 
 def follow_alias(model_name: str, alias: str) -> Source:
-    """Opens the registry.
+    """Gives what asks the registry; it is opened by the first question.
 
     Args:
         model_name: the registered model.
         alias: that is followed, such as `champion`.
-
-    Raises:
-        TrackingError: MLflow cannot be reached.
     """
-    client = connect()
+    opened: list[MlflowClient] = []
 
-    def find_version() -> str:
+    def find_version() -> str | None:
+        if not opened:
+            opened.append(connect())
         with refusals(f"the alias {alias} of {model_name!r}"):
-            return str(client.get_model_version_by_alias(model_name, alias).version)
+            try:
+                return str(opened[0].get_model_version_by_alias(model_name, alias).version)
+            except MlflowException as error:
+                if error.error_code in NO_SUCH:
+                    return None
+                raise
 
     def fetch(version: str, folder: Path) -> Path:
         return fetch_version(model_name, version, folder)
 
-    return Source(model_name, find_version, fetch)
+    return Source(model_name, alias, find_version, fetch)

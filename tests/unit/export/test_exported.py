@@ -51,3 +51,8 @@ def test_torch_is_not_loaded(exported: Exported) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "pandas", "mlflow"} & set(done.stdout.splitlines())
+
+
+def test_threads_sleep_where_the_machine_is_shared(exported: Exported) -> None:
+    options = open_session(exported.folder / "model.onnx", 1, sleeps=True).get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"

@@ -13,12 +13,13 @@ import pytest
 
 from pipelines.stopped import NAME, RunningStage, find_services, find_stages
 
+NAMES = ("serve.1", "mlflow.1", "prefect.1", "control.1", "gpu.1", "gpu.2")
 SLEEP = "import time; print(flush=True); time.sleep(600)"
 
 
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[list[psutil.Process]]:
-    """As honcho starts them: two servers, three workers, and below one of them DVC's shell with its stage."""
+    """As honcho starts them: three servers, three workers, and below one of them DVC's shell with its stage."""
     stages = tmp_path / "segpipe/stages"
     stages.mkdir(parents=True)
     for package in (stages, stages.parent):
@@ -26,7 +27,7 @@ def processes(tmp_path: Path) -> Iterator[list[psutil.Process]]:
     for name in ("train", "rank"):
         (stages / f"{name}.py").write_text(SLEEP, encoding="utf-8")
     commands = [
-        *(([sys.executable, "-c", SLEEP], name) for name in ("mlflow.1", "prefect.1", "control.1", "gpu.1", "gpu.2")),
+        *(([sys.executable, "-c", SLEEP], name) for name in NAMES),
         ([sys.executable, "-m", "segpipe.stages.train"], "gpu.2"),
         ([sys.executable, "-m", "segpipe.stages.rank"], "gpu.2"),  # of the same training
         (["/bin/sh", "-c", "echo; read never; python -m segpipe.stages.train"], "gpu.2"),
@@ -44,7 +45,7 @@ def processes(tmp_path: Path) -> Iterator[list[psutil.Process]]:
 
 
 def test_services_are_named_as_their_user_calls_them(processes: list[psutil.Process]) -> None:
-    assert find_services(processes) == ["Prefect", "MLflow", "worker control", "2 workers gpu"]
+    assert find_services(processes) == ["Prefect", "MLflow", "segpipe serve", "worker control", "2 workers gpu"]
     assert find_services([]) == []
 
 

@@ -9,7 +9,7 @@ import mlflow
 import pytest
 
 from segpipe.errors import PredictionError
-from segpipe.registry.addresses import TRACKING, as_before, find_model
+from segpipe.registry.addresses import TRACKING, Alias, as_before, find_model, read_alias
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +28,14 @@ def test_a_folder_is_taken_as_it_is(address: str | Path) -> None:
 def test_another_form_is_refused(address: str) -> None:
     with pytest.raises(PredictionError, match="models:/NAME/VERSION"), find_model(address):
         pass
+
+
+def test_an_alias_is_read_without_the_registry() -> None:
+    assert read_alias("models:/streets@newest") == Alias("streets", "newest")
+    assert read_alias("models:/streets/3") is None
+    assert read_alias("some/folder") is None
+    with pytest.raises(PredictionError, match="models:/NAME/VERSION"):
+        read_alias("models:/streets")
 
 
 def test_a_champion_needs_a_project_or_a_registry() -> None:

@@ -21,7 +21,7 @@ from segpipe.export.exported import Prediction
 from segpipe.serving.access import Access
 from segpipe.serving.app import make_app
 from segpipe.serving.backends import Served
-from segpipe.serving.following import Follower
+from segpipe.serving.following import Follower, Watch
 from segpipe.serving.limits import Limits
 from segpipe.serving.metrics import Metrics
 from segpipe.serving.service import Service
@@ -85,11 +85,13 @@ def ask(model: Reddest, tmp_path: Path) -> Callable[..., T]:
         limits: Limits | None = None,
         access: Access | None = None,
         served: Served | None = None,
+        challenger: Follower | None = None,
+        champion: Follower | None = None,
     ) -> T:
         async def inside() -> T:
-            follower = Follower(served or Served(model, "onnx", "boxes", "3"), tmp_path)
+            follower = champion or Follower(served or Served(model, "onnx", "boxes", "3"), tmp_path)
             rules = access or Access(is_loopback=True)
-            service = Service(follower, rules, limits or Limits(), Metrics(), tmp_path)
+            service = Service(Watch(follower, challenger), rules, limits or Limits(), Metrics(), tmp_path)
             service.start()
             transport = httpx.ASGITransport(make_app(service))
             try:

@@ -12,25 +12,30 @@ from unit.serving.conftest import Reddest
 from segpipe.classes import ClassTable
 from segpipe.errors import ServingError, TrackingError
 from segpipe.serving.backends import Served
-from segpipe.serving.following import FAILED, LOADED, UNREACHABLE, Follower, Source
+from segpipe.serving.following import FAILED, LOADED, MISSING, UNREACHABLE, Follower, Source, Watch
+from segpipe.serving.roles import CHALLENGER, CHAMPION, Role
 
 
 class Registry:
     """What the alias names, and what happens when it is asked."""
 
     def __init__(self, classes: ClassTable, folder: Path) -> None:
-        self.version, self.is_up = "1", True
+        self.version: str | None = "1"
+        self.is_up = True
         self.broken: set[str] = set()
         self.outcomes: list[str] = []
         self.loaded: list[str] = []
         self._classes = classes
-        source = Source("boxes", self._find, self._fetch)
-        self.follower = Follower(self._serve("1"), folder, source, self._load, 0.01, self.outcomes.append)
+        self.source = Source("boxes", "champion", self._find, self._fetch)
+        self.follower = self.follow(self._serve("1"), folder, CHAMPION)
+
+    def follow(self, served: Served | None, folder: Path, role: Role) -> Follower:
+        return Follower(served, folder, self.source, self._load, role, self.outcomes.append)
 
     def _serve(self, version: str) -> Served:
         return Served(Reddest(self._classes), "onnx", "boxes", version)
 
-    def _find(self) -> str:
+    def _find(self) -> str | None:
         if not self.is_up:
             raise TrackingError("MLflow cannot be used")
         return self.version
@@ -97,14 +102,62 @@ def test_a_registry_that_is_away_is_told_once_and_asked_again(
     assert registry.follower.trouble is None
 
 
-def test_the_thread_follows_and_ends(registry: Registry) -> None:
+def test_the_thread_follows_both_and_ends(registry: Registry, tmp_path: Path) -> None:
+    challenger = registry.follow(None, tmp_path, CHALLENGER)
+    watch = Watch(registry.follower, challenger, 0.01)
     registry.version = "2"
-    registry.follower.start()
+    watch.start()
     for _ in range(500):
-        if registry.follower.served.version == "2":
+        if challenger.served is not None:
             break
-        registry.follower._thread.join(0.01)
-    registry.follower.stop()
-    registry.follower._thread.join(5)
-    assert registry.follower.served.version == "2"
-    assert not registry.follower._thread.is_alive()
+        watch._thread.join(0.01)
+    watch.stop()
+    watch._thread.join(5)
+    assert registry.follower.served.version == challenger.served.version == "2"
+    assert not watch._thread.is_alive()
+
+
+def test_a_service_without_a_model_asks_at_once(registry: Registry, tmp_path: Path) -> None:
+    champion = registry.follow(None, tmp_path, CHAMPION)
+    watch = Watch(champion, None, 600)
+    watch.start()
+    for _ in range(500):
+        if champion.served is not None:
+            break
+        watch._thread.join(0.01)
+    watch.stop()
+    assert champion.served.version == "1"
+
+
+def test_a_champion_stays_when_its_alias_is_deleted_and_a_first_one_is_waited_for(
+    registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry.version = None
+    first = registry.follow(None, tmp_path, CHAMPION)
+    for follower in (registry.follower, first):
+        follower.poll()
+        follower.poll()
+        assert "champion" in follower.trouble.reason
+        assert "boxes" in follower.trouble.reason
+    assert registry.follower.served.version == "1"
+    assert first.served is None
+    assert registry.outcomes == [MISSING] * 4
+    events = [json.loads(record.message)["event"] for record in caplog.records]
+    assert events == ["model not changed", "waiting for a model"]
+
+
+def test_a_challenger_goes_with_its_alias_and_comes_again(registry: Registry, tmp_path: Path) -> None:
+    challenger = registry.follow(None, tmp_path, CHALLENGER)
+    registry.version = None
+    challenger.poll()
+    assert (challenger.served, challenger.trouble, registry.outcomes) == (None, None, [])
+    registry.version = "2"
+    challenger.poll()
+    assert challenger.served.version == "2"
+    registry.is_up = False  # which says nothing about the alias
+    challenger.poll()
+    assert challenger.served.version == "2"
+    registry.is_up, registry.version = True, None
+    challenger.poll()
+    assert (challenger.served, challenger.trouble) == (None, None)
+    assert registry.outcomes == [LOADED, UNREACHABLE, MISSING]

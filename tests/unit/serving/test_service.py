@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,10 +20,13 @@ from pycocotools import mask as coco
 from unit.serving.conftest import Reddest, colors_of, png
 
 from segpipe.classes import ClassTable
+from segpipe.export.exported import Prediction
 from segpipe.reports.overlay import colorize, overlay
 from segpipe.serving.access import Access
 from segpipe.serving.backends import Served
+from segpipe.serving.following import Follower, Source
 from segpipe.serving.limits import Limits
+from segpipe.serving.roles import CHALLENGER
 
 Ask = Callable[..., Any]
 IMAGE = {"Content-Type": "image/png"}
@@ -68,7 +73,13 @@ def test_json_has_shares_confidence_run_lengths_and_polygons(
         lambda client: client.post("/predict?polygons=true", content=content, headers={**IMAGE, "Accept": JSON})
     )
     document = answer.json()
-    assert document["model"] == {"name": "boxes", "version": "3", "weights_sha256": "0" * 64, "backend": "onnx"}
+    assert document["model"] == {
+        "role": "champion",
+        "name": "boxes",
+        "version": "3",
+        "weights_sha256": "0" * 64,
+        "backend": "onnx",
+    }
     (image,) = document["images"]
     assert (image["height"], image["width"]) == strongest.shape
     assert image["mean_confidence"] == pytest.approx(0.4)
@@ -274,8 +285,8 @@ def test_state_metrics_and_openapi(ask: Ask) -> None:
         metrics.text,
         'segpipe_requests_total{path="/predict",status="200"} 1.0',
         'segpipe_requests_total{path="other",status="404"} 1.0',
-        'segpipe_pictures_total{version="3"} 1.0',
-        'segpipe_model_info{backend="onnx",name="boxes",version="3",weights="000000000000"} 1.0',
+        'segpipe_pictures_total{role="champion",version="3"} 1.0',
+        'segpipe_model_info{backend="onnx",name="boxes",role="champion",version="3",weights="000000000000"} 1.0',
     )
     paths = openapi.json()["paths"]
     assert "multipart/form-data" in paths["/predict"]["post"]["requestBody"]["content"]
@@ -287,3 +298,106 @@ def test_a_request_keeps_its_id_if_that_is_plain(ask: Ask) -> None:
     assert answer.headers["x-request-id"] == "order-66"
     answer = ask(lambda client: client.get("/model", headers={"X-Request-ID": "a b"}))
     assert answer.headers["x-request-id"] != "a b"
+
+
+class Next(Reddest):
+    """Says the class after the one of `Reddest`."""
+
+    def predict(self, images_NHWC: np.ndarray) -> Prediction:
+        masks_NHW = super().predict(images_NHWC).masks_NHW
+        return Prediction((masks_NHW + 1).astype(np.uint8) % 3, np.full(masks_NHW.shape, 0.6, np.float32))
+
+
+def next_class(classes: ClassTable, folder: Path, seconds: float = 0.0) -> Follower:
+    return Follower(Served(Next(classes, seconds), "onnx", "boxes", "4", CHALLENGER), folder, role=CHALLENGER)
+
+
+def test_a_challenger_answers_who_asks_for_it_and_says_so(
+    ask: Ask, strongest: np.ndarray, classes: ClassTable, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = png(colors_of(strongest))
+
+    async def talk(client: httpx.AsyncClient) -> list[httpx.Response]:
+        paths = ("/predict", "/predict?model=champion", "/predict?model=challenger")
+        answers = await asyncio.gather(*(client.post(path, content=content, headers=IMAGE) for path in paths))
+        document = await client.post("/predict?model=challenger", content=content, headers={**IMAGE, "Accept": JSON})
+        return [*answers, document, *[await client.get(path) for path in ("/model", "/readyz", "/metrics")]]
+
+    with caplog.at_level(logging.INFO):
+        *answers, document, model, ready, metrics = ask(talk, challenger=next_class(classes, tmp_path))
+    for answer, role, version, mask in zip(
+        answers, ("champion", "champion", "challenger"), "334", (strongest, strongest, (strongest + 1) % 3), strict=True
+    ):
+        assert (answer.headers["x-segpipe-model"], answer.headers["x-segpipe-version"]) == (role, version)
+        np.testing.assert_array_equal(pixels_of(answer), mask)
+    for one in (document.json(), model.json()["challenger"], ready.json()["challenger"]):
+        assert (one["model"]["role"], one["model"]["version"]) == ("challenger", "4")
+    assert model.json()["model"]["version"] == ready.json()["model"]["version"] == "3"
+    assert [one["name"] for one in model.json()["challenger"]["classes"]] == list(classes.names)
+    assert not missing(
+        metrics.text,
+        'segpipe_pictures_total{role="champion",version="3"} 2.0',
+        'segpipe_pictures_total{role="challenger",version="4"} 2.0',
+        'segpipe_model_info{backend="onnx",name="boxes",role="challenger",version="4",weights="000000000000"} 1.0',
+        'segpipe_model_outdated{role="challenger"} 0.0',
+    )
+    lines = [json.loads(record.message) for record in caplog.records if record.name == "segpipe.serving.events"]
+    seen = [(line["role"], line["version"]) for line in lines if line["path"] == "/predict"]
+    assert sorted(seen) == [("challenger", "4")] * 2 + [("champion", "3")] * 2
+
+
+def test_both_models_share_the_queue(ask: Ask, classes: ClassTable, tmp_path: Path) -> None:
+    content = png(np.zeros((40, 40, 3), np.uint8))
+
+    async def talk(client: httpx.AsyncClient) -> list[httpx.Response]:
+        paths = ["/predict", "/predict?model=challenger"] * 3
+        return await asyncio.gather(*(client.post(path, content=content, headers=IMAGE) for path in paths))
+
+    served = Served(Reddest(classes, 0.3), "onnx", "boxes", "3")
+    codes = [
+        one.status_code for one in ask(talk, Limits(max_queue=2), None, served, next_class(classes, tmp_path, 0.3))
+    ]
+    assert (codes.count(200), codes.count(429)) == (2, 4)
+
+
+def test_a_challenger_that_is_not_there_is_a_404_with_the_reason(ask: Ask, tmp_path: Path) -> None:
+    def find() -> str | None:
+        return None
+
+    source = Source("boxes", "challenger", find, lambda version, folder: folder)
+    without = Follower(None, tmp_path, source, role=CHALLENGER)
+    content = png(np.zeros((40, 40, 3), np.uint8))
+    for challenger, fact in ((None, "--challenger"), (without, "alias challenger of 'boxes'")):
+        answer = ask(
+            lambda client: client.post("/predict?model=challenger", content=content, headers=IMAGE),
+            challenger=challenger,
+        )
+        assert answer.status_code == 404
+        assert fact in reason_of(answer)
+        assert ask(lambda client: client.get("/model"), challenger=challenger).json()["challenger"] is None
+    answer = ask(lambda client: client.post("/predict?model=best", content=content, headers=IMAGE))
+    assert answer.status_code == 422
+    assert not missing(reason_of(answer), "model", "champion", "challenger")
+
+
+def test_a_service_that_waits_for_its_first_model_is_alive_and_not_ready(ask: Ask, tmp_path: Path) -> None:
+    def find() -> str | None:
+        return None
+
+    champion = Follower(None, tmp_path, Source("boxes", "champion", find, lambda version, folder: folder))
+    content = png(np.zeros((40, 40, 3), np.uint8))
+
+    async def talk(client: httpx.AsyncClient) -> list[httpx.Response]:
+        champion.poll()
+        refused = [await client.post("/predict", content=content, headers=IMAGE), await client.get("/model")]
+        return [*refused, *[await client.get(path) for path in ("/readyz", "/healthz", "/metrics", "/")]]
+
+    predict, model, ready, *alive = ask(talk, champion=champion)
+    for answer in (predict, model):
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) >= 1
+        assert "/readyz" in reason_of(answer)
+    assert ready.status_code == 503
+    assert ready.json()["model"] is None
+    assert "champion" in ready.json()["trouble"]["reason"]
+    assert [answer.status_code for answer in alive] == [200, 200, 200]
