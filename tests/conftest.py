@@ -85,7 +85,7 @@ def finished(original: Project, tmp_path: Path) -> Iterator[Project]:
 
 
 @pytest.fixture(scope="session")
-def starter_data() -> Path:
+def starter_folder() -> Path:
     """The starter's labelled images; skips in a clone that `segpipe init` has made a project of one's own."""
     import starter
 

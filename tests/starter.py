@@ -1,7 +1,7 @@
 """The starter, whose data and parameters `segpipe init` replaces in a clone: tests take neither from the clone itself.
 
 A test that needs any whole parameter file takes `make_params`; one of the starter's own images takes the fixture
-`starter_data`, which skips where they are gone.
+`starter_folder`, which skips where they are gone.
 """
 
 from __future__ import annotations

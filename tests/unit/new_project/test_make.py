@@ -12,7 +12,7 @@ from facts import missing
 from own_data import NUM_IMAGES
 from PIL import Image
 from ruamel.yaml import YAML
-from starter import make_params
+from starter import NAME, is_here, make_params
 
 from segpipe.cli import init, main
 from segpipe.config.params import load_config
@@ -106,6 +106,11 @@ def test_photos_with_masks_of_0_and_255_become_a_project(
     assert Path("recipes/fcn8s_voc.yaml").read_bytes() == (ROOT / "recipes/fcn8s_voc.yaml").read_bytes()
     # A second one is refused until the first is committed.
     assert main(["init", "--name", "other", "--data", str(own / "cvat")]) == 1
+
+
+def test_only_a_project_of_ones_own_lacks_the_starters_images() -> None:
+    # Or the tests that skip without them would skip in the starter too.
+    assert is_here() or load_config(ROOT / "params.yaml").register_.model_name != NAME
 
 
 def test_many_bytes_are_kept_in_dvcs_cache(clone: Path, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,8 +92,8 @@ def _count(masks: Iterable[Path | BinaryIO]) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def starter_num_px(starter_data: Path) -> np.ndarray:
-    masks = sorted((starter_data / "masks").iterdir())
+def starter_num_px(starter_folder: Path) -> np.ndarray:
+    masks = sorted((starter_folder / "masks").iterdir())
     return _count(mask for mask in masks if mask.stem.split("_")[0] not in {*VAL, *TEST})
 
 

@@ -26,8 +26,8 @@ def _read(folder: Path, name: str) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def image(starter_data: Path) -> np.ndarray:
-    return _read(starter_data, "street00_000")
+def image(starter_folder: Path) -> np.ndarray:
+    return _read(starter_folder, "street00_000")
 
 
 def _compress(image: np.ndarray) -> np.ndarray:
@@ -82,8 +82,8 @@ def test_a_mirrored_copy_agrees_mirrored(image: np.ndarray) -> None:
     assert vectors[0] @ (vectors[1] * MIRROR) == pytest.approx(1, abs=1e-3)
 
 
-def test_another_street_does_not_agree(image: np.ndarray, starter_data: Path) -> None:
-    other = _read(starter_data, "street10_000")
+def test_another_street_does_not_agree(image: np.ndarray, starter_folder: Path) -> None:
+    other = _read(starter_folder, "street10_000")
     vectors, _ = read_fingerprints([fingerprint(image), fingerprint(other)])
     assert vectors[0] @ vectors[1] < 0.8
     assert measure_similarity(make_thumbnail(image), make_thumbnail(other)) < 0.5

@@ -72,9 +72,9 @@ def samples() -> Samples:
 
 
 @pytest.fixture(scope="module")
-def streets(starter_data: Path) -> dict[str, np.ndarray]:
+def streets(starter_folder: Path) -> dict[str, np.ndarray]:
     """The starter's images, 192 x 256."""
-    files = sorted((starter_data / "images").iterdir())
+    files = sorted((starter_folder / "images").iterdir())
     return {file.stem: np.asarray(Image.open(file).convert("RGB")) for file in files}
 
 
