@@ -85,6 +85,16 @@ def finished(original: Project, tmp_path: Path) -> Iterator[Project]:
 
 
 @pytest.fixture(scope="session")
+def starter_folder() -> Path:
+    """The starter's labelled images; skips in a clone that `segpipe init` has made a project of one's own."""
+    import starter
+
+    if not starter.is_here():
+        pytest.skip(starter.NOT_HERE)
+    return starter.DATA
+
+
+@pytest.fixture(scope="session")
 def camvid_archive() -> Path:
     """The archive of CamVid, which lies where SEGPIPE_CAMVID says."""
     given = os.environ.get("SEGPIPE_CAMVID")

@@ -12,7 +12,7 @@ OF_STARTER = ("params.yaml", "data.dvc", "data/dataset.yaml", "dvc.lock", "metri
 
 
 @pytest.fixture
-def clone(tmp_path: Path) -> Project:
+def clone(tmp_path: Path, starter_folder: Path) -> Project:
     """A clone of the starter, with the files that its user has."""
     root = tmp_path / "clone"
     for name in (*COPIED, *OF_STARTER):

@@ -17,7 +17,6 @@ from segpipe.data.building.decoding import decode_sample
 from segpipe.data.masks.labels import ColorMask, IndexMask, Label, plain_indices
 from segpipe.data.sources.source import RawSample
 
-ROOT = Path(__file__).parents[2]
 HEIGHT, WIDTH, NUM_CLASSES = 96, 128, 6
 COLORS = ((128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (0, 0, 192), (64, 64, 0))
 COLOR_MAP = {**{color: index for index, color in enumerate(COLORS)}, (0, 0, 0): IGNORE_INDEX}
@@ -661,10 +660,10 @@ def test_a_turned_image_is_read_as_its_mask_shows_it(tmp_path: Path, is_mask_upr
 
 @pytest.mark.parametrize("factor", [0.4, 0.5, 0.7, 0.9, 1.1, 1.5, 2.0, 3.0])
 @pytest.mark.parametrize("interpolation", [cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_CUBIC])
-def test_interpolated_masks_of_the_starter_are_found(tmp_path: Path, factor: float, interpolation: int) -> None:
+def test_interpolated_masks_of_the_starter_are_found(starter_folder: Path, factor: float, interpolation: int) -> None:
     from segpipe.data.inspection.checks import check_sample
 
-    for path in sorted((ROOT / "data/masks").glob("*.png"))[::60]:
+    for path in sorted((starter_folder / "masks").glob("*.png"))[::60]:
         values = np.asarray(Image.open(path)).copy()
         values[values == IGNORE_INDEX] = 0
         resized = cv2.resize(values, None, fx=factor, fy=factor, interpolation=interpolation)
@@ -683,8 +682,8 @@ def assert_clean(name: str, root: Path, num_samples: int) -> None:
         assert kept is not None
 
 
-def test_the_starter_is_clean() -> None:
-    assert_clean("folder", ROOT / "data", 240)
+def test_the_starter_is_clean(starter_folder: Path) -> None:
+    assert_clean("folder", starter_folder, 240)
 
 
 def test_camvid_is_clean(tmp_path: Path, camvid_archive: Path) -> None:

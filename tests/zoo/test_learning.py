@@ -36,6 +36,7 @@ def crops_of(archive: Path | None) -> Any:
 @pytest.mark.parametrize("data", ["starter", "camvid"])
 @pytest.mark.parametrize("name", list_models())
 def test_a_model_learns_four_crops_by_heart(request: pytest.FixtureRequest, name: str, data: str) -> None:
-    archive = request.getfixturevalue("camvid_archive") if data == "camvid" else None
+    needed = request.getfixturevalue("camvid_archive" if data == "camvid" else "starter_folder")
+    archive = needed if data == "camvid" else None
     outcome = learning().overfit(name, crops_of(archive))
     assert outcome.mean_iou >= learning().GOOD_ENOUGH, f"{outcome.mean_iou:.3f} after {outcome.num_steps} steps"

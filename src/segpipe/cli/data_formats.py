@@ -39,7 +39,7 @@ def _run(options: argparse.Namespace) -> None:
     elif options.name is None:
         print("\n".join(table([["name", "about"], *([name, _about(name)] for name in names)])))
         print("\n`segpipe data formats NAME` shows the folders and options of one, for download.format and")
-        print("download.options of params.yaml.")
+        print("download.options of params.yaml. docs/data.md, Other formats, has the commands that convert others.")
     else:
         _show(options.name)
 

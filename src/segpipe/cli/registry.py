@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from segpipe.cli.arguments import add_subcommands, guide
 from segpipe.cli.pages import refuse_foreign
 from segpipe.cli.table import table
-from segpipe.config.params import load_config
+from segpipe.config.reading import load_section
 from segpipe.config.register import Register
 from segpipe.errors import TrackingError
 from segpipe.places import DATASET, PAGES
@@ -95,7 +95,7 @@ def _registry() -> Iterator[tuple[Any, Register]]:
     """Connects to MLflow; what MLflow prints goes to standard error, because standard output is for our lines."""
     from segpipe.tracking.client import connect, refusals
 
-    settings = load_config().register_
+    settings = load_section(Register)  # all sections would import the augmentations, and with them OpenCV
     with contextlib.redirect_stdout(sys.stderr):
         client = connect()
         with refusals("the registry"):

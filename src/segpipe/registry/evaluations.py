@@ -30,7 +30,8 @@ from segpipe.metrics.parts.scores import evaluation_digest
 from segpipe.places import CONFUSION_FILE, PER_IMAGE_FILE
 from segpipe.registry.measuring.measure import classes_of_served, confusions_of_served
 from segpipe.registry.measuring.trust import Runnable, find_code
-from segpipe.tracking.run import LINEAGE, evaluation_place
+from segpipe.tracking.lineage import LINEAGE
+from segpipe.tracking.run import evaluation_place
 from segpipe.tracking.tags import EVALUATION_DIGEST, INFERENCE
 
 log = logging.getLogger(__name__)

@@ -30,9 +30,9 @@ from segpipe.reports.documents.lineage import (
     TracedSource,
     VersionLineage,
 )
-from segpipe.tracking.lineage import NO_PATCH, PATCH
+from segpipe.tracking.lineage import LINEAGE, NO_PATCH, PATCH
 from segpipe.tracking.registered import fetch_lineage
-from segpipe.tracking.run import LINEAGE, evaluation_place
+from segpipe.tracking.run import evaluation_place
 from segpipe.tracking.tags import (
     DATASET_DIGEST,
     EVALUATION_DIGEST,

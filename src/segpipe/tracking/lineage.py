@@ -45,6 +45,7 @@ from segpipe.tracking.tags import (
     tags_below,
 )
 
+LINEAGE = "lineage"  # a folder of a run's files
 LINEAGE_FILE = "lineage.json"
 PATCH, NO_PATCH = "uncommitted.patch", "uncommitted.txt"
 

@@ -12,8 +12,7 @@ from mlflow.tracking import MlflowClient
 from segpipe.errors import StoreError, TrackingError
 from segpipe.places import MODEL_FILE
 from segpipe.tracking.client import connect
-from segpipe.tracking.lineage import LINEAGE_FILE, RunLineage
-from segpipe.tracking.run import LINEAGE
+from segpipe.tracking.lineage import LINEAGE, LINEAGE_FILE, RunLineage
 from segpipe.tracking.tags import GIT_COMMIT
 
 log = logging.getLogger(__name__)

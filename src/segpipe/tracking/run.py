@@ -31,7 +31,7 @@ from segpipe.tracking.client import connect
 from segpipe.tracking.datasets import describe_inputs
 from segpipe.tracking.default_store import artifact_location
 from segpipe.tracking.journal import Entry, Journal
-from segpipe.tracking.lineage import LINEAGE_FILE, RunLineage, searched_tags
+from segpipe.tracking.lineage import LINEAGE, LINEAGE_FILE, RunLineage, searched_tags
 from segpipe.tracking.names import metric_name, picture_name
 from segpipe.tracking.tags import ATTEMPT, CREATED_MS, DVC_LOCK_SHA256, DVC_PREFIX, GIT_COMMIT, SIGNATURE, read_number
 
@@ -42,7 +42,7 @@ Pixels = npt.NDArray[np.uint8]
 PREVIEW_PX = 256
 
 GHOST_SECONDS = 600
-LINEAGE, RUN_DECISION = "lineage", "decision"  # folders of a run's files
+RUN_DECISION = "decision"  # a folder of a run's files
 SYSTEM_METRICS_SECONDS = 10
 CLOSE_SECONDS = 60
 # MLflow's pages group charts by what stands before the slash, in the alphabet's order, and those without one come last:

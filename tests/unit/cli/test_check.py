@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from facts import missing
+from starter import make_params
 
 import segpipe.cli.check
 from segpipe.cli import main
@@ -21,10 +22,10 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of `params.yaml` in the working directory."""
+    """A `params.yaml` in the working directory."""
     monkeypatch.chdir(tmp_path)
     path = Path("params.yaml")
-    path.write_bytes((ROOT / "params.yaml").read_bytes())
+    path.write_text(make_params(), encoding="utf-8")
     return path
 
 

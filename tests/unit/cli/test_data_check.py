@@ -13,12 +13,12 @@ from dicom_files import write_dicom
 from facts import missing
 from own_data import draw_set
 from PIL import Image
+from starter import make_params
 from tiff_files import write_tiff
 
 from segpipe.cli import main
 from segpipe.faults import KINDS
 
-ROOT = Path(__file__).parents[3]
 TABLE = (
     "classes:\n- {name: road, color: [1, 2, 3]}\n- {name: car, color: [4, 5, 6]}\n- {name: tree, color: [7, 8, 9]}\n"
 )
@@ -159,9 +159,9 @@ def test_a_joined_folder_may_lie_anywhere(
     mask = read_mask(other, 1)
     mask[0, 0] = 77
     save_mask(other, 1, mask)
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("source: data ", "source: labels ")
+    text = make_params().replace("source: data ", "source: labels ")
     joined = f"  join: {{more: {{source: {other}, format: folder}}}}\n"
-    text = text.replace("  join: {} ", f"{joined}  ", 1).replace("^([^_]+)_ ", "([0-9]+)$ ")
+    text = text.replace("  join: {}\n", joined, 1).replace("^([^_]+)_ ", "([0-9]+)$ ")
     Path("params.yaml").write_text(text, encoding="utf-8")
     main(["data", "check"])
     assert f"{other}/masks/1.png: holds values outside the class table: 77 (1 px)" in capsys.readouterr().out
@@ -202,7 +202,7 @@ def test_what_is_asked_wrongly_is_told(labels: Path, capsys: pytest.CaptureFixtu
 def test_without_a_source_those_of_the_parameters_are_checked_with_their_split(
     labels: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    params = (Path(__file__).parents[3] / "params.yaml").read_text(encoding="utf-8")
+    params = make_params()
     changed = params.replace("source: data ", "source: labels ")
     assert changed != params
     Path("params.yaml").write_text(changed, encoding="utf-8")
@@ -214,7 +214,7 @@ def test_without_a_source_those_of_the_parameters_are_checked_with_their_split(
 
 
 def test_the_policy_of_the_parameters_holds_for_any_source(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    params = (Path(__file__).parents[3] / "params.yaml").read_text(encoding="utf-8")
+    params = make_params()
     changed = params.replace("    actions: {} ", "    actions: {mask-void: fail} ")
     assert changed != params
     Path("params.yaml").write_text(changed, encoding="utf-8")

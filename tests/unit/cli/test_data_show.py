@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 from samples import Sample
+from starter import make_params
 
 from segpipe.cli import data_show
 from segpipe.config.augment import Augment
@@ -20,7 +21,6 @@ from segpipe.errors import ConfigError, StoreError
 from segpipe.places import AUGMENTATIONS_PICTURE, DATASET
 from segpipe.reports.pictures import GAP_PX, LINE_PX
 
-ROOT = Path(__file__).parents[3]
 AUGMENT = {
     "crop": [24, 40],
     "scale": [0.8, 1.5],
@@ -45,7 +45,7 @@ def store(
 
 def _write_params(augment: dict[str, object], path: str = "params.yaml") -> None:
     yaml = YAML(typ="safe", pure=True)
-    document = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    document = yaml.load(make_params())
     document["train"] |= {"augment": augment, "seed": 3, "batch_size": 2}
     yaml.dump(document, Path(path))
 

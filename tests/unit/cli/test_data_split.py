@@ -13,6 +13,7 @@ from dvc.utils.hydra import apply_overrides
 from facts import missing
 from own_data import draw_set
 from ruamel.yaml import YAML
+from starter import make_params
 
 from segpipe.cli.data_split import add_command
 from segpipe.config.params import load_config
@@ -20,14 +21,14 @@ from segpipe.config.split_edit import Grouping, format_lines
 from segpipe.data.inspection.fingerprint import fingerprint
 from segpipe.errors import ConfigError, DataError, SegpipeError, SourceError, StoreError
 
-PARAMS = Path(__file__).parents[3] / "params.yaml"
+PARAMS = make_params()
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the starter's parameters and a manifest: 10 sequences of 4 frames, three cameras, two classes."""
     monkeypatch.chdir(tmp_path)
-    shutil.copyfile(PARAMS, tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text(PARAMS, encoding="utf-8")
     blank = fingerprint(np.zeros((8, 8, 3), np.uint8))
     rows = [
         {
@@ -127,7 +128,7 @@ def test_writing_a_column_where_there_was_a_pattern(project: Path) -> None:
     ],
 )
 def test_writing_into_other_layouts(project: Path, layout: str) -> None:
-    text = PARAMS.read_text()
+    text = PARAMS
     start, end = text.index("  group_pattern"), text.index("\nclass_weights:")
     (project / "params.yaml").write_text(text[:start] + layout + text[end:])
     before = load_config(project / "params.yaml")
@@ -151,7 +152,7 @@ def test_writing_into_other_layouts(project: Path, layout: str) -> None:
     ],
 )
 def test_what_cannot_be_written_safely_is_left_as_it_is(project: Path, layout: str, why: str) -> None:
-    text = PARAMS.read_text()
+    text = PARAMS
     start, end = text.index("  group_pattern"), text.index("\nclass_weights:")
     (project / "params.yaml").write_text(text[:start] + layout + text[end:])
     before = (project / "params.yaml").read_bytes()
@@ -269,7 +270,7 @@ def test_a_source_is_split_before_any_preprocess(microscopy: Path, capsys: pytes
 def test_without_a_manifest_the_source_of_the_parameters_is_read(
     microscopy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = PARAMS.read_text(encoding="utf-8").replace("source: data ", "source: microscopy ")
+    text = PARAMS.replace("source: data ", "source: microscopy ")
     Path("params.yaml").write_text(text.replace("group_pattern: ^([^_]+)_", "group_pattern: (slide..)"))
     _run("--write")
     assert {*load_config().preprocess.split.val} < {f"slide{number:02d}" for number in range(4)}  # type: ignore[arg-type]

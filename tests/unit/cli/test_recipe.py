@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from starter import make_params
 
 from segpipe.cli import recipe as recipe_module
 from segpipe.cli.recipe import add_commands, list_changes, read_comment
@@ -26,9 +27,10 @@ def _git(*arguments: str) -> None:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with the starter's parameters and two recipes."""
     monkeypatch.chdir(tmp_path)
-    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text(make_params(epochs=62), encoding="utf-8")
     (tmp_path / "recipes/sources").mkdir(parents=True)
-    for name in ("smoke.yaml", "fcn8s_voc.yaml", "sources/voc2012_sbd.yaml"):
+    (tmp_path / "recipes/smoke.yaml").write_text(make_params("smoke", "smoke"), encoding="utf-8")
+    for name in ("fcn8s_voc.yaml", "sources/voc2012_sbd.yaml"):
         shutil.copyfile(ROOT / "recipes" / name, tmp_path / "recipes" / name)
     _git("init", "--quiet")
     _git("add", ".")

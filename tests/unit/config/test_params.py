@@ -11,6 +11,7 @@ import pytest
 from facts import facts_of, missing
 from pydantic import ValidationError
 from ruamel.yaml import YAML
+from starter import make_params
 
 from segpipe.config.download import load_remote
 from segpipe.config.params import load_config
@@ -23,9 +24,9 @@ DELETE = object()
 
 
 def _edited(tmp_path: Path, changes: dict[str, Any]) -> Path:
-    """Writes params.yaml with dotted keys set or deleted."""
+    """Writes a params.yaml with dotted keys set or deleted."""
     yaml = YAML(typ="safe", pure=True)
-    document = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    document = yaml.load(make_params())
     for key, value in changes.items():
         *sections, last = key.split(".")
         section = document
@@ -290,7 +291,7 @@ def test_no_sections(tmp_path: Path, content: str) -> None:
 
 
 def test_exponents_are_numbers(tmp_path: Path) -> None:
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    text = make_params()
     path = tmp_path / "params.yaml"
     path.write_text(text.replace("learning_rate: 0.003", "learning_rate: 1e-3"), encoding="utf-8")
     assert load_config(path).train.learning_rate == 0.001

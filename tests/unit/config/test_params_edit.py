@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
+from starter import make_params
 
 from segpipe.config.params_edit import set_values
 from segpipe.errors import ConfigError
 
-ROOT = Path(__file__).parents[3]
 TEXT = """\
 # head
 a:
@@ -97,7 +97,7 @@ def test_a_value_of_several_lines_goes_and_what_stands_around_it_stays(entry: st
 
 
 def test_the_result_is_as_dvcs_writer_lays_it_out() -> None:
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    text = make_params()
     values = {
         "download.options": {"images": "img/{id}.*", "classes": [{"name": "a", "color": [1, 2, 3]}]},
         "preprocess.group_pattern": None,

@@ -12,6 +12,7 @@ from facts import missing
 from own_data import NUM_IMAGES
 from PIL import Image
 from ruamel.yaml import YAML
+from starter import NAME, is_here, make_params
 
 from segpipe.cli import init, main
 from segpipe.config.params import load_config
@@ -21,8 +22,6 @@ from segpipe.project import git
 
 ROOT = Path(__file__).parents[3]
 COPIED = (
-    "params.yaml",
-    "recipes/smoke.yaml",
     "recipes/fcn8s_voc.yaml",
     "recipes/sources/voc2012_sbd.yaml",
     ".gitignore",
@@ -38,6 +37,8 @@ def clone_of_starter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in COPIED:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, root / name)
+    (root / "params.yaml").write_text(make_params(), encoding="utf-8")
+    (root / "recipes/smoke.yaml").write_text(make_params("smoke", "smoke"), encoding="utf-8")
     for name in ("images", "masks"):
         (root / "data" / name).mkdir(parents=True)
         Image.fromarray(np.zeros((4, 4), np.uint8)).save(root / "data" / name / "street00_000.png")
@@ -105,6 +106,11 @@ def test_photos_with_masks_of_0_and_255_become_a_project(
     assert Path("recipes/fcn8s_voc.yaml").read_bytes() == (ROOT / "recipes/fcn8s_voc.yaml").read_bytes()
     # A second one is refused until the first is committed.
     assert main(["init", "--name", "other", "--data", str(own / "cvat")]) == 1
+
+
+def test_only_a_project_of_ones_own_lacks_the_starters_images() -> None:
+    # Or the tests that skip without them would skip in the starter too.
+    assert is_here() or load_config(ROOT / "params.yaml").register_.model_name != NAME
 
 
 def test_many_bytes_are_kept_in_dvcs_cache(clone: Path, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:

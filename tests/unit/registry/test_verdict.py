@@ -33,7 +33,7 @@ from segpipe.registry.lock import describe_self
 from segpipe.registry.results import Results
 from segpipe.registry.verdict import Verdict, ensure_decision
 from segpipe.tracking.client import connect
-from segpipe.tracking.run import LINEAGE
+from segpipe.tracking.lineage import LINEAGE
 from segpipe.tracking.tags import EVALUATION_DIGEST, VAL_MEAN_IOU, WEIGHTS_BYTES, WEIGHTS_SHA256
 
 DIGEST = "d" * 32

@@ -346,6 +346,16 @@ def _name_licence(documents: Mapping[Path, _Document]) -> str:
     return "; ".join(names) or "not stated"
 
 
+def _are_all_crowds(documents: Mapping[Path, _Document]) -> bool:
+    marks = {
+        entry.is_crowd
+        for document in documents.values()
+        for entry in document.annotations
+        if isinstance(entry, _Annotation)
+    }
+    return marks == {True}
+
+
 def read_source(
     *,
     root: Path,
@@ -368,7 +378,8 @@ def read_source(
         boxes: an annotation with a box and no outline is refused, or its box is drawn.
 
     Raises:
-        SourceError: no annotations are found, a file is not COCO's JSON, or its categories cannot be understood.
+        SourceError: no annotations are found, a file is not COCO's JSON, its categories cannot be understood, or all
+            annotations would be void.
         ConfigError: an option's path leaves the root.
     """
     check_below_root("annotations", annotations or [])
@@ -376,6 +387,11 @@ def read_source(
     if images is not None and not (root / images).is_dir():
         raise SourceError(f"{root}: has no folder {images}, which the option images names")
     documents = {path: _read_document(path, boxes) for path in _find_files(root, annotations)}
+    if crowd == "void" and _are_all_crowds(documents):
+        raise SourceError(
+            f"{root}: every annotation is a region of many objects (iscrowd), as Datumaro writes masks, and so void. "
+            "Write the option crowd: class (`--option crowd=class`)"
+        )
     name_of_category = _join_categories(documents)
     names = list(name_of_category.values())
     index_of_category = {category: index for index, category in enumerate(name_of_category)}

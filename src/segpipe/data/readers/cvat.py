@@ -50,7 +50,9 @@ def _read_label_map(path: Path) -> dict[str, Color]:
             what = f"not label:red,green,blue:parts:actions: {line.strip()!r}"
             raise AnnotationFileError(path, what, number)
         if name in colors or color in colors.values():
-            raise AnnotationFileError(path, f"label {name!r} or its colour {rest[0]} is used twice", number)
+            what = f"label {name!r} or its colour {rest[0]} is used twice"
+            fix = "; with Datumaro, convert to coco_instances instead (docs/data.md, Other formats)"
+            raise AnnotationFileError(path, what + fix, number)
         colors[name] = color
     if not colors:
         raise AnnotationFileError(path, "names no label")

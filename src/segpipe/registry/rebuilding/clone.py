@@ -29,8 +29,7 @@ from segpipe.project import (
     succeeds,
 )
 from segpipe.registry.rebuilding.differences import Record
-from segpipe.tracking.lineage import NO_PATCH, PATCH, read_yaml
-from segpipe.tracking.run import LINEAGE
+from segpipe.tracking.lineage import LINEAGE, NO_PATCH, PATCH, read_yaml
 from segpipe.tracking.tags import GIT_COMMIT, GIT_DIRTY, RECIPE
 
 CLONE_REMOTE = "segpipe-clone"

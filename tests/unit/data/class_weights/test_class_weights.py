@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from facts import facts_of, missing
 from PIL import Image
+from starter import TEST, VAL
 
 from segpipe.choices import WEIGHTINGS
-from segpipe.config.params import load_config
 from segpipe.data.class_weights.class_weights import compute_class_weights
 from segpipe.errors import ConfigError
 
@@ -92,11 +92,9 @@ def _count(masks: Iterable[Path | BinaryIO]) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def starter_num_px() -> np.ndarray:
-    split = load_config(REPOSITORY / "params.yaml").preprocess.split
-    kept_out = {*split.val, *split.test}
-    masks = sorted((REPOSITORY / "data/masks").iterdir())
-    return _count(mask for mask in masks if mask.stem.split("_")[0] not in kept_out)
+def starter_num_px(starter_folder: Path) -> np.ndarray:
+    masks = sorted((starter_folder / "masks").iterdir())
+    return _count(mask for mask in masks if mask.stem.split("_")[0] not in {*VAL, *TEST})
 
 
 @pytest.fixture(scope="module")

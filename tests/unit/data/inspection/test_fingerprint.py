@@ -20,16 +20,14 @@ from segpipe.data.inspection.fingerprint import (
     read_fingerprints,
 )
 
-IMAGES = Path(__file__).parents[4] / "data/images"
 
-
-def _read(name: str) -> np.ndarray:
-    return np.asarray(Image.open(IMAGES / f"{name}.jpg").convert("RGB"))
+def _read(folder: Path, name: str) -> np.ndarray:
+    return np.asarray(Image.open(folder / f"images/{name}.jpg").convert("RGB"))
 
 
 @pytest.fixture(scope="module")
-def image() -> np.ndarray:
-    return _read("street00_000")
+def image(starter_folder: Path) -> np.ndarray:
+    return _read(starter_folder, "street00_000")
 
 
 def _compress(image: np.ndarray) -> np.ndarray:
@@ -84,8 +82,8 @@ def test_a_mirrored_copy_agrees_mirrored(image: np.ndarray) -> None:
     assert vectors[0] @ (vectors[1] * MIRROR) == pytest.approx(1, abs=1e-3)
 
 
-def test_another_street_does_not_agree(image: np.ndarray) -> None:
-    other = _read("street10_000")
+def test_another_street_does_not_agree(image: np.ndarray, starter_folder: Path) -> None:
+    other = _read(starter_folder, "street10_000")
     vectors, _ = read_fingerprints([fingerprint(image), fingerprint(other)])
     assert vectors[0] @ vectors[1] < 0.8
     assert measure_similarity(make_thumbnail(image), make_thumbnail(other)) < 0.5

@@ -193,11 +193,20 @@ def test_a_flat_polygon_and_a_line_next_to_one(tmp_path: Path) -> None:
 def test_background_and_crowds(
     tmp_path: Path, options: dict[str, Any], names: tuple[str, ...], outside: int, crowd: int
 ) -> None:
-    root = _one_image(tmp_path, _annotation(0, 1, {"counts": [7, 2, 39], "size": [6, 8]}, iscrowd=1))
+    crowd_of_two_px = _annotation(0, 1, {"counts": [7, 2, 39], "size": [6, 8]}, iscrowd=1)
+    root = _one_image(tmp_path, _annotation(0, 17, [[5, 3, 8, 3, 8, 6, 5, 6]]), crowd_of_two_px)
     source = READERS.call("coco", options, root=root)
     assert source.classes.names == names
     pixels = _pixels(source, "a")
     assert pixels[0, 0] == outside and pixels[1, 1] == crowd
+
+
+def test_a_file_of_crowds_alone_as_datumaro_writes_masks_needs_the_option(tmp_path: Path) -> None:
+    root = _one_image(tmp_path, _annotation(0, 1, {"counts": [7, 2, 39], "size": [6, 8]}, iscrowd=1))
+    with pytest.raises(SourceError) as raised:
+        READERS.call("coco", {}, root=root)
+    assert not missing(str(raised.value), "iscrowd", "Datumaro", "--option crowd=class")
+    assert _pixels(READERS.call("coco", {"crowd": "class"}, root=root), "a")[1, 1] == 1
 
 
 @pytest.mark.parametrize("licences", [5, "x", {"name": "CC0"}, None])

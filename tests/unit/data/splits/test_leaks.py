@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 from facts import missing
 from PIL import Image
+from starter import TEST, VAL
 
-from segpipe.config.params import load_config
 from segpipe.data.inspection.fingerprint import fingerprint
 from segpipe.data.splits.leaks import (
     MIN_AGREEMENT,
@@ -72,17 +72,16 @@ def samples() -> Samples:
 
 
 @pytest.fixture(scope="module")
-def streets() -> dict[str, np.ndarray]:
+def streets(starter_folder: Path) -> dict[str, np.ndarray]:
     """The starter's images, 192 x 256."""
-    files = sorted((REPOSITORY / "data/images").iterdir())
+    files = sorted((starter_folder / "images").iterdir())
     return {file.stem: np.asarray(Image.open(file).convert("RGB")) for file in files}
 
 
 def _add_streets(samples: Samples, streets: dict[str, np.ndarray]) -> None:
-    split = load_config(REPOSITORY / "params.yaml").preprocess.split
     for sample_id, image in streets.items():
         group = sample_id.split("_")[0]
-        name = "val" if group in split.val else "test" if group in split.test else "train"
+        name = "val" if group in VAL else "test" if group in TEST else "train"
         samples.add(sample_id, name, image, group)
 
 
