@@ -1,9 +1,9 @@
 """How many pictures a second `segpipe serve` answers, against ONNX Runtime called directly in a loop, in the same run.
 
 `direct`: the pixels are in memory, one after another go through the exported model, opened as the service opens it; no
-file is decoded, nothing is encoded. `serve`: clients on the loopback send the picture's file and read an index mask as PNG, each over one
-connection, the next request after the last answer. All take turns. Wall clock; the clients share the machine's
-cores with the service. Each answer's mask is compared with the direct one.
+file is decoded, nothing is encoded. `serve`: clients on the loopback send the picture's file and read an index mask as
+PNG, each over one connection, the next request after the last answer. All take turns. Wall clock; the clients share the
+machine's cores with the service. Each answer's mask is compared with the direct one.
 
     python benchmarks/serve.py MODEL IMAGE [--seconds 10] [--clients 1 4 16] [--threads 2]
 
