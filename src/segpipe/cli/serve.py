@@ -112,7 +112,7 @@ def _serve(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace, access: "Access", limits: Limits, bound: socket.socket, workspace: Path) -> None:
     from segpipe.serving.app import make_app
-    from segpipe.serving.backends import Served, load_served
+    from segpipe.serving.backends import Served, choose_folder, load_served
     from segpipe.serving.following import Follower
     from segpipe.serving.metrics import Metrics
     from segpipe.serving.server import run_server
@@ -122,9 +122,10 @@ def _run(options: argparse.Namespace, access: "Access", limits: Limits, bound: s
         return load_served(folder, options.backend, workspace, name, version, options.threads)
 
     with find_model(options.model, options.registry) as found:
-        served = load(found.folder, found.name or found.folder.resolve().name, found.version)
+        folder = choose_folder(found.folder, found.exports, options.backend)
+        served = load(folder, found.name or found.folder.resolve().name, found.version)
     metrics = Metrics()
-    source = _find_source(options.model, found)
+    source = _find_source(options.model, options.backend, found)
     follower = Follower(
         served,
         workspace,
@@ -148,11 +149,11 @@ def _alias_of(address: str) -> str | None:
     return address.partition("@")[2] if address.startswith(REGISTERED) and "@" in address else None
 
 
-def _find_source(address: str, found: FoundModel) -> "Source | None":
+def _find_source(address: str, backend: str, found: FoundModel) -> "Source | None":
     """Gives what is followed; a version and a folder stay as they are."""
     alias = _alias_of(address)
     if alias is None or found.name is None:
         return None
     from segpipe.serving.source import follow_alias
 
-    return follow_alias(found.name, alias)
+    return follow_alias(found.name, alias, backend)

@@ -28,7 +28,7 @@ class Source:
     Attributes:
         model_name: of the registered model.
         find_version: gives the number of the version that the alias names now; raises a TrackingError.
-        fetch: downloads a version into a folder, and gives the folder with the model's files.
+        fetch: downloads a version into a folder, and gives the folder of its network, or of an export that it holds.
     """
 
     model_name: str
