@@ -1,14 +1,15 @@
 """The exports of a registered model: made before it is registered, and kept in its version's folder `exports/`.
 
 An export is made by another process: no stage depends on how a network is exported (docs/decisions/0030). Its files are
-logged before its `export.json`, so an export whose `export.json` is there is whole. After a registration was killed, the
-next one makes and logs the others again, to the same places.
+logged before its `export.json`, so an export whose `export.json` is there is whole. After a registration was killed,
+the next one makes and logs the others again, to the same places.
 """
 
 import contextlib
 import json
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,15 @@ log = logging.getLogger(__name__)
 
 MAKER = "segpipe.serving.preparing"  # also predicts the samples on which `segpipe serve` tries a model
 FIX = "promote by hand (`segpipe registry promote`), or write `backend: torch` under register.budget in params.yaml"
+
+
+def find_logged_model(version: ModelVersion) -> str | None:
+    """Gives the id of the logged model whose files a version has; None for one that segpipe did not register so.
+
+    MLflow's own `model_id` of a version is empty in its SQL store; the source is never.
+    """
+    found = re.fullmatch(r"models:/(m-[\w-]+)", version.source or "")
+    return None if found is None else found.group(1)
 
 
 def list_exports(client: MlflowClient, model_id: str | None) -> list[str]:
@@ -86,7 +96,7 @@ def make_exports(
 
 def log_exports(client: MlflowClient, model_id: str, exports: Mapping[ExportFormat, Path]) -> None:
     """Logs exports with a model, except for those that it already holds."""
-    held = list_exports(client, model_id)
+    held = list_exports(client, model_id) if exports else []
     for form, folder in exports.items():
         if form in held:
             continue
@@ -109,7 +119,7 @@ def fetch_export(client: MlflowClient, version: ModelVersion, form: ExportFormat
     Raises:
         TrackingError: it cannot be downloaded, or is not one of the version's weights.
     """
-    if form not in list_exports(client, version.model_id):
+    if form not in list_exports(client, find_logged_model(version)):
         return None
     address = f"models:/{version.name}/{version.version}/{EXPORTS}/{form}"
     output.mkdir(parents=True)

@@ -36,7 +36,7 @@ from segpipe.files import sha256_of_file
 from segpipe.metrics.parts.scores import list_labels
 from segpipe.places import CLASS_WEIGHTS
 from segpipe.registry.card import write_card
-from segpipe.registry.exports import list_exports, log_exports, make_exports
+from segpipe.registry.exports import find_logged_model, list_exports, log_exports, make_exports
 from segpipe.registry.ledger import KEPT, PROMOTED
 from segpipe.registry.lock import hold_lock
 from segpipe.registry.results import Results
@@ -187,8 +187,8 @@ def _find_holder(client: MlflowClient, results: Results, settings: Register) -> 
     run_id = find_run(client, results.model.experiment, _identity_of_run(results))
     commit = None if run_id is None else client.get_run(run_id).data.tags.get(GIT_COMMIT)
     version = _find_version(client, settings.model_name, results)
-    if version is not None and version.model_id:
-        return str(version.model_id), commit
+    if version is not None and (holder := find_logged_model(version)):
+        return holder, commit
     return None if run_id is None else _find_logged_model(client, run_id, results), commit
 
 
