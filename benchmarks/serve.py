@@ -28,9 +28,9 @@ import cv2
 import numpy as np
 
 from segpipe.data.images import load_image
-from segpipe.export.document import EXPORT_FILE
 from segpipe.export.exported import ExportedModel
 from segpipe.parent_death import die_with_parent
+from segpipe.places import EXPORT_FILE
 
 SEGPIPE = (sys.executable, "-c", "import sys; from segpipe.cli import main; sys.exit(main())")
 PICTURE = {"Content-Type": "image/png", "Accept": "image/png"}

@@ -105,14 +105,15 @@ def publish(results: Results, checkpoints: Path, settings: Register) -> Publicat
         ExportError: an export of `settings.export` cannot be made; then nothing is registered.
     """
     client = connect()
-    with refusals(f"{settings.model_name!r} is not registered completely; the same command continues where it stopped"):
-        # Before anything is written: an export that is wrong stops the registration.
+    incomplete = f"{settings.model_name!r} is not registered completely; the same command continues where it stopped"
+    with refusals(incomplete):
         holder, commit = _find_holder(client, results, settings)
-        held = list_exports(client, holder)
-        with make_exports(results, [form for form in settings.export if form not in held], commit) as made:
-            # Each step may be made twice: if another process does the same at the same time, it searches again.
-            run_id, model_id = retry_busy(lambda: _ensure_training(client, results, checkpoints))
-            log_exports(client, holder or model_id, made)
+        missing = [form for form in settings.export if form not in list_exports(client, holder)]
+    # Exported before anything is written: an export that is wrong stops the registration.
+    with make_exports(results, missing, commit) as made, refusals(incomplete):
+        # Each step may be made twice: if another process does the same at the same time, it searches again.
+        run_id, model_id = retry_busy(lambda: _ensure_training(client, results, checkpoints))
+        log_exports(client, holder or model_id, made)
         version = _ensure_version(client, run_id, model_id, results, settings.model_name)
         verdict = ensure_decision(client, version, results, settings)
         write_card(client, settings.model_name)
