@@ -38,9 +38,10 @@ import numpy as np
 import psutil
 
 from segpipe.data.images import load_image
-from segpipe.export.document import EXPORT_FILE, ONNX_FILE
+from segpipe.export.document import ONNX_FILE
 from segpipe.export.exported import ExportedModel
 from segpipe.parent_death import die_with_parent
+from segpipe.places import EXPORT_FILE
 
 SEGPIPE = (sys.executable, "-c", "import sys; from segpipe.cli import main; sys.exit(main())")
 # Starts the service with ONNX Runtime's own setting; the service itself offers no choice.

@@ -37,6 +37,9 @@ EVIDENCE_FOLDER = "evidence"  # in EVALUATION: the counts of each image, a file 
 CONFUSION_FILE = f"{EVIDENCE_FOLDER}/confusion.parquet"
 TABLES_FOLDER = "tables"  # in EVALUATION: slices, classes, reliability and others, a file a table
 
+EXPORTS = "exports"  # in a registered version: a folder for each format, which holds the export and EXPORT_FILE
+EXPORT_FILE = "export.json"  # in an export: what was exported, and how well it agrees with the network
+
 # Not outs, because DVC deletes outs before a stage runs
 CHECKPOINTS = Path("checkpoints")  # a folder for each training
 TRAINING_FILE = "training.json"  # in a folder of checkpoints: the training that they belong to

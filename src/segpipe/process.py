@@ -5,12 +5,14 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from segpipe.addresses import redact
+from segpipe.code import PACKAGE
 from segpipe.errors import CommandError
 from segpipe.parent_death import die_with_parent
 from segpipe.terminal import printable
@@ -109,3 +111,36 @@ def run(
         raise CommandError(f"{what} took more than {timeout_seconds:g} s and was stopped", tuple(kept))
     if code != 0:
         raise CommandError(f"{what} ended with exit code {code}; its last lines:", tuple(kept), code)
+
+
+def run_module(
+    module: str,
+    arguments: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    what: str,
+    timeout_seconds: float | None = None,
+) -> None:
+    """Runs a module of this package by another interpreter, which imports this package too.
+
+    Args:
+        module: such as `segpipe.serving.preparing`.
+        arguments: of the module.
+        cwd: as for `run`.
+        env: as for `run`; the place of this package is put before its `PYTHONPATH`.
+        what: as for `run`.
+        timeout_seconds: as for `run`.
+
+    Raises:
+        CommandError: as for `run`.
+    """
+    path = os.pathsep.join(filter(None, [str(PACKAGE.parent), env.get("PYTHONPATH")]))
+    run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=cwd,
+        env={**env, "PYTHONPATH": path},
+        on_line=lambda _: None,
+        what=what,
+        timeout_seconds=timeout_seconds,
+    )

@@ -15,13 +15,12 @@ from segpipe.api.summary import ModelSummary, summarize, summarize_export
 from segpipe.classes import ClassTable
 from segpipe.data.images import Picture
 from segpipe.errors import ConfigError
-from segpipe.export.document import EXPORT_FILE
 from segpipe.export.exported import ExportedModel
 from segpipe.export.exported import Prediction as BatchPrediction
 from segpipe.export.in_torch import predict_in_torch
 from segpipe.inference.device import choose_device, device_of
 from segpipe.inference.network import Network
-from segpipe.places import MODEL_FILE
+from segpipe.places import EXPORT_FILE, MODEL_FILE
 from segpipe.registry.addresses import as_before, find_model
 
 BATCH_SIZE, MAX_BATCH_PX = 4, 1 << 22  # of images of one size that are predicted at once

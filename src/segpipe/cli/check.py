@@ -8,10 +8,11 @@ from pathlib import Path
 
 from segpipe.cli.arguments import guide
 from segpipe.code import PACKAGE
-from segpipe.config.params import load_config
+from segpipe.config.params import Config, load_config
 from segpipe.config.reading import PARAMS_FILE
 from segpipe.config.train import Train
-from segpipe.errors import ConfigError
+from segpipe.errors import ConfigError, ExportError
+from segpipe.export.packages import check_packages
 from segpipe.files import whole_file
 from segpipe.places import REHEARSED
 
@@ -34,7 +35,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _run(options: argparse.Namespace) -> None:
-    settings = load_config(options.file).train
+    config = load_config(options.file)
+    settings = config.train
+    _check_exports(options.file, config)
     training = digest_of_training(settings)
     # A file of weights may have changed since.
     if settings.model.is_from_file or not _is_rehearsed(training):
@@ -46,6 +49,30 @@ def _run(options: argparse.Namespace) -> None:
             raise ConfigError("\n".join(f"{options.file}: {line}" for line in str(error).splitlines())) from error
         _remember(training)
     print(f"{options.file} is valid")
+
+
+def _check_exports(file: Path, config: Config) -> None:
+    """Checks what would stop the exports of `register.export` after a training.
+
+    Raises:
+        ConfigError: a package is missing, or the model has no such form; all of them in one message.
+    """
+    formats, inference = config.register_.export, config.evaluate.inference
+    lines = []
+    try:
+        check_packages(formats)
+    except ExportError as error:
+        lines += str(error).splitlines()
+    unfit = [f"{key}: {value}" for key in ("window_px", "crf") if (value := getattr(inference, key)) is not None]
+    if formats and unfit:
+        lines.append(f"an export cannot hold evaluate.inference with {', '.join(unfit)}; write `export: []`")
+    if {"onnx", "openvino"} & set(formats):
+        from segpipe.models import read_card  # loads torch
+
+        if reason := read_card(config.train.model.name).no_onnx:
+            lines.append(f"{config.train.model.name} cannot be exported to ONNX: {reason}; take `torch` alone")
+    if lines:
+        raise ConfigError("\n".join(f"{file}: register.export: {line}" for line in lines))
 
 
 def digest_of_training(settings: Train) -> str:

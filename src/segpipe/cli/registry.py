@@ -15,7 +15,7 @@ from segpipe.cli.table import table
 from segpipe.config.reading import load_section
 from segpipe.config.register import Register
 from segpipe.errors import TrackingError
-from segpipe.places import DATASET, PAGES
+from segpipe.places import DATASET, EXPORTS, PAGES
 from segpipe.tracking.tags import DECISION, ENVIRONMENT_PREFIX, LEDGER_ENTRY, REASONS, VAL_IOU_PREFIX, VAL_MEAN_IOU
 
 if TYPE_CHECKING:
@@ -160,6 +160,10 @@ def _show(options: argparse.Namespace) -> None:
         "",
         *_lines_of(shown),
         *folded,
+        *(
+            f"export to {form}: models:/{document.model_name}/{document.version}/{EXPORTS}/{form}"
+            for form in document.exports
+        ),
         "",
         *[line for entry in document.ledger for line in _tell(entry)],
         *_warn(document.warnings),

@@ -154,7 +154,7 @@ def _hold(role: Role, address: str, options: argparse.Namespace, workspace: Path
 
     A champion that is not there is an error, unless the user wants to wait for it. A challenger may come and go.
     """
-    from segpipe.serving.backends import Served, load_served
+    from segpipe.serving.backends import Served, choose_folder, load_served
     from segpipe.serving.following import Follower
 
     def load(folder: Path, name: str, version: str | None) -> Served:
@@ -164,13 +164,14 @@ def _hold(role: Role, address: str, options: argparse.Namespace, workspace: Path
     served = None
     if alias is None or (role == CHAMPION and not options.wait):
         with find_model(address, options.registry) as found:
-            served = load(found.folder, found.name or found.folder.resolve().name, found.version)
+            folder = choose_folder(found.folder, found.exports, options.backend)
+            served = load(folder, found.name or found.folder.resolve().name, found.version)
     if alias is None:
         return Follower(served, workspace, role=role)
     from segpipe.serving.source import follow_alias
 
     name = alias.model_name
-    source = follow_alias(name, alias.alias)
+    source = follow_alias(name, alias.alias, options.backend)
     count = metrics.count_changes(role)
     follower = Follower(served, workspace, source, lambda folder, version: load(folder, name, version), role, count)
     if served is None and not options.wait:

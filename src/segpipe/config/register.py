@@ -2,20 +2,26 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from segpipe.config.section import Count, KindOfFault, Positive, Section, Share
+
+ExportFormat = Literal["onnx", "openvino", "torch"]
+TORCH = "torch"
 
 
 class Budget(Section):
     """What a champion may cost; null for no limit.
 
     Attributes:
+        backend: by what models predict while they are timed, as in `segpipe serve --backend`. `torch`: the network as
+            MLflow's model serves it. `onnx`, `openvino`: the export of that format; `register.export` has to name it.
         latency_ms: median milliseconds for one validation image, as served, on the machine that registers.
         slowdown: greatest ratio of its latency to the champion's, both measured on the same machine.
         size_mb: of the weights' file, megabytes of 10^6 bytes.
     """
 
+    backend: Literal["torch", "onnx", "openvino"] = "torch"
     latency_ms: Positive | None = None
     slowdown: Positive | None = None
     size_mb: Positive | None = None
@@ -24,6 +30,11 @@ class Budget(Section):
     def needs_latency(self) -> bool:
         """Whether models have to be timed."""
         return self.latency_ms is not None or self.slowdown is not None
+
+    @property
+    def timed_export(self) -> ExportFormat | None:
+        """The format of the exports that have to be timed; None where the networks are, or nothing is."""
+        return None if self.backend == TORCH or not self.needs_latency else self.backend
 
 
 class Register(Section):
@@ -43,6 +54,7 @@ class Register(Section):
         min_mean_iou: no model below this mIoU, not even the first.
         min_class_iou: the same for single classes, by name.
         budget: what a champion may cost.
+        export: formats in which the model is exported before it is registered; the exports are kept with the version.
         accepted_problems: kinds of warnings in the data set's report that do not stop a promotion, because a person has
             checked them.
     """
@@ -58,7 +70,18 @@ class Register(Section):
     min_mean_iou: Share = 0.0
     min_class_iou: dict[str, Share] = Field(default_factory=dict)
     budget: Budget = Budget()
+    export: list[ExportFormat] = Field(default_factory=list)
     accepted_problems: list[KindOfFault] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _exports_fit(self) -> "Register":
+        if len(set(self.export)) < len(self.export):
+            raise ValueError(f"export: names a format twice (got {', '.join(self.export)})")
+        backend = self.budget.backend
+        if backend != TORCH and backend not in self.export:
+            formats = ", ".join([*self.export, backend])
+            raise ValueError(f"budget.backend: {backend} needs the export of that format; write `export: [{formats}]`")
+        return self
 
     @property
     def num_block_images(self) -> int | None:

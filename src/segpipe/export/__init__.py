@@ -11,5 +11,6 @@ openvino_file  writes an ONNX file in OpenVINO's form, and predicts by OpenVINO
 exported       loads an export of ONNX or OpenVINO, and predicts by it
 in_torch       predicts by the network in torch
 parity         compares an export with the network
+packages       which packages a format needs
 document       the type of `export.json`
 """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from segpipe.classes import ClassTable
 from segpipe.documents import DECIDES_NOTHING, BuiltModel, Document, ImageMapping
 
-EXPORT_FILE, ONNX_FILE, TORCH_FILE = "export.json", "model.onnx", "model.pt2"
+ONNX_FILE, TORCH_FILE = "model.onnx", "model.pt2"
 OPENVINO_FILE, OPENVINO_WEIGHTS = "model.xml", "model.bin"
 TRITON_FILE, TRITON_CONFIG, TRITON_LABELS = f"1/{ONNX_FILE}", "config.pbtxt", "labels.txt"
 # The files of each format, by their paths in the folder; a program is opened by the first.

@@ -13,7 +13,6 @@ from segpipe.documents import ImageMapping
 from segpipe.errors import ExportError, StoreError
 from segpipe.export.document import (
     CONFIDENCES,
-    EXPORT_FILE,
     FILES,
     INPUT,
     MASKS,
@@ -22,6 +21,7 @@ from segpipe.export.document import (
     ExportDescription,
 )
 from segpipe.files import sha256_of_file
+from segpipe.places import EXPORT_FILE
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -9,7 +9,6 @@ from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -18,7 +17,6 @@ from segpipe.data.store import DATASET_FILE, VAL, Store
 from segpipe.documents import BuiltModel, ModelDescription, NetworkDescription
 from segpipe.errors import ExportError, StoreError
 from segpipe.export.document import (
-    EXPORT_FILE,
     FILES,
     ONNX_FILE,
     ExportDescription,
@@ -31,6 +29,7 @@ from segpipe.export.graph import ExportGraph, check_exportable
 from segpipe.export.in_torch import predict_in_torch
 from segpipe.export.onnx_file import describe_onnx, write_onnx
 from segpipe.export.openvino_file import check_bf16, write_openvino
+from segpipe.export.packages import PACKAGES, Format, check_packages
 from segpipe.export.parity import FP32, Images, Limits, Predict, check_parity, compare_on, points_lost
 from segpipe.export.program import capture, write_program
 from segpipe.export.quantize import FewerBits, choose_calibration, quantize
@@ -38,16 +37,7 @@ from segpipe.export.triton import write_triton_files
 from segpipe.files import sha256_of_file, whole_folder, write_json
 from segpipe.inference.network import Network
 from segpipe.models import read_card
-from segpipe.places import MODEL_FILE
-
-Format = Literal["onnx", "openvino", "torch", "triton"]
-_ONNX_PACKAGES = ("segpipe", "torch", "onnx", "onnxscript", "onnxruntime")
-PACKAGES = {
-    "onnx": _ONNX_PACKAGES,
-    "openvino": (*_ONNX_PACKAGES, "openvino"),
-    "torch": ("segpipe", "torch"),
-    "triton": _ONNX_PACKAGES,
-}
+from segpipe.places import EXPORT_FILE, MODEL_FILE
 
 Quantize = Callable[[Path, Path], Quantization]  # from an ONNX file to one that computes with 8 bits
 
@@ -86,6 +76,7 @@ def export_model(
         StoreError: model or data set cannot be used.
         ExportError: the model cannot be exported, or its export predicts something else; then nothing is written.
     """
+    check_packages([form])
     check_output(output)
     check_bits(form, fewer_bits, dataset)
     network, model = _load(network_folder, form, network_alone)

@@ -8,8 +8,8 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from segpipe.config.params import load_config
@@ -32,12 +32,14 @@ class FoundModel:
         title: of the model, for messages.
         name: of the registered model; None for a folder.
         version: its number in the registry; None for a folder.
+        exports: the folders of the exports that the version holds, by their format.
     """
 
     folder: Path
     title: str
     name: str | None = None
     version: str | None = None
+    exports: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -124,11 +126,11 @@ def _download(address: str, folder: Path) -> FoundModel:
     if address == CHAMPION:
         return _download_champion(folder)
     _check_address(address)
-    from segpipe.tracking.registered import fetch_address
+    from segpipe.tracking.registered import fetch_address, find_exports
 
     version, files = fetch_address(address, folder)
     name = re.split("[@/]", address.removeprefix(REGISTERED))[0]
-    return FoundModel(files, f"{address} (version {version})", name, version)
+    return FoundModel(files, f"{address} (version {version})", name, version, find_exports(folder))
 
 
 def _check_address(address: str) -> None:
@@ -153,7 +155,8 @@ def _find_name() -> str:
 
 def _download_champion(folder: Path) -> FoundModel:
     from segpipe.registry.champion import fetch_champion
+    from segpipe.tracking.registered import find_exports
 
     name = _find_name()
     version, files = fetch_champion(name, folder)
-    return FoundModel(files, f"{name} version {version}, the champion", name, version)
+    return FoundModel(files, f"{name} version {version}, the champion", name, version, find_exports(folder))

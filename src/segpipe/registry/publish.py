@@ -31,11 +31,12 @@ from PIL import Image
 from segpipe.code import PACKAGE
 from segpipe.config.register import Register
 from segpipe.documents import Publication, Registration
-from segpipe.errors import TrackingError
+from segpipe.errors import ExportError, TrackingError
 from segpipe.files import sha256_of_file
 from segpipe.metrics.parts.scores import list_labels
 from segpipe.places import CLASS_WEIGHTS
 from segpipe.registry.card import write_card
+from segpipe.registry.exports import find_logged_model, list_exports, log_exports, make_exports
 from segpipe.registry.ledger import KEPT, PROMOTED
 from segpipe.registry.lock import hold_lock
 from segpipe.registry.results import Results
@@ -60,6 +61,7 @@ from segpipe.tracking.tags import (
     DATASET_DIGEST,
     EVALUATION_DIGEST,
     EVALUATION_FILES_SHA256,
+    GIT_COMMIT,
     INFERENCE,
     LINEAGE_TAGS,
     SIGNATURE,
@@ -100,11 +102,18 @@ def publish(results: Results, checkpoints: Path, settings: Register) -> Publicat
 
     Raises:
         TrackingError: MLflow cannot be reached or refuses.
+        ExportError: an export of `settings.export` cannot be made; then nothing is registered.
     """
     client = connect()
-    with refusals(f"{settings.model_name!r} is not registered completely; the same command continues where it stopped"):
+    incomplete = f"{settings.model_name!r} is not registered completely; the same command continues where it stopped"
+    with refusals(incomplete):
+        holder, commit = _find_holder(client, results, settings)
+        missing = [form for form in settings.export if form not in list_exports(client, holder)]
+    # Exported before anything is written: an export that is wrong stops the registration.
+    with make_exports(results, missing, commit) as made, refusals(incomplete):
         # Each step may be made twice: if another process does the same at the same time, it searches again.
         run_id, model_id = retry_busy(lambda: _ensure_training(client, results, checkpoints))
+        log_exports(client, holder or model_id, made)
         version = _ensure_version(client, run_id, model_id, results, settings.model_name)
         verdict = ensure_decision(client, version, results, settings)
         write_card(client, settings.model_name)
@@ -149,7 +158,7 @@ def record_only(results: Results, checkpoints: Path, settings: Register) -> Regi
             decision, champion = weigh_unregistered(client, results, settings)
             opinion = f"The gate would {'promote it' if decision.promoted else 'not promote it'}."
             reasons = (opinion, *decision.reasons)
-        except TrackingError as error:
+        except (TrackingError, ExportError) as error:
             reasons, champion = (f"The gate could not compare it: {error}",), None
     return Registration(
         model_name=settings.model_name,
@@ -172,10 +181,25 @@ def _ensure_training(client: MlflowClient, results: Results, checkpoints: Path) 
     return run_id, model_id
 
 
+def _find_holder(client: MlflowClient, results: Results, settings: Register) -> tuple[str | None, str | None]:
+    """Gives the logged model that holds or gets the exports, None where there is none, and the training's commit."""
+    if not settings.export:
+        return None, None
+    run_id = find_run(client, results.model.experiment, _identity_of_run(results))
+    commit = None if run_id is None else client.get_run(run_id).data.tags.get(GIT_COMMIT)
+    version = _find_version(client, settings.model_name, results)
+    if version is not None and (holder := find_logged_model(version)):
+        return holder, commit
+    return None if run_id is None else _find_logged_model(client, run_id, results), commit
+
+
+def _identity_of_run(results: Results) -> dict[str, str]:
+    return {WEIGHTS_SHA256: results.model.weights_sha256, SIGNATURE: results.model.signature}
+
+
 def _ensure_run(client: MlflowClient, results: Results, journal_folder: Path) -> str:
     model = results.model
-    identity = {WEIGHTS_SHA256: model.weights_sha256, SIGNATURE: model.signature}
-    run_id = find_run(client, model.experiment, identity)
+    run_id = find_run(client, model.experiment, _identity_of_run(results))
     if run_id is not None and client.get_run(run_id).info.status == "FINISHED":
         return run_id
     try:
@@ -200,12 +224,19 @@ def _ensure_run(client: MlflowClient, results: Results, journal_folder: Path) ->
     return run_id
 
 
-def _ensure_logged_model(client: MlflowClient, run_id: str, results: Results) -> str:
+def _find_logged_model(client: MlflowClient, run_id: str, results: Results) -> str | None:
     run = client.get_run(run_id)
     models = client.search_logged_models([run.info.experiment_id], filter_string=f"source_run_id = '{run_id}'")
     for model in models:
         if _is_of(results, model.tags) and str(model.status) == "READY":
             return str(model.model_id)
+    return None
+
+
+def _ensure_logged_model(client: MlflowClient, run_id: str, results: Results) -> str:
+    if found := _find_logged_model(client, run_id, results):
+        return found
+    run = client.get_run(run_id)
     tags = {WEIGHTS_SHA256: results.model.weights_sha256, **_inference_tag(results)}
     params = flatten(asdict(results.model.params))
     model = client.create_logged_model(
@@ -290,14 +321,10 @@ def _ensure_version(
     client: MlflowClient, run_id: str, model_id: str, results: Results, model_name: str
 ) -> ModelVersion:
     """Gives the version of these weights and this evaluation; processes at the same time get the same version."""
-    identity = {
-        WEIGHTS_SHA256: results.model.weights_sha256,
-        EVALUATION_DIGEST: results.evaluation.evaluation_digest,
-    }
-    if found := _find_version(client, model_name, identity, results):
+    if found := _find_version(client, model_name, results):
         return found
     with hold_lock(client, model_name) as lease:
-        if found := _find_version(client, model_name, identity, results):
+        if found := _find_version(client, model_name, results):
             return found
         try:
             retry_busy(lambda: client.create_registered_model(model_name))
@@ -307,7 +334,7 @@ def _ensure_version(
         scores = results.metrics["val"]
         tags = {
             **_lineage_of(client, run_id),
-            **identity,
+            **_identity(results),
             **_inference_tag(results),
             VAL_MEAN_IOU: repr(results.val_mean_iou),
             CLASS_TABLE: results.evaluation.class_table,
@@ -325,12 +352,16 @@ def _ensure_version(
     return version
 
 
-def _find_version(
-    client: MlflowClient, model_name: str, identity: dict[str, str], results: Results
-) -> ModelVersion | None:
-    found = [
-        version for version in search_all_versions(client, model_name, **identity) if _is_of(results, version.tags)
-    ]
+def _identity(results: Results) -> dict[str, str]:
+    return {
+        WEIGHTS_SHA256: results.model.weights_sha256,
+        EVALUATION_DIGEST: results.evaluation.evaluation_digest,
+    }
+
+
+def _find_version(client: MlflowClient, model_name: str, results: Results) -> ModelVersion | None:
+    versions = search_all_versions(client, model_name, **_identity(results))
+    found = [version for version in versions if _is_of(results, version.tags)]
     return min(found, key=lambda version: int(version.version), default=None)
 
 

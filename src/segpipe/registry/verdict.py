@@ -27,7 +27,6 @@ from segpipe.places import REPORT_PAGE
 from segpipe.registry.champion import Change, change_champion, find_outside_change, find_wrong_followers, identify
 from segpipe.registry.evaluations import (
     ImageScores,
-    download_model,
     fetch_image_scores,
     leave_out,
     measure_again,
@@ -36,9 +35,8 @@ from segpipe.registry.evaluations import (
 )
 from segpipe.registry.gate import Candidate, Decision, Delta, decide
 from segpipe.registry.ledger import KEPT, MAX_DESCRIPTION_CHARS, PROMOTED, Entry, Held, Ledger, read_ledger
-from segpipe.registry.measuring.measure import latency_of_served
-from segpipe.registry.measuring.trust import by_this_package
 from segpipe.registry.results import Results
+from segpipe.registry.timing import time_models
 from segpipe.reports.champion import DecidedReport, Difference, add_decision
 from segpipe.tracking.client import retry_busy
 from segpipe.tracking.run import RUN_DECISION, evaluation_place
@@ -129,7 +127,7 @@ class _Grounds:
     Attributes:
         champion: its version; None for none.
         is_pinned: whether the champion is pinned.
-        policy: the section `register`.
+        policy: the section `register`, without the exports that are kept with a version: they decide nothing.
         problems: the kinds of warnings of the data set's report.
     """
 
@@ -144,7 +142,7 @@ class _Grounds:
         return _Grounds(
             ledger.champion.version if ledger.champion else None,
             ledger.is_pinned,
-            policy.model_dump(mode="json"),
+            policy.model_dump(mode="json", exclude={"export"}),
             sorted({problem.kind for problem in results.problems}),
         )
 
@@ -184,14 +182,14 @@ def _weigh(
         except TrackingError as error:
             raise TrackingError(f"version {champion.version}, the champion, cannot be measured: {error}") from error
     try:
-        latencies_ms = _time(policy, results, champion)
+        latencies_ms = _time(client, policy, results, version, champion)
     except IncomparableError as error:
         number = champion.version if champion else ""
         return Decision(False, (f"Version {number}, the champion, cannot be timed: {error}.",))
     number, size_mb = NOT_REGISTERED if version is None else str(version.version), results.weights_bytes / MEGABYTE
     decision = decide(
-        Candidate(number, mine.confusions, size_mb, latencies_ms.get(0)),
-        None if champion is None or theirs is None else _candidate_of(champion, theirs, latencies_ms.get(1)),
+        Candidate(number, mine.confusions, size_mb, latencies_ms[0]),
+        None if champion is None or theirs is None else _candidate_of(champion, theirs, latencies_ms[1]),
         results.class_names,
         mine.groups,
         policy,
@@ -243,17 +241,19 @@ def _validation(results: Results, digest: str) -> Store:
     return store
 
 
-def _time(policy: Register, results: Results, champion: ModelVersion | None) -> dict[int, float]:
-    """Times challenger and champion in turns on this machine, where the policy sets a limit; milliseconds by order."""
+def _time(
+    client: MlflowClient,
+    policy: Register,
+    results: Results,
+    version: ModelVersion | None,
+    champion: ModelVersion | None,
+) -> tuple[float | None, float | None]:
+    """Gives the milliseconds of challenger and champion; None where nothing limits them, or there is no champion."""
     if not policy.budget.needs_latency:
-        return {}
+        return None, None
     store = _validation(results, results.evaluation.evaluation_digest)
-    with tempfile.TemporaryDirectory() as folder:
-        results.copy_model(Path(folder) / "challenger")
-        models = [by_this_package(Path(folder) / "challenger")]
-        if champion is not None:
-            models.append(download_model(champion, Path(folder) / "champion")[0])
-        return {order: latency.median_ms for order, latency in enumerate(latency_of_served(models, store))}
+    mine, *theirs = time_models(client, policy, results, store, version, champion)
+    return mine, theirs[0] if theirs else None
 
 
 class _Figures(BaseModel):

@@ -13,6 +13,7 @@ from segpipe.documents import ModelDescription
 from segpipe.errors import StoreError, TrackingError
 from segpipe.places import MODEL_FILE
 from segpipe.registry.champion import CHAMPION, find_champion, find_outside_change, identify
+from segpipe.registry.exports import find_logged_model, list_exports
 from segpipe.registry.ledger import MAX_DIGITS, Entry, Ledger, Sealed, read_ledger
 from segpipe.registry.measuring.trust import FILES
 from segpipe.reports.documents.versions import LedgerEntry, ListedVersion, ShownVersion, VersionList
@@ -153,10 +154,19 @@ def describe_version(client: MlflowClient, version: ModelVersion) -> ShownVersio
         },
         test=test,
         params=params,
+        exports=_list_exports(client, version),
         tags=dict(sorted({**fetch_lineage(version).to_tags(), **tags}.items())),
         ledger=[describe_entry(sealed) for sealed in ledger.entries if sealed.entry.about == held],
         warnings=find_warnings(client, ledger),
     )
+
+
+def _list_exports(client: MlflowClient, version: ModelVersion) -> list[str]:
+    """Gives the formats of a version's exports; none where its files are deleted."""
+    try:
+        return list_exports(client, find_logged_model(version))
+    except (MlflowException, OSError):
+        return []
 
 
 def _read_run(client: MlflowClient, version: ModelVersion) -> tuple[dict[str, float], dict[str, str]]:

@@ -1,8 +1,8 @@
 """The networks that answer: ONNX Runtime or OpenVINO on an export, torch on the trained network, with one face."""
 
 import os
-import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-import segpipe
 from segpipe.classes import ClassTable
-from segpipe.documents import ImageMapping
+from segpipe.documents import ImageMapping, NetworkDescription
 from segpipe.errors import CommandError, ServingError
-from segpipe.export.document import EXPORT_FILE
+from segpipe.export.document import ExportDescription
 from segpipe.export.exported import Backend, ExportedModel, Prediction
-from segpipe.process import run
+from segpipe.places import EXPORT_FILE, MODEL_FILE
+from segpipe.process import run_module
 from segpipe.serving.roles import CHAMPION, Role
 from segpipe.serving.samples import Expected, check_prediction, make_samples
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 TORCH = "torch"
 RUNTIMES: dict[str, Backend] = {"onnx": "onnxruntime", "openvino": "openvino"}
 EXPORT_SECONDS = 900.0
-SOURCES = Path(segpipe.__path__[0]).parent
 
 
 class Model(Protocol):
@@ -108,6 +107,29 @@ class Served:
         return self.version or self.model.weights_sha256[:12]
 
 
+def choose_folder(files: Path, exports: Mapping[str, Path], backend: str) -> Path:
+    """Gives what a registered version is loaded from: the export that it holds for a backend, or else its network.
+
+    Args:
+        files: the folder of its network.
+        exports: the folders of the exports that it holds, by their format.
+        backend: as for `load_served`. OpenVINO reads ONNX files too.
+
+    Raises:
+        StoreError: a description cannot be read.
+        ServingError: the export is not one of this network.
+    """
+    ready = None if backend == TORCH else exports.get(backend, exports.get("onnx"))
+    if ready is None:
+        return files
+    fix = "serve it by `--backend torch`"
+    export = ExportDescription.read(ready / EXPORT_FILE, fix)
+    network = NetworkDescription.read(files / MODEL_FILE, fix)
+    if export.lineage.weights_sha256 != network.weights_sha256:
+        raise ServingError(f"{ready}: is an export of other weights than those of its version; {fix}")
+    return ready
+
+
 def load_served(
     folder: Path,
     backend: str,
@@ -164,15 +186,12 @@ def _export(folder: Path, output: Path) -> None:
     Raises:
         ServingError: it cannot be exported; says why.
     """
-    command = [sys.executable, "-m", "segpipe.serving.preparing", str(folder.resolve()), str(output)]
-    path = os.pathsep.join(filter(None, [str(SOURCES), os.environ.get("PYTHONPATH")]))
-    lines: list[str] = []
     try:
-        run(
-            command,
+        run_module(
+            "segpipe.serving.preparing",
+            [str(folder.resolve()), str(output)],
             cwd=output.parent,
-            env={**os.environ, "PYTHONPATH": path},
-            on_line=lines.append,
+            env=os.environ,
             what="the export",
             timeout_seconds=EXPORT_SECONDS,
         )

@@ -31,7 +31,7 @@ class Source:
         model_name: of the registered model.
         alias: of its versions.
         find_version: gives the number of the version that the alias names now, None for none; raises a TrackingError.
-        fetch: downloads a version into a folder, and gives the folder with the model's files.
+        fetch: downloads a version into a folder, and gives the folder of its network, or of an export that it holds.
     """
 
     model_name: str

@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from segpipe.errors import StoreError, TrackingError
-from segpipe.places import MODEL_FILE
+from segpipe.places import EXPORT_FILE, EXPORTS, MODEL_FILE
 from segpipe.tracking.client import connect
 from segpipe.tracking.lineage import LINEAGE, LINEAGE_FILE, RunLineage
 from segpipe.tracking.tags import GIT_COMMIT
@@ -47,6 +47,15 @@ def fetch_version(model_name: str, version: str, output: Path) -> Path:
         fix = "take another version (`segpipe registry list`)"
         raise TrackingError(f"version {version} of {model_name!r} was not registered by segpipe; {fix}")
     return description.parent
+
+
+def find_exports(output: Path) -> dict[str, Path]:
+    """Gives the folders of the exports that a downloaded version holds, by their format.
+
+    Args:
+        output: what `fetch_version` was given.
+    """
+    return {file.parent.name: file.parent for file in sorted((output / EXPORTS).glob(f"*/{EXPORT_FILE}"))}
 
 
 def fetch_lineage(version: ModelVersion) -> RunLineage:

@@ -14,6 +14,7 @@ import segpipe.cli.check
 from segpipe.cli import main
 from segpipe.cli.check import NUM_REMEMBERED, digest_of_training
 from segpipe.config.params import load_config
+from segpipe.export import packages
 from segpipe.places import REHEARSED
 from segpipe.training import rehearsal
 
@@ -91,6 +92,21 @@ def test_the_record_does_not_grow(params: Path) -> None:
     kept = json.loads(REHEARSED.read_text(encoding="utf-8"))
     assert len(kept) == NUM_REMEMBERED
     assert kept[-2:] == [f"{29:064x}", digest_of_training(load_config().train)]
+
+
+def test_what_would_stop_an_export_is_told_before_the_training(
+    params: Path, builds: list[object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = params.read_text(encoding="utf-8")
+    changed = text.replace("  export: []", "  export: [openvino]").replace("    window_px:", "    window_px: 512  #")
+    assert changed.count("512  #") == 1
+    params.write_text(changed, encoding="utf-8")
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name == "openvino" else name)
+    assert main(["check"]) == 1
+    said = capsys.readouterr().err
+    facts = ("register.export", "openvino", "pip install 'segpipe[export,openvino]'", "window_px: 512")
+    assert not missing(said, *facts)
+    assert not builds
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(params: Path) -> None:

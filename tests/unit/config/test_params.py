@@ -225,6 +225,10 @@ def test_the_repositorys_files_are_valid(path: Path) -> None:
         ("register.budget", {"latency": 1}, "register.budget.latency: unknown key; did you mean 'latency_ms'? known: "),
         ("register.budget.latency_ms", 0, "register.budget.latency_ms: must be greater than 0 (got 0)"),
         ("register.budget.slowdown", "2x", "register.budget.slowdown: must be a valid number (got '2x')"),
+        ("register.budget.backend", "tensorrt", "register.budget.backend: must be 'torch', 'onnx' or 'openvino'"),
+        ("register.budget.backend", "onnx", "register: budget.backend: onnx needs the export of that format; write "),
+        ("register.export", ["onxx"], "register.export.0: must be 'onnx', 'openvino' or 'torch' (got 'onxx')"),
+        ("register.export", ["onnx", "onnx"], "register: export: names a format twice"),
         ("register.accepted_problems", "leak-near", "register.accepted_problems: must be a valid list "),
         ("register.accepted_problems", ["near"], "register.accepted_problems.0: unknown kind of fault 'near'; "),
         ("train.experiment", "a'b", "train.experiment: "),
@@ -358,6 +362,14 @@ def test_weights_from_a_file_are_distinguished_from_others(weights: str, is_from
 )
 def test_models_are_timed_only_where_the_budget_asks_for_it(budget: dict[str, float], needs_latency: bool) -> None:
     assert Budget(**budget).needs_latency is needs_latency
+
+
+@pytest.mark.parametrize(
+    ("budget", "timed"),
+    [({"backend": "onnx"}, None), ({"backend": "onnx", "slowdown": 1.1}, "onnx"), ({"slowdown": 1.1}, None)],
+)
+def test_exports_are_timed_only_where_a_limit_is_theirs(budget: dict[str, Any], timed: str | None) -> None:
+    assert Budget(**budget).timed_export == timed
 
 
 def test_a_configuration_does_not_change() -> None:

@@ -306,6 +306,20 @@ def test_a_budget(budget: dict[str, float], reason: str | None) -> None:
     assert figures == {"latency_ms": 30.0, "champion_latency_ms": 20.0, "size_mb": 8.0}
 
 
+def test_a_budget_of_the_export_says_so() -> None:
+    decision = ask(
+        Candidate("4", confusions_of(BETTER), 8.0, 30.0),
+        Candidate("3", confusions_of(CHAMPION), 10.0, 20.0),
+        budget={"backend": "onnx", "latency_ms": 29.0, "slowdown": 1.4},
+        export=["onnx"],
+    )
+    assert not decision.promoted
+    assert decision.reasons[1].startswith("30.0 ms an image by the export to onnx exceed 29 ")
+    assert decision.reasons[2].startswith(
+        "30.0 ms an image by the export to onnx are 1.50 times the champion's 20.0 ms"
+    )
+
+
 # Problems of the data
 
 

@@ -33,7 +33,8 @@ def test_the_keys_of_a_version_in_each_document() -> None:
         "model",
     ]
     assert _keys(ShownVersion) == [
-        "model_name", *LISTED, "is_pinned", "run_id", "reasons", "iou", "test", "params", "tags", "ledger", "warnings",
+        "model_name", *LISTED, "is_pinned", "run_id", "reasons", "iou", "test", "params", "exports", "tags", "ledger",
+        "warnings",
     ]  # fmt: skip
 
 

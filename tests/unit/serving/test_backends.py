@@ -19,7 +19,7 @@ from segpipe.errors import SegpipeError, ServingError
 from segpipe.export.exported import Prediction
 from segpipe.inference.network import Network
 from segpipe.serving import backends
-from segpipe.serving.backends import Served, load_served
+from segpipe.serving.backends import Served, choose_folder, load_served
 from segpipe.serving.samples import SAMPLES_FILE, Expected, check_prediction, make_samples
 
 
@@ -65,6 +65,18 @@ def test_what_cannot_be_served_says_what_can(network_folder: Path, export_folder
     with pytest.raises(SegpipeError) as refused:
         load_served(empty, "onnx", tmp_path, "x")
     assert not missing(str(refused.value), "empty", "model.json", "--backend torch")
+
+
+def test_an_export_that_a_version_holds_is_taken_if_it_is_of_its_weights(
+    network_folder: Path, export_folder: Path, tmp_path: Path
+) -> None:
+    assert choose_folder(network_folder, {}, "onnx") == network_folder
+    held = {"onnx": export_folder}
+    chosen = {backend: choose_folder(network_folder, held, backend) for backend in ("onnx", "openvino", "torch")}
+    assert chosen == {"onnx": export_folder, "openvino": export_folder, "torch": network_folder}
+    with pytest.raises(ServingError, match="other weights") as refused:
+        choose_folder(write_network(tmp_path, seed=1), held, "onnx")
+    assert "--backend torch" in str(refused.value)
 
 
 def test_masks_that_differ_from_torchs_are_not_served(export_folder: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ __all__ = ["_empty_store", "client"]
 def test_a_missing_model_and_a_missing_alias_are_none(
     client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = follow_alias("boxes", "challenger")
+    source = follow_alias("boxes", "challenger", "onnx")
     with as_before():
         monkeypatch.setenv(TRACKING, "http://127.0.0.1:9")
         with pytest.raises(TrackingError, match=r"127\.0\.0\.1:9"):  # a service may start before MLflow

@@ -210,7 +210,7 @@ class _Served:
         lines = self.complaints.read().decode(errors="replace").splitlines()[-NUM_LINES_SHOWN:]
         end = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
         folder = self.model.model
-        fix = f"install the packages of {folder / 'requirements.txt'}, or {ADVICE}"
+        fix = ADVICE if self.model.is_export else f"install the packages of {folder / 'requirements.txt'}, or {ADVICE}"
         what = f"{folder}: its process ended before it gave a mask ({end}); {fix}"
         return TrackingError("\n  ".join([what, *lines]))
 
@@ -220,7 +220,7 @@ def _serve(model: Runnable) -> Iterator[_Served]:
     """Starts a model's process, and ends it."""
     command = [*INTERPRETER, str(served_predictions.__file__), str(model.model.resolve())]
     if model.sources is not None:
-        command.append(str(model.sources.resolve()))
+        command += [str(model.sources.resolve()), *([served_predictions.EXPORT] if model.is_export else [])]
     else:
         classes_of_served(model.model)
         command = [*_begin_foreign_command(), *command]

@@ -1,7 +1,8 @@
 """The child process of `measure`: loads one model as it is served, and answers image after image.
 
-    served_predictions.py FILES SOURCES     `model.json` and weights, run by the package `segpipe` in SOURCES
-    served_predictions.py MODEL             an MLflow model, run by the code in its own folder
+    served_predictions.py FILES SOURCES             `model.json` and weights, run by the package `segpipe` in SOURCES
+    served_predictions.py EXPORT SOURCES export     an export, loaded by the package `segpipe` in SOURCES
+    served_predictions.py MODEL                     an MLflow model, run by the code in its own folder
 
 It runs as a script and imports nothing of today's segpipe, so that it loads the package that it was given: the network
 as it was when the model was registered.
@@ -13,6 +14,7 @@ It ends when its input ends, and says on standard error why it failed.
 """
 
 import ctypes
+import importlib
 import importlib.util
 import os
 import signal
@@ -26,6 +28,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 PR_SET_PDEATHSIG = 1
+EXPORT = "export"  # the last argument, for an export
 
 
 def end_with_parent() -> None:
@@ -55,6 +58,14 @@ def load_by_sources(files: Path, sources: Path) -> Callable[[Any], Any]:
     return lambda images_NHWC: model.predict(context, images_NHWC)
 
 
+def load_export(folder: Path, sources: Path) -> Callable[[Any], Any]:
+    """Loads an export by ONNX Runtime or OpenVINO, on all cores, as `segpipe serve` does; it holds no Python code."""
+    sys.path.insert(0, str(sources))
+    model = importlib.import_module("segpipe.export.exported").ExportedModel.load(folder)
+    require_code_of(sources)
+    return lambda images_NHWC: model.predict(images_NHWC).masks_NHW
+
+
 def load_by_mlflow(folder: Path) -> Callable[[Any], Any]:
     """Loads a model as MLflow does, which runs the code in the model's folder."""
     import mlflow.pyfunc  # only now: this takes seconds, in which the parent may end
@@ -73,12 +84,18 @@ def require_code_of(folder: Path) -> None:
             sys.exit(f"it was registered without its code: {name} would be imported from {file}")
 
 
+def load(model: str, sources: str = "", kind: str = "") -> Callable[[Any], Any]:
+    """Loads what the arguments of this script name."""
+    if not sources:
+        return load_by_mlflow(Path(model))
+    return (load_export if kind == EXPORT else load_by_sources)(Path(model), Path(sources))
+
+
 def main() -> None:
     """Answers until the input ends."""
     end_with_parent()
     answers = take_standard_output()
-    folder, *sources = (Path(argument) for argument in sys.argv[1:])
-    predict = load_by_sources(folder, *sources) if sources else load_by_mlflow(folder)
+    predict = load(*sys.argv[1:])
     while line := sys.stdin.buffer.readline():
         height, width = (int(number) for number in line.split())
         pixels = bytearray(sys.stdin.buffer.read(3 * height * width))  # writable, as torch needs it

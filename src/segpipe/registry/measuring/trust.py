@@ -49,15 +49,22 @@ class Runnable:
     Attributes:
         model: folder of a downloaded MLflow model; with `sources` any folder that holds `model.json` and its weights.
         sources: folder that holds the package `segpipe`; None where the model brings its own code.
+        is_export: whether `model` is the folder of an export; `sources` then only start what computes it.
     """
 
     model: Path
     sources: Path | None = None
+    is_export: bool = False
 
 
 def by_this_package(files: Path) -> Runnable:
     """Gives a model in a folder of `model.json` and weights, run by today's code."""
     return Runnable(files, PACKAGE.parent)
+
+
+def by_export(folder: Path) -> Runnable:
+    """Gives an export, which holds no Python code, loaded by today's code."""
+    return Runnable(folder, PACKAGE.parent, is_export=True)
 
 
 def find_code(version: ModelVersion, model: Path, place: Path, root: Path, is_trusted: bool) -> Runnable:

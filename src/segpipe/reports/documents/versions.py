@@ -136,6 +136,7 @@ class ShownVersion(ListedVersion, AboutModel):
         iou: of each class; None where it is not known.
         test: the scores on the test split by their names in MLflow, `iou_CLASS` among them; empty without a run.
         params: of its training, by dotted keys; empty without a run.
+        exports: the formats of the exports that it holds, in `exports/FORMAT` of its files.
         tags: all, and the lineage that its run keeps, sorted.
         ledger: the entries about it.
         warnings: problems of ledger and alias.
@@ -147,6 +148,7 @@ class ShownVersion(ListedVersion, AboutModel):
     iou: Mapping[str, float | None]
     test: Mapping[str, float]
     params: Mapping[str, str]
+    exports: Sequence[str]
     tags: Mapping[str, str]
     ledger: Sequence[LedgerEntry]
     warnings: Sequence[str]
