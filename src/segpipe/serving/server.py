@@ -34,7 +34,7 @@ def bind_socket(host: str, port: int) -> socket.socket:
     bound: socket.socket | None = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        # With the protocol's number: else asyncio leaves TCP_NODELAY off, and an answer waits 40 ms for the client's ACK.
+        # With the protocol's number, or asyncio leaves TCP_NODELAY off and an answer waits 40 ms for the client's ACK.
         bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
