@@ -2,9 +2,9 @@
 
 `eager` is what a short script does: the network in NCHW, normalisation, arg-max. `network` is what MLflow's pyfunc and
 `segpipe predict` compute with. All ways predict the same image in turn, in one process; each round gives one time of
-each. Printed are the medians and their ratios to eager, in CPU seconds of all threads and by the clock. Other work on
-the machine, and threads that wait by spinning, change the two in different ways. The networks are untrained, the ranges
-of int8 are those of made-up images: speed does not depend on the values.
+each. Printed are the medians and their ratios to eager, in CPU seconds of all threads and by the clock. Idle threads
+sleep, as in the stages and the service; else those of one way would take the cores of the next. The networks are
+untrained, the ranges of int8 are those of made-up images: speed does not depend on the values.
 
     python benchmarks/export.py [--models compact_fpn unet_with_encoder] [--threads 1 2] [--rounds 15]
 """
@@ -19,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+import segpipe.stages  # noqa: F401  # isort: skip  # sets OpenMP's variables before torch is loaded
 import torch
 from torch import nn
 
@@ -67,7 +69,7 @@ def list_ways(module: nn.Module, plain: Path, int8: Path, num_threads: int) -> d
     network = Network(module, ClassTable(names, tuple((index, 0, 0) for index in range(NUM_CLASSES))), "")
     ways: dict[str, Predict] = {"eager": predict_eagerly(module), "network (pyfunc)": network.predict}
     for label, path in (("fp32", plain), ("int8", int8)):
-        session = open_session(path, num_threads)
+        session = open_session(path, num_threads, sleeps=True)
         ways[f"ONNX Runtime {label}"] = lambda images, session=session: run_session(session, images)  # type: ignore[misc]
     for label, path, bf16 in (
         ("fp32", plain, False),
