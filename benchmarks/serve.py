@@ -29,7 +29,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,7 +174,8 @@ def serving(server: Server, folder: Path) -> Iterator[psutil.Process]:
                 time.sleep(0.1)
             yield psutil.Process(process.pid)
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # it has ended, and its log says why
+                os.killpg(process.pid, signal.SIGTERM)
 
 
 def listens(port: int) -> bool:

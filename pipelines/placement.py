@@ -201,6 +201,7 @@ def wait_for_first(children: Mapping[str, FlowRun], pool: str, say: Callable[[st
     by_id = {child.id: key for key, child in children.items()}
     with get_client(sync_client=True) as client:
         is_server_there, last_served = True, time.monotonic()
+        waiting: list[str] = []
         while True:
             try:
                 found = client.read_flow_runs(
@@ -214,8 +215,10 @@ def wait_for_first(children: Mapping[str, FlowRun], pool: str, say: Callable[[st
                         return by_id[run.id], run.state
                 if deleted := by_id.keys() - {run.id for run in found}:
                     raise PipelineError(f"{children[by_id[deleted.pop()]].name} was deleted in Prefect")
-                is_waiting = any(run.state is not None and run.state.is_scheduled() for run in found)
-                if not is_waiting or _is_served(client, pool):
+                waiting = [
+                    children[by_id[run.id]].name for run in found if run.state is not None and run.state.is_scheduled()
+                ]
+                if not waiting or _is_served(client, pool):
                     last_served = time.monotonic()
             except (httpx.TransportError, httpx.HTTPStatusError) as error:
                 if is_server_there:
@@ -223,7 +226,7 @@ def wait_for_first(children: Mapping[str, FlowRun], pool: str, say: Callable[[st
                 is_server_there, last_served = False, time.monotonic()
             if time.monotonic() - last_served > WORKER_PATIENCE_SECONDS:
                 raise PipelineError(
-                    f"{', '.join(child.name for child in children.values())}: not started, because the last worker of "
+                    f"{', '.join(waiting)}: not started, because the last worker of "
                     f"pool {pool!r} has ended; start one with `make worker POOL={pool}`, and start the run again"
                 )
             time.sleep(POLL_SECONDS)
@@ -236,8 +239,8 @@ def cancelling(children: Mapping[str, FlowRun]) -> Iterator[None]:
         yield
     except BaseException:
         # Without the server they continue: their workers or the heartbeats report their end.
-        with get_client(sync_client=True) as client:
+        with contextlib.suppress(httpx.TransportError), get_client(sync_client=True) as client:
             for child in children.values():
-                with contextlib.suppress(httpx.HTTPError, ObjectNotFound):
+                with contextlib.suppress(httpx.HTTPStatusError, ObjectNotFound):
                     client.set_flow_run_state(child.id, Cancelling(message="the run that started it was ended"))
         raise

@@ -80,11 +80,10 @@ class Request:
         if problems:
             raise PipelineError("\n".join(problems))
 
-    def check_here(self, is_one_of_many: bool, controller: str) -> None:
+    def check_here(self, controller: str) -> None:
         """Checks that this worker finds the images.
 
         Args:
-            is_one_of_many: whether other workers predict shares of the same images.
             controller: the clone of the run that has started this one.
 
         Raises:
@@ -92,7 +91,7 @@ class Request:
         """
         where = f"this worker's clone, {identity()}"
         relative = [text for text in (self.images, self.output) if not Path(text).is_absolute()]
-        if is_one_of_many and relative and controller != identity():
+        if relative and controller != identity():
             raise PipelineError(
                 f"{', '.join(relative)}: is relative to {where}, but the run was started in {controller}; for workers "
                 "of several clones write absolute paths, of a disk that all of them share"
@@ -190,7 +189,6 @@ def predict(
                 "request": asdict(request),
                 "part": part,
                 "again": again,
-                "is_one_of_many": shards > 1,
                 "controller": identity(),
             }
             name = f"predict {images} {what} attempt {attempt}"
@@ -198,11 +196,11 @@ def predict(
 
         return run_parts(parts, start, pool, log.info)
 
+    if again:  # once: a run that goes on after a crash must not delete what was predicted before
+        run([f"0/{shards}"], True)
     if shards > 1:
-        if again:  # once, before any shard writes
-            run([f"0/{shards}"], True)
         run([f"{index + 1}/{shards}" for index in range(shards)], False)
-    last = run([ALL], again and shards == 1)[ALL]
+    last = run([ALL], False)[ALL]
     lines = (last.message or "").splitlines()
     headline = summarize(lines)
     summary.create_prediction_artifact(headline, lines, Path(output))
@@ -256,14 +254,13 @@ def summarize(lines: Sequence[str]) -> str:
 
 
 @flow(name="shard", persist_result=False)
-def shard(request: dict[str, Any], part: str, again: bool, is_one_of_many: bool, controller: str) -> State[Any]:
+def shard(request: dict[str, Any], part: str, again: bool, controller: str) -> State[Any]:
     """Predicts a share of the images on this worker's machine; started by `predict`.
 
     Args:
         request: What is predicted, and how.
         part: I/N; empty for all images, with the tables.
         again: Delete the predictions that the folder holds first.
-        is_one_of_many: Whether other workers predict other shares.
         controller: The clone of the run that has started this one.
     """
     die_with_parent()
@@ -272,7 +269,7 @@ def shard(request: dict[str, Any], part: str, again: bool, is_one_of_many: bool,
     asked.check()
     if not PART.fullmatch(part):
         raise PipelineError(f"part: must be I/N or empty (got {part!r})")
-    asked.check_here(is_one_of_many, controller)
+    asked.check_here(controller)
     workspace = open_workspace(find_revision(CURRENT, None), log.info)
     lines: list[str] = []
 

@@ -161,8 +161,9 @@ def check_output(output: Path) -> None:
         return
     if not output.is_dir():
         raise ExportError(f"{output}: is a file; name a folder for the export")
-    known = {EXPORT_FILE, *(Path(name).parts[0] for name in chain.from_iterable(FILES.values()))}
-    others = sorted(path.name for path in output.iterdir() if path.name not in known)
+    known = {EXPORT_FILE, *chain.from_iterable(FILES.values())}
+    files = (path for path in output.rglob("*") if path.is_symlink() or not path.is_dir())
+    others = sorted(name for path in files if (name := path.relative_to(output).as_posix()) not in known)
     if others:
         raise ExportError(f"{output}: holds {others[0]}, which is no part of an export; name a new folder")
 

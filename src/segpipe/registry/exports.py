@@ -163,4 +163,4 @@ def _make(files: Path, output: Path, form: ExportFormat, dataset: Path, commit: 
     try:
         run_module(MAKER, arguments, cwd=output.parent, env=few_variables(os.environ), what=f"the export to {form}")
     except CommandError as error:
-        raise ExportError("\n".join(error.lines) or str(error)) from error
+        raise ExportError(str(error)) from error

@@ -127,7 +127,8 @@ class _Grounds:
     Attributes:
         champion: its version; None for none.
         is_pinned: whether the champion is pinned.
-        policy: the section `register`, without the exports that are kept with a version: they decide nothing.
+        policy: the section `register` without what decides nothing: the exports that are kept with a version, and the
+            backend where no latency is limited.
         problems: the kinds of warnings of the data set's report.
     """
 
@@ -139,10 +140,13 @@ class _Grounds:
     @staticmethod
     def of(ledger: Ledger, results: Results, policy: Register) -> "_Grounds":
         """Gives them as they are now."""
+        idle: dict[str, Any] = {"export": True}
+        if policy.budget.timed_export is None:
+            idle["budget"] = {"backend"}
         return _Grounds(
             ledger.champion.version if ledger.champion else None,
             ledger.is_pinned,
-            policy.model_dump(mode="json", exclude={"export"}),
+            policy.model_dump(mode="json", exclude=idle),
             sorted({problem.kind for problem in results.problems}),
         )
 

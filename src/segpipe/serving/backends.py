@@ -197,7 +197,7 @@ def _export(folder: Path, output: Path) -> None:
         )
     except CommandError as error:
         fix = "serve it by `--backend torch`"
-        raise ServingError("\n".join([f"{folder}: cannot be exported to ONNX; {fix}:", *error.lines])) from error
+        raise ServingError(f"{folder}: cannot be exported to ONNX; {fix}:\n{error}") from error
 
 
 def _try(served: Served, expected: Expected | None) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segpipe.errors import SegpipeError, TrackingError
+from segpipe.errors import TrackingError
 from segpipe.serving.backends import Served
 from segpipe.serving.events import log_event
 from segpipe.serving.roles import CHALLENGER, CHAMPION, Role
@@ -100,8 +100,8 @@ class Follower:
             return
         try:
             version = self.source.find_version()
-        except SegpipeError as error:
-            self._note(UNREACHABLE, Trouble(str(error)))
+        except Exception as error:  # of any kind: the next time it may answer
+            self._note(UNREACHABLE, Trouble(str(error) or type(error).__name__))
             return
         if version is None:
             self._miss(self.source)

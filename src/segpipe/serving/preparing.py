@@ -7,10 +7,10 @@ again afterwards.
 import argparse
 import sys
 from pathlib import Path
+from typing import get_args
 
 from segpipe.config.register import ExportFormat
 from segpipe.errors import SegpipeError
-from segpipe.export.document import FILES
 from segpipe.export.packages import check_packages
 from segpipe.serving.samples import Expected, make_samples
 
@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--format", choices=tuple(FILES), default="onnx")
+    parser.add_argument("--format", choices=get_args(ExportFormat), default="onnx")
     parser.add_argument("--dataset", type=Path)
     parser.add_argument("--commit")
     given = parser.parse_args()

@@ -122,3 +122,8 @@ def test_a_folder_with_other_files_is_not_replaced(exported: Exported, tmp_path:
     assert (tmp_path / "thesis.txt").exists()
     with pytest.raises(ExportError):
         check_output(tmp_path / "thesis.txt")
+    model = tmp_path / "repository/streets/1/model.plan"  # as Triton keeps an engine that we did not write
+    model.parent.mkdir(parents=True)
+    model.touch()
+    with pytest.raises(ExportError, match=r"1/model\.plan"):
+        check_output(tmp_path / "repository/streets")

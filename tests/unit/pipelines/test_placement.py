@@ -141,7 +141,7 @@ def test_children_in_a_pool_without_a_worker_are_not_waited_for(children: Any, m
     monkeypatch.setattr(placement, "WORKER_PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(placement, "_is_served", lambda client, pool: False)
     waiting = [{"a": Running(), "b": Scheduled()}] * 2
-    with pytest.raises(PipelineError, match=r"run a, run b: not started.*'cpu'.*`make worker POOL=cpu`"):
+    with pytest.raises(PipelineError, match=r"^run b: not started.*'cpu'.*`make worker POOL=cpu`"):
         placement.wait_for_first(children(waiting), "cpu", lambda line: None)
 
 

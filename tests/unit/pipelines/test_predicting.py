@@ -75,16 +75,15 @@ def test_no_text_of_the_form_can_become_an_option() -> None:
 
 def test_a_worker_that_does_not_see_the_images_says_where(tmp_path: Path) -> None:
     (tmp_path / "shots").mkdir()
-    replace(GOOD, images=str(tmp_path / "shots")).check_here(True, "other:/clone")
-    replace(GOOD, images=str(tmp_path / "*.png")).check_here(True, "other:/clone")
-    Request("pipelines", "predictions").check_here(True, identity())
-    Request("pipelines", "predictions").check_here(False, "other:/clone")
+    replace(GOOD, images=str(tmp_path / "shots")).check_here("other:/clone")
+    replace(GOOD, images=str(tmp_path / "*.png")).check_here("other:/clone")
+    Request("pipelines", "predictions").check_here(identity())
     for images in ("/nowhere/shots", f"/{'x' * 300}"):
         with pytest.raises(PipelineError) as raised:
-            Request(images, "/out").check_here(False, identity())
+            Request(images, "/out").check_here(identity())
         assert not missing(str(raised.value), images, identity())
     with pytest.raises(PipelineError) as raised:
-        Request("pipelines", "/out").check_here(True, "other:/clone")
+        Request("pipelines", "/out").check_here("other:/clone")
     assert not missing(str(raised.value), "pipelines", "other:/clone", "absolute")
 
 
@@ -96,9 +95,38 @@ def test_a_flow_with_a_wrong_form_starts_nothing(monkeypatch: pytest.MonkeyPatch
         with pytest.raises(PipelineError, match="images"):
             predicting.predict.fn("--again", "/out")
         with pytest.raises(PipelineError, match="images"):
-            predicting.shard.fn({"images": "-x", "output": "/out"}, "", False, False, identity())
+            predicting.shard.fn({"images": "-x", "output": "/out"}, "", False, identity())
         with pytest.raises(PipelineError, match="part"):
-            predicting.shard.fn({"images": "/", "output": "/out"}, "1/2 --again", False, False, identity())
+            predicting.shard.fn({"images": "/", "output": "/out"}, "1/2 --again", False, identity())
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_the_folder_is_emptied_once_before_anything_is_predicted(monkeypatch: pytest.MonkeyPatch, shards: int) -> None:
+    started: list[tuple[str, bool]] = []
+
+    def start_child(deployment: str, name: str, parameters: dict[str, Any], *_: object) -> Any:
+        started.append((parameters["part"], parameters["again"]))
+        return SimpleNamespace(id=name, name=name)
+
+    def wait_for_first(running: Mapping[str, Any], *_: object) -> tuple[str, State[Any]]:
+        part = next(iter(running))
+        is_first_try = running[part].name.endswith("attempt 1") and part != f"0/{shards}"
+        return part, Crashed() if is_first_try else Completed(message="1 images predicted")
+
+    monkeypatch.setattr(predicting, "RETRY_DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(predicting, "die_with_parent", lambda: None)
+    monkeypatch.setattr(predicting.summary, "create_prediction_artifact", lambda *_: None)
+    for name, fake in (
+        ("check_server", lambda: None),
+        ("check_workers", lambda pools: None),
+        ("start_child", start_child),
+        ("wait_for_first", wait_for_first),
+    ):
+        monkeypatch.setattr(placement, name, fake)
+    with disable_run_logger():
+        predicting.predict.fn("/shots", "/out", shards=shards, again=True)
+    assert started[0] == (f"0/{shards}", True)
+    assert len(started) > 2 and not any(again for _, again in started[1:])
 
 
 Ends = list[tuple[str, State[Any]]]

@@ -215,6 +215,7 @@ def test_on_the_same_grounds_nothing_is_decided_or_written_again(registry: Regis
     assert registry.champion == "1"
     before, entries = registry.read(second), registry.entries
     assert registry.decide(second) == refused
+    assert registry.decide(second, export=["onnx"], budget={"backend": "onnx"}) == refused  # neither decides anything
     assert registry.decide(first) == Verdict(True, ("There was no champion.",), "1", None)
     assert registry.entries == entries
     assert registry.read(second).last_updated_timestamp == before.last_updated_timestamp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 from pathlib import Path
@@ -22,6 +23,7 @@ class Registry:
     def __init__(self, classes: ClassTable, folder: Path) -> None:
         self.version: str | None = "1"
         self.is_up = True
+        self.error: Exception = TrackingError("MLflow cannot be used")
         self.broken: set[str] = set()
         self.outcomes: list[str] = []
         self.loaded: list[str] = []
@@ -37,7 +39,7 @@ class Registry:
 
     def _find(self) -> str | None:
         if not self.is_up:
-            raise TrackingError("MLflow cannot be used")
+            raise self.error
         return self.version
 
     def _fetch(self, version: str, folder: Path) -> Path:
@@ -87,10 +89,11 @@ def test_a_version_that_cannot_be_used_is_tried_once_and_named(
     assert registry.follower.served.version == "3"
 
 
+@pytest.mark.parametrize("error", [TrackingError("MLflow cannot be used"), http.client.BadStatusLine("no HTTP")])
 def test_a_registry_that_is_away_is_told_once_and_asked_again(
-    registry: Registry, caplog: pytest.LogCaptureFixture
+    registry: Registry, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
-    registry.is_up = False
+    registry.is_up, registry.error = False, error
     for _ in range(3):
         registry.follower.poll()
     assert len(caplog.records) == 1

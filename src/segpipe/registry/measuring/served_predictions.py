@@ -61,7 +61,7 @@ def load_by_sources(files: Path, sources: Path) -> Callable[[Any], Any]:
 def load_export(folder: Path, sources: Path) -> Callable[[Any], Any]:
     """Loads an export by ONNX Runtime or OpenVINO, on all cores, as `segpipe serve` does; it holds no Python code."""
     sys.path.insert(0, str(sources))
-    model = importlib.import_module("segpipe.export.exported").ExportedModel.load(folder)
+    model = importlib.import_module("segpipe.export.exported").ExportedModel.load(folder, sleeps=True)
     require_code_of(sources)
     return lambda images_NHWC: model.predict(images_NHWC).masks_NHW
 
