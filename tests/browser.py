@@ -128,7 +128,9 @@ def start_browser(chromium: str) -> Iterator[Browser]:
     """Starts Chromium with an empty profile, and ends it."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = (chromium, *OPTIONS, *QUIET, f"--user-data-dir={profile}", "about:blank")
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
         try:
             address = _wait_for_address(process, Path(profile) / "DevToolsActivePort")
             with connect(address, max_size=None, compression=None, ping_interval=None) as connection:
