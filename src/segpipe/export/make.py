@@ -97,16 +97,29 @@ def export_model(
         files={},
         bf16=bool(fewer_bits and fewer_bits.bf16),
     )
+    return _write_proven(graph, network, store, description, output, fewer_bits, limits)
+
+
+def _write_proven(
+    graph: ExportGraph,
+    network: Network,
+    store: Store | None,
+    description: ExportDescription,
+    output: Path,
+    fewer_bits: FewerBits | None,
+    limits: Limits,
+) -> ExportDescription:
+    """Writes all files of an export, or none where it differs from the network; arguments as for `export_model`."""
     compare_with = partial(_compare, network, store, description)
     with whole_folder(output) as folder:
-        path = folder / FILES[form][0]
+        path = folder / FILES[description.format][0]
         path.parent.mkdir(exist_ok=True)
-        if form == "triton":
+        if description.format == "triton":
             write_triton_files(folder, network.classes, graph.output_names)
         description = _write(graph, description, path, _quantizer(store, compare_with, fewer_bits))
         parity = compare_with(path)
         check_parity(parity, fewer_bits.limits if fewer_bits else limits)
-        files = {name: sha256_of_file(folder / name) for name in FILES[form]}
+        files = {name: sha256_of_file(folder / name) for name in FILES[description.format]}
         finished = replace(description, parity=parity, files=files)
         write_json(folder / EXPORT_FILE, finished.to_json())
     return finished

@@ -6,6 +6,7 @@ import time
 import traceback
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
@@ -72,7 +73,7 @@ def _add_predict(app: FastAPI, service: Service) -> None:
 
     @app.get("/model", **MODEL)
     async def model() -> JSONResponse:
-        return JSONResponse(service.describe_for_clients(), headers=PLAIN)
+        return JSONResponse(asdict(service.describe()), headers=PLAIN)
 
 
 def _add_state(app: FastAPI, service: Service) -> None:
@@ -90,7 +91,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
     @app.get("/readyz", summary="Whether requests are answered, by which model, and why not by a newer one")
     async def readyz() -> JSONResponse:
         status = HTTPStatus.OK if service.is_ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return JSONResponse({"status": "ready" if service.is_ready else "not ready", **service.describe()}, status)
+        return JSONResponse(asdict(service.tell_readiness()), status)
 
     @app.get("/metrics", summary="Counters for Prometheus", response_class=Response)
     async def metrics() -> Response:

@@ -1,10 +1,11 @@
 """The JSON of the service's answers, typed."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from segpipe.classes import ClassTable
 from segpipe.serving.backends import Served
+from segpipe.serving.following import Follower, Trouble
 from segpipe.serving.roles import Role
 
 
@@ -51,6 +52,84 @@ class AboutClass:
         """Describes each class of a table."""
         pairs = zip(classes.names, classes.colors, strict=True)
         return tuple(AboutClass(index, name, color) for index, (name, color) in enumerate(pairs))
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model that answers, and what its masks mean.
+
+    Attributes:
+        model: which it is.
+        classes: in the order of their indices.
+    """
+
+    model: AboutModel
+    classes: tuple[AboutClass, ...]
+
+    @staticmethod
+    def of(served: Served) -> "ServedModel":
+        """Describes a model in service."""
+        return ServedModel(AboutModel.of(served), AboutClass.list_of(served.model.classes))
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What a request may hold.
+
+    Attributes:
+        max_bytes: of its body.
+        max_px: of a picture.
+        max_files: of a request.
+    """
+
+    max_bytes: int
+    max_px: int
+    max_files: int
+
+
+@dataclass(frozen=True)
+class AboutService(ServedModel):
+    """What a client needs to know to ask and to draw.
+
+    Attributes:
+        challenger: the second model; None where there is none now.
+        limits: of a request.
+    """
+
+    challenger: ServedModel | None
+    limits: Allowed
+
+
+@dataclass(frozen=True)
+class FollowedModel:
+    """A model, and what stands against following its alias.
+
+    Attributes:
+        model: that answers; None where there is none now.
+        trouble: why the newest version is not served; None where all is well.
+    """
+
+    model: AboutModel | None
+    trouble: Trouble | None
+
+    @staticmethod
+    def of(follower: Follower) -> "FollowedModel":
+        """Describes what a follower holds."""
+        served = follower.served
+        return FollowedModel(None if served is None else AboutModel.of(served), follower.trouble)
+
+
+@dataclass(frozen=True)
+class Readiness(FollowedModel):
+    """Whether requests are answered, and why not by newer models.
+
+    Attributes:
+        status: `ready` or `not ready`.
+        challenger: the same of the second model; None where the service has none.
+    """
+
+    status: Literal["ready", "not ready"]
+    challenger: FollowedModel | None
 
 
 @dataclass(frozen=True)

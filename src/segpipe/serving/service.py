@@ -5,11 +5,11 @@ import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Literal, TypeVar
 
 from starlette.requests import Request
 
@@ -23,7 +23,7 @@ from segpipe.serving.answers import (
 )
 from segpipe.serving.backends import Served
 from segpipe.serving.batching import Batcher
-from segpipe.serving.documents import AboutClass, AboutModel
+from segpipe.serving.documents import AboutService, Allowed, FollowedModel, Readiness, ServedModel
 from segpipe.serving.following import Follower, Watch
 from segpipe.serving.limits import MAX_RETRY_SECONDS, Limits, RefusedError
 from segpipe.serving.metrics import Metrics
@@ -109,22 +109,23 @@ class Service:
             raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, reason, seconds)
         raise RefusedError(HTTPStatus.NOT_FOUND, _why_no_challenger(follower))
 
-    def describe(self) -> dict[str, Any]:
+    def tell_readiness(self) -> Readiness:
         """Gives the models, and what stands against following the registry."""
-        champion, challenger = self.watch.champion, self.watch.challenger
-        second = None if challenger is None else _describe_follower(challenger)
-        return {**_describe_follower(champion), "challenger": second}
+        champion, challenger = FollowedModel.of(self.watch.champion), self.watch.challenger
+        second = None if challenger is None else FollowedModel.of(challenger)
+        status: Literal["ready", "not ready"] = "ready" if self.is_ready else "not ready"
+        return Readiness(champion.model, champion.trouble, status, second)
 
-    def describe_for_clients(self) -> dict[str, Any]:
+    def describe(self) -> AboutService:
         """Gives what a client needs to know to ask and to draw.
 
         Raises:
             RefusedError: 503, there is no model yet.
         """
-        limits, challenger = self.limits, self.watch.challenger
-        allowed = {"max_bytes": limits.max_bytes, "max_px": limits.max_px, "max_files": limits.max_files}
-        second = None if challenger is None or challenger.served is None else _describe(challenger.served)
-        return {**_describe(self.find(CHAMPION)), "challenger": second, "limits": allowed}
+        champion, challenger = ServedModel.of(self.find(CHAMPION)), self.watch.challenger
+        second = None if challenger is None or challenger.served is None else ServedModel.of(challenger.served)
+        allowed = Allowed(self.limits.max_bytes, self.limits.max_px, self.limits.max_files)
+        return AboutService(champion.model, champion.classes, second, allowed)
 
     def write_metrics(self) -> bytes:
         """Gives the page for Prometheus."""
@@ -178,17 +179,6 @@ class Service:
 
     async def _in_pool(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
-
-def _describe(served: Served) -> dict[str, Any]:
-    classes = [asdict(one) for one in AboutClass.list_of(served.model.classes)]
-    return {"model": asdict(AboutModel.of(served)), "classes": classes}
-
-
-def _describe_follower(follower: Follower) -> dict[str, Any]:
-    served, trouble = follower.served, follower.trouble
-    described = None if trouble is None else {"version": trouble.version, "reason": trouble.reason}
-    return {"model": None if served is None else asdict(AboutModel.of(served)), "trouble": described}
 
 
 def _why_no_challenger(follower: Follower | None) -> str:

@@ -105,15 +105,19 @@ def test_a_registry_that_is_away_is_told_once_and_asked_again(
     assert registry.follower.trouble is None
 
 
+def wait_for_model(follower: Follower, watch: Watch) -> None:
+    for _ in range(500):
+        if follower.served is not None:
+            break
+        watch._thread.join(0.01)
+
+
 def test_the_thread_follows_both_and_ends(registry: Registry, tmp_path: Path) -> None:
     challenger = registry.follow(None, tmp_path, CHALLENGER)
     watch = Watch(registry.follower, challenger, 0.01)
     registry.version = "2"
     watch.start()
-    for _ in range(500):
-        if challenger.served is not None:
-            break
-        watch._thread.join(0.01)
+    wait_for_model(challenger, watch)
     watch.stop()
     watch._thread.join(5)
     assert registry.follower.served.version == challenger.served.version == "2"
@@ -124,10 +128,7 @@ def test_a_service_without_a_model_asks_at_once(registry: Registry, tmp_path: Pa
     champion = registry.follow(None, tmp_path, CHAMPION)
     watch = Watch(champion, None, 600)
     watch.start()
-    for _ in range(500):
-        if champion.served is not None:
-            break
-        watch._thread.join(0.01)
+    wait_for_model(champion, watch)
     watch.stop()
     assert champion.served.version == "1"
 
