@@ -63,9 +63,9 @@ def _check_exports(file: Path, config: Config) -> None:
         check_packages(formats)
     except ExportError as error:
         lines += str(error).splitlines()
-    unfit = [f"{key}: {value}" for key in ("window_px", "crf") if (value := getattr(inference, key)) is not None]
-    if formats and unfit:
-        lines.append(f"an export cannot hold evaluate.inference with {', '.join(unfit)}; write `export: []`")
+    if formats and inference.loops:
+        how = " and ".join(inference.loops)
+        lines.append(f"an export cannot predict {how}, as evaluate.inference does; write `export: []`")
     if {"onnx", "openvino"} & set(formats):
         from segpipe.models import read_card  # loads torch
 

@@ -51,6 +51,12 @@ class Inference(Section):
     scales: list[Annotated[float, Field(ge=0.1, le=4)]] = Field(default_factory=lambda: [1.0], min_length=1)
     crf: Crf | None = None
 
+    @property
+    def loops(self) -> list[str]:
+        """How the model predicts by loops over the image, which the graph of an export cannot hold; for messages."""
+        by_windows = [] if self.window_px is None else [f"by windows (window_px: {self.window_px})"]
+        return [*by_windows, *([] if self.crf is None else ["by a CRF (crf)"])]
+
 
 class Evaluate(Section):
     """How the splits kept out of training are measured.

@@ -120,13 +120,9 @@ def check_exportable(inference: Inference) -> None:
     Raises:
         ExportError: it predicts by windows or by a CRF, which are loops over the image and no graph.
     """
-    reasons = []
-    if inference.window_px is not None:
-        reasons.append(f"by windows (window_px: {inference.window_px})")
-    if inference.crf is not None:
-        reasons.append("by a CRF (crf)")
-    if reasons:
+    if inference.loops:
         raise ExportError(
-            f"the model predicts {' and '.join(reasons)} (evaluate.inference of params.yaml), which an export cannot "
-            "hold; `--network-alone` exports the network without them, and compares it with the network without them"
+            f"the model predicts {' and '.join(inference.loops)} (evaluate.inference of params.yaml), which an export "
+            "cannot hold; `--network-alone` exports the network without them, and compares it with the network without "
+            "them"
         )
