@@ -6,6 +6,7 @@ import compileall
 import gc
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +42,8 @@ ENOUGH_BYTES = 4 << 30
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compiles the sources; lets the folders of tests lie in memory, but not those of slow tests: gigabytes."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # from a shell that runs the tests in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the stages of some tests wait for it
     if "not slow" in config.option.markexpr and _is_memory_enough():
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     if "PYTEST_XDIST_WORKER" not in os.environ:
