@@ -76,9 +76,11 @@ format: $(READY) ## format the sources, update the schema of params.yaml
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock"
+# Without triton, 0.9 GB: torch needs it for what its compiler makes, which segpipe does not use.
 lock: $(READY) ## update requirements.lock and installer.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement installer.lock
-	$(COMPILE) --extra cloud --extra dev --extra openvino --extra orchestration --extra serve --output-file requirements.lock pyproject.toml
+	$(COMPILE) --extra cloud --extra dev --extra openvino --extra orchestration --extra serve --no-emit-package triton \
+		--output-file requirements.lock pyproject.toml
 	echo "uv" | $(COMPILE) --output-file installer.lock -
 
 benchmark: $(READY) ## measure the figures in the documents (minutes)

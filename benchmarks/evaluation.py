@@ -5,7 +5,7 @@ torchmetrics (mean IoU, pixel accuracy, mean accuracy). It gives no boundaries, 
 single images. Both take the same images of a store, in turns, each in a process of its own, with the same weights. They
 are random, which costs more than trained ones, because ragged masks have more boundary and more objects.
 
-    python benchmarks/evaluation.py --dataset build/dataset --split test --num-images 64
+    python benchmarks/evaluation.py --dataset build/dataset --split test --num-images 64 [--precision bf16]
 
 CPU seconds are compared, because other work shares the cores of most machines.
 """
@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardInd
 
 from segpipe.choices import EVIDENCE
 from segpipe.classes import IGNORE_INDEX
+from segpipe.config.evaluate import Inference
 from segpipe.data.store import Store, evenly_spread
 from segpipe.inference.device import keep_freed_memory
 from segpipe.inference.evaluate import evaluate
@@ -67,10 +69,10 @@ def evaluate_plainly(module: nn.Module, store: Store) -> float:
     return float(metrics.compute()["iou"])
 
 
-def evaluate_fully(module: nn.Module, store: Store) -> float:
+def evaluate_fully(module: nn.Module, store: Store, inference: Inference) -> float:
     """Evaluates as the stage does, every metric included; gives the mean IoU that counts as the peer's does."""
     terms = [(1.0, build_loss(class_weights=torch.ones(store.classes.num_classes)))]
-    scores = score(evaluate(Predictor(module), store, terms, list_evidence()).evidence, store.classes.names)
+    scores = score(evaluate(Predictor(module, inference), store, terms, list_evidence()).evidence, store.classes.names)
     return float(scores["mean_iou_with_predicted"])
 
 
@@ -93,14 +95,14 @@ def time_evidence(store: Store) -> None:
         print(f"{kind:12} {taken / len(store):6.2f} ms an image")
 
 
-def measure(way: str, store: Store) -> None:
+def measure(way: str, store: Store, inference: Inference) -> None:
     """Prints CPU and wall-clock milliseconds an image, and the mean IoU."""
     torch.manual_seed(0)
     network = smp.Unet("resnet18", encoder_weights=None, classes=store.classes.num_classes).eval()
     if way == OURS:
         keep_freed_memory()
         network = network.to(memory_format=torch.channels_last)
-    evaluated = {OURS: evaluate_fully, PEER: evaluate_plainly}[way]
+    evaluated = partial(evaluate_fully, inference=inference) if way == OURS else evaluate_plainly
     warm_up = replace(store, manifest=store.manifest.iloc[:BATCH])
     evaluated(network, warm_up)
     found: list[float] = []
@@ -116,6 +118,7 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--num-images", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=["float32", "bf16"], default="float32", help="of segpipe")
     parser.add_argument("--way", choices=[OURS, PEER], help="prints one measurement only")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -123,9 +126,9 @@ def main() -> None:
     rows = evenly_spread(len(whole), options.num_images)
     store = replace(whole, manifest=whole.manifest.iloc[rows].reset_index(drop=True))
     if options.way:
-        measure(options.way, store)
+        measure(options.way, store, Inference(precision=options.precision))
         return
-    print(f"{len(store)} images, U-Net on ResNet-18, {options.threads} threads")
+    print(f"{len(store)} images, U-Net on ResNet-18, {options.threads} threads, {OURS} in {options.precision}")
     time_evidence(store)
     found: dict[str, list[list[float]]] = {PEER: [], OURS: []}
     for _ in range(NUM_ROUNDS):

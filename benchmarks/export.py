@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ import torch
 from torch import nn
 
 from segpipe.classes import ClassTable
+from segpipe.config.evaluate import Inference
 from segpipe.export.exported import open_session, run_session
 from segpipe.export.graph import ExportGraph
 from segpipe.export.onnx_file import write_onnx
@@ -67,7 +69,12 @@ def list_ways(module: nn.Module, plain: Path, int8: Path, num_threads: int) -> d
     """Gives the ways to predict; the first is the reference."""
     names = tuple(str(index) for index in range(NUM_CLASSES))
     network = Network(module, ClassTable(names, tuple((index, 0, 0) for index in range(NUM_CLASSES))), "")
-    ways: dict[str, Predict] = {"eager": predict_eagerly(module), "network (pyfunc)": network.predict}
+    network_bf16 = replace(network, inference=Inference(precision="bf16"))
+    ways: dict[str, Predict] = {
+        "eager": predict_eagerly(module),
+        "network (pyfunc)": network.predict,
+        "network in bf16": network_bf16.predict,
+    }
     for label, path in (("fp32", plain), ("int8", int8)):
         session = open_session(path, num_threads, sleeps=True)
         ways[f"ONNX Runtime {label}"] = lambda images, session=session: run_session(session, images)  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""What each way of predicting gains and costs: windows, mirroring, several sizes, the dense CRF, and all together.
+"""What each way of predicting gains and costs: windows, bfloat16, mirroring, several sizes, the CRF, all together.
 
 Prints the mIoU of a split and the time of its evaluation as a ratio to the network alone, measured in the same run. The
 CRF is worth more the coarser the network is: FCN-32s, FCN-8s.
@@ -36,6 +36,7 @@ def list_ways(window_px: int) -> dict[str, Inference]:
     return {
         "alone": AS_TRAINED,
         f"windows of {window_px} px": Inference(window_px=window_px, overlap=0.5),
+        "bf16": Inference(precision="bf16"),
         "flip": Inference(flip=True),
         f"scales {SCALES}": Inference(scales=SCALES),
         "flip and scales": Inference(flip=True, scales=SCALES),

@@ -27,7 +27,7 @@ class ModelSummary:
         classes: names of the classes, in the order of their indices.
         val_scores: on the validation images: `mean_iou`, 0..1, and, except of an export, `iou`, by class; empty where
             they are not known.
-        inference: how it predicts: windows, scales, mirroring, CRF.
+        inference: how it predicts: windows, scales, mirroring, CRF, number format.
         weights_sha256: of `weights.safetensors`; identifies the model.
     """
 

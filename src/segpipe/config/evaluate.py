@@ -1,6 +1,6 @@
 """`evaluate` of `params.yaml`: how models predict, and how they are measured."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -35,6 +35,8 @@ class Crf(Section):
 class Inference(Section):
     """How a trained network predicts: the same in the evaluation, in `segpipe predict` and in the served model.
 
+    Exports hold scales and mirroring, and compute in float32.
+
     Attributes:
         window_px: side of the windows that slide over an image; null: images up to 2048 x 2048 pixels whole, larger
             ones by windows of 1536.
@@ -43,6 +45,9 @@ class Inference(Section):
         flip: averages with the prediction of the mirrored image.
         scales: averages over the image at these sizes, 1.0 for its own.
         crf: null for none; refines the whole image, after windows were blended.
+        precision: the number format of the network's convolutions and matrix products. `bf16` takes half the time in
+            many networks and more in others, on devices that compute with it (x86 CPUs with avx512_bf16 or amx_bf16,
+            NVIDIA GPUs since Ampere); on others it is float32 too.
     """
 
     window_px: Annotated[int, Field(ge=MIN_WINDOW_PX)] | None = None
@@ -50,6 +55,16 @@ class Inference(Section):
     flip: bool = False
     scales: list[Annotated[float, Field(ge=0.1, le=4)]] = Field(default_factory=lambda: [1.0], min_length=1)
     crf: Crf | None = None
+    precision: Literal["float32", "bf16"] = "float32"
+
+    @property
+    def in_float32(self) -> "Inference":
+        """The same in float32: what an export computes, and a device that computes no bfloat16."""
+        return self.model_copy(update={"precision": "float32"})
+
+    def to_json(self) -> dict[str, object]:
+        """Gives the settings for a file, without `precision` where it is float32: as before there was this key."""
+        return self.model_dump(mode="json", exclude={"precision"} if self.precision == "float32" else None)
 
     @property
     def loops(self) -> list[str]:

@@ -137,9 +137,11 @@ def _load(network_folder: Path, form: Format, network_alone: bool) -> tuple[Netw
     card = read_card(model.name)
     if form != "torch" and card.no_onnx:
         raise ExportError(f"{model.name} cannot be exported to ONNX: {card.no_onnx}; take `--format torch`")
+    inference = network.inference.in_float32  # as the export computes, which is compared with it
     if network_alone:
-        network = replace(network, inference=network.inference.model_copy(update={"window_px": None, "crf": None}))
-    check_exportable(network.inference)
+        inference = inference.model_copy(update={"window_px": None, "crf": None})
+    check_exportable(inference)
+    network = replace(network, inference=inference)
     return network, model
 
 

@@ -1,5 +1,6 @@
 """The size of a model and its operations, counted on torch's meta device, whose tensors have shapes but no content."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -41,7 +42,9 @@ def count_cost(
     Raises:
         ConfigError: unknown name or option.
     """
-    from torch.utils.flop_counter import FlopCounterMode  # loads triton, which `without_content` does not need
+    # It warns where triton, whose kernels no network here has, is not installed.
+    logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)
+    from torch.utils.flop_counter import FlopCounterMode  # takes a second, which `without_content` does not need
 
     def count() -> Cost:
         network = build_network(name, options, num_classes, in_channels).eval()

@@ -54,6 +54,14 @@ def device_of(module: nn.Module) -> torch.device:
     return torch.device("cpu") if first is None else first.device
 
 
+def computes_bf16(device: torch.device) -> bool:
+    """Whether a device computes products of bfloat16 itself; elsewhere torch imitates them, which takes longer."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
 def make_repeatable(seed: int, num_threads: int, is_strict: bool = True) -> None:
     """Fixes what torch draws at random or chooses by the machine: seeds, number of threads, kernels.
 

@@ -6,6 +6,7 @@ refined by the CRF. The file with these settings lies next to the weights, so wh
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 
 from segpipe.config.evaluate import Inference
 from segpipe.inference.crf import refine
-from segpipe.inference.device import device_of
+from segpipe.inference.device import computes_bf16, device_of
 from segpipe.inference.logits import most_likely, normalize
 from segpipe.inference.tiles import LARGE_WINDOW_PX, is_huge, plan_spans
 
@@ -53,7 +54,7 @@ class Predictor:
 
     Attributes:
         module: in evaluation mode, on its device.
-        inference: scales, mirroring, refinement, windows.
+        inference: scales, mirroring, refinement, windows, number format.
     """
 
     module: nn.Module
@@ -186,8 +187,11 @@ class Predictor:
         return _to_logits(total_NCHW.div_(len(scales) * len(flips)))
 
     def _forward(self, inputs_NCHW: torch.Tensor) -> torch.Tensor:
-        logits_NCHW: torch.Tensor = self.module(inputs_NCHW)
-        return logits_NCHW
+        device = inputs_NCHW.device
+        is_bf16 = self.inference.precision == "bf16" and computes_bf16(device)
+        with torch.autocast(device.type, torch.bfloat16) if is_bf16 else nullcontext():
+            logits_NCHW: torch.Tensor = self.module(inputs_NCHW)
+        return logits_NCHW.float()
 
 
 def _put_together(regions: Iterator[Region], height: int, width: int) -> torch.Tensor:

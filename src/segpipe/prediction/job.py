@@ -107,7 +107,7 @@ class Job:
         return {
             **vars(self),
             "classes": self.classes.to_json(),
-            "inference": self.inference.model_dump(mode="json"),
+            "inference": self.inference.to_json(),
             "images": images,
         }
 

@@ -39,10 +39,12 @@ def prepare(
 
     from segpipe.export.make import export_model
     from segpipe.inference.network import Network
+    from segpipe.inference.predictor import Predictor
 
     export_model(folder, output, form, dataset=dataset, commit=commit)
     network = Network.load(folder, torch.device("cpu"))
-    Expected(tuple(network.predict(sample) for sample in make_samples())).write(output)
+    predictor = Predictor(network.module, network.inference.in_float32)
+    Expected(tuple(predictor.predict_masks(sample) for sample in make_samples())).write(output)
 
 
 def main() -> None:

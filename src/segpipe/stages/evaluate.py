@@ -1,6 +1,7 @@
 """Measures the network on the splits that it was not trained on."""
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ from segpipe.data.store import ATTRIBUTE_COLUMN_PREFIX, DATASET_FILE, Store
 from segpipe.documents import EvaluationDescription, ModelDescription
 from segpipe.errors import StoreError
 from segpipe.files import sha256_of_file, whole_folder, write_json
-from segpipe.inference.device import choose_device, device_of, keep_freed_memory, make_repeatable
+from segpipe.inference.device import choose_device, computes_bf16, device_of, keep_freed_memory, make_repeatable
 from segpipe.inference.evaluate import Terms, evaluate
 from segpipe.inference.network import Network
 from segpipe.inference.predictor import AS_TRAINED
@@ -53,6 +54,8 @@ from segpipe.reports.overlay import side_by_side
 from segpipe.reports.samples import ShownSample, choose_by_score, show_prediction
 from segpipe.stages.stage import run_stage
 
+log = logging.getLogger(__name__)
+
 SPLITS = ("val", "test")
 NUM_DIGITS = 32  # of a digest
 NUM_PAIRS = 4  # most confused pairs that are drawn
@@ -63,7 +66,8 @@ def main(settings: Evaluate) -> None:
     keep_freed_memory()
     make_repeatable(seed=0, num_threads=settings.num_threads)
     block_length = load_section(Register).num_block_images
-    network = replace(Network.load(MODEL, choose_device(settings.device)), inference=settings.inference)
+    device = choose_device(settings.device)
+    network = replace(Network.load(MODEL, device), inference=_choose_inference(settings.inference, device))
     model = ModelDescription.read(MODEL / MODEL_FILE, "run `dvc repro train`")
     store = Store.open(DATASET)
     if store.classes.names != network.classes.names:
@@ -79,7 +83,7 @@ def main(settings: Evaluate) -> None:
     rows = {split: one.images.assign(mean_iou=mean_iou_of_images(one.confusions)) for split, one in measured.items()}
     tables = {name: _tabulate(name, measured) for name in TABLES.names()}
     with whole_folder(EVALUATION) as output:
-        identity = _identify(network, stores, _write_inference(settings.inference, output))
+        identity = _identify(network, stores, _write_inference(network.inference, output))
         write_json(output / METRICS_FILE, metrics)
         write_json(output / EVALUATION_FILE, identity.to_json())
         pd.concat(rows.values()).to_parquet(output / PER_IMAGE_FILE, index=False)
@@ -104,6 +108,14 @@ def main(settings: Evaluate) -> None:
     write_headline(metrics)
 
 
+def _choose_inference(wanted: Inference, device: torch.device) -> Inference:
+    """Gives how the model is measured, and registered: without bfloat16 where the device does not compute with it."""
+    if wanted.precision == "float32" or computes_bf16(device):
+        return wanted
+    log.warning("evaluate.inference.precision: %s computes no bfloat16; the model is measured in float32", device)
+    return wanted.in_float32
+
+
 def _terms_of_training(model: ModelDescription, device: torch.device) -> Terms:
     """Builds the loss that the model was trained with: the same functions, options and class weights."""
     weights = model.params.class_weights["weights"]
@@ -115,7 +127,7 @@ def _write_inference(inference: Inference, output: Path) -> str | None:
     """Writes how the model predicts, for the served model, and gives its digest; nothing for the network alone."""
     if inference == AS_TRAINED:
         return None
-    write_json(output / INFERENCE_FILE, inference.model_dump(mode="json"))
+    write_json(output / INFERENCE_FILE, inference.to_json())
     return sha256_of_file(output / INFERENCE_FILE)[:NUM_DIGITS]
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from segpipe.config.train import Train
 from segpipe.errors import TrainingError
 from segpipe.files import write_json
-from segpipe.inference.device import describe_environment, device_of
+from segpipe.inference.device import computes_bf16, describe_environment, device_of
 from segpipe.training.optim import make_optimizer
 from segpipe.training.parameters import recompute, start_training
 from segpipe.training.precision import Precision
@@ -93,8 +93,7 @@ def _remember(
 
 def _candidates(device: torch.device) -> list[str]:
     if device.type == "cuda":
-        is_new = torch.cuda.is_bf16_supported(including_emulation=False)
-        return ["float32", "tf32", "bf16"] if is_new else ["float32", "fp16"]
+        return ["float32", "tf32", "bf16"] if computes_bf16(device) else ["float32", "fp16"]
     return ["float32", "bf16"]
 
 

@@ -19,6 +19,7 @@ from segpipe.inference.network import build_network
 from segpipe.inference.predictor import Predictor
 from segpipe.inference.tiles import plan_spans
 from segpipe.models import read_card
+from segpipe.stages import evaluate
 
 CPU = torch.device("cpu")
 CRF = Crf(
@@ -83,6 +84,33 @@ def _logits(module: nn.Module, images: np.ndarray, inference: Inference | None =
     assert found is not None
     assert (count == 1).all()
     return found
+
+
+@pytest.mark.parametrize("inference", [Inference(), Inference(flip=True), Inference(window_px=64)], ids=str)
+def test_bf16_is_computed_where_the_device_does(monkeypatch: pytest.MonkeyPatch, inference: Inference) -> None:
+    network, images = nn.Conv2d(3, 4, 3, padding=1), _images(2, 96, 96, 3)
+    in_bf16 = inference.model_copy(update={"precision": "bf16"})
+    expected = _logits(network, images, inference)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
+    torch.testing.assert_close(_logits(network, images, in_bf16), expected, rtol=0, atol=0)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    found = _logits(network, images, in_bf16)
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
+
+
+def test_what_is_registered_is_what_was_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = Inference(flip=True, precision="bf16")
+    for can, registered in ((True, wanted), (False, Inference(flip=True))):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda can=can: {"amx_bf16": can})
+        assert evaluate._choose_inference(wanted, CPU) == registered
+
+
+def test_the_number_format_changes_no_file_of_earlier_releases() -> None:
+    assert "precision" not in Inference(flip=True).to_json()
+    for inference in (Inference(flip=True), Inference(precision="bf16")):
+        assert Inference.model_validate(inference.to_json()) == inference
 
 
 @pytest.mark.parametrize("size", [(97, 131), (64, 200), (203, 7), (160, 160), (333, 70)], ids=str)

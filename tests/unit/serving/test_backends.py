@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,12 @@ from tiny_network import write_network
 from unit.serving.conftest import Reddest
 
 from segpipe.classes import ClassTable
+from segpipe.config.evaluate import Inference
 from segpipe.errors import SegpipeError, ServingError
 from segpipe.export.exported import Prediction
+from segpipe.files import write_json
 from segpipe.inference.network import Network
+from segpipe.places import INFERENCE_FILE
 from segpipe.serving import backends
 from segpipe.serving.backends import Served, choose_folder, load_served
 from segpipe.serving.samples import SAMPLES_FILE, Expected, check_prediction, make_samples
@@ -30,9 +34,12 @@ def network_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def export_folder(network_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("export") / "export"
-    backends._export(network_folder, folder)  # by another process, as the service does
-    return folder
+    # Measured in bfloat16: the export, and the samples on which it is tried, are in float32 all the same.
+    root = tmp_path_factory.mktemp("export")
+    measured = Path(shutil.copytree(network_folder, root / "measured"))
+    write_json(measured / INFERENCE_FILE, Inference(precision="bf16").to_json())
+    backends._export(measured, root / "export")  # by another process, as the service does
+    return root / "export"
 
 
 @pytest.mark.parametrize(("backend", "package"), [("onnx", "onnxruntime"), ("openvino", "openvino")])
