@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from integration.project import MODEL_NAME, Project
 
 import segpipe
@@ -32,9 +33,12 @@ print(json.dumps(model.describe().val_scores))
 
 @pytest.fixture
 def inside(original: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    """The finished project as the working folder."""
+    """The finished project as the working folder, and as many threads as its stages have: last digits depend on it."""
     monkeypatch.chdir(original.root)
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     yield original
+    torch.set_num_threads(num_threads)
 
 
 @pytest.mark.parametrize("name", MODULES)
