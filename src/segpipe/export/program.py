@@ -1,5 +1,6 @@
 """Captures a graph as a torch program with dynamic batch, height and width."""
 
+import logging
 import warnings
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from torch.export import ExportedProgram
 
 from segpipe.errors import ExportError
 from segpipe.export.graph import ExportGraph
+
+# It warns where triton is not installed, which neither the exporter nor a program needs.
+logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)
 
 # Odd, and so is each half that is rounded up: where a model pads and cuts, the program does so for any size.
 SAMPLE_SHAPE = (2, 97, 161, 3)
