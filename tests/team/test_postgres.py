@@ -216,7 +216,9 @@ def test_deploy_twice_is_deploy_once(team: Team, clone: Project) -> None:
         ("retrain/on-demand", "control"),
         ("retrain/nightly", "control"),
         ("watch/every-5-minutes", "control"),
-        ("predict/on-demand", "cpu"),
+        ("predict/on-demand", "control"),
+        ("shard/cpu", "cpu"),
+        ("shard/gpu", "gpu"),
         ("stage/cpu", "cpu"),
         ("stage/gpu", "gpu"),
     }
