@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,10 @@ def test_the_fastest_is_chosen_if_it_gains_a_tenth_and_is_remembered(
     choose_precision(_network(), make_train_settings(precision="auto", batch_size=3), memory)
     assert len(asked) == 4, "another batch is another question"
     assert len(json.loads(memory.read_text())) == 2
+
+
+def test_on_a_cpu_what_other_work_takes_is_not_counted() -> None:
+    assert measuring._seconds_of(lambda: time.sleep(0.5), torch.device("cpu")) < 0.25
 
 
 def test_a_measurement_leaves_no_trace(tmp_path: Path, make_train_settings: Callable[..., Train]) -> None:
