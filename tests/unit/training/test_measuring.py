@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,8 +49,11 @@ def test_the_fastest_is_chosen_if_it_gains_a_tenth_and_is_remembered(
     assert len(json.loads(memory.read_text())) == 2
 
 
-def test_on_a_cpu_what_other_work_takes_is_not_counted() -> None:
-    assert measuring._seconds_of(lambda: time.sleep(0.5), torch.device("cpu")) < 0.25
+def test_on_a_cpu_the_seconds_of_the_processor_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = {"process_time": iter([1.0, 3.0]), "perf_counter": iter([1.0, 9.0])}
+    for name, readings in clocks.items():
+        monkeypatch.setattr(measuring.time, name, readings.__next__)
+    assert measuring._seconds_of(lambda: None, torch.device("cpu")) == 2.0
 
 
 def test_a_measurement_leaves_no_trace(tmp_path: Path, make_train_settings: Callable[..., Train]) -> None:
