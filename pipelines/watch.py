@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from filelock import FileLock
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.events import emit_event
@@ -15,11 +16,13 @@ from pipelines.flows import call
 from pipelines.workspace import CURRENT, HOME, find_revision, open_workspace
 from segpipe.errors import CommandError
 from segpipe.parent_death import die_with_parent
+from segpipe.places import LOCKS
 from segpipe.project import git
 
 DATA_CHANGED = "segpipe.data.changed"
 # The Prefect variable with the state that was seen last. If it is lost, one retraining more or less is started.
 SEEN = "segpipe_data_seen"
+WATCH_LOCK = LOCKS / "watch.lock"
 
 
 @flow(name="watch", persist_result=False)
@@ -31,19 +34,30 @@ def watch(branch: str = "main") -> State[Any]:
     """
     die_with_parent()
     log = get_run_logger()
-    seen: dict[str, str] = dict(Variable.get(SEEN, default={}) or {})
-    now = {"pushed": _pushed(branch), "source": _source(log.info)}
-    changed = []
-    if now["pushed"] and seen.get("pushed") not in (None, now["pushed"]):
-        changed.append((f"origin/{branch}", now["pushed"].partition(" ")[0], "a new data.dvc was pushed"))
-    if now["source"] and seen.get("source") != now["source"]:
-        changed.append((CURRENT, CURRENT, f"the source has changed: {now['source']}"))
-    Variable.set(SEEN, now, overwrite=True)
-    for name, revision, what in changed:
+    changes = _find_changes(branch, log.info)
+    for name, revision, what in changes:
         log.info("%s: %s", name, what)
         resource = {"prefect.resource.id": f"segpipe.data.{name}", "prefect.resource.name": name}
         emit_event(DATA_CHANGED, resource=resource, payload={"revision": revision, "what": what})
-    return Completed(message="; ".join(what for *_, what in changed) or "nothing new")
+    return Completed(message="; ".join(what for *_, what in changes) or "nothing new")
+
+
+def _find_changes(branch: str, say: Callable[[str], None]) -> list[tuple[str, str, str]]:
+    """Gives where something has changed since the last look, the revision to train, and what has changed.
+
+    One look at a time: two would find the same change, and start two retrainings.
+    """
+    (HOME / LOCKS).mkdir(exist_ok=True)
+    with FileLock(HOME / WATCH_LOCK):
+        seen: dict[str, str] = dict(Variable.get(SEEN, default={}) or {})
+        now = {"pushed": _pushed(branch), "source": _source(say)}
+        Variable.set(SEEN, now, overwrite=True)
+    changes = []
+    if now["pushed"] and seen.get("pushed") not in (None, now["pushed"]):
+        changes.append((f"origin/{branch}", now["pushed"].partition(" ")[0], "a new data.dvc was pushed"))
+    if now["source"] and seen.get("source") != now["source"]:
+        changes.append((CURRENT, CURRENT, f"the source has changed: {now['source']}"))
+    return changes
 
 
 def _pushed(branch: str) -> str:
