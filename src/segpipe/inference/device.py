@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from segpipe.errors import ConfigError
+from segpipe.instructions import are_limited
 
 # Besides torch, these packages decode or augment images, compute weights or write them: another version of one may give
 # other bits. simsimd and stringzilla do albucore's arithmetic, scipy some of albumentations'.
@@ -58,8 +59,23 @@ def computes_bf16(device: torch.device) -> bool:
     """Whether a device computes products of bfloat16 itself; elsewhere torch imitates them, which takes longer."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" and not are_limited() else {}
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def check_instructions(device: torch.device) -> None:
+    """Makes sure that a training's bits are the same on each x86-64 CPU with AVX2.
+
+    Raises:
+        ConfigError: the device is no such CPU, or this process is not limited.
+    """
+    capability = torch.backends.cpu.get_cpu_capability()
+    if device.type != "cpu" or capability != "AVX2" or not are_limited():
+        raise ConfigError(
+            "train.deterministic: anywhere is for x86-64 CPUs with AVX2, which the stages limit to it; this training "
+            f"computes on {device.type} ({capability}): write train.device: cpu on such a machine, or "
+            "train.deterministic: strict"
+        )
 
 
 def make_repeatable(seed: int, num_threads: int, is_strict: bool = True) -> None:
@@ -98,7 +114,7 @@ def describe_environment(device: torch.device) -> dict[str, str]:
         "torch": torch.__version__,
         **_versions_of_packages(),
         # Two machines of one capability and different makes gave other bits: kernels are cut by the size of caches.
-        **({"cpu": _name_cpu()} if device.type == "cpu" else {}),
+        **({"cpu": _name_cpu()} if device.type == "cpu" and not are_limited() else {}),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "num_threads": str(torch.get_num_threads()),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

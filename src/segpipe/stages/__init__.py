@@ -5,11 +5,13 @@
 
 import os
 
+from segpipe.instructions import limit_instructions
 from segpipe.stages.own_code import refuse_foreign_code
 from segpipe.stages.parent import begin_stage
 
 begin_stage()
 refuse_foreign_code()  # before the slow imports
+limit_instructions()
 
 # OpenMP reads this when torch is loaded: how often a thread looks whether the others are done before it sleeps. By
 # default it never sleeps, which is slow where other processes work too; threads that sleep at once wake up too late.

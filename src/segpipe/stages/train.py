@@ -34,7 +34,13 @@ from segpipe.documents import (
 )
 from segpipe.errors import ConfigError, StoreError
 from segpipe.files import sha256_of_file, whole_folder, write_json
-from segpipe.inference.device import choose_device, describe_environment, keep_freed_memory, make_repeatable
+from segpipe.inference.device import (
+    check_instructions,
+    choose_device,
+    describe_environment,
+    keep_freed_memory,
+    make_repeatable,
+)
 from segpipe.places import (
     CHECKPOINTS,
     CLASS_WEIGHTS,
@@ -87,8 +93,10 @@ def train(settings: Train, device: torch.device, ranks: Ranks) -> None:
     signals = _listen_for_stop()
     if settings.precision != "auto":
         Precision.of(settings.precision, device)  # refuses what the device does not know
+    if settings.deterministic == "anywhere":
+        check_instructions(device)
     keep_freed_memory()
-    make_repeatable(settings.seed, settings.num_threads, settings.deterministic == "strict")
+    make_repeatable(settings.seed, settings.num_threads, settings.deterministic != "fast")
     store = Store.open(DATASET)
     weighting = _read_weights(store)
     weights = torch.tensor([weighting.weights[name] for name in store.classes.names], dtype=torch.float32)
