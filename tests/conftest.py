@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import compileall
+import contextlib
 import gc
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -55,6 +57,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Says how a worker ended that should not have: its exit code, negative for a signal."""
+    if error:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = node.gateway._io.popen.wait(timeout=10)
+            print(f"{node.gateway.id} ended with exit code {code}", file=sys.__stderr__, flush=True)
 
 
 def _is_memory_enough() -> bool:
