@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.events import emit_event
@@ -17,7 +17,7 @@ from pipelines.workspace import CURRENT, HOME, find_revision, open_workspace
 from segpipe.errors import CommandError
 from segpipe.parent_death import die_with_parent
 from segpipe.places import LOCKS
-from segpipe.project import git
+from segpipe.project import FETCH_SECONDS, git
 
 DATA_CHANGED = "segpipe.data.changed"
 # The Prefect variable with the state that was seen last. If it is lost, one retraining more or less is started.
@@ -45,13 +45,19 @@ def watch(branch: str = "main") -> State[Any]:
 def _find_changes(branch: str, say: Callable[[str], None]) -> list[tuple[str, str, str]]:
     """Gives where something has changed since the last look, the revision to train, and what has changed.
 
-    One look at a time: two would find the same change, and start two retrainings.
+    One look at a time in this clone: two would find the same change, and start two retrainings. The other finds
+    nothing, and what it would have found is found by the next.
     """
     (HOME / LOCKS).mkdir(exist_ok=True)
-    with FileLock(HOME / WATCH_LOCK):
-        seen: dict[str, str] = dict(Variable.get(SEEN, default={}) or {})
-        now = {"pushed": _pushed(branch), "source": _source(say)}
-        Variable.set(SEEN, now, overwrite=True)
+    try:
+        with FileLock(HOME / WATCH_LOCK, timeout=0):
+            seen: dict[str, str] = dict(Variable.get(SEEN, default={}) or {})
+            now = {"pushed": _pushed(branch), "source": _source(say)}
+            known = now["pushed"] or seen.get("pushed")  # the origin may be out of reach for a while
+            Variable.set(SEEN, {**now, "pushed": known}, overwrite=True)
+    except Timeout:
+        say("another look is under way in this clone")
+        return []
     changes = []
     if now["pushed"] and seen.get("pushed") not in (None, now["pushed"]):
         changes.append((f"origin/{branch}", now["pushed"].partition(" ")[0], "a new data.dvc was pushed"))
@@ -61,9 +67,9 @@ def _find_changes(branch: str, say: Callable[[str], None]) -> list[tuple[str, st
 
 
 def _pushed(branch: str) -> str:
-    """Gives the commit and the content of `data.dvc` at the origin; '' where there is no origin or no such file."""
+    """Gives the commit and the content of `data.dvc` at the origin; '' where there is no such file or no answer."""
     with contextlib.suppress(CommandError):
-        git(HOME, "fetch", "--quiet", "origin")
+        git(HOME, "fetch", "--quiet", "origin", timeout_seconds=FETCH_SECONDS)
         blob = git(HOME, "rev-parse", "--verify", "--quiet", f"refs/remotes/origin/{branch}:data.dvc")
         commit = git(HOME, "log", "-1", "--format=%H", f"refs/remotes/origin/{branch}", "--", "data.dvc")
         return f"{commit} {blob}"

@@ -27,7 +27,6 @@ DECIDE_NOTHING = (
     "errors.py",
     "faults.py",
     "files.py",
-    "instructions.py",
     "parent_death.py",
     "places.py",
     "process.py",

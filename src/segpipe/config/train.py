@@ -118,10 +118,9 @@ class Train(Section):
             `tf32` is for networks of matrix products on GPUs since Ampere, whose convolutions torch computes so anyway;
             `auto` takes a few steps in each and remembers the fastest for this device. `model.json` says the choice.
         deterministic: `strict`: the same training gives the same weights, bit for bit, on the same model of CPU or GPU.
-            `anywhere`: on each x86-64 CPU with AVX2 (made since 2013), in float32, for more time
-            (docs/performance.md); evaluation too computes the same bits then. `fast`: torch may choose kernels by their
-            speed, on a GPU also such whose sums depend on timing; a training that goes on or is rebuilt then ends with
-            other weights.
+            `anywhere`: on each x86-64 CPU with AVX2, in float32, for more time (docs/performance.md), and the stage
+            `evaluate` gives the same scores. `fast`: torch may choose kernels by their speed, on a GPU also such whose
+            sums depend on timing; a training that goes on or is rebuilt then ends with other weights.
         model: the network, and its first weights.
         freeze: parts of the network that stay as they are, by the names that `segpipe models NAME` gives (`encoder`);
             so do the running statistics of their batch norms.
@@ -208,6 +207,8 @@ class Train(Section):
             lines.append(f"momentum: has no meaning with {self.optimizer}")
         if self.deterministic == "anywhere" and self.precision != "float32":
             lines.append(f"precision: must be float32 with deterministic: anywhere (got {self.precision})")
+        if self.deterministic == "anywhere" and self.device not in {"auto", "cpu"}:
+            lines.append(f"device: must be cpu with deterministic: anywhere (got {self.device})")
         if self.schedule.name == "plateau" and self.validate_every > (self.schedule.patience or 1):
             lines.append(
                 "schedule.patience: must be at least validate_every epochs, or each validation lowers the rate"

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from segpipe.errors import ConfigError
-from segpipe.instructions import are_limited
+from segpipe.inference.instructions import LIMITS, are_limited
 
 # Besides torch, these packages decode or augment images, compute weights or write them: another version of one may give
 # other bits. simsimd and stringzilla do albucore's arithmetic, scipy some of albumentations'.
@@ -64,24 +64,28 @@ def computes_bf16(device: torch.device) -> bool:
 
 
 def check_instructions(device: torch.device) -> None:
-    """Makes sure that a training's bits are the same on each x86-64 CPU with AVX2.
+    """Makes sure that this process computes the same bits as each x86-64 CPU with AVX2.
 
     Raises:
         ConfigError: the device is no such CPU, or this process is not limited.
     """
-    capability = torch.backends.cpu.get_cpu_capability()
-    if device.type != "cpu" or capability != "AVX2" or not are_limited():
+    if device.type != "cpu" or not torch.cpu.get_capabilities().get("avx2", False):
         raise ConfigError(
-            "train.deterministic: anywhere is for x86-64 CPUs with AVX2, which the stages limit to it; this training "
-            f"computes on {device.type} ({capability}): write train.device: cpu on such a machine, or "
-            "train.deterministic: strict"
+            f"train.deterministic: anywhere is for x86-64 CPUs with AVX2; this is {device.type} on "
+            f"{platform.machine()}{'' if device.type != 'cpu' else ' without AVX2'}: write device: cpu under train and "
+            "evaluate, on a machine that has it, or train.deterministic: strict"
+        )
+    if not are_limited():
+        raise ConfigError(
+            "train.deterministic: anywhere: this process has loaded torch without the limit; run `dvc repro`, or "
+            "`PYTHONPATH=src python -m segpipe.stages.train`"
         )
 
 
 def make_repeatable(seed: int, num_threads: int, is_strict: bool = True) -> None:
     """Fixes what torch draws at random or chooses by the machine: seeds, number of threads, kernels.
 
-    The same wheels, CPU capability, number of threads and device then give the same weights, bit for bit. On CUDA some
+    The same wheels, model of CPU, number of threads and device then give the same weights, bit for bit. On CUDA some
     kernels have no deterministic form; torch warns about each of them that runs.
 
     Args:
@@ -114,12 +118,16 @@ def describe_environment(device: torch.device) -> dict[str, str]:
         "torch": torch.__version__,
         **_versions_of_packages(),
         # Two machines of one capability and different makes gave other bits: kernels are cut by the size of caches.
-        **({"cpu": _name_cpu()} if device.type == "cpu" and not are_limited() else {}),
+        **({"cpu": _name_limits() if are_limited() else _name_cpu()} if device.type == "cpu" else {}),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "num_threads": str(torch.get_num_threads()),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "platform": f"{platform.system()} {platform.machine()}",
     }
+
+
+def _name_limits() -> str:
+    return f"any with AVX2, {', '.join(f'{name}={value}' for name, value in LIMITS.items())}"
 
 
 def _name_cpu() -> str:

@@ -280,4 +280,5 @@ def _cut_last_line(path: Path) -> None:
     """Removes the last line of a call that was killed if it is not whole."""
     if path.exists():
         content = path.read_bytes()
-        os.truncate(path, content.rfind(b"\n") + 1)
+        if not content.endswith(b"\n"):  # else the file keeps its time
+            os.truncate(path, content.rfind(b"\n") + 1)

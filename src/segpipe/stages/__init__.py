@@ -3,15 +3,17 @@
 `rank` is none of them: the train stage starts it where several processes share a training.
 """
 
+import importlib
 import os
 
-from segpipe.instructions import limit_instructions
 from segpipe.stages.own_code import refuse_foreign_code
-from segpipe.stages.parent import begin_stage
+from segpipe.stages.parent import begin_stage, started_stage
 
 begin_stage()
 refuse_foreign_code()  # before the slow imports
-limit_instructions()
+if started_stage() in {"train", "rank", "evaluate"}:
+    # By its name: the results of the other stages do not depend on it.
+    importlib.import_module("segpipe.inference.instructions").limit_instructions()
 
 # OpenMP reads this when torch is loaded: how often a thread looks whether the others are done before it sleeps. By
 # default it never sleeps, which is slow where other processes work too; threads that sleep at once wake up too late.

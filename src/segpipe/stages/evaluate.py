@@ -22,8 +22,16 @@ from segpipe.data.store import ATTRIBUTE_COLUMN_PREFIX, DATASET_FILE, Store
 from segpipe.documents import EvaluationDescription, ModelDescription
 from segpipe.errors import StoreError
 from segpipe.files import sha256_of_file, whole_folder, write_json
-from segpipe.inference.device import choose_device, computes_bf16, device_of, keep_freed_memory, make_repeatable
+from segpipe.inference.device import (
+    check_instructions,
+    choose_device,
+    computes_bf16,
+    device_of,
+    keep_freed_memory,
+    make_repeatable,
+)
 from segpipe.inference.evaluate import Terms, evaluate
+from segpipe.inference.instructions import are_limited
 from segpipe.inference.network import Network
 from segpipe.inference.predictor import AS_TRAINED
 from segpipe.losses.parts.terms import build_terms
@@ -67,6 +75,8 @@ def main(settings: Evaluate) -> None:
     make_repeatable(seed=0, num_threads=settings.num_threads)
     block_length = load_section(Register).num_block_images
     device = choose_device(settings.device)
+    if are_limited():
+        check_instructions(device)
     network = replace(Network.load(MODEL, device), inference=_choose_inference(settings.inference, device))
     model = ModelDescription.read(MODEL / MODEL_FILE, "run `dvc repro train`")
     store = Store.open(DATASET)
@@ -112,7 +122,8 @@ def _choose_inference(wanted: Inference, device: torch.device) -> Inference:
     """Gives how the model is measured, and registered: without bfloat16 where the device does not compute with it."""
     if wanted.precision == "float32" or computes_bf16(device):
         return wanted
-    log.warning("evaluate.inference.precision: %s computes no bfloat16; the model is measured in float32", device)
+    reason = "train.deterministic is anywhere" if are_limited() else f"{device} computes no bfloat16"
+    log.warning("evaluate.inference.precision: %s; the model is measured in float32", reason)
     return wanted.in_float32
 
 

@@ -24,7 +24,7 @@ def begin_stage() -> None:
     Until the stage has its own handlers, SIGTERM and Ctrl-C end it immediately and without a traceback.
     """
     refuse_other_systems(sys.platform)
-    if not any(flag == "-m" and module.startswith(STAGE_MODULES) for flag, module in pairwise(sys.orig_argv)):
+    if not started_stage():
         return
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # otherwise a shell has switched it off
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -33,6 +33,12 @@ def begin_stage() -> None:
     if "DVC_STAGE" in os.environ and is_orphan(RWLOCK, os.getpid()):
         print("segpipe: the DVC that started this stage has ended, so the stage ends too", file=sys.stderr)
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def started_stage() -> str:
+    """Gives NAME where this process is `python -m segpipe.stages.NAME`; else ''."""
+    modules = (module for flag, module in pairwise(sys.orig_argv) if flag == "-m")
+    return next((name.removeprefix(STAGE_MODULES) for name in modules if name.startswith(STAGE_MODULES)), "")
 
 
 def refuse_other_systems(system: str) -> None:

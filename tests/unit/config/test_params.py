@@ -274,9 +274,11 @@ def test_a_wrong_value_is_one_line_in_the_words_of_yaml(tmp_path: Path, key: str
         assert not [word for word in words if word in str(error)]
 
 
-def test_the_same_bits_anywhere_need_float32(tmp_path: Path) -> None:
-    path = _edited(tmp_path, {"train.deterministic": "anywhere", "train.precision": "bf16"})
-    assert "train: precision: must be float32 with deterministic: anywhere (got bf16)" in _message(path)
+def test_the_same_bits_anywhere_need_float32_on_a_cpu(tmp_path: Path) -> None:
+    changes = {"train.deterministic": "anywhere", "train.precision": "bf16", "train.device": "cuda"}
+    message = _message(_edited(tmp_path, changes))
+    assert "precision: must be float32 with deterministic: anywhere (got bf16)" in message
+    assert "device: must be cpu with deterministic: anywhere (got cuda)" in message
 
 
 def test_endless_numbers_are_refused(tmp_path: Path) -> None:

@@ -47,3 +47,11 @@ def test_what_two_looks_at_once_find_is_found_by_one() -> None:
 def test_the_first_look_takes_what_is_pushed_as_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "Variable", Variables())
     assert watch._find_changes("main", print) == []
+
+
+def test_an_origin_that_gave_no_answer_once_starts_no_retraining(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(watch._find_changes("main", print)) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(watch, "_pushed", lambda branch: "")
+        assert watch._find_changes("main", print) == []
+    assert watch._find_changes("main", print) == []

@@ -25,7 +25,7 @@ def compute_class_weights(
         options: the scheme's own.
 
     Returns:
-        (num_classes,) positive weights.
+        (num_classes,) positive weights, of 12 digits: in the last ones numpy's powers differ between CPUs.
 
     Raises:
         ConfigError: unknown scheme or option.
@@ -33,4 +33,4 @@ def compute_class_weights(
     raw: npt.NDArray[np.float64] = WEIGHTINGS.call(scheme, options, num_px=num_px)
     capped = np.minimum(raw, raw.min() * cap)
     share = num_px.sum(axis=0) / num_px.sum()
-    return np.asarray(capped / (share * capped).sum(), np.float64)
+    return np.array([float(f"{weight:.12g}") for weight in capped / (share * capped).sum()])

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 # No token, password or address of a server: a model needs none.
 VARIABLES = {"HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER"}
 PREFIXES = (
-    "ATEN_", "CUBLAS_", "CUDA_", "GOMP_", "HIP_", "KMP_", "LC_", "MALLOC_", "MKL_", "NVIDIA_", "OMP_", "ONEDNN_",
-    "OPENBLAS_", "PYTORCH_", "ROCR_",
+    "CUBLAS_", "CUDA_", "GOMP_", "HIP_", "KMP_", "LC_", "MALLOC_", "MKL_", "NVIDIA_", "OMP_", "OPENBLAS_", "PYTORCH_",
+    "ROCR_",
 )  # fmt: skip
 WITHOUT_NETWORK = (("unshare", "--net"), ("unshare", "--user", "--map-current-user", "--net"))
 

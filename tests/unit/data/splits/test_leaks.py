@@ -29,9 +29,6 @@ from segpipe.data.splits.leaks import (
 )
 from segpipe.faults import KINDS
 
-REPOSITORY = Path(__file__).parents[4]
-ARCHIVE = REPOSITORY.parent / "shared/camvid/camvid.zip"
-
 
 class Samples:
     """Images for a manifest; remembers which of them are read."""
@@ -274,20 +271,18 @@ def test_a_pair_is_drawn_side_by_side() -> None:
     assert drawn[-1, -1].tolist() == [0] * 3
 
 
-def _camvid_names() -> list[tuple[str, str, str]]:
-    if not ARCHIVE.exists():
-        pytest.skip("needs ../shared/camvid/camvid.zip")
-    with zipfile.ZipFile(ARCHIVE) as archive:
+def _names_in(camvid: Path) -> list[tuple[str, str, str]]:
+    with zipfile.ZipFile(camvid) as archive:
         found = [
             (name, re.search(r"CamVid/(train|val|test)/([^/]+)\.jpg$", name)) for name in sorted(archive.namelist())
         ]
     return [(name, match[1], match[2]) for name, match in found if match]
 
 
-def test_camvids_official_split_is_flagged(samples: Samples) -> None:
+def test_camvids_official_split_is_flagged(samples: Samples, camvid_archive: Path) -> None:
     """The groups show it: no image of the archive is read."""
     grey = np.random.default_rng(0).integers(0, 3, (8, 8, 3), np.uint8)
-    for number, (_, split, sample_id) in enumerate(_camvid_names()):
+    for number, (_, split, sample_id) in enumerate(_names_in(camvid_archive)):
         image = grey.copy()
         image[0, 0] = number % 256, number // 256, 0
         samples.add(sample_id, split, image, sample_id.split("_")[0])
@@ -301,11 +296,11 @@ def test_camvids_official_split_is_flagged(samples: Samples) -> None:
 
 
 @pytest.mark.slow
-def test_camvid_by_sequences_does_not_leak_and_its_neighbours_are_seen(samples: Samples) -> None:
+def test_camvid_by_sequences_does_not_leak_and_its_neighbours_are_seen(samples: Samples, camvid_archive: Path) -> None:
     official = Samples()
     splits = {"0006R0": "val", "0001TP": "test"}
-    with zipfile.ZipFile(ARCHIVE) if ARCHIVE.exists() else pytest.skip("needs the archive") as archive:
-        for name, split, sample_id in _camvid_names():
+    with zipfile.ZipFile(camvid_archive) as archive:
+        for name, split, sample_id in _names_in(camvid_archive):
             image = np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB"))
             group = sample_id.split("_")[0]
             samples.add(sample_id, splits.get(group, "train"), image, group)
