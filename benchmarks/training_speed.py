@@ -5,7 +5,7 @@
 
 segpipe: the step of the train stage: channels-last, freed memory kept, uint8 copied to the device and normalised there,
 idle threads that sleep after a while, training mIoU counted; in float32, and with `train.precision: bf16`, on CUDA also
-`tf32`.
+`tf32`. anywhere (CPU): the same in float32 with `train.deterministic: anywhere`.
 Plain: torchvision's or smp's own network, or ours without activation checkpointing, in contiguous layout, glibc's
 defaults, a float tensor made on the CPU as torchvision's `ToTensor` + `Normalize` do, OpenMP's defaults, torch's loss.
 amp (CUDA): plain with fp16 and a scaled loss, as torchvision's reference loop has it.
@@ -24,13 +24,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from segpipe.inference.instructions import LIMITS
+
 NUM_CLASSES, NUM_THREADS = 11, 2
 AUXILIARY_WEIGHT = 0.4
 NUM_WARMUP = 1
-PRECISIONS = {"segpipe": "float32", "bf16": "bf16"}
-STYLES = (*PRECISIONS, "plain")
-CUDA_PRECISIONS = PRECISIONS | {"tf32": "tf32"}
-CUDA_STYLES = (*CUDA_PRECISIONS, "amp", "plain")
+PRECISIONS = {"segpipe": "float32", "anywhere": "float32", "bf16": "bf16", "tf32": "tf32"}
+STYLES = ("segpipe", "anywhere", "bf16", "plain")
+CUDA_STYLES = ("segpipe", "bf16", "tf32", "amp", "plain")
 # smp's networks have no auxiliary heads.
 OPTIONS = {"pspnet": {"auxiliary": False}, "upernet": {"auxiliary": False}}
 SMP: dict[str, tuple[str, dict[str, Any]]] = {
@@ -51,8 +52,10 @@ DEFAULT_MODELS = ("compact_fpn", "lraspp_mobilenet_v3_large")
 
 def measure(style: str, model_name: str, options: argparse.Namespace) -> dict[str, float]:
     """Gives the median seconds of a step and the peak bytes of one process."""
-    if style in CUDA_PRECISIONS:
-        step = begin(CUDA_PRECISIONS[style], model_name, options)
+    if style == "anywhere":
+        os.environ.update(LIMITS)  # before torch is loaded
+    if style in PRECISIONS:
+        step = begin(PRECISIONS[style], model_name, options)
     else:
         step = begin_plainly(model_name, options, is_amp=style == "amp")
     import torch
@@ -200,7 +203,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="timed in each process (default 5)")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each style (default 3)")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--style", choices=CUDA_STYLES, help="measures one model in this process alone")
+    parser.add_argument(
+        "--style", choices=sorted({*STYLES, *CUDA_STYLES}), help="measures one model in this process alone"
+    )
     options = parser.parse_args()
     if options.style:
         print(json.dumps(measure(options.style, options.models[0], options)))
