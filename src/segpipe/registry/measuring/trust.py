@@ -31,6 +31,7 @@ PREDICTING = (
     "config/evaluate.py",
     "inference/crf.py",
     "inference/device.py",
+    "inference/instructions.py",
     "inference/lattice.py",
     "inference/logits.py",
     "inference/network.py",
