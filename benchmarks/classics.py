@@ -41,8 +41,8 @@ class Classic:
 
 
 CLASSICS = {
-    "fcn8s_vgg16": Classic(50, {"batch_norm": True, "width": 32, "fc_width": 1024}, learning_rate=0.001),
     "fcn32s_vgg16": Classic(50, {"batch_norm": True, "width": 32, "fc_width": 1024}, learning_rate=0.001),
+    "fcn8s_vgg16": Classic(50, {"batch_norm": True, "width": 32, "fc_width": 1024}, learning_rate=0.001),
     "segnet_vgg16": Classic(90, {"width": 16}),
     "unet": Classic(80, {"width": 16}),
     "deeplabv3plus": Classic(55, {"encoder": "resnet18"}),

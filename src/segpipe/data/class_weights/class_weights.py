@@ -1,5 +1,6 @@
 """Class weights for the loss: a scheme's raw weights, capped and brought to one scale."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,12 +26,13 @@ def compute_class_weights(
         options: the scheme's own.
 
     Returns:
-        (num_classes,) positive weights, of 12 digits: in the last ones numpy's powers differ between CPUs.
+        (num_classes,) positive weights, the same bits on each CPU.
 
     Raises:
         ConfigError: unknown scheme or option.
     """
-    raw: npt.NDArray[np.float64] = WEIGHTINGS.call(scheme, options, num_px=num_px)
+    # In the last digits numpy's powers and logarithms differ between CPUs; what follows does not.
+    raw = np.array([float(f"{weight:.12g}") for weight in WEIGHTINGS.call(scheme, options, num_px=num_px)])
     capped = np.minimum(raw, raw.min() * cap)
     share = num_px.sum(axis=0) / num_px.sum()
-    return np.array([float(f"{weight:.12g}") for weight in capped / (share * capped).sum()])
+    return np.asarray(capped / math.fsum(share * capped), np.float64)
