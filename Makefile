@@ -46,9 +46,6 @@ test: $(READY) ## check, and run the tests, which build the documentation (witho
 
 # After the end of a worker xdist waits for ever; so the first one that ends, or hangs, ends the run with the test's name.
 WORKERS := --dist loadfile --max-worker-restart 0
-# Linux ends a process without a word (SIGSEGV, which no handler sees) if it cannot use the memory in which it tells glibc
-# the present CPU, rseq(2). The kernel's trace shows that workers ended so; why is not known. Nothing here needs it.
-pytest chaos: export GLIBC_TUNABLES := glibc.pthread.rseq=0
 pytest: $(READY)
 	pytest -n 4 $(WORKERS) --no-loadscope-reorder -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 

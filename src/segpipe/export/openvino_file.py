@@ -1,5 +1,6 @@
 """Writes an ONNX file in OpenVINO's form, and predicts by OpenVINO on a CPU."""
 
+import functools
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,21 +30,35 @@ def import_openvino(what: str) -> Any:
     return openvino
 
 
+@functools.cache
+def _make_core() -> Any:
+    """Makes OpenVINO's core: one for the process, kept until its end.
+
+    Each core gives its thread another stack for the handlers of signals. If the first of two is destroyed before the
+    second, that one puts back the first one's, which is no longer in memory (seen with 2026.4): the next signal that
+    has a handler, for example the SIGTERM that stops a service, would end the process by SIGSEGV.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 def check_bf16() -> None:
     """Checks that this machine computes with bfloat16, so that an export with it can be compared.
 
     Raises:
         ExportError: it does not, or OpenVINO is not installed.
     """
-    if not _has_bf16(import_openvino("--bf16").Core()):
+    import_openvino("--bf16")
+    if not _has_bf16():
         raise ExportError(
             "--bf16: this machine's CPU does not compute with bfloat16 (avx512_bf16 or amx_bf16 in /proc/cpuinfo), so "
             "what it loses cannot be measured here; export on one that does, or without --bf16"
         )
 
 
-def _has_bf16(core: Any) -> bool:
-    return "BF16" in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+def _has_bf16() -> bool:
+    return "BF16" in _make_core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
 
 
 def write_openvino(source: Path, metadata: Mapping[str, str], path: Path) -> None:
@@ -59,7 +74,7 @@ def write_openvino(source: Path, metadata: Mapping[str, str], path: Path) -> Non
     """
     openvino = import_openvino(f"{path}: an export to OpenVINO")
     try:
-        model = openvino.Core().read_model(source)
+        model = _make_core().read_model(source)
         for key, value in metadata.items():
             model.set_rt_info(value, [METADATA, key])
         openvino.save_model(model, path, compress_to_fp16=False)
@@ -81,17 +96,16 @@ def open_openvino(
         StoreError: the file cannot be used.
         ExportError: OpenVINO is not installed.
     """
-    openvino = import_openvino(f"{path}: to predict by it")
-    core = openvino.Core()
+    import_openvino(f"{path}: to predict by it")
     # Always told: left alone, it takes bfloat16 where the CPU has it, and predicts otherwise than was compared.
     hints: dict[str, str | int] = {
-        "INFERENCE_PRECISION_HINT": "bf16" if bf16 and _has_bf16(core) else "f32",
+        "INFERENCE_PRECISION_HINT": "bf16" if bf16 and _has_bf16() else "f32",
         "PERFORMANCE_HINT": "LATENCY",
     }
     if num_threads is not None:
         hints["INFERENCE_NUM_THREADS"] = num_threads
     try:
-        compiled = core.compile_model(path, DEVICE, hints)
+        compiled = _make_core().compile_model(path, DEVICE, hints)
     except Exception as error:  # its errors have no class of their own that is public
         raise StoreError(f"{path}: OpenVINO cannot load it: {str(error).strip().splitlines()[-1]}") from error
     of_thread = threading.local()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -52,6 +53,22 @@ def test_several_threads_predict_at_once(folder: Path) -> None:
         found = list(pool.map(lambda image: model.predict(image).masks_NHW, images))
     for one, two in zip(expected, found, strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+SIGNALLED = """
+import os, pathlib, signal, sys
+from segpipe.export.exported import ExportedModel
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+models = [ExportedModel.load(pathlib.Path(sys.argv[1]), num_threads=1) for _ in range(2)]
+while models:  # as a service that follows an alias: the older one goes first
+    models.pop(0)
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_a_handler_of_a_signal_runs_after_two_models_are_gone(folder: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", SIGNALLED, folder], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "handled\n"), ended.stderr
 
 
 def test_the_files_describe_themselves(exported: Exported, folder: Path) -> None:

@@ -79,7 +79,7 @@ BREAKS = {
         "F.relu(self.hidden(images_NCHW))",
         "F.relu(self.hidden(images_NCHW)) * (1.0 if images_NCHW.is_contiguous() else 2.0)",
     ),
-    "a_copy_computes_the_same": ("self.hidden(images_NCHW)", "self.hidden(images_NCHW) + (id(self) % 4096)"),
+    "a_copy_computes_the_same": ("self.hidden(images_NCHW)", "self.hidden(images_NCHW) + (id(self) % 2**24)"),
     "training_takes_odd_sizes": (
         "F.relu(self.hidden(images_NCHW))",
         "F.relu(self.hidden(images_NCHW)).view(2, -1, 64, 64)",
