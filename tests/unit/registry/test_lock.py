@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -17,11 +18,34 @@ from mlflow.tracking import MlflowClient
 
 from segpipe.errors import TrackingError
 from segpipe.registry import lock
-from segpipe.registry.lock import Lease, hold_lock
+from segpipe.registry.lock import hold_lock
 from segpipe.tracking.tags import HOLDER
 
 NAME, LOCK = "boxes", "boxes.lock"
 GHOST = "ghost@machine 0123"
+
+
+class Clock:
+    """Time that passes only while the lock's code sleeps, however busy the machine is."""
+
+    def __init__(self) -> None:
+        self.now, self.at = 0.0, dict[float, Callable[[], object]]()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        for when in [when for when in self.at if when <= self.now]:
+            self.at.pop(when)()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Takes the place of the time that the lock's code sees; calls what is in `at` when it is time."""
+    clock = Clock()
+    monkeypatch.setattr(lock, "time", clock)
+    return clock
 
 
 @pytest.fixture
@@ -80,39 +104,29 @@ def test_locks_of_two_models_do_not_know_each_other(client: MlflowClient) -> Non
 
 @pytest.mark.parametrize("tags", [{HOLDER: GHOST}, {}], ids=["killed", "made-by-hand"])
 def test_what_was_left_behind_is_removed_after_the_lease(
-    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tags: dict[str, str]
+    client: MlflowClient, clock: Clock, caplog: pytest.LogCaptureFixture, tags: dict[str, str]
 ) -> None:
-    monkeypatch.setattr(lock, "LEASE_SECONDS", 0.5)
     client.create_registered_model(LOCK, tags)
-    started = time.monotonic()
     with caplog.at_level(logging.WARNING), hold_lock(client, NAME):
-        assert time.monotonic() - started > 0.5
+        assert lock.LEASE_SECONDS < clock.now < lock.LEASE_SECONDS + 1
     who = "ghost@machine" if tags else "somebody"
     assert f"{LOCK} was left behind by {who}, which has ended; it is removed" in caplog.text
     assert client.search_registered_models() == []
 
 
-def test_a_holder_that_changes_is_alive(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "LEASE_SECONDS", 0.6)
+def test_a_holder_that_changes_is_alive(client: MlflowClient, clock: Clock) -> None:
     client.create_registered_model(LOCK, {HOLDER: GHOST})
-
-    def take_over() -> None:
-        for number in range(4):
-            time.sleep(0.3)
-            client.set_registered_model_tag(LOCK, HOLDER, f"ghost@machine {number}")
-
-    started = time.monotonic()
-    thread = threading.Thread(target=take_over)
-    thread.start()
+    for number in range(1, 5):
+        change = functools.partial(client.set_registered_model_tag, LOCK, HOLDER, f"ghost@machine {number}")
+        clock.at[20.0 * number] = change
     with hold_lock(client, NAME):
-        assert time.monotonic() - started > 4 * 0.3 + 0.5  # the lease counts from the last change
-    thread.join()
+        assert 80 + lock.LEASE_SECONDS < clock.now < 82 + lock.LEASE_SECONDS  # the lease counts from the last change
 
 
 def test_of_two_who_find_it_left_behind_the_slow_one_does_not_remove_the_other_ones(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch, take_turns: Callable[[int, float], int]
 ) -> None:
-    monkeypatch.setattr(lock, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(lock, "LEASE_SECONDS", 2.0)
     delete, is_first = client.delete_registered_model, [True]
 
     def delete_late(name: str) -> None:
@@ -127,35 +141,32 @@ def test_of_two_who_find_it_left_behind_the_slow_one_does_not_remove_the_other_o
     assert client.search_registered_models() == []
 
 
-def test_who_removes_what_was_left_behind_may_be_killed_too(
-    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lock, "LEASE_SECONDS", 0.3)
+def test_who_removes_what_was_left_behind_may_be_killed_too(client: MlflowClient, clock: Clock) -> None:
     client.create_registered_model(LOCK, {HOLDER: GHOST})
     client.create_registered_model(f"{LOCK}.lock", {HOLDER: GHOST})
     with hold_lock(client, NAME):
+        assert clock.now > 2 * lock.LEASE_SECONDS
         assert [model.name for model in client.search_registered_models()] == [LOCK]
     assert client.search_registered_models() == []
 
 
-def test_waiting_ends_with_a_message(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "LOCK_WAIT_SECONDS", 0.3)
+def test_waiting_ends_with_a_message(client: MlflowClient, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "LOCK_WAIT_SECONDS", 10.0)
     client.create_registered_model(LOCK, {HOLDER: GHOST})
     message = f"registered model '{LOCK}' is held by {GHOST}; delete it if that process has ended"
     with pytest.raises(TrackingError, match=message), hold_lock(client, NAME):
         pass
+    assert 10 < clock.now < 11
     assert client.get_registered_model(LOCK).tags[HOLDER] == GHOST  # never taken away from one who may be alive
 
 
-def test_a_lease_that_ran_out_refuses(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "LEASE_SECONDS", 0.4)
+def test_a_lease_that_ran_out_refuses(client: MlflowClient, clock: Clock) -> None:
     with hold_lock(client, NAME) as lease:
+        clock.now += lock.LEASE_SECONDS / 2
         lease.check()
-        time.sleep(0.25)  # more than half: the others may remove the lock after twice that
+        clock.now += 0.001  # more than half: the others may remove the lock after twice that
         with pytest.raises(TrackingError, match="too slowly to change the champion safely; try again"):
             lease.check()
-    with pytest.raises(TrackingError):
-        Lease(time.monotonic() - 0.001).check()
 
 
 def test_who_lost_the_lock_does_not_release_the_next_holder(client: MlflowClient) -> None:
