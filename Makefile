@@ -95,5 +95,5 @@ benchmark: $(READY) ## measure the figures in the documents (minutes)
 	python benchmarks/near_duplicates.py
 	python benchmarks/split_proposal.py
 
-clean: ## remove the outs and checkpoints of the stages, but neither MLflow's store nor DVC's cache
+clean: ## remove outs and checkpoints of the stages and clones of revisions, but neither MLflow's store nor DVC's cache
 	rm -rf build checkpoints clones .cache/dataset

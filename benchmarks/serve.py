@@ -13,6 +13,11 @@ picture as base64 in JSON:
     --spinning           the service, whose threads of ONNX Runtime wait for work in a loop instead of sleeping
     --litserve PYTHON    LitServe around the same ONNX file; benchmarks/peers/litserve_server.py says what PYTHON needs
     --mlflow URI         `mlflow models serve` of the registered model, with MLFLOW_TRACKING_URI set
+
+    python benchmarks/serve.py MODEL IMAGE --move --seconds 60
+
+measures the service alone while it follows an alias, which moves after a third and after two thirds of the time to
+another version of the same model. The direct loop then runs before and after it, half of the time each.
 """
 
 import argparse
@@ -30,12 +35,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import psutil
+from mlflow.tracking import MlflowClient
 
 from segpipe.data.images import load_image
 from segpipe.export.document import ONNX_FILE
@@ -117,12 +123,12 @@ class Measured:
 
 
 def ours(
-    export: Path, threads: int | None, content: bytes, name: str = "serve", program: tuple[str, ...] = SEGPIPE
+    model: Path | str, threads: int | None, content: bytes, name: str = "serve", program: tuple[str, ...] = SEGPIPE
 ) -> Server:
     """`segpipe serve`."""
     port = find_port()
     wanted = () if threads is None else ("--threads", str(threads))
-    command = (*program, "serve", "--model", str(export), "--port", str(port), *wanted)
+    command = (*program, "serve", "--model", str(model), "--port", str(port), *wanted)
     headers = {"Content-Type": "image/png", "Accept": "image/png"}
     return Server(name, command, port, "/predict", headers, content)
 
@@ -200,11 +206,14 @@ def ask(server: Server, process: psutil.Process, expected: np.ndarray, seconds: 
     def client() -> None:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         answers = []
-        while (start := time.perf_counter()) < began + seconds:
-            connection.request("POST", server.path, server.body, server.headers)
-            answer = connection.getresponse()
-            answers.append((answer.status, answer.read()))
-            lasted.append(time.perf_counter() - start)
+        try:
+            while (start := time.perf_counter()) < began + seconds:
+                connection.request("POST", server.path, server.body, server.headers)
+                answer = connection.getresponse()
+                answers.append((answer.status, answer.read()))
+                lasted.append(time.perf_counter() - start)
+        except (OSError, http.client.HTTPException) as error:
+            errors.append(repr(error))
         ends.append(time.perf_counter())
         for status, body in {*answers}:
             if status != 200 or (decode(server.read(body)) == expected).mean() < MIN_EQUAL_SHARE:
@@ -219,6 +228,43 @@ def ask(server: Server, process: psutil.Process, expected: np.ndarray, seconds: 
     for error in errors:
         print(error)
     return measured
+
+
+def measure_moving(
+    options: argparse.Namespace, folder: Path, content: bytes, expected: np.ndarray, direct: Callable[[], object]
+) -> None:
+    """Measures the service while the alias that it follows moves twice."""
+    registry = f"sqlite:///{folder}/mlflow.db"
+    client = MlflowClient(registry_uri=registry)
+    client.create_registered_model("served")
+    for _ in range(2):
+        client.create_model_version("served", source=options.model.resolve().as_uri(), await_creation_for=0)
+    client.set_registered_model_alias("served", "champion", "1")
+    server = ours("models:/served@champion", options.threads, content)
+    server = replace(server, command=(*server.command, "--registry", registry, "--poll", "1"))
+    with serving(server, folder) as process:
+        while not is_ready(server.port):
+            time.sleep(0.1)
+        for num_clients in options.clients:
+            alone = loop(direct, options.seconds / 2)
+            moves = [
+                threading.Timer(share * options.seconds, client.set_registered_model_alias, ("served", "champion", to))
+                for share, to in ((1 / 3, "2"), (2 / 3, "1"))
+            ]
+            for move in moves:
+                move.start()
+            served = ask(server, process, expected, options.seconds, num_clients)
+            alone += loop(direct, options.seconds / 2)
+            report(num_clients, "serve, alias moved twice", alone, served)
+    log = (folder / "serve.log").read_text(encoding="utf-8")
+    print(f"models changed: {log.count('model changed')}")
+
+
+def is_ready(port: int) -> bool:
+    """Whether `/readyz` answers 200."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("GET", "/readyz")
+    return connection.getresponse().status == 200
 
 
 def decode(body: bytes) -> np.ndarray:
@@ -249,6 +295,7 @@ def main() -> None:
     parser.add_argument("--spinning", action="store_true")
     parser.add_argument("--litserve", metavar="PYTHON")
     parser.add_argument("--mlflow", metavar="URI")
+    parser.add_argument("--move", action="store_true")
     options = parser.parse_args()
     print(f"load of the machine before: {os.getloadavg()[0]:.1f}, cores: {os.cpu_count()}")
     with tempfile.TemporaryDirectory() as place:
@@ -262,6 +309,9 @@ def main() -> None:
         pixels = load_image(options.image, model.image_mapping).pixels
         expected = model.predict(pixels[None]).masks_NHW[0]
         content = options.image.read_bytes()
+        if options.move:
+            measure_moving(options, folder, content, expected, lambda: model.predict(pixels[None]))
+            return
         servers = [ours(export, options.threads, content)]
         if options.spinning:
             program = (sys.executable, "-c", SPINNING)

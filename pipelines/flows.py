@@ -67,7 +67,7 @@ def retrain(
             were started, as it is, with labels that are not committed yet.
         recipe: Name of a file in recipes/, without .yaml, that replaces params.yaml. Empty: params.yaml.
         force: Run every stage again, even if nothing has changed; only with workers of this clone.
-        commit_to: A branch that gets dvc.lock on top of the revision, so that every clone can fetch the results.
+        commit_to: A branch that gets dvc.lock, metrics.json and a recipe's params.yaml on top of the revision.
             Empty: no commit.
         gpu_queue: The queue of one GPU worker (its name in the work pool 'gpu'). Empty: any free worker.
         notify: A notification block, like slack-webhook/team, that sends the outcome. Empty: no notification.

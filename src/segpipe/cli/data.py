@@ -35,7 +35,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     render.add_argument(
         "--seed", type=natural, default=0, metavar="N", help="another seed draws other streets (default 0)"
     )
-    guide(render, "data render --output streets --sequences 3", "docs/data.md")
+    guide(render, "data render --output streets --sequences 3", "docs/results.md, The starter data")
     render.set_defaults(run=_render)
 
 

@@ -66,7 +66,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     rollback.add_argument(
         "--why", type=_reason, default="Rolled back by hand.", metavar="TEXT", help="the reason, for the ledger"
     )
-    pin = add("pin", _change, "keep a version as champion, whatever the gate decides, until unpin", "2")
+    pin = add("pin", _change, "keep the champion, whatever the gate decides, until unpin", "champion")
     pin.add_argument("version", metavar="VERSION", help=version)
     pin.add_argument(
         "--why", type=_reason, default="Pinned by hand.", metavar="TEXT", help="the reason, for the ledger"

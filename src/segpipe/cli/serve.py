@@ -54,7 +54,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    serve.add_argument("--model", default=CHAMPION, metavar="ADDRESS", help=f"{MODELS_TAKEN} (default {CHAMPION})")
+    serve.add_argument(
+        "--model", default=CHAMPION, metavar="ADDRESS", help=f"{MODELS_TAKEN} or of an export (default {CHAMPION})"
+    )
     second = "a second model to compare with; without ADDRESS the alias challenger of the same registered model"
     serve.add_argument("--challenger", nargs="?", const=CHALLENGER, metavar="ADDRESS", help=second)
     waiting = "start without a model where the alias names no version yet, and wait for the first"

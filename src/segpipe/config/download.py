@@ -11,6 +11,8 @@ from segpipe.config.section import NameIn, Section
 from segpipe.documents import ImageMapping
 from segpipe.errors import ConfigError
 
+REMOTE_SUFFIX = ".yaml"  # of a file that says where a source lies
+
 
 class Remote(Section):
     """Where a source lies, and which content it must have.
@@ -124,6 +126,15 @@ class Download(SourceChoice):
         if self.is_remote:
             fix = "write {source: ADDRESS, sha256: ...} into a .yaml file and name that file"
             raise ValueError(f"source: must be a path, which DVC can watch; {fix}")
+        if self.source.endswith(REMOTE_SUFFIX):
+            given = {"sha256": self.sha256, "allow_http": "true" if self.allow_http else None}
+            lines = [
+                f"{key}: has no effect here; write `{key}: {value}` into {self.source}"
+                for key, value in given.items()
+                if value is not None
+            ]
+            if lines:
+                raise ValueError("; ".join(lines))
         return self
 
 
@@ -143,9 +154,9 @@ def locate(choice: SourceChoice) -> SourceChoice:
     Raises:
         ConfigError: the file is wrong, or holds a path, which DVC would not watch.
     """
-    path = Path(choice.source)
-    if path.suffix != ".yaml":
+    if not choice.source.endswith(REMOTE_SUFFIX):
         return choice
+    path = Path(choice.source)
     remote = load_remote(path)
     if not remote.is_remote:
         raise ConfigError(f"{path}: source: {remote.source} is a path; name it in params.yaml, where DVC watches it")

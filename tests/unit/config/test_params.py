@@ -330,6 +330,15 @@ def test_a_valid_file_is_read(tmp_path: Path, key: str, value: object, get: Call
     assert get(load_config(_edited(tmp_path, {key: value}))) == value
 
 
+def test_what_belongs_into_the_file_that_says_where_a_source_lies_is_not_ignored(tmp_path: Path) -> None:
+    given = {"download.source": "streets.yaml", "download.sha256": "0" * 64, "download.allow_http": True}
+    with pytest.raises(ConfigError) as raised:
+        load_config(_edited(tmp_path, given))
+    assert not missing(
+        str(raised.value), f"write `sha256: {'0' * 64}` into streets.yaml", "write `allow_http: true` into streets.yaml"
+    )
+
+
 def test_a_joined_address_with_its_sha256_is_right(tmp_path: Path) -> None:
     choice = {"source": "https://example.org/a.zip", "format": "camvid", "sha256": "0" * 64}
     assert load_config(_edited(tmp_path, {"download.join": {"city": choice}})).download.join["city"].is_remote
