@@ -24,6 +24,7 @@ from pipelines.errors import PipelineError
 from pipelines.login import find_login
 from pipelines.stopped import SERVERS, find_services, find_stages, is_flow_run
 from pipelines.workspace import HOME
+from segpipe.addresses import spare_loopback
 from segpipe.places import MLFLOW_STORE
 from segpipe.stages.stage import report_errors
 
@@ -219,6 +220,7 @@ def _environment(addresses: dict[str, str]) -> dict[str, str]:
     return {
         **defaults,
         **os.environ,
+        **spare_loopback(os.environ),
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PREFECT_API_URL": f"{addresses['prefect']}/api",
         "PREFECT_API_AUTH_STRING": login,
@@ -243,10 +245,11 @@ def _check_ports(ports: dict[str, int]) -> None:
 
 def _wait_until_healthy(pages: dict[str, str]) -> None:
     deadline = time.monotonic() + HEALTHY_SECONDS
+    web = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     for name, page in pages.items():
         while True:
             try:
-                urllib.request.urlopen(page, timeout=5).close()
+                web.open(page, timeout=5).close()
                 break
             except (urllib.error.URLError, OSError) as error:
                 if not any(map(_is_honcho, _processes())) or time.monotonic() > deadline:

@@ -5,10 +5,12 @@ are kept with a run.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 HIDDEN = "..."
+LOOPBACK = ("127.0.0.1", "localhost")
 # Passwords are often written with characters that should be encoded. So everything up to the last @ counts as secret,
 # unless a port follows the colon.
 _USER = r"(?:[^\s/?#@:\"<>`]*:(?!\d*(?:[/?#\s\"<>`]|$))[^\s\"<>`]*@|[^\s/?#@:\"<>`]*@)"
@@ -42,6 +44,17 @@ def _redact_one(found: re.Match[str]) -> str:
         return scheme + place + (query or "")
     end = _END_OF_SENTENCE.search(query)
     return f"{scheme}{place}?{HIDDEN}{end.group() if end else ''}"
+
+
+def spare_loopback(environment: Mapping[str, str]) -> dict[str, str]:
+    """Gives the variables by which no request to this machine goes to a proxy, which would see its login.
+
+    Args:
+        environment: may say already what a proxy is not for, in `no_proxy` or `NO_PROXY`.
+    """
+    given = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    hosts = given if given == "*" else ",".join(dict.fromkeys([*filter(None, given.split(",")), *LOOPBACK]))
+    return {"no_proxy": hosts, "NO_PROXY": hosts}
 
 
 @dataclass(frozen=True)

@@ -74,25 +74,30 @@ def _remove_left_overs(path: Path) -> None:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Gives an empty folder to fill; on success it takes the place of `path`, files synced to disk.
 
-    If the body raises, what was at `path` stays as it was and nothing else is left.
+    If the body raises, what was at `path` stays as it was and nothing else is left. A link stays, and leads to the new
+    folder.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for left_over in path.parent.iterdir():  # of a process that was killed
-        if left_over.is_dir() and re.fullmatch(rf"\.{re.escape(path.name)}\.[a-z0-9_]+\.part", left_over.name):
+    target = path.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for left_over in target.parent.iterdir():  # of a process that was killed
+        if left_over.is_dir() and re.fullmatch(rf"\.{re.escape(target.name)}\.[a-z0-9_]+\.part", left_over.name):
             shutil.rmtree(left_over)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    temporary, old = (
+        Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)) for _ in range(2)
+    )
     try:
         temporary.chmod(0o755)
         with naming(path):
             yield temporary
             for file in sorted(temporary.rglob("*")):
                 _sync(file)
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
-        _sync(path.parent)
+        if target.exists():
+            target.replace(old)
+        temporary.replace(target)
+        _sync(target.parent)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for left_over in (temporary, old):
+            shutil.rmtree(left_over, ignore_errors=True)
 
 
 def open_private(path: Path) -> TextIO:

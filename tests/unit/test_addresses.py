@@ -2,7 +2,7 @@
 
 import pytest
 
-from segpipe.addresses import Login, redact, split_login
+from segpipe.addresses import Login, redact, spare_loopback, split_login
 from segpipe.errors import TrackingError
 
 
@@ -81,3 +81,19 @@ def test_an_unreadable_address_is_shown_without_its_secret(address: str) -> None
     with pytest.raises(ValueError, match=r"write https://USER:PASSWORD@HOST") as raised:
         split_login(address)
     assert "rd" not in str(raised.value).replace("PASSWORD", "").replace("password", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "hosts"),
+    [
+        ({}, "127.0.0.1,localhost"),
+        ({"NO_PROXY": "example.org"}, "example.org,127.0.0.1,localhost"),
+        ({"no_proxy": "localhost,example.org", "NO_PROXY": "other"}, "localhost,example.org,127.0.0.1"),
+        ({"no_proxy": "*"}, "*"),
+    ],
+)
+def test_no_request_to_this_machine_goes_to_a_proxy(given: dict[str, str], hosts: str) -> None:
+    variables = {"http_proxy": "http://proxy:3128", **given}
+    variables |= spare_loopback(variables)
+    assert variables["no_proxy"] == variables["NO_PROXY"] == hosts
+    assert spare_loopback(variables)["no_proxy"] == hosts

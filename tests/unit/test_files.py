@@ -69,6 +69,16 @@ def test_whole_folder_replaces_the_old_one_entirely(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o755
 
 
+def test_whole_folder_follows_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk/out").mkdir(parents=True)
+    (tmp_path / "out").symlink_to("disk/out")
+    with whole_folder(tmp_path / "out") as temporary:
+        (temporary / "a").write_text("a")
+    assert (tmp_path / "out").is_symlink()
+    assert _names(tmp_path / "disk/out") == ["a"]
+    assert _names(tmp_path / "disk") == ["out"]
+
+
 def test_whole_folder_keeps_the_old_and_leaves_nothing_on_error(tmp_path: Path) -> None:
     path = tmp_path / "out"
     path.mkdir()

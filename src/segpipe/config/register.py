@@ -2,12 +2,13 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from segpipe.config.section import Count, KindOfFault, Positive, Section, Share
 
 ExportFormat = Literal["onnx", "openvino", "torch"]
 TORCH = "torch"
+OWN_SUFFIXES = (".lock", ".ledger")  # of what the registry keeps about a model
 
 
 class Budget(Section):
@@ -72,6 +73,15 @@ class Register(Section):
     budget: Budget = Budget()
     export: list[ExportFormat] = Field(default_factory=list)
     accepted_problems: list[KindOfFault] = Field(default_factory=list)
+
+    @field_validator("model_name")
+    @classmethod
+    def _is_no_name_of_ours(cls, name: str) -> str:
+        if name.endswith(OWN_SUFFIXES):
+            raise ValueError(
+                f"must not end in {' or '.join(OWN_SUFFIXES)}, as the names of a model's lock and ledger do"
+            )
+        return name
 
     @model_validator(mode="after")
     def _exports_fit(self) -> "Register":

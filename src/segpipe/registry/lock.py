@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from segpipe.errors import TrackingError
-from segpipe.tracking.client import retry_busy
+from segpipe.tracking.client import retry_busy, search_newest_versions
 from segpipe.tracking.tags import HOLDER
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def hold_lock(client: MlflowClient, model_name: str) -> Iterator[Lease]:
     """Holds the lock on the champion of a registered model, waiting for its present holder.
 
     Raises:
-        TrackingError: the lock was not free within ten minutes.
+        TrackingError: the lock was not free within ten minutes, or a model with versions has its name.
     """
     name, me = model_name + LOCK_SUFFIX, f"{describe_self()} {uuid.uuid4().hex}"
     gives_up = time.monotonic() + LOCK_WAIT_SECONDS
@@ -77,6 +77,8 @@ def hold_lock(client: MlflowClient, model_name: str) -> Iterator[Lease]:
         if holder != watched:
             watched, since = holder, time.monotonic()
         elif holder and time.monotonic() - since > LEASE_SECONDS:
+            if search_newest_versions(client, name, 1):
+                raise TrackingError(f"registered model {name!r} has versions, and the name of a lock; rename it")
             log.warning("%s was left behind by %s, which has ended; it is removed", name, holder.split()[0])
             with hold_lock(client, name):
                 _delete(client, name, holder)

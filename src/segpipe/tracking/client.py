@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
-from segpipe.addresses import split_login
+from segpipe.addresses import spare_loopback, split_login
 from segpipe.errors import TrackingError
 from segpipe.tracking.default_store import default_store
 
@@ -50,6 +50,7 @@ def connect() -> MlflowClient:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     address = _take_login_out(os.environ.get("MLFLOW_TRACKING_URI") or default_store())
     mlflow.set_tracking_uri(address)
+    os.environ |= spare_loopback(os.environ)
     if address.startswith("sqlite"):
         from segpipe.tracking.store import prepare  # here, because this import takes half a second
 

@@ -218,6 +218,7 @@ def test_the_repositorys_files_are_valid(path: Path) -> None:
         ("preprocess.split.val", 1.5, "preprocess.split.val: must be less than 1 (got 1.5)"),
         ("preprocess.split.val", "sourcee", "preprocess.split.val: must be 'source' (got 'sourcee')"),
         ("register.model_name", "a/b", "register.model_name: "),
+        ("register.model_name", "door.lock", "register.model_name: must not end in .lock or .ledger, as the names"),
         ("register.better", "percentile", "register.better: must be 'interval' or 'point' (got 'percentile')"),
         ("register.max_class_drop", 1.5, "register.max_class_drop: must be less than or equal to 1 (got 1.5)"),
         ("register.block_length", 0, "register.block_length: must be greater than or equal to 1 (got 0)"),

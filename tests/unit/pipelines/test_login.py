@@ -1,6 +1,8 @@
 """The login of a clone's own server: made once, readable by its owner alone, and a team's own goes before it."""
 
+import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,3 +45,15 @@ def test_a_login_of_the_environment_goes_before_it(tmp_path: Path, monkeypatch: 
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setenv(name, "")
     assert find_login(tmp_path / "login") != "team:password"
+
+
+@pytest.mark.parametrize(
+    ("given", "hosts"), [({}, "127.0.0.1,localhost"), ({"NO_PROXY": "a.org"}, "a.org,127.0.0.1,localhost")]
+)
+def test_the_shell_s_requests_with_it_go_to_no_proxy(tmp_path: Path, given: dict[str, str], hosts: str) -> None:
+    (tmp_path / ".services").mkdir()
+    (tmp_path / ".services/addresses.json").write_text(json.dumps({"prefect": "http://127.0.0.1:4200"}))
+    script = f'. {Path(__file__).parents[3]}/pipelines/login.sh; echo "$PREFECT_API_URL $no_proxy $NO_PROXY"'
+    variables = {"PATH": os.environ["PATH"], **given}
+    shown = subprocess.run(["sh", "-euc", script], cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert shown.stdout == f"http://127.0.0.1:4200/api {hosts} {hosts}\n", shown.stderr

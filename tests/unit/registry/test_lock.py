@@ -114,6 +114,15 @@ def test_what_was_left_behind_is_removed_after_the_lease(
     assert client.search_registered_models() == []
 
 
+def test_a_model_that_has_the_name_of_the_lock_is_not_removed(client: MlflowClient, clock: Clock) -> None:
+    client.create_registered_model(LOCK)
+    client.create_model_version(LOCK, "file:///somewhere", await_creation_for=0)
+    with pytest.raises(TrackingError, match=f"registered model '{LOCK}' has versions"), hold_lock(client, NAME):
+        pass
+    assert client.get_model_version(LOCK, "1").source == "file:///somewhere"
+    assert clock.now < lock.LEASE_SECONDS + 1
+
+
 def test_a_holder_that_changes_is_alive(client: MlflowClient, clock: Clock) -> None:
     client.create_registered_model(LOCK, {HOLDER: GHOST})
     for number in range(1, 5):

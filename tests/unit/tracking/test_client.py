@@ -1,4 +1,4 @@
-"""A server that does not answer."""
+"""A server that does not answer, or is asked past a proxy."""
 
 from __future__ import annotations
 
@@ -17,3 +17,17 @@ def test_a_server_that_is_down_is_named_at_once(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         with pytest.raises(TrackingError, match=r"cannot be used: .*; start it, or unset MLFLOW_TRACKING_URI"):
             connect()
+
+
+def test_no_proxy_sees_what_is_said_to_a_server_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken, socket.create_server(("127.0.0.1", 0)) as proxy:
+        taken.bind(("127.0.0.1", 0))
+        proxy.setblocking(False)
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.setenv(name, "example.org")
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(TrackingError, match="cannot be used"):
+            connect()
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
