@@ -1,6 +1,9 @@
 """Reads one picture of a DICOM file (PS3.3 of the standard), by pydicom: its values as the device means them."""
 
 import contextlib
+import io
+import itertools
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
 
 from segpipe.data.images.formats import KindError
 
@@ -17,6 +21,9 @@ WINDOW_FUNCTIONS = ("LINEAR", "LINEAR_EXACT")  # the others are curves
 SIZE_TAGS = ["Rows", "Columns", "BitsAllocated"]  # of what is read without the pixels
 BYTE_BITS, RESCALED_BYTES = 8, 4  # values of 16 bits are held as 32 bits
 MAX_WHOLE_SLOPE = 1 << 14  # of values of 16 bits: the product has 32 bits
+OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")  # where the compressed pictures begin
+JPEG_FORMATS = ("JPEG", "JPEG2000")  # that pydicom unpacks by Pillow
+MAX_RLE_SEGMENTS, MAX_RLE_PADDING = 15, 2  # a segment may hold twice what is used of it
 
 
 @dataclass(frozen=True)
@@ -60,16 +67,108 @@ def read_dicom(path: Path) -> DicomPicture:
 def _picture_of(dataset: Any) -> DicomPicture:
     from pydicom.pixels import apply_color_lut
 
-    _size_of(dataset)
+    size = _size_of(dataset)
     _refuse_unread(dataset)
     photometric = str(dataset.get("PhotometricInterpretation", ""))
-    stored = dataset.pixel_array
+    stored = _stored_of(dataset, (*size, 3) if photometric in COLORS else size)
     if photometric in COLORS:
         return DicomPicture(stored)
     if photometric == PALETTE:
         colors = apply_color_lut(stored, dataset)
         return DicomPicture(colors if colors.dtype == np.uint8 else (colors >> 8).astype(np.uint8))
     return DicomPicture(_rescale(stored, dataset)[..., None], _window_of(dataset), photometric == INVERTED)
+
+
+def _stored_of(dataset: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Unpacks the only picture.
+
+    Raises:
+        KindError: there are several.
+        ValueError and others: it has another shape, or is damaged.
+    """
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax.is_encapsulated:
+        _refuse_false_size(_isolate_frame(dataset), syntax, shape)
+    stored: npt.NDArray[Any] = dataset.pixel_array
+    if stored.shape[1:] == shape:  # pydicom gives all that the values suffice for
+        raise _several(len(stored))
+    if stored.shape != shape:
+        raise ValueError(f"its values have the shape {stored.shape}, and it states {shape}")
+    return stored
+
+
+def _isolate_frame(dataset: Any) -> bytes:
+    """Gives the only compressed picture; the data set then holds nothing else that pydicom could unpack.
+
+    Raises:
+        KindError: there are several.
+    """
+    from pydicom.encaps import encapsulate, generate_frames
+
+    offsets = tuple(dataset.pop(name).value for name in OFFSETS if name in dataset)
+    table = offsets if len(offsets) == len(OFFSETS) else None
+    frames = generate_frames(dataset.PixelData, number_of_frames=1, extended_offsets=table)
+    found: list[bytes] = list(itertools.islice(frames, 2))  # a false table may name any number
+    if len(found) > 1:
+        raise _several(None)
+    dataset.PixelData = encapsulate(found, has_bot=False)
+    return found[0]
+
+
+def _refuse_false_size(frame: bytes, syntax: str, shape: tuple[int, ...]) -> None:
+    """Refuses a compressed picture of another size than the file states, before memory is taken for it.
+
+    Raises:
+        ValueError: it is.
+    """
+    from pydicom.uid import RLELossless
+
+    height, width = shape[:2]
+    if syntax == RLELossless:
+        if any(_unpacked_bytes(segment) > MAX_RLE_PADDING * height * width for segment in _segments_of(frame)):
+            raise ValueError(f"its compressed picture is larger than the stated {width}x{height} px")
+        return
+    try:
+        with Image.open(io.BytesIO(frame), formats=JPEG_FORMATS) as image:
+            size = image.size
+    except UnidentifiedImageError as error:
+        raise ValueError("its compressed picture is no JPEG") from error
+    if size != (width, height):
+        raise ValueError(f"its compressed picture has {size[0]}x{size[1]} px, and it states {width}x{height}")
+
+
+def _segments_of(frame: bytes) -> list[bytes]:
+    """Divides a run-length coded picture (PS3.5, G.5).
+
+    Raises:
+        ValueError: the same bytes would be read several times.
+    """
+    num_segments, *offsets = struct.unpack_from(f"<{MAX_RLE_SEGMENTS + 1}L", frame)
+    places = [*offsets[:num_segments], len(frame)]
+    if places != sorted(places):
+        raise ValueError("the parts of its compressed picture are out of order")
+    return [frame[start:end] for start, end in itertools.pairwise(places)]
+
+
+def _unpacked_bytes(segment: bytes) -> int:
+    """Counts what a run-length coded segment unpacks to (PS3.5, G.3.1)."""
+    num_bytes = place = 0
+    while place < len(segment):
+        header = segment[place]
+        if header < 128:  # so many and one more follow
+            num_bytes += header + 1
+            place += header + 2
+        elif header > 128:  # one follows, which is repeated
+            num_bytes += 257 - header
+            place += 2
+        else:
+            place += 1
+    return num_bytes
+
+
+def _several(num_pictures: int | None) -> KindError:
+    fix = "Save each one that is wanted: `numpy.save('NAME.npy', pydicom.dcmread('FILE').pixel_array[NUMBER])`"
+    return KindError(f"is a DICOM file of {num_pictures or 'several'} pictures", fix)
 
 
 def _rescale(stored: npt.NDArray[Any], dataset: Any) -> npt.NDArray[Any]:
@@ -110,9 +209,19 @@ def _named_as_damaged() -> Iterator[None]:
 
 
 def _open(path: Path, **options: Any) -> Any:
-    """Gives pydicom's data set."""
-    import pydicom
+    """Gives pydicom's data set.
 
+    Raises:
+        KindError: it is deflated: pydicom would inflate all of it, whatever its size.
+    """
+    import pydicom
+    from pydicom.filereader import read_file_meta_info
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    if read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        plain = "d.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian"
+        fix = f"Save it plainly: `d = pydicom.dcmread('FILE'); {plain}; d.save_as('NEW.dcm')`"
+        raise KindError("is a DICOM file that is deflated as a whole, which is not read", fix)
     return pydicom.dcmread(path, **options)
 
 
@@ -133,8 +242,7 @@ def _refuse_unread(dataset: Any) -> None:
 
     num_frames = int(dataset.get("NumberOfFrames") or 1)
     if num_frames > 1:
-        fix = "Save each one that is wanted: `numpy.save('NAME.npy', pydicom.dcmread('FILE').pixel_array[NUMBER])`"
-        raise KindError(f"is a DICOM file of {num_frames} pictures", fix)
+        raise _several(num_frames)
     photometric = str(dataset.get("PhotometricInterpretation", ""))
     if photometric not in (*MONOCHROME, *COLORS, PALETTE):
         raise KindError(f"is a DICOM file of {photometric or 'unstated'} values, which are not read", "Save it as PNG")

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import io
+import struct
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from dicom_files import write_dicom
 from facts import missing
+from PIL import Image, ImageFile
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, encapsulate_extended
 from pydicom.sequence import Sequence
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
 
 from segpipe.data.images import (
     Header,
@@ -138,12 +151,89 @@ def test_several_pictures_are_refused_with_the_line_that_saves_one(tmp_path: Pat
 
 
 def test_a_compression_without_a_decoder_is_named(tmp_path: Path) -> None:
-    from pydicom.encaps import encapsulate
-    from pydicom.uid import HTJ2KLossless
-
     path = write_dicom(tmp_path / "a.dcm", STORED, syntax=HTJ2KLossless, PixelData=encapsulate([b"\xff\x4f" * 20]))
     fault = fault_of(path)
     assert fault.kind == "image-mode" and "Throughput" in fault.what and "gdcmconv --raw" in fault.fix
+
+
+def test_a_deflated_file_is_refused_before_it_is_inflated_with_the_lines_that_save_it_plainly(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "a.dcm", STORED, syntax=DeflatedExplicitVRLittleEndian, **CT)
+    fault = fault_of(path, HOUNSFIELD)
+    assert fault.kind == "image-mode" and "deflated" in fault.what
+    assert not missing(fault.fix, "TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian", "save_as")
+    assert read_header(path) is None
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.save_as(tmp_path / "new.dcm")
+    assert grey_of(tmp_path / "new.dcm", HOUNSFIELD) == [[0, 124, 252]] * 2
+
+
+def encoded(syntax: str, side: int) -> bytes:
+    """A white picture, compressed."""
+    if syntax == RLELossless:
+        runs, rest = divmod(side * side, 128)
+        segment = b"\x81\xff" * runs + (bytes([257 - rest, 255]) if rest else b"")
+        return struct.pack("<16L", 1, 64, *[0] * 14) + segment
+    file = io.BytesIO()
+    form, options = ("JPEG", {}) if syntax == JPEGBaseline8Bit else ("JPEG2000", {"no_jp2": True})
+    Image.new("L", (side, side), 255).save(file, form, **options)
+    return file.getvalue()
+
+
+def write_encoded(path: Path, syntax: str, **elements: Any) -> Path:
+    return write_dicom(path, np.zeros((8, 8), np.uint8), syntax=syntax, **elements)
+
+
+@pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEG2000Lossless, RLELossless])
+def test_a_compressed_picture_larger_than_stated_is_refused_before_it_is_unpacked(
+    syntax: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_encoded(tmp_path / "a.dcm", syntax, PixelData=encapsulate([encoded(syntax, 8)]))
+    assert (load_image(path, NOTHING_STATED).pixels == 255).all()
+    path = write_encoded(path, syntax, PixelData=encapsulate([encoded(syntax, 80)]))
+    for owner, name in ((ImageFile.ImageFile, "load"), (pydicom.Dataset, "convert_pixel_data")):
+        monkeypatch.setattr(owner, name, lambda *_: pytest.fail("it was unpacked"))
+    fault = fault_of(path)
+    assert fault.kind == "image-damaged" and not missing(fault.what, "compressed picture", "8x8")
+    assert read_header(path) == Header(8, 8, 1)
+
+
+def test_what_is_no_compressed_picture_is_damaged(tmp_path: Path) -> None:
+    path = write_encoded(tmp_path / "a.dcm", JPEGBaseline8Bit, PixelData=encapsulate([b"nothing of the kind"]))
+    assert fault_of(path).kind == "image-damaged"
+
+
+def test_a_compressed_picture_may_lie_in_several_parts_or_have_a_table_of_offsets(tmp_path: Path) -> None:
+    frame = encoded(JPEGBaseline8Bit, 8)
+    parts = encapsulate([frame], fragments_per_frame=3)
+    in_parts = write_encoded(tmp_path / "a.dcm", JPEGBaseline8Bit, PixelData=parts)
+    for path in (in_parts, _with_offsets(tmp_path / "b.dcm", [frame])):
+        assert (load_image(path, NOTHING_STATED).pixels == 255).all()
+
+
+def _with_offsets(path: Path, frames: list[bytes]) -> Path:
+    data, offsets, lengths = encapsulate_extended(frames)
+    tables = {"ExtendedOffsetTable": offsets, "ExtendedOffsetTableLengths": lengths}
+    return write_encoded(path, JPEGBaseline8Bit, PixelData=data, **tables)
+
+
+def test_several_pictures_without_their_number_are_refused(tmp_path: Path) -> None:
+    plain = write_dicom(tmp_path / "a.dcm", STORED, PixelData=STORED.tobytes() * 2)
+    colors = np.zeros((2, 2, 3), np.uint8)
+    colored = write_dicom(tmp_path / "b.dcm", colors, PixelData=colors.tobytes() * 2)
+    frame = encoded(JPEGBaseline8Bit, 8)
+    packed = write_encoded(tmp_path / "c.dcm", JPEGBaseline8Bit, PixelData=encapsulate([frame, frame]))
+    for path in (plain, colored, packed, _with_offsets(tmp_path / "d.dcm", [frame, frame])):
+        fault = fault_of(path, HOUNSFIELD)
+        assert fault.kind == "image-mode" and "pictures" in fault.what and "pixel_array[NUMBER]" in fault.fix
+    assert "2 pictures" in fault_of(plain, HOUNSFIELD).what
+
+
+@pytest.mark.parametrize(("samples", "photometric"), [(3, "MONOCHROME2"), (1, "RGB")])
+def test_values_that_are_not_of_the_stated_colours_are_damaged(samples: int, photometric: str, tmp_path: Path) -> None:
+    values = np.zeros((2, 2, samples), np.uint8).squeeze()
+    path = write_dicom(tmp_path / "a.dcm", values, PhotometricInterpretation=photometric)
+    assert fault_of(path).kind == "image-damaged"
 
 
 def test_one_under_another_name_is_named(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
+import tracemalloc
 from pathlib import Path
 
 import nibabel
@@ -62,6 +64,45 @@ def test_a_volume_is_refused_with_the_line_that_saves_a_slice(tmp_path: Path) ->
     fault = fault_of(path)
     assert fault.kind == "image-mode" and "4x3x5" in fault.what and "dataobj[:, :, NUMBER].T" in fault.fix
     assert read_header(path) is None
+
+
+def write_extended(path: Path, *, claimed: int, start: int, num_bytes: int) -> Path:
+    """Writes values behind an extension of the header.
+
+    Args:
+        path: of the file.
+        claimed: size of the extension, as it says.
+        start: where the values are, as the header says.
+        num_bytes: of the extension, after its own 8.
+    """
+    content = bytearray(nibabel.Nifti1Image(VALUES.T, np.eye(4)).to_bytes())
+    content[108:112] = struct.pack("<f", start)  # vox_offset
+    extension = b"\x01\0\0\0" + struct.pack("<ii", claimed, 6) + bytes(num_bytes)
+    path.write_bytes(gzip.compress(bytes(content[:348]) + extension + bytes(content[352:])))
+    return path
+
+
+def test_much_before_the_values_is_refused_with_the_line_that_saves_without(tmp_path: Path) -> None:
+    path = write_extended(tmp_path / "a.nii.gz", claimed=20_000_000, start=20_000_352, num_bytes=20_000_000 - 8)
+    fault = fault_of(path)
+    assert fault.kind == "image-too-large" and "20000352 bytes" in fault.what and "nibabel.save" in fault.fix
+    assert read_header(path) is None
+    image = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(image.dataobj, image.affine), tmp_path / "new.nii.gz")
+    np.testing.assert_array_equal(load_image(tmp_path / "new.nii.gz", RANGE).pixels[..., 0], VALUES)
+
+
+@pytest.mark.parametrize("claimed", [32, 20_000_000, 0, -5])
+def test_extensions_of_the_header_are_passed_over_whatever_they_claim(claimed: int, tmp_path: Path) -> None:
+    path = write_extended(tmp_path / "a.nii.gz", claimed=claimed, start=352 + 32, num_bytes=24)
+    with gzip.open(path, "ab") as file:
+        file.write(bytes(20_000_000))  # an extension's size would have this read
+    tracemalloc.start()
+    pixels = load_image(path, RANGE).pixels
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(pixels[..., 0], VALUES)
+    assert peak < 4_000_000
 
 
 def test_a_mask_is_not_read_from_it(tmp_path: Path) -> None:
