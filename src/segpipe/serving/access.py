@@ -74,20 +74,29 @@ class Access:
             reason = f"send the header `Authorization: Bearer TOKEN`, TOKEN being the service's {TOKEN}"
             raise RefusedError(HTTPStatus.UNAUTHORIZED, reason)
 
+    def require_webhook(self) -> str:
+        """Gives the secret of MLflow's webhook; is asked before the body of a call is read.
+
+        Raises:
+            RefusedError: 404, the service has none.
+        """
+        if self.webhook_secret is None:
+            raise RefusedError(
+                HTTPStatus.NOT_FOUND, f"webhooks are off; set {WEBHOOK_SECRET} and start the service again"
+            )
+        return self.webhook_secret
+
     def check_webhook(self, headers: Mapping[str, str], body: bytes) -> None:
         """Checks that MLflow has signed a call.
 
         Raises:
             RefusedError: 404 where the service has no secret, 401 where the signature is another.
         """
-        if self.webhook_secret is None:
-            raise RefusedError(
-                HTTPStatus.NOT_FOUND, f"webhooks are off; set {WEBHOOK_SECRET} and start the service again"
-            )
+        secret = self.require_webhook()
         signed = b".".join(
             [headers.get(name, "").encode() for name in ("x-mlflow-delivery-id", "x-mlflow-timestamp")] + [body]
         )
-        digest = hmac.digest(self.webhook_secret.encode(), signed, "sha256")
+        digest = hmac.digest(secret.encode(), signed, "sha256")
         expected = b"v1," + base64.b64encode(digest)
         if not hmac.compare_digest(expected, headers.get("x-mlflow-signature", "").encode()):
             raise RefusedError(

@@ -99,11 +99,13 @@ def _add_state(app: FastAPI, service: Service) -> None:
 
     @app.post("/hooks/mlflow", status_code=HTTPStatus.ACCEPTED, summary="MLflow's webhook: an alias has moved")
     async def hook(request: Request) -> JSONResponse:
+        service.access.require_webhook()
         body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_WEBHOOK_BYTES:
-                raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {MAX_WEBHOOK_BYTES} bytes")
+        async with service.intake.in_time():
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_WEBHOOK_BYTES:
+                    raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {MAX_WEBHOOK_BYTES} bytes")
         service.access.check_webhook(dict(request.headers), body)
         service.watch.wake()
         return JSONResponse({"status": "asking the registry"}, HTTPStatus.ACCEPTED)

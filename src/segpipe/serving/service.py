@@ -66,7 +66,7 @@ class Service:
     def __init__(self, watch: Watch, access: Access, limits: Limits, metrics: Metrics, folder: Path) -> None:
         self.watch, self.access, self.limits, self.metrics = watch, access, limits, metrics
         self._folder = folder
-        self._intake = Intake(limits)
+        self.intake = Intake(limits)
         self.batcher = Batcher(limits, metrics.observe_batch)
         num_threads = min(MAX_DECODING_THREADS, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(num_threads, "pictures")
@@ -139,8 +139,8 @@ class Service:
         """
         served = self.find(role)
         self.batcher.check_room()  # before its body is read
-        with self._intake.holding() as body:
-            uploads = await self._intake.receive(request, body)
+        with self.intake.holding() as body:
+            uploads = await self.intake.receive(request, body)
             wish = Wish(choose_form(request.headers.get("accept", ""), len(uploads)), style, polygons)
             try:
                 async with asyncio.timeout(self.limits.timeout_seconds):

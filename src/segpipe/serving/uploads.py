@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -84,6 +84,20 @@ class Intake:
         finally:
             self._held_bytes -= body.num_bytes
 
+    @contextlib.asynccontextmanager
+    async def in_time(self) -> AsyncIterator[None]:
+        """Bounds the time in which the body of this statement receives a request's body.
+
+        Raises:
+            RefusedError: 408.
+        """
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                yield
+        except TimeoutError as error:
+            what = f"the body was not complete after {self._limits.body_seconds:g} s"
+            raise RefusedError(HTTPStatus.REQUEST_TIMEOUT, what) from error
+
     async def receive(self, request: Request, body: Body) -> list[Upload]:
         """Gives the files of a request.
 
@@ -100,12 +114,8 @@ class Intake:
                 "Send a file by `curl -H 'Content-Type: image/jpeg' --data-binary @FILE`, or several by `-F file=@FILE`"
             )
             raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body is {kind}, which is not read. {fix}")
-        try:
-            async with asyncio.timeout(self._limits.body_seconds):
-                return await self._receive(request, kind, body)
-        except TimeoutError as error:
-            what = f"the body was not complete after {self._limits.body_seconds:g} s"
-            raise RefusedError(HTTPStatus.REQUEST_TIMEOUT, what) from error
+        async with self.in_time():
+            return await self._receive(request, kind, body)
 
     async def _receive(self, request: Request, kind: str, body: Body) -> list[Upload]:
         declared = request.headers.get("content-length", "")

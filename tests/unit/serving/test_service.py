@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from unit.serving.conftest import Reddest, colors_of, png
 from segpipe.classes import ClassTable
 from segpipe.export.exported import Prediction
 from segpipe.reports.overlay import colorize, overlay
-from segpipe.serving.access import Access
+from segpipe.serving.access import WEBHOOK_SECRET, Access
 from segpipe.serving.backends import Served
 from segpipe.serving.following import Follower, Source
 from segpipe.serving.limits import Limits
@@ -252,6 +252,27 @@ def test_the_token_guards_all_but_probes_and_the_page(ask: Ask) -> None:
     assert refused.headers["www-authenticate"] == "Bearer"
     headers = {"Authorization": "Bearer a token of some length"}
     assert ask(lambda client: client.get("/model", headers=headers), None, access).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("access", "status", "fact"),
+    [
+        (Access(is_loopback=True), 404, WEBHOOK_SECRET),
+        (Access(is_loopback=True, webhook_secret="both know"), 408, "0.1 s"),
+    ],
+)
+def test_a_webhook_whose_body_never_comes_holds_nothing(ask: Ask, access: Access, status: int, fact: str) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(20)
+
+    async def talk(client: httpx.AsyncClient) -> httpx.Response:
+        async with asyncio.timeout(10):
+            return await client.post("/hooks/mlflow", content=body())
+
+    answer = ask(talk, Limits(body_seconds=0.1), access)
+    assert answer.status_code == status
+    assert fact in reason_of(answer)
 
 
 def test_pages_of_others_are_refused(ask: Ask) -> None:
