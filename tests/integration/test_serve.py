@@ -13,6 +13,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -246,6 +247,42 @@ def test_sigterm_answers_what_was_accepted_and_ends_with_0(exported: Path, tmp_p
     assert all(moment >= ended for moment, _ in load.failures)
     log = [json.loads(line) for line in server.daemon.log.read_text(encoding="utf-8").splitlines()[1:]]
     assert len([line for line in log if line["path"] == "/predict"]) == len(load.answers)
+
+
+LOADS_FOR_EVER = """
+import sys, tempfile, threading
+from pathlib import Path
+from segpipe.cli import main, serve
+from segpipe.serving import backends
+from segpipe.serving.following import Follower, Source, Watch
+
+folder, tempfile.tempdir = Path(sys.argv[1]), sys.argv[2]
+is_loading = threading.Event()
+
+def run(options, access, limits, bound, workspace):
+    def load(files, version):
+        while True:
+            backends._load(folder, "onnx", files / "export", None)
+            is_loading.set()
+
+    source = Source("streets", "champion", lambda: "2", lambda version, place: place)
+    watch = Watch(Follower(None, workspace, source, load))
+    watch.start()
+    is_loading.wait()
+    watch.stop()
+    sys.stdout.write("served")
+    return watch
+
+serve._run, serve.LOADING_SECONDS = run, 0.1
+sys.exit(main(["serve", "--port", "0"]))
+"""
+
+
+def test_the_end_breaks_off_a_load_without_an_abort_and_leaves_no_folder(exported: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LOADS_FOR_EVER, str(exported), str(tmp_path)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "served", "")
+    assert not list(tmp_path.iterdir())
 
 
 def sign(body: bytes) -> dict[str, str]:

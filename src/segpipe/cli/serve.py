@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -17,16 +18,18 @@ from segpipe.errors import ServingError
 from segpipe.registry.addresses import MODELS_TAKEN, find_model, read_alias
 from segpipe.serving.limits import Limits
 from segpipe.serving.roles import CHALLENGER, CHAMPION, Role
+from segpipe.stages.stage import exit_on_signal
 
 if TYPE_CHECKING:
     from segpipe.serving.access import Access
-    from segpipe.serving.following import Follower
+    from segpipe.serving.following import Follower, Watch
     from segpipe.serving.metrics import Metrics
 
 PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "onnxruntime")
 LOOPBACK, PORT = "127.0.0.1", 8000
 BACKENDS = ("onnx", "openvino", "torch")
 POLL_SECONDS = 10
+LOADING_SECONDS = 2.0  # that the end waits for a version which is being loaded
 # MLflow's own would keep a poll waiting for minutes where the server does not answer.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 
@@ -114,14 +117,24 @@ def _serve(options: argparse.Namespace) -> None:
     access = Access.of(options.host, os.environ)  # a missing token is told before a model is downloaded
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
+    signal.signal(signal.SIGTERM, exit_on_signal)  # until `run_server` answers what was accepted first
     with (
         bind_socket(options.host, options.port) as bound,
         tempfile.TemporaryDirectory(prefix="segpipe-serve-", ignore_cleanup_errors=True) as workspace,
     ):
-        _run(options, access, limits, bound, Path(workspace))
+        watch = _run(options, access, limits, bound, Path(workspace))
+        has_ended = watch.join(LOADING_SECONDS)
+    if not has_ended:
+        # Python's own end would unwind the thread out of the C++ that loads a model, which aborts the process.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
-def _run(options: argparse.Namespace, access: "Access", limits: Limits, bound: socket.socket, workspace: Path) -> None:
+def _run(
+    options: argparse.Namespace, access: "Access", limits: Limits, bound: socket.socket, workspace: Path
+) -> "Watch":
+    """Serves until the end; gives what followed the aliases meanwhile, which may still be loading a version."""
     from segpipe.serving.app import make_app
     from segpipe.serving.following import Watch
     from segpipe.serving.metrics import Metrics
@@ -132,12 +145,14 @@ def _run(options: argparse.Namespace, access: "Access", limits: Limits, bound: s
     second = _name_challenger(options)
     champion = _hold(CHAMPION, options.model, options, workspace, metrics)
     challenger = None if second is None else _hold(CHALLENGER, second, options, workspace, metrics)
-    service = Service(Watch(champion, challenger, options.poll), access, limits, metrics, workspace)
+    watch = Watch(champion, challenger, options.poll)
+    service = Service(watch, access, limits, metrics, workspace)
     host, port = bound.getsockname()[:2]
     place = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     parts = [_describe(champion), *([] if challenger is None else [f"challenger: {_describe(challenger)}"])]
     print(f"{'; '.join(parts)}: {place}", flush=True)
     run_server(make_app(service), bound, limits)
+    return watch
 
 
 def _name_challenger(options: argparse.Namespace) -> str | None:

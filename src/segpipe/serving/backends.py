@@ -181,7 +181,7 @@ def _load(folder: Path, backend: str, output: Path, num_threads: int | None) -> 
 
 
 def _export(folder: Path, output: Path) -> None:
-    """Exports a network by another process.
+    """Exports a network by another process, whose temporary files lie beside the output.
 
     Raises:
         ServingError: it cannot be exported; says why.
@@ -191,7 +191,7 @@ def _export(folder: Path, output: Path) -> None:
             "segpipe.serving.preparing",
             [str(folder.resolve()), str(output)],
             cwd=output.parent,
-            env=os.environ,
+            env={**os.environ, "TMPDIR": str(output.parent.resolve())},  # goes with it, also if the export is killed
             what="the export",
             timeout_seconds=EXPORT_SECONDS,
         )

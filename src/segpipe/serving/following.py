@@ -187,6 +187,19 @@ class Watch:
         self._is_ended.set()
         self._wake.set()
 
+    def join(self, seconds: float) -> bool:
+        """Waits for the end of the asking after `stop`.
+
+        Args:
+            seconds: at most.
+
+        Returns:
+            Whether it has ended; a load cannot be broken off, and may take minutes.
+        """
+        if self._thread.ident is not None:
+            self._thread.join(seconds)
+        return not self._thread.is_alive()
+
     def wake(self) -> None:
         """Asks at once."""
         self._wake.set()

@@ -58,7 +58,8 @@ def _print_traceback(kind: type[BaseException], error: BaseException, trace: Tra
     print(printable(redact("".join(traceback.format_exception(kind, error, trace)))), end="", file=sys.stderr)
 
 
-def _exit_on_signal(signum: int, frame: FrameType | None) -> None:
+def exit_on_signal(signum: int, frame: FrameType | None) -> None:
+    """Handles a signal by ending the process as an exception does, so that temporary folders are removed."""
     raise SystemExit(128 + signum)
 
 
@@ -113,7 +114,7 @@ def run_stage(work: Callable[[S], None], section: type[S], output: Path) -> None
         output: the file or folder that it writes; if another process writes it, this one ends with a message.
     """
     prepare_process()
-    signal.signal(signal.SIGTERM, _exit_on_signal)
+    signal.signal(signal.SIGTERM, exit_on_signal)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as `begin_stage` has left it
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

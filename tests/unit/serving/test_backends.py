@@ -74,6 +74,13 @@ def test_what_cannot_be_served_says_what_can(network_folder: Path, export_folder
     assert not missing(str(refused.value), "empty", "model.json", "--backend torch")
 
 
+def test_what_an_export_writes_meanwhile_goes_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(backends, "run_module", lambda *_, **options: seen.append(options["env"]["TMPDIR"]))
+    backends._export(tmp_path / "network", tmp_path / "place" / "export")
+    assert seen == [str(tmp_path / "place")]
+
+
 def test_an_export_that_a_version_holds_is_taken_if_it_is_of_its_weights(
     network_folder: Path, export_folder: Path, tmp_path: Path
 ) -> None:

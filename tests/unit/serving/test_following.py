@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import threading
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,24 @@ def test_the_thread_follows_both_and_ends(registry: Registry, tmp_path: Path) ->
     watch._thread.join(5)
     assert registry.follower.served.version == challenger.served.version == "2"
     assert not watch._thread.is_alive()
+
+
+def test_the_end_waits_for_a_load_only_so_long(registry: Registry, tmp_path: Path) -> None:
+    loading, may_end = threading.Event(), threading.Event()
+
+    def load(folder: Path, version: str) -> Served:
+        loading.set()
+        may_end.wait(20)
+        return registry._serve(version)
+
+    watch = Watch(Follower(None, tmp_path, registry.source, load))
+    assert watch.join(0)  # it was never started
+    watch.start()
+    assert loading.wait(20)
+    watch.stop()
+    assert not watch.join(0.01)
+    may_end.set()
+    assert watch.join(20)
 
 
 def test_a_service_without_a_model_asks_at_once(registry: Registry, tmp_path: Path) -> None:
