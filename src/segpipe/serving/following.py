@@ -8,16 +8,20 @@ challenger goes with it.
 import logging
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segpipe.errors import TrackingError
+from segpipe.errors import IncomparableError, TrackingError
 from segpipe.serving.backends import Served
 from segpipe.serving.events import log_event
 from segpipe.serving.roles import CHALLENGER, CHAMPION, Role
 
 LOADED, FAILED, UNREACHABLE, MISSING = "loaded", "failed", "unreachable", "missing"
+
+# Of a version that failed. The reason may pass, such as a full disk; its files may also fail each time.
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 10.0, 3600.0
 
 # Gives what loads a version: of the folder with its files and its number.
 Load = Callable[[Path, str], Served]
@@ -51,11 +55,33 @@ class Trouble:
 
     Attributes:
         reason: of the failure.
-        version: that failed; None where the registry could not be asked.
+        version: that could not be downloaded or loaded; None where the registry could not be asked.
     """
 
     reason: str
     version: str | None = None
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Of a version that was tried.
+
+    Attributes:
+        version: its number.
+        trouble: what is told while it waits.
+        pause_seconds: until it is tried again.
+        since: time.monotonic() of the failure.
+    """
+
+    version: str
+    trouble: Trouble
+    pause_seconds: float
+    since: float
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the version may be tried again."""
+        return time.monotonic() - self.since >= self.pause_seconds
 
 
 class Follower:
@@ -83,6 +109,7 @@ class Follower:
         self._workspace = workspace
         self.role, self._observe = role, observe
         self._trouble: Trouble | None = None
+        self._failure: _Failure | None = None
 
     @property
     def served(self) -> Served | None:
@@ -103,12 +130,16 @@ class Follower:
         except Exception as error:  # of any kind: the next time it may answer
             self._note(UNREACHABLE, Trouble(str(error) or type(error).__name__))
             return
+        if self._failure is not None and self._failure.version != version:
+            self._failure = None
         if version is None:
             self._miss(self.source)
         elif self._served is not None and version == self._served.version:
             self._trouble = None
-        elif self._trouble is None or self._trouble.version != version:  # else its files would fail again
+        elif self._failure is None or self._failure.is_over:
             self._take(version)
+        else:
+            self._trouble = self._failure.trouble
 
     def _miss(self, source: Source) -> None:
         """Acts on an alias that names no version."""
@@ -124,13 +155,12 @@ class Follower:
     def _take(self, version: str) -> None:
         try:
             served = self._change(version)
-        except TrackingError as error:  # the network: the next time it may be there
-            self._note(UNREACHABLE, Trouble(str(error)))
         except Exception as error:  # of any kind: the old version must go on
-            self._note(FAILED, Trouble(str(error) or type(error).__name__, version))
+            is_away = isinstance(error, TrackingError) and not isinstance(error, IncomparableError)
+            self._fail(version, UNREACHABLE if is_away else FAILED, str(error) or type(error).__name__)
         else:
             before = None if self._served is None else self._served.label
-            self._served, self._trouble = served, None
+            self._served, self._trouble, self._failure = served, None, None
             self._observe(LOADED)
             log_event(
                 "model changed",
@@ -140,6 +170,14 @@ class Follower:
                 before=before,
                 backend=served.backend,
             )
+
+    def _fail(self, version: str, outcome: str, reason: str) -> None:
+        """Lets a version wait, twice as long as after its last failure."""
+        before = self._failure
+        pause_seconds = FIRST_PAUSE_SECONDS if before is None else min(2 * before.pause_seconds, LONGEST_PAUSE_SECONDS)
+        trouble = Trouble(reason, version)
+        self._failure = _Failure(version, trouble, pause_seconds, time.monotonic())
+        self._note(outcome, trouble)
 
     def _change(self, version: str) -> Served:
         assert self.source is not None and self._load is not None

@@ -9,7 +9,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from segpipe.errors import StoreError, TrackingError
+from segpipe.errors import IncomparableError, StoreError, TrackingError
 from segpipe.places import EXPORT_FILE, EXPORTS, MODEL_FILE
 from segpipe.tracking.client import connect
 from segpipe.tracking.lineage import LINEAGE, LINEAGE_FILE, RunLineage
@@ -36,7 +36,8 @@ def fetch_version(model_name: str, version: str, output: Path) -> Path:
         The folder that holds `model.json` and `weights.safetensors`.
 
     Raises:
-        TrackingError: they cannot be downloaded, or the version was not registered by segpipe.
+        TrackingError: they cannot be downloaded.
+        IncomparableError: the version was not registered by segpipe.
     """
     try:
         folder = Path(mlflow.artifacts.download_artifacts(f"models:/{model_name}/{version}", dst_path=str(output)))
@@ -45,7 +46,7 @@ def fetch_version(model_name: str, version: str, output: Path) -> Path:
     description = next(folder.rglob(MODEL_FILE), None)
     if description is None:
         fix = "take another version (`segpipe registry list`)"
-        raise TrackingError(f"version {version} of {model_name!r} was not registered by segpipe; {fix}")
+        raise IncomparableError(f"version {version} of {model_name!r} was not registered by segpipe; {fix}")
     return description.parent
 
 

@@ -8,11 +8,13 @@ import logging
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 from unit.serving.conftest import Reddest
 
 from segpipe.classes import ClassTable
-from segpipe.errors import ServingError, TrackingError
+from segpipe.errors import IncomparableError, ServingError, TrackingError
+from segpipe.serving import following
 from segpipe.serving.backends import Served
 from segpipe.serving.following import FAILED, LOADED, MISSING, UNREACHABLE, Follower, Source, Watch
 from segpipe.serving.roles import CHALLENGER, CHAMPION, Role
@@ -27,6 +29,8 @@ class Registry:
         self.error: Exception = TrackingError("MLflow cannot be used")
         self.broken: set[str] = set()
         self.outcomes: list[str] = []
+        self.fetch_error: Exception | None = None
+        self.fetched: list[str] = []
         self.loaded: list[str] = []
         self._classes = classes
         self.source = Source("boxes", "champion", self._find, self._fetch)
@@ -45,6 +49,9 @@ class Registry:
 
     def _fetch(self, version: str, folder: Path) -> Path:
         assert not list(folder.iterdir())
+        self.fetched.append(version)
+        if self.fetch_error is not None:
+            raise self.fetch_error
         return folder
 
     def _load(self, folder: Path, version: str) -> Served:
@@ -68,9 +75,65 @@ def test_the_newest_version_is_served(registry: Registry) -> None:
     assert registry.outcomes == [LOADED]
 
 
-def test_a_version_that_cannot_be_used_is_tried_once_and_named(
-    registry: Registry, caplog: pytest.LogCaptureFixture
+class Clock:
+    """What `time.monotonic` gives."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    replaced = Clock()
+    monkeypatch.setattr(following.time, "monotonic", replaced)
+    return replaced
+
+
+def test_a_version_that_failed_is_tried_again_after_growing_pauses(registry: Registry, clock: Clock) -> None:
+    registry.version, registry.broken = "2", {"2"}
+    tried = []
+    for second in range(0, 20_000, 10):
+        clock.now, before = second, len(registry.loaded)
+        registry.follower.poll()
+        tried += [second] * (len(registry.loaded) - before)
+    pauses = np.diff(tried)
+    assert pauses[:5].tolist() == [10, 20, 40, 80, 160]
+    assert pauses.max() == pauses[-1] == 3600
+    registry.broken = set()  # the disk has room again
+    clock.now += 3600
+    registry.follower.poll()
+    assert (registry.follower.served.version, registry.follower.trouble) == ("2", None)
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (TrackingError("cannot be downloaded"), UNREACHABLE),
+        (IncomparableError("not registered by segpipe"), FAILED),
+    ],
+)
+def test_a_download_that_failed_is_not_repeated_at_each_poll(
+    registry: Registry, clock: Clock, error: Exception, outcome: str
 ) -> None:
+    registry.version, registry.fetch_error = "2", error
+    for _ in range(3):
+        registry.follower.poll()
+    assert (registry.fetched, registry.outcomes) == (["2"], [outcome])
+    registry.is_up = False
+    registry.follower.poll()
+    assert registry.follower.trouble.version is None
+    registry.is_up = True
+    registry.follower.poll()
+    assert (registry.follower.trouble.version, registry.follower.trouble.reason) == ("2", str(error))
+    assert registry.fetched == ["2"]
+    registry.version = "3"
+    registry.follower.poll()
+    assert registry.fetched == ["2", "3"]
+
+
+def test_a_version_that_cannot_be_used_is_named(registry: Registry, caplog: pytest.LogCaptureFixture) -> None:
     registry.version, registry.broken = "2", {"2"}
     with caplog.at_level(logging.INFO):
         for _ in range(3):

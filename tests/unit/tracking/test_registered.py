@@ -11,8 +11,9 @@ from facts import missing
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
+from segpipe.errors import IncomparableError
 from segpipe.tracking.lineage import RunLineage
-from segpipe.tracking.registered import fetch_lineage
+from segpipe.tracking.registered import fetch_lineage, fetch_version
 
 TODAY = {"segpipe.git_commit": "c0ffee", "segpipe.dvc_lock_sha256": "abc", "segpipe.environment.device": "cpu"}
 EARLIER = {**TODAY, "segpipe.dvc.data": "ddd.dir", "segpipe.environment.torch": "2"}
@@ -78,3 +79,12 @@ def test_a_version_without_a_run_has_that_of_its_tags(
 ) -> None:
     assert fetch_lineage(add_version()) == RunLineage()
     assert caplog.text == ""
+
+
+def test_a_version_of_another_program_is_no_failure_of_the_network(client: MlflowClient, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "MLmodel").write_text("flavors: {}", encoding="utf-8")
+    client.create_registered_model("boxes")
+    client.create_model_version("boxes", source=(tmp_path / "model").as_uri(), await_creation_for=0)
+    with pytest.raises(IncomparableError, match="was not registered by segpipe"):
+        fetch_version("boxes", "1", tmp_path / "output")
