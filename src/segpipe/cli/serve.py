@@ -146,7 +146,7 @@ def _run(
     champion = _hold(CHAMPION, options.model, options, workspace, metrics)
     challenger = None if second is None else _hold(CHALLENGER, second, options, workspace, metrics)
     watch = Watch(champion, challenger, options.poll)
-    service = Service(watch, access, limits, metrics, workspace)
+    service = Service(watch, access, limits, metrics)
     host, port = bound.getsockname()[:2]
     place = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     parts = [_describe(champion), *([] if challenger is None else [f"challenger: {_describe(challenger)}"])]

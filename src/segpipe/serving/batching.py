@@ -172,26 +172,29 @@ class Batcher:
 
     async def run(self) -> None:
         """Feeds the network until the task is cancelled."""
-        loop = asyncio.get_running_loop()
         try:
             while True:
-                batch = await self._collect()
-                began = time.perf_counter()
-                try:
-                    answers = await loop.run_in_executor(self._thread, _predict, batch)
-                except Exception as error:  # of any kind: it is the answer to these requests, and not the end of all
-                    for one in batch:
-                        if not one.answer.done():
-                            one.answer.set_exception(error)
-                    continue
-                seconds = time.perf_counter() - began
-                self._observe(len(batch), seconds)
-                self._seconds += WEIGHT_OF_NEWEST * (seconds / len(batch) - self._seconds)
-                for one, answer in zip(batch, answers, strict=True):
-                    if not one.answer.done():
-                        one.answer.set_result(answer)
+                await self._run_batch()
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _run_batch(self) -> None:
+        """Predicts the next batch; nothing keeps its model afterwards, which may not be served any more."""
+        batch = await self._collect()
+        began = time.perf_counter()
+        try:
+            answers = await asyncio.get_running_loop().run_in_executor(self._thread, _predict, batch)
+        except Exception as error:  # of any kind: it is the answer to these requests, and not the end of all
+            for one in batch:
+                if not one.answer.done():
+                    one.answer.set_exception(error)
+            return
+        seconds = time.perf_counter() - began
+        self._observe(len(batch), seconds)
+        self._seconds += WEIGHT_OF_NEWEST * (seconds / len(batch) - self._seconds)
+        for one, answer in zip(batch, answers, strict=True):
+            if not one.answer.done():
+                one.answer.set_result(answer)
 
     async def _collect(self) -> list[_Waiting]:
         """Waits for a picture, and a little for others of its size; takes them from the queue."""
@@ -208,6 +211,7 @@ class Batcher:
             left = first.since + self.limits.max_wait_ms / 1000 - time.monotonic()
             if len(batch) < wanted and self._num_decoding and left > 0:
                 self._changed.clear()
+                del first, batch  # whose clients may go meanwhile
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), left)
                 continue

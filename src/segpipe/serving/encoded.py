@@ -10,17 +10,18 @@ from segpipe.documents import ImageMapping
 
 
 @contextlib.contextmanager
-def as_file(content: bytes, suffix: str = "", folder: Path | None = None) -> Iterator[Path]:
+def as_file(content: bytes, suffix: str = "") -> Iterator[Path]:
     """Gives an image as a file until the end of the body of this statement; its name has nothing of a caller's.
+
+    It lies in the machine's folder for such files: from one of the service's own the system may remove it after days.
 
     What reads images reads their parts several times, huge ones too.
 
     Args:
         content: of the file.
         suffix: of the name, for formats that are known by it.
-        folder: for the file; None takes the machine's folder for such files.
     """
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=suffix, buffering=0) as file:
+    with tempfile.NamedTemporaryFile(prefix="segpipe-", suffix=suffix, buffering=0) as file:
         file.write(content)
         yield Path(file.name)
 

@@ -6,6 +6,7 @@ challenger goes with it.
 """
 
 import logging
+import os
 import tempfile
 import threading
 import time
@@ -13,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segpipe.errors import IncomparableError, TrackingError
+from segpipe.errors import IncomparableError, ServingError, TrackingError
 from segpipe.serving.backends import Served
 from segpipe.serving.events import log_event
 from segpipe.serving.roles import CHALLENGER, CHAMPION, Role
@@ -181,6 +182,7 @@ class Follower:
 
     def _change(self, version: str) -> Served:
         assert self.source is not None and self._load is not None
+        _make_again(self._workspace)
         with tempfile.TemporaryDirectory(dir=self._workspace) as folder:
             return self._load(self.source.fetch(version, Path(folder)), version)
 
@@ -194,6 +196,17 @@ class Follower:
             else:
                 log_event("model not changed", logging.WARNING, serving=self._served.label, **values)
         self._trouble = trouble
+
+
+def _make_again(workspace: Path) -> None:
+    """Makes the folder for downloads where it is missing: systemd removes what lies unused below /tmp for 10 days.
+
+    Raises:
+        ServingError: another user has made it meanwhile, who could change the files of a model in it.
+    """
+    workspace.mkdir(mode=0o700, exist_ok=True)
+    if workspace.lstat().st_uid != os.getuid():
+        raise ServingError(f"{workspace}: belongs to another user; remove it, or start the service again")
 
 
 class Watch:

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from pathlib import Path
 from typing import Literal, TypeVar
 
 from starlette.requests import Request
@@ -60,12 +59,10 @@ class Service:
         access: who may ask.
         limits: what is taken.
         metrics: what is counted.
-        folder: an empty one, for the pictures of requests while they are read.
     """
 
-    def __init__(self, watch: Watch, access: Access, limits: Limits, metrics: Metrics, folder: Path) -> None:
+    def __init__(self, watch: Watch, access: Access, limits: Limits, metrics: Metrics) -> None:
         self.watch, self.access, self.limits, self.metrics = watch, access, limits, metrics
-        self._folder = folder
         self.intake = Intake(limits)
         self.batcher = Batcher(limits, metrics.observe_batch)
         num_threads = min(MAX_DECODING_THREADS, os.cpu_count() or 1)
@@ -172,7 +169,7 @@ class Service:
         with self.batcher.holding_px() as held:
             with self.batcher.decoding():
                 mapping = served.model.image_mapping
-                work = partial(read_picture, upload, self._folder, mapping, self.limits, held.take)
+                work = partial(read_picture, upload, mapping, self.limits, held.take)
                 picture = await self._in_pool(work)
             answer = await self.batcher.predict(served, picture.pixels)
         return Result(upload.name, picture, answer)

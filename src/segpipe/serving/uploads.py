@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -179,14 +178,11 @@ def _safe_suffix(name: str) -> str:
     return suffix if suffix in IMAGE_SUFFIXES | UNREAD_SUFFIXES else ""
 
 
-def read_picture(
-    upload: Upload, folder: Path, mapping: ImageMapping, limits: Limits, take_px: Callable[[int], None]
-) -> Picture:
+def read_picture(upload: Upload, mapping: ImageMapping, limits: Limits, take_px: Callable[[int], None]) -> Picture:
     """Reads a picture; its size is checked by its header, before anything is decoded.
 
     Args:
         upload: the file.
-        folder: for the file while it is read.
         mapping: how its values become 8-bit RGB.
         limits: of a picture.
         take_px: gets the number of pixels before they are decoded; may refuse.
@@ -194,7 +190,7 @@ def read_picture(
     Raises:
         RefusedError: 413 where it is too large, 415 where it is no picture, 422 where it cannot be used.
     """
-    with as_file(upload.content, upload.suffix, folder) as path:
+    with as_file(upload.content, upload.suffix) as path:
         if (header := read_header(path)) is not None:  # of a file without one, the reader says why
             _check_size(header, limits)
             take_px(header.height * header.width)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -77,8 +78,11 @@ def model(classes: ClassTable) -> Reddest:
 
 
 @pytest.fixture
-def ask(model: Reddest, tmp_path: Path) -> Callable[..., T]:
+def ask(model: Reddest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., T]:
     """Runs a conversation with a service: `ask(lambda client: client.get("/model"))`."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(pictures))
 
     def run(
         talk: Callable[[httpx.AsyncClient], Awaitable[T]],
@@ -91,7 +95,7 @@ def ask(model: Reddest, tmp_path: Path) -> Callable[..., T]:
         async def inside() -> T:
             follower = champion or Follower(served or Served(model, "onnx", "boxes", "3"), tmp_path)
             rules = access or Access(is_loopback=True)
-            service = Service(Watch(follower, challenger), rules, limits or Limits(), Metrics(), tmp_path)
+            service = Service(Watch(follower, challenger), rules, limits or Limits(), Metrics())
             service.start()
             transport = httpx.ASGITransport(make_app(service))
             try:
@@ -99,7 +103,7 @@ def ask(model: Reddest, tmp_path: Path) -> Callable[..., T]:
                     return await talk(client)
             finally:
                 service.stop()
-                assert not [path for path in tmp_path.iterdir() if path.is_file()], "a picture was left"
+                assert not list(pictures.iterdir()), "a picture was left"
 
         return asyncio.run(inside())
 

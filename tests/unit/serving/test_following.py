@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from facts import missing
 from unit.serving.conftest import Reddest
 
 from segpipe.classes import ClassTable
@@ -73,6 +74,24 @@ def test_the_newest_version_is_served(registry: Registry) -> None:
     registry.follower.poll()
     assert registry.follower.served.version == "2"
     assert registry.outcomes == [LOADED]
+
+
+def test_a_workspace_that_the_system_removed_is_made_again_for_its_owner(registry: Registry, tmp_path: Path) -> None:
+    tmp_path.rmdir()
+    registry.version = "2"
+    registry.follower.poll()
+    assert registry.follower.served.version == "2"
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_workspace_of_another_user_is_not_used(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following.os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+    registry.version = "2"
+    registry.follower.poll()
+    assert registry.fetched == []
+    assert not missing(registry.follower.trouble.reason, str(tmp_path), "another user")
 
 
 class Clock:

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import weakref
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from segpipe.export.exported import Prediction
 from segpipe.reports.overlay import colorize, overlay
 from segpipe.serving.access import WEBHOOK_SECRET, Access
 from segpipe.serving.backends import Served
+from segpipe.serving.batching import Batcher
 from segpipe.serving.following import Follower, Source
 from segpipe.serving.limits import Limits
 from segpipe.serving.roles import CHALLENGER
@@ -221,6 +223,26 @@ def test_an_answer_that_takes_too_long_is_a_504(ask: Ask, classes: ClassTable) -
     answer = ask(lambda client: client.post("/predict", content=content, headers=IMAGE), limits, None, served)
     assert answer.status_code == 504
     assert "--timeout" in reason_of(answer)
+
+
+def test_a_model_that_is_served_no_more_is_let_go(classes: ClassTable) -> None:
+    pixels = np.zeros((40, 40, 3), np.uint8)
+
+    async def talk() -> bool:
+        batcher = Batcher(Limits(), lambda num_pictures, seconds: None)
+        task = asyncio.create_task(batcher.run())
+        served = Served(Reddest(classes), "onnx", "boxes", "3")
+        kept = weakref.ref(served)
+        await batcher.predict(served, pixels)
+        del served
+        for _ in range(500):
+            if kept() is None:
+                break
+            await asyncio.sleep(0.01)
+        task.cancel()
+        return kept() is None
+
+    assert asyncio.run(talk())
 
 
 class Broken(Reddest):
