@@ -113,6 +113,7 @@ def _serve(options: argparse.Namespace) -> None:
         timeout_seconds=options.timeout,
         body_seconds=min(options.timeout, Limits.body_seconds),
         header_seconds=min(options.timeout, Limits.header_seconds),
+        unread_seconds=min(options.timeout, Limits.unread_seconds),
     )
     access = Access.of(options.host, os.environ)  # a missing token is told before a model is downloaded
     for name, value in PATIENCE.items():

@@ -21,6 +21,7 @@ class Limits:
         timeout_seconds: for a request from its last byte to its answer.
         body_seconds: for a request from its first byte to its last.
         header_seconds: for a connection until a request has begun.
+        unread_seconds: for a client to take at least a byte of an answer that waits for it.
     """
 
     max_bytes: int = 32 << 20
@@ -32,6 +33,7 @@ class Limits:
     timeout_seconds: float = 30.0
     body_seconds: float = 10.0
     header_seconds: float = 10.0
+    unread_seconds: float = 10.0
 
     @property
     def max_held_bytes(self) -> int:

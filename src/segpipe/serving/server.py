@@ -21,6 +21,7 @@ from segpipe.serving.limits import Limits
 MAX_CONNECTIONS = 2000
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 15
+MAX_UNSENT_BYTES = 1 << 16  # in the kernel, of a connection; behind megabytes there a slow reader looks like none
 SPARE_SECONDS = 5.0  # of the end, after the last request may take its longest
 SWITCH_SECONDS = 0.002  # a thread that decodes gives the event loop its turn after so long; Python's own is 5 ms
 
@@ -37,6 +38,8 @@ def bind_socket(host: str, port: int) -> socket.socket:
         # With the protocol's number, or asyncio leaves TCP_NODELAY off and an answer waits 40 ms for the client's ACK.
         bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            bound.setsockopt(protocol, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)
         bound.bind(address)
         return bound
     except (OSError, OverflowError) as error:
@@ -106,16 +109,18 @@ class _Server(uvicorn.Server):
 
 
 def _protocol_with(limits: Limits) -> type[H11Protocol]:
-    """Gives uvicorn's protocol with limits that it lacks: connections, and the time until a request has begun."""
+    """Gives uvicorn's protocol with limits that it lacks: connections, silence before a request, unread answers."""
 
     class Protocol(H11Protocol):
         _timer: asyncio.TimerHandle | None = None
+        _unread_timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             if len(self.connections) > MAX_CONNECTIONS:
                 transport.abort()
                 return
+            transport.set_write_buffer_limits(high=0)  # so that each byte that the client does not take pauses
             self._start_timer()
 
         def data_received(self, data: bytes) -> None:
@@ -127,7 +132,16 @@ def _protocol_with(limits: Limits) -> type[H11Protocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_timer()
+            self._stop_unread_timer()
             super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._watch_unread()
+
+        def resume_writing(self) -> None:
+            self._stop_unread_timer()
+            super().resume_writing()
 
         def _start_timer(self) -> None:
             self._timer = self.loop.call_later(limits.header_seconds, self._close_if_idle)
@@ -136,6 +150,21 @@ def _protocol_with(limits: Limits) -> type[H11Protocol]:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
+
+        def _watch_unread(self) -> None:
+            num_bytes = self.transport.get_write_buffer_size()
+            self._unread_timer = self.loop.call_later(limits.unread_seconds, self._abort_if_unread, num_bytes)
+
+        def _stop_unread_timer(self) -> None:
+            if self._unread_timer is not None:
+                self._unread_timer.cancel()
+                self._unread_timer = None
+
+        def _abort_if_unread(self, num_bytes_before: int) -> None:
+            if self.transport.get_write_buffer_size() < num_bytes_before:
+                self._watch_unread()  # it reads, though slowly
+            else:
+                self.transport.abort()  # to close it would wait for the client
 
         def _close_if_idle(self) -> None:
             self._timer = None
