@@ -173,9 +173,10 @@ class Follower:
             )
 
     def _fail(self, version: str, outcome: str, reason: str) -> None:
-        """Lets a version wait, twice as long as after its last failure."""
-        before = self._failure
-        pause_seconds = FIRST_PAUSE_SECONDS if before is None else min(2 * before.pause_seconds, LONGEST_PAUSE_SECONDS)
+        """Lets a version wait; one that cannot be used twice as long as after its last failure."""
+        pause_seconds = FIRST_PAUSE_SECONDS
+        if self._failure is not None and outcome == FAILED:
+            pause_seconds = min(2 * self._failure.pause_seconds, LONGEST_PAUSE_SECONDS)
         trouble = Trouble(reason, version)
         self._failure = _Failure(version, trouble, pause_seconds, time.monotonic())
         self._note(outcome, trouble)

@@ -95,18 +95,18 @@ def test_a_workspace_of_another_user_is_not_used(
 
 
 class Clock:
-    """What `time.monotonic` gives."""
+    """Takes the place of `time`."""
 
     now = 0.0
 
-    def __call__(self) -> float:
+    def monotonic(self) -> float:
         return self.now
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     replaced = Clock()
-    monkeypatch.setattr(following.time, "monotonic", replaced)
+    monkeypatch.setattr(following, "time", replaced)
     return replaced
 
 
@@ -127,14 +127,14 @@ def test_a_version_that_failed_is_tried_again_after_growing_pauses(registry: Reg
 
 
 @pytest.mark.parametrize(
-    ("error", "outcome"),
+    ("error", "outcome", "num_downloads"),
     [
-        (TrackingError("cannot be downloaded"), UNREACHABLE),
-        (IncomparableError("not registered by segpipe"), FAILED),
+        (TrackingError("cannot be downloaded"), UNREACHABLE, 10),
+        (IncomparableError("not registered by segpipe"), FAILED, 4),
     ],
 )
 def test_a_download_that_failed_is_not_repeated_at_each_poll(
-    registry: Registry, clock: Clock, error: Exception, outcome: str
+    registry: Registry, clock: Clock, error: Exception, outcome: str, num_downloads: int
 ) -> None:
     registry.version, registry.fetch_error = "2", error
     for _ in range(3):
@@ -147,9 +147,12 @@ def test_a_download_that_failed_is_not_repeated_at_each_poll(
     registry.follower.poll()
     assert (registry.follower.trouble.version, registry.follower.trouble.reason) == ("2", str(error))
     assert registry.fetched == ["2"]
+    for clock.now in range(10, 100, 10):
+        registry.follower.poll()
+    assert registry.fetched == ["2"] * num_downloads
     registry.version = "3"
     registry.follower.poll()
-    assert registry.fetched == ["2", "3"]
+    assert registry.fetched[num_downloads:] == ["3"]
 
 
 def test_a_version_that_cannot_be_used_is_named(registry: Registry, caplog: pytest.LogCaptureFixture) -> None:
