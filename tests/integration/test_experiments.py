@@ -90,10 +90,9 @@ def test_a_temporary_and_a_workspace_experiment_are_recorded_and_register_nothin
 def test_a_queued_experiment_runs_the_code_that_it_was_queued_with(shell: Project) -> None:
     source = shell.root / MARKED
     before = source.read_text(encoding="utf-8")
-    marked = before.replace(
-        "settings = config.evaluate", f'settings = config.evaluate\n    print("{MARK}", flush=True)'
-    )
-    source.write_text(marked, encoding="utf-8")
+    place = "    keep_freed_memory()\n"
+    assert before.count(place) == 1
+    source.write_text(before.replace(place, f'{place}    print("{MARK}", flush=True)\n'), encoding="utf-8")
     shell.call("dvc", "exp", "run", "--queue", "--name", "marked")
     source.write_text(before, encoding="utf-8")
     assert shell.call("git", "status", "--porcelain") == ""
