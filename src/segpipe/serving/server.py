@@ -7,9 +7,10 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -108,67 +109,86 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
+class _Timer:
+    """Calls a function after some time, unless it is stopped before."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._handle: asyncio.TimerHandle | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the call is still to come."""
+        return self._handle is not None
+
+    def start(self, seconds: float, act: Callable[[], None]) -> None:
+        """Counts from now on, for one function at a time."""
+        self.stop()
+        self._handle = self._loop.call_later(seconds, self._end, act)
+
+    def stop(self) -> None:
+        """Calls nothing any more."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _end(self, act: Callable[[], None]) -> None:
+        self._handle = None
+        act()
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's protocol with limits that it lacks: connections, silence before a request, unread answers."""
+
+    limits: ClassVar[Limits]
+
+    def connection_made(self, transport: Any) -> None:
+        self._silence, self._unread = _Timer(self.loop), _Timer(self.loop)
+        super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
+            return
+        transport.set_write_buffer_limits(high=0)  # so that each byte that the client does not take pauses
+        self._watch_silence()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._silence.stop()
+        elif not self._silence.is_running:
+            self._watch_silence()  # a part of the next request's head
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._silence.stop()
+        self._unread.stop()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_unread()
+
+    def resume_writing(self) -> None:
+        self._unread.stop()
+        super().resume_writing()
+
+    def _watch_silence(self) -> None:
+        self._silence.start(self.limits.header_seconds, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+
+    def _watch_unread(self) -> None:
+        num_bytes = self.transport.get_write_buffer_size()
+        self._unread.start(self.limits.unread_seconds, partial(self._abort_if_unread, num_bytes))
+
+    def _abort_if_unread(self, num_bytes_before: int) -> None:
+        if self.transport.get_write_buffer_size() < num_bytes_before:
+            self._watch_unread()  # it reads, though slowly
+        else:
+            self.transport.abort()  # to close it would wait for the client
+
+
 def _protocol_with(limits: Limits) -> type[H11Protocol]:
-    """Gives uvicorn's protocol with limits that it lacks: connections, silence before a request, unread answers."""
-
-    class Protocol(H11Protocol):
-        _timer: asyncio.TimerHandle | None = None
-        _unread_timer: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            if len(self.connections) > MAX_CONNECTIONS:
-                transport.abort()
-                return
-            transport.set_write_buffer_limits(high=0)  # so that each byte that the client does not take pauses
-            self._start_timer()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self.cycle is not None and not self.cycle.response_complete:
-                self._stop_timer()
-            elif self._timer is None:
-                self._start_timer()  # a part of the next request's head
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_timer()
-            self._stop_unread_timer()
-            super().connection_lost(exc)
-
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self._watch_unread()
-
-        def resume_writing(self) -> None:
-            self._stop_unread_timer()
-            super().resume_writing()
-
-        def _start_timer(self) -> None:
-            self._timer = self.loop.call_later(limits.header_seconds, self._close_if_idle)
-
-        def _stop_timer(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-
-        def _watch_unread(self) -> None:
-            num_bytes = self.transport.get_write_buffer_size()
-            self._unread_timer = self.loop.call_later(limits.unread_seconds, self._abort_if_unread, num_bytes)
-
-        def _stop_unread_timer(self) -> None:
-            if self._unread_timer is not None:
-                self._unread_timer.cancel()
-                self._unread_timer = None
-
-        def _abort_if_unread(self, num_bytes_before: int) -> None:
-            if self.transport.get_write_buffer_size() < num_bytes_before:
-                self._watch_unread()  # it reads, though slowly
-            else:
-                self.transport.abort()  # to close it would wait for the client
-
-        def _close_if_idle(self) -> None:
-            self._timer = None
-            if self.cycle is None or self.cycle.response_complete:
-                self.transport.close()
-
-    return Protocol
+    """Gives the protocol with a service's limits; uvicorn makes its instances."""
+    return type("Protocol", (_Protocol,), {"limits": limits})
