@@ -118,9 +118,21 @@ def _read(memory: Path) -> dict[str, str | int]:
 def _time_steps(module: nn.Module, settings: Train, name: str) -> float:
     """Gives the median seconds of a pass forward and backward; the first, which prepares, does not count."""
     size = settings.micro_batch if isinstance(settings.micro_batch, int) else settings.batch_size
-    with _trial(module, settings, name, min(size, settings.batch_size)) as step:
+    with _single_thread(device_of(module)), _trial(module, settings, name, min(size, settings.batch_size)) as step:
         step()
         return statistics.median(_seconds_of(step, device_of(module)) for _ in range(NUM_STEPS))
+
+
+@contextmanager
+def _single_thread(device: torch.device) -> Iterator[None]:
+    """Lets torch compute by one thread on a CPU: of several, on a busy machine, most seconds are spent in waiting."""
+    num_threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 def _fits(module: nn.Module, settings: Train, size: int) -> bool:

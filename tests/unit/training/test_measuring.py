@@ -56,6 +56,25 @@ def test_on_a_cpu_the_seconds_of_the_processor_count(monkeypatch: pytest.MonkeyP
     assert measuring._seconds_of(lambda: None, torch.device("cpu")) == 2.0
 
 
+def test_a_busy_cpu_is_measured_by_one_thread(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make_train_settings: Callable[..., Train]
+) -> None:
+    before, asked = torch.get_num_threads(), []
+
+    def seconds_of(work: Callable[[], None], device: torch.device) -> float:
+        asked.append(torch.get_num_threads())
+        return 1.0
+
+    monkeypatch.setattr(measuring, "_seconds_of", seconds_of)
+    torch.set_num_threads(2)
+    try:
+        choose_precision(_network(), make_train_settings(precision="auto"), tmp_path / "measured.json")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert asked and set(asked) == {1}
+
+
 def test_a_measurement_leaves_no_trace(tmp_path: Path, make_train_settings: Callable[..., Train]) -> None:
     network, untouched = _network(), _network()
     torch.manual_seed(5)
