@@ -14,10 +14,11 @@ picture as base64 in JSON:
     --litserve PYTHON    LitServe around the same ONNX file; benchmarks/peers/litserve_server.py says what PYTHON needs
     --mlflow URI         `mlflow models serve` of the registered model, with MLFLOW_TRACKING_URI set
 
-    python benchmarks/serve.py MODEL IMAGE --move --seconds 60
+    python benchmarks/serve.py MODEL IMAGE --move exported --seconds 60
 
 measures the service alone while it follows an alias, which moves after a third and after two thirds of the time to
-another version of the same model. The direct loop then runs before and after it, half of the time each.
+another version of the same model. The direct loop then runs before and after it, half of the time each. The versions
+hold their export, as with `register.export: [onnx]`; with `--move bare` they do not, and the service makes it.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import base64
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import statistics
@@ -47,7 +49,7 @@ from segpipe.data.images import load_image
 from segpipe.export.document import ONNX_FILE
 from segpipe.export.exported import ExportedModel
 from segpipe.parent_death import die_with_parent
-from segpipe.places import EXPORT_FILE
+from segpipe.places import EXPORT_FILE, EXPORTS
 
 SEGPIPE = (sys.executable, "-c", "import sys; from segpipe.cli import main; sys.exit(main())")
 # Starts the service with ONNX Runtime's own setting; the service itself offers no choice.
@@ -66,6 +68,7 @@ JSON = {"Content-Type": "application/json"}
 MIN_EQUAL_SHARE = 0.999
 TURN_SECONDS = 2.0  # all take turns: other work on the machine then slows each of them
 START_SECONDS = 120
+EXPORTED, BARE = "exported", "bare"
 
 
 @dataclass(frozen=True)
@@ -231,14 +234,23 @@ def ask(server: Server, process: psutil.Process, expected: np.ndarray, seconds: 
 
 
 def measure_moving(
-    options: argparse.Namespace, folder: Path, content: bytes, expected: np.ndarray, direct: Callable[[], object]
+    options: argparse.Namespace,
+    folder: Path,
+    export: Path,
+    content: bytes,
+    expected: np.ndarray,
+    direct: Callable[[], object],
 ) -> None:
     """Measures the service while the alias that it follows moves twice."""
     registry = f"sqlite:///{folder}/mlflow.db"
     client = MlflowClient(registry_uri=registry)
     client.create_registered_model("served")
+    files = folder / "files"
+    shutil.copytree(options.model, files)
+    if options.move == EXPORTED:
+        shutil.copytree(export, files / EXPORTS / "onnx")
     for _ in range(2):
-        client.create_model_version("served", source=options.model.resolve().as_uri(), await_creation_for=0)
+        client.create_model_version("served", source=files.as_uri(), await_creation_for=0)
     client.set_registered_model_alias("served", "champion", "1")
     server = ours("models:/served@champion", options.threads, content)
     server = replace(server, command=(*server.command, "--registry", registry, "--poll", "1"))
@@ -295,7 +307,7 @@ def main() -> None:
     parser.add_argument("--spinning", action="store_true")
     parser.add_argument("--litserve", metavar="PYTHON")
     parser.add_argument("--mlflow", metavar="URI")
-    parser.add_argument("--move", action="store_true")
+    parser.add_argument("--move", choices=[EXPORTED, BARE])
     options = parser.parse_args()
     print(f"load of the machine before: {os.getloadavg()[0]:.1f}, cores: {os.cpu_count()}")
     with tempfile.TemporaryDirectory() as place:
@@ -310,7 +322,7 @@ def main() -> None:
         expected = model.predict(pixels[None]).masks_NHW[0]
         content = options.image.read_bytes()
         if options.move:
-            measure_moving(options, folder, content, expected, lambda: model.predict(pixels[None]))
+            measure_moving(options, folder, export, content, expected, lambda: model.predict(pixels[None]))
             return
         servers = [ours(export, options.threads, content)]
         if options.spinning:
