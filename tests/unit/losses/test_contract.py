@@ -58,12 +58,13 @@ def test_void_is_ignored(name: str) -> None:
     assert loss(changed_NHWC.permute(0, 3, 1, 2), target).mean() == value
 
 
-def test_a_batch_of_void_gives_zero_and_zero_gradients(name: str) -> None:
+@pytest.mark.parametrize("factor", [1.0, 65536.0], ids=["alone", "with a large factor, as in fp16"])
+def test_a_batch_of_void_gives_zero_and_zero_gradients(name: str, factor: float) -> None:
     loss = LOSSES.call(name, class_weights=WEIGHTS)
     logits, target = _batch()
     logits.requires_grad_()
     added = loss(logits, torch.full_like(target, IGNORE_INDEX))
-    added.mean().backward()
+    (factor * added.mean()).backward()
     assert added.sum == added.weight == added.mean() == 0
     assert logits.grad is not None
     assert (logits.grad == 0).all()

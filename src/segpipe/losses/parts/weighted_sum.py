@@ -30,7 +30,8 @@ class WeightedSum:
 
     def mean(self) -> torch.Tensor:
         """Gives sum / weight, or zero if the weight is zero."""
-        return self.sum / self.weight.clamp(min=torch.finfo(self.weight.dtype).tiny)
+        # By one and not by a tiny number: with a factor, its reciprocal is infinite and the gradient NaN.
+        return self.sum / self.weight.where(self.weight > 0, 1)
 
 
 @dataclass(frozen=True)
