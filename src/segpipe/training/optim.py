@@ -40,7 +40,8 @@ def make_optimizer(module: nn.Module, settings: Train) -> optim.Optimizer:
     # Fused: one kernel for all parameters, which also takes the place of several passes over memory.
     if settings.optimizer == "sgd":
         momentum = SGD_MOMENTUM if settings.momentum is None else settings.momentum
-        return optim.SGD(groups, lr=rate, momentum=momentum, fused=True)
+        # In fp16 the first step may be left out; the fused kernel then goes on from momenta that were never written.
+        return optim.SGD(groups, lr=rate, momentum=momentum, fused=settings.precision != "fp16")
     kind = optim.Adam if settings.optimizer == "adam" else optim.AdamW
     return kind(groups, lr=rate, fused=True)
 

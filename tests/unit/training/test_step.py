@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -242,6 +243,30 @@ def test_a_step_whose_gradients_overflow_moves_nothing_but_the_factor(
     # The limit is of the gradients without the factor.
     moves = torch.cat([(a - b).flatten() for a, b in zip(before, network.parameters(), strict=True)])
     assert moves.isfinite().all()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw"])
+def test_a_first_step_that_is_left_out_leaves_no_trace(
+    network: TwoHeads,
+    large: DeviceBatch,
+    make_train_settings: Callable[..., Train],
+    monkeypatch: pytest.MonkeyPatch,
+    optimizer: str,
+) -> None:
+    # Memory that nobody has written holds NaN, so that it is seen where it is used.
+    make_empty = torch.empty_like
+    monkeypatch.setattr(torch, "empty_like", lambda *args, **options: make_empty(*args, **options).fill_(torch.nan))
+    objective, results = _objective(("cross_entropy", {})), []
+    for factors in ([2.0**10], [2.0**40, 2.0**10]):
+        state = TrainState.begin(copy.deepcopy(network), make_train_settings(precision="fp16", optimizer=optimizer), 9)
+        scaler = state.precision.scaler
+        assert scaler is not None
+        for factor in factors:
+            scaler.load_state_dict(scaler.state_dict() | {"scale": factor})
+            add_gradients(state, objective, [large], is_half=False, observe=lambda *_: None)
+            take_step(state, max_gradient_norm=None)
+        results.append(torch.cat([parameter.detach().flatten() for parameter in state.module.parameters()]))
+    assert torch.equal(results[0], results[1])
 
 
 @given(arrays(np.uint8, (2, 6, 9), elements=st.sampled_from([0, 1, 2, IGNORE_INDEX])))
