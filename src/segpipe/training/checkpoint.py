@@ -8,6 +8,7 @@ other weights.
 import hashlib
 import io
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -108,6 +109,8 @@ def _copy(value: Any) -> Any:
     """Copies tensors to the host, and the containers around them, which the training changes in place."""
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
+    if isinstance(value, Counter):  # the milestones of a schedule, which need its methods
+        return value.copy()
     if isinstance(value, Mapping):
         return {key: _copy(one) for key, one in value.items()}
     return [_copy(one) for one in value] if isinstance(value, list) else value

@@ -217,7 +217,8 @@ def test_an_interruption_changes_nothing(
         {"accumulate_batches": 2},
         {"accumulate_batches": 4, "ema_decay": 0.9, "clip_gradient_norm": 0.1},
         {"precision": "fp16", "ema_decay": 0.9},
-        {"schedule": {"name": "step", "factor": 0.5, "milestones": [0.5, 0.8]}},
+        # The first stop is within the warm-up.
+        {"schedule": {"name": "step", "factor": 0.5, "milestones": [0.6, 0.8], "warmup_share": 0.5}},
         {"schedule": {"name": "exponential", "factor": 0.5, "warmup_share": 0.4}, "optimizer": "rmsprop"},
         {"schedule": {"name": "plateau", "factor": 0.5, "patience": 1}, "optimizer": "adam"},
         {"freeze": ["first"], "learning_rate_factors": {"down": 0.1}, "ema_decay": 0.9, "freeze_batch_norm": ["merge"]},
