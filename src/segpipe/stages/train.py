@@ -41,6 +41,7 @@ from segpipe.inference.device import (
     keep_freed_memory,
     make_repeatable,
 )
+from segpipe.inference.network import build_network
 from segpipe.places import (
     CHECKPOINTS,
     CLASS_WEIGHTS,
@@ -146,15 +147,18 @@ def _make_network(
     settings: Train, store: Store, device: torch.device, ranks: Ranks
 ) -> tuple[nn.Module, BuiltModel, InitialWeights]:
     """Gives the network with its first weights, which the first rank finds or downloads for all."""
-    first = settings.model
-    choice = first if ranks.is_first else first.model_copy(update={"weights": "none", "sha256": None})
-    with tempfile.TemporaryDirectory() as downloads:
-        network, model, initial = make_network(
-            choice, store.classes.names, lambda address: _fetch(address, Path(downloads))
-        )
+    made: tuple[nn.Module, BuiltModel, InitialWeights] | None = None
+    if ranks.is_first:
+        with tempfile.TemporaryDirectory() as downloads:
+            made = make_network(settings.model, store.classes.names, lambda address: _fetch(address, Path(downloads)))
+    # The others build what the first has built: the weights decide some options. They wait in the host's memory,
+    # because a download may take longer than a sum of GPUs may.
+    shared = ranks.share(made and made[1:])
+    assert shared is not None, "the first one has sent it"
+    model, initial = shared
+    network = made[0] if made else build_network(model.name, model.options, len(store.classes.names), model.in_channels)
     ranks.separate_random_numbers(settings.seed)
     module = network.to(device)
-    ranks.wait()  # a download may take longer than a sum of GPUs may
     ranks.take_weights_of_first(module)
     return module, model, initial
 
