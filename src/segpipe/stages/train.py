@@ -176,8 +176,11 @@ def _check_batch(settings: Train, num_samples: int, ranks: Ranks) -> None:
             f"train.micro_batch: {settings.micro_batch} divides a part of {most} samples into more than the {least} "
             f"samples that another process has; take a train.batch_size that {ranks.number} processes share evenly"
         )
-    if num_samples < settings.batch_size:
-        rehearse_batch(settings, num_samples)
+    # Several processes share each batch norm, so none of them has too few samples for it.
+    divided = settings.micro_batch if isinstance(settings.micro_batch, int) and ranks.number == 1 else size
+    num_at_once = size // -(-size // divided)
+    if num_samples < settings.batch_size or num_at_once < size:
+        rehearse_batch(settings, size, num_at_once)
 
 
 def _settle(module: nn.Module, settings: Train, ranks: Ranks) -> Train:

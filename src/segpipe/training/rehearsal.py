@@ -28,7 +28,7 @@ def rehearse(settings: Train) -> None:
     """
 
     def build_model() -> None:
-        rehearse_batch(settings, settings.batch_size)
+        rehearse_batch(settings, settings.batch_size, settings.batch_size)
 
     def check_weights() -> None:
         if settings.model.weights == "imagenet":
@@ -49,35 +49,39 @@ def rehearse(settings: Train) -> None:
         raise ConfigError("\n".join(problems))
 
 
-def rehearse_batch(settings: Train, num_samples: int) -> None:
+def rehearse_batch(settings: Train, num_samples: int, num_at_once: int) -> None:
     """Builds the network and runs it on a batch without content; says which batch or crop is too small for it.
 
     Args:
         settings: `train` of the parameters.
         num_samples: of the batch: fewer than `batch_size` where the training split is smaller.
+        num_at_once: of the smallest part of the batch that the network sees: fewer where `micro_batch` divides it.
 
     Raises:
-        ConfigError: the batch or the crop is too small for the model.
+        ConfigError: the batch, a part of it or the crop is too small for the model.
     """
     model = settings.model
     network = without_content(lambda: build_network(model.name, model.options, NUM_CLASSES, model.in_channels))
     freeze(network, settings)
     start_training(network, settings)
     if all(parameter.is_meta for parameter in network.parameters()):
-        _show_batch(network, settings, num_samples)
+        _show_batch(network, settings, num_samples, num_at_once)
 
 
-def _show_batch(network: nn.Module, settings: Train, num_samples: int) -> None:
+def _show_batch(network: nn.Module, settings: Train, num_samples: int, num_at_once: int) -> None:
     """Runs the network on tensors that have shapes but no content."""
     step = 2 if settings.half_resolution_share else 1
     height, width = (side // step for side in settings.augment.crop)
     try:
-        network(torch.empty(num_samples, 3, height, width, device="meta"))
+        network(torch.empty(num_at_once, 3, height, width, device="meta"))
     except ValueError as error:  # from a batch norm with a single value for each channel
-        is_small_split = num_samples < settings.batch_size
-        key = "preprocess.split" if is_small_split else "train.batch_size"
-        what = f"{num_samples} training sample{'s' * (num_samples > 1)}" if is_small_split else num_samples
-        fix = "leave at least 2 samples for training" if is_small_split else "take at least 2"
+        key, what, fix = "train.batch_size", f"{num_samples}", "take at least 2"
+        if num_at_once < num_samples:
+            key, fix = "train.micro_batch", "take a larger number"
+            what = f"{settings.micro_batch} leaves a part of {num_at_once} of {num_samples} samples, which"
+        elif num_samples < settings.batch_size:
+            key, fix = "preprocess.split", "leave at least 2 samples for training"
+            what = f"{num_samples} training sample{'s' * (num_samples > 1)}"
         raise ConfigError(
             f"{key}: {what} is too few for the batch norms of model {settings.model.name!r}: {error}; {fix}, or freeze "
             "the batch norms of an encoder with trained weights (train.freeze_batch_norm)"

@@ -32,9 +32,9 @@ def test_a_training_split_of_one_sample_is_too_few_for_some_batch_norms(
     settings = make_train_settings(model={"name": "deeplabv3_mobilenet_v3_large"}, batch_size=4)
     rehearse(settings)
     with pytest.raises(ConfigError) as caught:
-        rehearse_batch(settings, 1)
+        rehearse_batch(settings, 1, 1)
     assert not missing(str(caught.value), "preprocess.split", "1 training sample", "deeplabv3_mobilenet_v3_large", "2")
-    rehearse_batch(make_train_settings(batch_size=4), 1)
+    rehearse_batch(make_train_settings(batch_size=4), 1, 1)
 
 
 def test_all_mistakes_are_told_together(make_train_settings: Callable[..., Train]) -> None:
