@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from segpipe.files import whole_file
+from segpipe.files import naming, whole_file
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ class Journal:
 
     def _append(self, row: dict[str, object]) -> None:
         path = self.folder / JOURNAL
-        with path.open("ab") as file:
+        with naming(path), path.open("ab") as file:
             # A kill may have left half a line.
             start = b"" if _ends_with_newline(path) else b"\n"
             file.write(start + _to_line({"attempt": self.attempt, **row}))

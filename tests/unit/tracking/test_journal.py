@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 from pathlib import Path
 
@@ -182,3 +183,17 @@ def test_what_is_written_is_synced_to_the_disk(journal: Journal, monkeypatch: py
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino) or fsync(descriptor))
     journal.log_metrics({"a": 1}, 1)
     assert (journal.folder / JOURNAL).stat().st_ino in synced
+
+
+def test_a_full_disk_names_the_journal_and_its_lines_stay(journal: Journal) -> None:
+    _write(journal)
+    num_bytes, before = (journal.folder / JOURNAL).stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python ignores the signal, so a longer write fails as on a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes + 10, before[1]))
+    try:
+        with pytest.raises(OSError, match=rf"\[Errno 27\].*{JOURNAL}"):
+            journal.log_metrics({"train_loss": 0.5}, 4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    journal.log_metrics({"train_loss": 0.25}, 4)
+    assert [entry.metrics for entry in journal.entries()][-1] == {"train_loss": 0.25}
