@@ -17,6 +17,7 @@ from typing import Any
 from segpipe.cli.arguments import guide
 from segpipe.cli.table import table
 from segpipe.config.params import load_config
+from segpipe.config.train import Train
 from segpipe.errors import StoreError
 from segpipe.places import BUILD, CHECKPOINTS, DATASET, LAST_DATASET, MODEL, MODEL_FILE, TRAINING_FILE
 from segpipe.stages.stage import writing_alone
@@ -72,7 +73,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _run(options: argparse.Namespace) -> None:
-    settings = load_config().train.decisive()
+    settings = load_config().train
     found, busy = [], set()
     for left_over in _find(settings):
         if left_over.output in busy or _is_held(left_over.output):
@@ -109,11 +110,11 @@ def _is_held(output: Path) -> bool:
         return True
 
 
-def _find(settings: dict[str, Any]) -> Iterator[LeftOver]:
+def _find(settings: Train) -> Iterator[LeftOver]:
     """Gives the files and folders that no stage needs.
 
     Args:
-        settings: those keys of `train` in `params.yaml` that decide the weights.
+        settings: `train` of `params.yaml`.
     """
     half = "unfinished, from a stage that was killed"
     for path in sorted(BUILD.glob(".*.part")):
@@ -124,7 +125,7 @@ def _find(settings: dict[str, Any]) -> Iterator[LeftOver]:
     folders = (path for path in CHECKPOINTS.glob("*") if path.is_dir())
     model, is_continued = _read(MODEL / MODEL_FILE).get("signature"), False
     for folder in sorted(folders, key=_last_change, reverse=True):
-        is_asked = _settings_of(folder) == settings
+        is_asked = settings.describes(_settings_of(folder))
         if folder.name != model and not is_asked:
             yield LeftOver(folder, "a training with other settings than params.yaml", MODEL)
         elif folder.name != model and is_continued:
@@ -149,8 +150,9 @@ def _last_change(path: Path) -> float:
     return max(file.stat().st_mtime for file in (path, *path.rglob("*")))
 
 
-def _settings_of(folder: Path) -> Any:
-    return _read(folder / TRAINING_FILE).get("params", {}).get("train")
+def _settings_of(folder: Path) -> dict[str, Any]:
+    settings: dict[str, Any] = _read(folder / TRAINING_FILE).get("params", {}).get("train", {})
+    return settings
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`train` of `params.yaml`: the network, what is minimised, and how."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -11,6 +12,7 @@ from segpipe.config.section import Choice, Count, Device, NameIn, NonNegative, P
 
 REGISTERED = "models:/"  # begins the address of a model in MLflow's registry
 DEFAULT_POWER = 0.9
+CHOSEN_ON_DEVICE = ("micro_batch", "precision")  # keys for whose `auto` a training records what it has chosen
 
 
 class ModelChoice(Choice):
@@ -199,6 +201,16 @@ class Train(Section):
     def decisive(self) -> dict[str, Any]:
         """Gives the keys that decide the weights, as plain values: they identify a training."""
         return self.model_dump(mode="json", exclude={"checkpoint_minutes", "recompute"})
+
+    def describes(self, recorded: Mapping[str, Any]) -> bool:
+        """Whether these are the settings of a training.
+
+        Args:
+            recorded: what `decisive` gave in the training, with its choice for each `auto` of `CHOSEN_ON_DEVICE`.
+        """
+        own = self.decisive()
+        chosen = {key: recorded.get(key) for key in CHOSEN_ON_DEVICE if own[key] == "auto"}
+        return {**own, **chosen} == recorded
 
     @model_validator(mode="after")
     def _has_a_use_for_its_keys(self) -> "Train":
