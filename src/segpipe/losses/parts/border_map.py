@@ -49,7 +49,9 @@ def _measure_one(mask_HW: Labels, object_classes: frozenset[int], sigma_px: floa
     reach_px = sigma_px * math.sqrt(-2 * math.log(NEGLIGIBLE))
     nearest_HW, second_HW = (np.full(mask_HW.shape, np.inf, np.float32) for _ in range(2))
     for window, is_off_border in _find_objects(mask_HW, object_classes, math.ceil(reach_px)):
-        distance = cv2.distanceTransform(is_off_border, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        # OpenCV's last digits depend on where the result lies: torch's memory begins at multiples of 64 bytes.
+        distance = torch.empty(is_off_border.shape, dtype=torch.float32).numpy()
+        cv2.distanceTransform(is_off_border, cv2.DIST_L2, cv2.DIST_MASK_PRECISE, dst=distance)
         nearest, second = nearest_HW[window], second_HW[window]
         np.minimum(second, np.maximum(nearest, distance), out=second)
         np.minimum(nearest, distance, out=nearest)

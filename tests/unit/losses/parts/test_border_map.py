@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -54,6 +56,21 @@ def test_by_hand() -> None:
     closeness = measure_closeness(_row(1, 1, 0, 0, 0, 1), [1], sigma_px=5)
     gap, far = math.exp(-16 / 50), math.exp(-36 / 50)
     assert closeness.view(-1).tolist() == pytest.approx([far, gap, gap, gap, gap, gap], rel=1e-6)
+
+
+def test_distances_lie_where_their_last_digits_are_always_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = []
+    measure = cv2.distanceTransform
+
+    def note(*args: Any, **options: Any) -> np.ndarray:
+        distance = measure(*args, **options)
+        places.append(distance.ctypes.data % 64)
+        return distance
+
+    monkeypatch.setattr(cv2, "distanceTransform", note)
+    stripes = torch.arange(33).expand(16, 33) % 3
+    measure_closeness(stripes[None], [0, 1, 2], sigma_px=5)
+    assert places == [0] * 33
 
 
 def test_objects_that_touch_are_one_pixel_apart() -> None:
