@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipelines.errors import PipelineError
-from segpipe.places import GRAPH_FILE
+from segpipe.places import GRAPH_FILE, LOCK_FILE
 
 POOLS = ("cpu", "gpu")
 
@@ -83,3 +83,12 @@ def ancestors_of(stages: Mapping[str, Stage], name: str) -> set[str]:
             found.add(parent)
             waiting += stages[parent].after
     return found
+
+
+def read_dependencies(root: Path) -> list[str]:
+    """Gives the files and folders that the results in a clone's `dvc.lock` depend on; none where it cannot be read."""
+    try:
+        stages = YAML(typ="safe", pure=True).load((root / LOCK_FILE).read_text(encoding="utf-8"))["stages"].values()
+        return sorted({dep for one in stages for dep in (*(d["path"] for d in one["deps"]), *one.get("params", {}))})
+    except (OSError, YAMLError, KeyError, TypeError, AttributeError):
+        return []

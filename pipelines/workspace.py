@@ -6,22 +6,25 @@ own sources, parameters, outs, checkpoints and locks, so two retrainings never w
 
 import contextlib
 import filecmp
+import math
 import os
 import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from pipelines.errors import PipelineError
+from pipelines.graph import read_dependencies
 from segpipe.errors import CommandError
-from segpipe.files import open_private
-from segpipe.places import CLONES, LOCKS, MLFLOW_STORE, PARAMS_FILE, RECIPES, RESULT_FILES
+from segpipe.files import open_private, whole_file
+from segpipe.places import CLONES, LOCK_FILE, LOCKS, MLFLOW_STORE, PARAMS_FILE, RECIPES, RESULT_FILES
 from segpipe.process import run
-from segpipe.project import DVC, SHORT_SHA, DvcConfig, clone_at, dvc, git, succeeds
+from segpipe.project import SHORT_SHA, DvcConfig, ask_git, clone_at, dvc, git, list_git, succeeds
 
 CURRENT = "current"
 HOME = Path(__file__).resolve().parents[1]
@@ -93,7 +96,7 @@ def find_revision(name: str, recipe: str | None) -> Revision:
 
 
 def _recipes(sha: str) -> set[str]:
-    files = git(HOME, "ls-tree", "--name-only", sha, f"{RECIPES}/").splitlines()
+    files = list_git(HOME, "ls-tree", "--name-only", sha, f"{RECIPES}/")
     return {Path(file).stem for file in files if file.endswith(".yaml")}
 
 
@@ -172,28 +175,34 @@ def open_workspace(revision: Revision, on_line: Callable[[str], None]) -> Worksp
     """
     if revision.is_here:
         return Workspace(HOME, HOME / ".venv/bin", _default_remote(HOME))
-    name = re.sub(r"[^\w.-]", "_", revision.sha[:SHORT_SHA] + (f"-{revision.recipe}" if revision.recipe else ""))
-    root = HOME / CLONES / name
+    root = HOME / CLONES / _name_of_clone(revision)
     root.parent.mkdir(exist_ok=True)
-    with FileLock(root.with_suffix(".lock")):
+    # Retrainings of one revision would otherwise set up one environment at the same time.
+    with FileLock(_opening_lock(root)):
         if not root.exists():
             _remove_old_clones(root.parent)
-            part = root.with_name(f".{name}.part")
-            shutil.rmtree(part, ignore_errors=True)
+            part = _clear_part(root)
             _make_clone(part, revision, on_line)
             part.rename(root)
         os.utime(root)  # `_remove_old_clones` keeps the clones that were used last
-    # A commit is published there if it is published here: the clone gets the branches of this clone's origin.
-    with contextlib.suppress(CommandError):
-        git(root, "fetch", "--quiet", str(HOME), "+refs/remotes/origin/*:refs/remotes/origin/*")
-    programs = HOME / ".venv/bin"
-    if not (root / "requirements.lock").exists():
-        raise PipelineError(f"{revision.label} has no requirements.lock, so it cannot be run; use a newer revision")
-    if not filecmp.cmp(HOME / "requirements.lock", root / "requirements.lock", shallow=False):
-        on_line("the revision needs other packages than this clone; setting up its own environment")
-        run(["make", "setup"], cwd=root, env=dict(os.environ), on_line=on_line, what=f"make setup in {root}")
-        programs = root / ".venv/bin"
-    return Workspace(root, programs, _default_remote(root))
+        _bring_dvc_settings(root)
+        # A commit is published there if it is published here: the clone gets the branches of this clone's origin.
+        with contextlib.suppress(CommandError):
+            git(root, "fetch", "--quiet", str(HOME), "+refs/remotes/origin/*:refs/remotes/origin/*")
+        return Workspace(root, _set_up(root, revision, on_line), _default_remote(root))
+
+
+def _name_of_clone(revision: Revision) -> str:
+    """Gives the name of a revision's clone; no two recipes have the same one."""
+    sha, recipe = revision.sha[:SHORT_SHA], revision.recipe
+    if recipe is None:
+        return sha
+    plain = re.sub(r"[^\w.-]", "_", recipe)
+    return f"{sha}-{plain}" if plain == recipe else f"{sha}-{plain}-{sha256(recipe.encode()).hexdigest()[:SHORT_SHA]}"
+
+
+def _opening_lock(root: Path) -> Path:
+    return root.with_name(f"{root.name}.lock")
 
 
 def _make_clone(root: Path, revision: Revision, on_line: Callable[[str], None]) -> None:
@@ -203,19 +212,57 @@ def _make_clone(root: Path, revision: Revision, on_line: Callable[[str], None]) 
     clone_at(HOME, revision.sha, root)
     if revision.recipe:
         shutil.copyfile(root / RECIPES / f"{revision.recipe}.yaml", root / PARAMS_FILE)
-    if (HOME / ".dvc/config.local").exists():  # credentials, which are not in git
-        with open_private(root / ".dvc/config.local") as file:
-            file.write((HOME / ".dvc/config.local").read_text(encoding="utf-8"))
-    command = [*DVC, "cache", "dir", "--local", str((HOME / dvc(HOME, "cache", "dir")).resolve())]
-    run(command, cwd=root, env=dict(os.environ), on_line=on_line, what="dvc cache dir")
+
+
+def _bring_dvc_settings(root: Path) -> None:
+    """Gives a clone this clone's DVC cache, and its remotes with the passwords of today, which are not in git."""
+    local = root / ".dvc/config.local"
+    cache = DvcConfig(root).get("cache", "dir", fallback="") if local.exists() else ""  # starting DVC takes long
+    settings = DvcConfig(root, local=HOME)
+    settings.resolve_remotes(HOME)
+    settings.read_dict({"cache": {"dir": cache or str((HOME / dvc(HOME, "cache", "dir")).resolve())}})
+    with whole_file(local) as temporary, open_private(temporary) as file:
+        settings.write(file)
+
+
+def _set_up(root: Path, revision: Revision, on_line: Callable[[str], None]) -> Path:
+    """Gives the folder of the programs of the environment that a clone needs; makes one if it needs other packages."""
+    if not (root / "requirements.lock").exists():
+        raise PipelineError(f"{revision.label} has no requirements.lock, so it cannot be run; use a newer revision")
+    if filecmp.cmp(HOME / "requirements.lock", root / "requirements.lock", shallow=False):
+        return HOME / ".venv/bin"
+    on_line("the revision needs other packages than this clone; setting up its own environment")
+    run(["make", "setup"], cwd=root, env=dict(os.environ), on_line=on_line, what=f"make setup in {root}")
+    return root / ".venv/bin"
 
 
 def _remove_old_clones(folder: Path) -> None:
-    clones = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    for clone in clones[: max(0, len(clones) - MAX_CLONES + 1)]:
-        # A clone that is in use stays: its retraining holds the lock.
-        with contextlib.suppress(Timeout), FileLock(clone / RETRAIN_LOCK, timeout=0):
-            shutil.rmtree(clone)
+    with FileLock(folder / "removal.lock"):  # two that delete one clone would fail
+        clones = sorted((path for path in folder.iterdir() if path.is_dir()), key=_last_use)
+        for clone in clones[: max(0, len(clones) - MAX_CLONES + 1)]:
+            # A clone that is in use stays: it is being opened, or its retraining holds the lock.
+            with (
+                contextlib.suppress(Timeout),
+                FileLock(_opening_lock(clone), timeout=0),
+                FileLock(clone / RETRAIN_LOCK, timeout=0),
+            ):
+                # Under this name what a kill leaves of it is taken for no clone.
+                shutil.rmtree(clone.rename(_clear_part(clone)))
+
+
+def _clear_part(clone: Path) -> Path:
+    """Gives the free place of a clone that is not whole."""
+    part = clone.with_name(f".{clone.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    return part
+
+
+def _last_use(clone: Path) -> float:
+    """Gives a time in seconds since 1970."""
+    try:
+        return clone.stat().st_mtime
+    except FileNotFoundError:  # finished just now, so it has another name
+        return math.inf
 
 
 def _default_remote(root: Path) -> str | None:
@@ -236,6 +283,8 @@ def check_branch(revision: Revision, branch: str) -> None:
         problem = f"{_few(revision.changes)} in {HOME} are not committed; commit them, or leave commit_to out"
     elif git(HOME, "rev-parse", "--abbrev-ref", "HEAD") == branch:
         problem = f"it is checked out in {HOME}; use another branch"
+    elif others := _branches_in_the_way(branch):
+        problem = f"git cannot keep it next to {_few(others)}; use another branch"
     elif _has_commits_of_others(revision, branch):
         problem = f"it has commits that {revision.sha[:SHORT_SHA]} does not contain; use another branch"
     if problem:
@@ -244,7 +293,13 @@ def check_branch(revision: Revision, branch: str) -> None:
 
 def _tip(branch: str) -> str:
     """Gives the commit of a branch of this clone; '' where there is no such branch."""
-    return git(HOME, "for-each-ref", "--format=%(objectname)", f"refs/heads/{branch}")
+    return ask_git(HOME, "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}")
+
+
+def _branches_in_the_way(branch: str) -> list[str]:
+    """Gives the branches of which this name is a folder, or that are a folder of it: git keeps a branch as a file."""
+    known = git(HOME, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads").splitlines()
+    return [other for other in known if other.startswith(f"{branch}/") or branch.startswith(f"{other}/")]
 
 
 def _is_behind(tip: str, revision: Revision) -> bool:
@@ -267,7 +322,14 @@ def commit_lock(root: Path, revision: Revision, branch: str) -> str | None:
 
     Raises:
         CommandError: the branch has changed since `check_branch`.
+        PipelineError: in this clone, files that the results depend on differ from the revision: they are not of it.
     """
+    if changed := _changed_dependencies(root, revision):
+        raise PipelineError(
+            f"{_few(changed)} in {root} were changed during the retraining, so its results are not those of "
+            f"{revision.label}, and {LOCK_FILE} is not committed to branch {branch!r}; commit the files, and start the "
+            "retraining again"
+        )
     index_file = (root / LOCKS / "commit-index").resolve()
     index = {"GIT_INDEX_FILE": str(index_file)}
     git(root, "read-tree", revision.sha, variables=index)
@@ -286,3 +348,9 @@ def commit_lock(root: Path, revision: Revision, branch: str) -> str | None:
     commit = git(root, "commit-tree", tree, *parents, "-m", f"{RESULTS}{revision.label}")
     git(root, "push", "--quiet", str(HOME), f"{commit}:refs/heads/{branch}")
     return commit
+
+
+def _changed_dependencies(root: Path, revision: Revision) -> list[str]:
+    """Gives the files of a revision that its results depend on and that are others here."""
+    paths = read_dependencies(root) if revision.is_here else []
+    return list(list_git(root, "diff", "--name-only", revision.sha, "--", *paths)) if paths else []

@@ -22,6 +22,12 @@ DVC = (sys.executable, "-m", "dvc")
 ORIGIN = "origin"
 FETCH_SECONDS = 120.0
 SHORT_SHA = 12
+# The options of DVC's remotes that are paths.
+DVC_PATHS = {
+    "url", "keyfile", "credentialpath", "configpath", "cert_path", "key_path",
+    "gdrive_user_credentials_file", "gdrive_service_account_json_file_path",
+}  # fmt: skip
+REMOTE_SECTION = "'remote "
 
 
 def git(
@@ -209,11 +215,25 @@ class DvcConfig(configparser.RawConfigParser):
 
     Args:
         root: of the DVC project. Its files are read directly, because starting DVC takes half a second.
+        local: of the project whose settings outside git are read instead of its own.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, local: Path | None = None) -> None:
         super().__init__(strict=False)
-        self.read([root / ".dvc/config", root / ".dvc/config.local"], encoding="utf-8")
+        self.read([root / ".dvc/config", (local or root) / ".dvc/config.local"], encoding="utf-8")
+
+    def resolve_remotes(self, root: Path) -> None:
+        """Makes the paths of remotes absolute, so that another clone finds the same places.
+
+        Args:
+            root: of the project for which they were written: they are relative to the folder of its settings.
+        """
+        for section in self.sections():
+            for option, value in self[section].items() if section.startswith(REMOTE_SECTION) else ():
+                path = value.strip('"')  # DVC quotes a path with a comma
+                if option in DVC_PATHS and not re.match(r"\w+://|~", path):
+                    quote = value[: value.find(path)]
+                    self[section][option] = f"{quote}{(root / '.dvc' / path).resolve()}{quote}"
 
     def optionxform(self, optionstr: str) -> str:
         """Gives a name unchanged."""

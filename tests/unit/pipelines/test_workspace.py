@@ -11,12 +11,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 import pipelines
 from pipelines.errors import PipelineError
 from segpipe.errors import CommandError
-from segpipe.project import is_published
+from segpipe.project import DvcConfig, is_published
 
 SOURCES = Path(pipelines.__file__).parent
 PROGRAMS = Path(sys.executable).parent
@@ -191,6 +191,19 @@ def test_a_recipe_is_a_name_and_no_path(workspace: ModuleType, recipe: str) -> N
         workspace.find_revision("main", recipe)
 
 
+def test_a_recipe_may_have_a_name_in_any_letters(workspace: ModuleType, home: Path) -> None:
+    commit(home, {"recipes/straße zwei.yaml": PARAMS})
+    assert workspace.find_revision("current", "straße zwei").recipe == "straße zwei"
+
+
+def test_two_recipes_never_share_a_clone(workspace: ModuleType) -> None:
+    recipes = [None, "a_b", "a b", "a+b", "a.b"]
+    names = [workspace._name_of_clone(workspace.Revision("main", "c0ffee" * 7, recipe)) for recipe in recipes]
+    assert len(set(names)) == len(recipes)
+    assert names[:2] == ["c0ffeec0ffee", "c0ffeec0ffee-a_b"]
+    assert not [name for name in names if {"/", " "} & set(name)]
+
+
 def test_a_recipe_is_not_run_beside_changes_that_are_not_committed(workspace: ModuleType, home: Path) -> None:
     (home / "params.yaml").write_text("changed", encoding="utf-8")
     with pytest.raises(PipelineError, match=r"a recipe is run on a commit, .*: params\.yaml; commit them, or leave"):
@@ -246,6 +259,32 @@ def test_only_the_owner_can_read_a_clones_secrets(workspace: ModuleType, dvc_hom
         os.umask(umask)
     assert "secret" in copied.read_text(encoding="utf-8")
     assert copied.stat().st_mode & 0o777 == 0o600
+    # A new password comes to the clones that are there, and the cache stays the same.
+    settings.write_text(settings.read_text(encoding="utf-8").replace("secret", "renewed"), encoding="utf-8")
+    again = DvcConfig(make_clone(workspace, "main"))
+    assert again["'remote \"team\"'"]["password"] == "renewed"
+    assert again["cache"]["dir"] == str(dvc_home / ".dvc/cache")
+    assert copied.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_remote_next_to_the_users_clone_is_the_same_for_a_clone_of_it(
+    workspace: ModuleType, home: Path, tmp_path: Path
+) -> None:
+    root = home / "clones/x"
+    shared = "['remote \"near\"']\n    url = ../../store\n['remote \"far\"']\n    url = s3://bucket/a\n"
+    for folder, name, text in (
+        (home, "config", shared),
+        (root, "config", shared),
+        (home, "config.local", '[\'remote "far"\']\n    credentialpath = "../a, b"\n    configpath = ~/aws\n'),
+        (root, "config.local", f"[cache]\n    dir = {tmp_path}\n"),
+    ):
+        (folder / ".dvc").mkdir(parents=True, exist_ok=True)
+        (folder / ".dvc" / name).write_text(text, encoding="utf-8")
+    workspace._bring_dvc_settings(root)
+    settings = DvcConfig(root)
+    assert settings["'remote \"near\"'"]["url"] == str(tmp_path / "store")
+    far = dict(settings["'remote \"far\"'"])
+    assert far == {"url": "s3://bucket/a", "credentialpath": f'"{home}/a, b"', "configpath": "~/aws"}
 
 
 def test_what_the_origins_branches_hold_counts_as_published_in_a_clone_too(
@@ -294,6 +333,50 @@ def test_a_clone_in_which_a_retraining_works_stays(workspace: ModuleType, dvc_ho
         make_clone(workspace, "main")
     assert clones[0].exists()
     assert not clones[1].exists()
+
+
+def test_a_clone_that_is_being_opened_stays(workspace: ModuleType, home: Path) -> None:
+    clones = make_old_clones(home, workspace.MAX_CLONES + 1)
+    with FileLock(workspace._opening_lock(clones[0])):
+        workspace._remove_old_clones(home / "clones")
+    assert clones[0].exists()
+    assert not clones[1].exists()
+
+
+def test_what_a_kill_leaves_of_an_old_clone_is_taken_for_no_clone(
+    workspace: ModuleType, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def be_killed(folder: Path, **_: object) -> None:
+        if folder.exists():
+            raise SystemExit
+
+    clones = make_old_clones(home, workspace.MAX_CLONES + 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(workspace.shutil, "rmtree", be_killed)
+        with pytest.raises(SystemExit):
+            workspace._remove_old_clones(home / "clones")
+    assert not clones[0].exists()
+
+
+def test_one_retraining_at_a_time_sets_up_an_environment(
+    workspace: ModuleType, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revision = workspace.find_revision("main", None)
+    root = home / "clones" / workspace._name_of_clone(revision)
+    (root / ".dvc").mkdir(parents=True)
+    (root / ".dvc/config.local").write_text("[cache]\n    dir = /c\n", encoding="utf-8")
+    (root / "requirements.lock").write_text("other==1\n", encoding="utf-8")
+    git(root, "init", "--quiet")
+    made = []
+
+    def make(command: list[str], **_: object) -> None:
+        with pytest.raises(Timeout), FileLock(workspace._opening_lock(root), timeout=0):
+            pass
+        made.append(command)
+
+    monkeypatch.setattr(workspace, "run", make)
+    assert workspace.open_workspace(revision, print).bin == root / ".venv/bin"
+    assert made == [["make", "setup"]]
 
 
 @pytest.fixture
@@ -406,6 +489,22 @@ def test_a_recipes_parameters_are_committed_with_its_results(workspace: ModuleTy
     assert git(results, "diff", "--name-only", sha, "without").split() == ["dvc.lock"]
 
 
+def test_results_of_files_that_were_changed_meanwhile_are_not_committed(workspace: ModuleType, home: Path) -> None:
+    revision = workspace.Revision("current", git(home, "rev-parse", "HEAD"))
+    stage = "{deps: [{path: recipes}], params: {params.yaml: {train: {}}}}"
+    (home / "dvc.lock").write_text(f"schema: '2.0'\nstages:\n  train: {stage}\n", encoding="utf-8")
+    (home / ".gitignore").write_text("# no dependency\n", encoding="utf-8")
+    (home / ".locks").mkdir()
+    assert workspace.commit_lock(home, revision, "unchanged")
+    for change in ("changed", "committed"):
+        (home / "params.yaml").write_text(change, encoding="utf-8")
+        if change == "committed":
+            git(home, "commit", "--quiet", "--message", change, "params.yaml")
+        with pytest.raises(PipelineError, match=r"^params\.yaml in .* were changed during the retraining"):
+            workspace.commit_lock(home, revision, "results")
+    assert git(home, "branch", "--list", "results") == ""
+
+
 def test_nothing_is_committed_where_nothing_has_changed(workspace: ModuleType, results: Path) -> None:
     (results / "dvc.lock").write_text(LOCK, encoding="utf-8")
     revision = workspace.Revision("current", git(results, "rev-parse", "HEAD"))
@@ -444,11 +543,14 @@ def test_a_checked_out_branch_stays_even_without_an_earlier_check(workspace: Mod
         ("main", "it is checked out in "),
         ("feature", "it has commits that [0-9a-f]{12} does not contain"),
         ("no branch name", ""),
+        ("taken", "git cannot keep it next to taken/by; use another branch"),
+        ("feature/x", "git cannot keep it next to feature; use another branch"),
     ],
 )
 def test_a_branch_that_could_not_take_the_results_is_refused_before_hours_of_training(
-    workspace: ModuleType, branch: str, problem: str
+    workspace: ModuleType, home: Path, branch: str, problem: str
 ) -> None:
+    git(home, "branch", "taken/by")
     revision = workspace.find_revision("main", None)
     with pytest.raises(PipelineError, match=f"^dvc.lock cannot be committed to branch '{branch}': {problem}"):
         workspace.check_branch(revision, branch)

@@ -17,6 +17,7 @@ from segpipe.places import PARAMS_FILE, RECIPES
 from segpipe.process import run
 from segpipe.project import (
     DVC,
+    REMOTE_SECTION,
     SHORT_SHA,
     DvcConfig,
     clone_at,
@@ -33,11 +34,6 @@ from segpipe.tracking.lineage import LINEAGE, NO_PATCH, PATCH, read_yaml
 from segpipe.tracking.tags import GIT_COMMIT, GIT_DIRTY, RECIPE
 
 CLONE_REMOTE = "segpipe-clone"
-# The options of DVC that are paths, relative to the folder of the settings file.
-DVC_PATHS = {
-    "url", "keyfile", "credentialpath", "configpath", "cert_path", "key_path",
-    "gdrive_user_credentials_file", "gdrive_service_account_json_file_path",
-}  # fmt: skip
 
 
 def find_commit(record: Record, root: Path) -> str:
@@ -165,14 +161,11 @@ def _write_dvc_settings(root: Path, project: Path, cache: Path) -> None:
     """Writes this clone's remotes with their secrets, and an own cache, into the new clone's settings."""
     settings = DvcConfig(root)
     for section in settings.sections():
-        if not section.startswith("'remote "):
-            if section != "core":
-                settings.remove_section(section)
-            continue
-        settings[section]["verify"] = "false"
-        for option, value in settings[section].items():
-            if option in DVC_PATHS and not re.match(r"\w+://", value) and not value.startswith("~"):
-                settings[section][option] = str((root / ".dvc" / value).resolve())
+        if section.startswith(REMOTE_SECTION):
+            settings[section]["verify"] = "false"
+        elif section != "core":
+            settings.remove_section(section)
+    settings.resolve_remotes(root)
     settings.read_dict(
         {
             f"'remote \"{CLONE_REMOTE}\"'": {"url": str(cache)},
