@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -34,30 +34,39 @@ def watch(branch: str = "main") -> State[Any]:
     """
     die_with_parent()
     log = get_run_logger()
-    changes = _find_changes(branch, log.info)
-    for name, revision, what in changes:
-        log.info("%s: %s", name, what)
-        resource = {"prefect.resource.id": f"segpipe.data.{name}", "prefect.resource.name": name}
-        emit_event(DATA_CHANGED, resource=resource, payload={"revision": revision, "what": what})
+    changes = _tell_changes(branch, log.info)
     return Completed(message="; ".join(what for *_, what in changes) or "nothing new")
 
 
-def _find_changes(branch: str, say: Callable[[str], None]) -> list[tuple[str, str, str]]:
-    """Gives where something has changed since the last look, the revision to train, and what has changed.
+def _tell_changes(branch: str, say: Callable[[str], None]) -> list[tuple[str, str, str]]:
+    """Emits an event for all that has changed since the last look.
 
     One look at a time in this clone: two would find the same change, and start two retrainings. The other finds
     nothing, and what it would have found is found by the next.
+
+    Returns:
+        Where something has changed, the revision to train, and what has changed.
     """
     (HOME / LOCKS).mkdir(exist_ok=True)
     try:
         with FileLock(HOME / WATCH_LOCK, timeout=0):
             seen: dict[str, str] = dict(Variable.get(SEEN, default={}) or {})
             now = {"pushed": _pushed(branch), "source": _source(say)}
+            changes = _compare(seen, now, branch)
+            for name, revision, what in changes:
+                say(f"{name}: {what}")
+                resource = {"prefect.resource.id": f"segpipe.data.{name}", "prefect.resource.name": name}
+                emit_event(DATA_CHANGED, resource=resource, payload={"revision": revision, "what": what})
             known = now["pushed"] or seen.get("pushed")  # the origin may be out of reach for a while
+            # Last: a look that is killed before is made again, while a change that is known would never be told.
             Variable.set(SEEN, {**now, "pushed": known}, overwrite=True)
+            return changes
     except Timeout:
         say("another look is under way in this clone")
         return []
+
+
+def _compare(seen: Mapping[str, str], now: Mapping[str, str], branch: str) -> list[tuple[str, str, str]]:
     changes = []
     if now["pushed"] and seen.get("pushed") not in (None, now["pushed"]):
         changes.append((f"origin/{branch}", now["pushed"].partition(" ")[0], "a new data.dvc was pushed"))
