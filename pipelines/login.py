@@ -21,7 +21,7 @@ def find_login(path: Path) -> str:
     for name in ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"):
         if given := os.environ.get(name):
             return given
-    if not path.exists():
+    if not path.exists() or not path.read_text(encoding="utf-8").strip():  # an empty one would switch the login off
         with whole_file(path) as temporary, open_private(temporary) as file:
             file.write(f"{USER}:{secrets.token_urlsafe(NUM_BYTES)}\n")
     return path.read_text(encoding="utf-8").strip()

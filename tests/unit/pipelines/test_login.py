@@ -38,6 +38,13 @@ def test_it_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["another", "login"]
 
 
+def test_an_empty_file_is_no_login(tmp_path: Path) -> None:
+    (tmp_path / "login").write_text("\n", encoding="utf-8")
+    login = find_login(tmp_path / "login")
+    assert login.startswith("segpipe:")
+    assert find_login(tmp_path / "login") == login
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_login_of_the_environment_goes_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "team:password")
