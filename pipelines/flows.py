@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 from prefect import flow, get_run_logger, task
@@ -94,6 +95,8 @@ def _retrain(
     say: Callable[[str], None],
 ) -> summary.Outcome:
     placement.check_server()
+    if gpu_queue:
+        placement.check_queue("gpu", gpu_queue)
     asked = find_revision(revision, recipe)
     placement.rename_run(with_commit("retrain", asked))
     if commit_to:
@@ -138,11 +141,7 @@ def _bring_up_to_date(
         if stale is None:
             return executed
         if stale in executed:
-            raise PipelineError(
-                f"{stale} was run, but its results are not in {workspace.root}: its worker has another clone, and the "
-                "two have no common DVC remote; set one (`dvc remote add --default NAME URL`) on both machines, or "
-                "start the worker here"
-            )
+            raise PipelineError(why_stale_again(stale, workspace.root, str(tasks[stale].message)))
 
         def run_stage(stale: str = stale) -> State[Any]:
             done, remaining = _split_at(stages, stale)
@@ -159,6 +158,29 @@ def _bring_up_to_date(
                 call(workspace, ["dvc", "checkout", "--quiet", stale], "", say, "dvc checkout")
             raise
         executed.append(stale)
+
+
+def why_stale_again(stage: str, root: Path, said: str) -> str:
+    """Says why a stage is stale although this retraining has run it.
+
+    Args:
+        stage: its name.
+        root: the clone of the retraining.
+        said: by the stage's run.
+    """
+    if said == _done_in(root):
+        return (
+            f"{stage} was run in {root}, and is stale again: the files that it depends on were changed meanwhile; "
+            "start the retraining again"
+        )
+    return (
+        f"{stage} was run, but its results are not in {root}: its worker has another clone, and the two have no common "
+        "DVC remote; set one (`dvc remote add --default NAME URL`) on both machines, or start the worker here"
+    )
+
+
+def _done_in(root: Path) -> str:
+    return f"done in {root} on {os.uname().nodename}"
 
 
 def _as_task(stage: Stage, before: Mapping[str, State[Any]], work: Callable[[], State[Any]]) -> State[Any]:
@@ -278,7 +300,7 @@ def stage(stage: str, revision: dict[str, Any], force: bool, timeout_hours: floa
             log.info(line)
         call(workspace, [*command, stage], stage, report, f"dvc repro {stage}", timeout_hours * 3600)
         _push(workspace, [stage], log.info)
-    return Completed(message=f"done in {workspace.root} on {os.uname().nodename}")
+    return Completed(message=_done_in(workspace.root))
 
 
 class _Progress:

@@ -116,6 +116,23 @@ def _is_served(client: SyncPrefectClient, pool: str) -> bool:
     return any(worker.status == WorkerStatus.ONLINE for worker in workers)
 
 
+def check_queue(pool: str, queue: str) -> None:
+    """Refuses a queue that no worker has made: Prefect would make it, and a run in it would wait for ever.
+
+    Raises:
+        PipelineError: the pool has no such queue; names those that it has.
+    """
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_work_queue_by_name(queue, work_pool_name=pool)
+        except ObjectNotFound as error:
+            known = ", ".join(sorted(found.name for found in client.read_work_queues(pool))) or "none"
+            raise PipelineError(
+                f"pool {pool!r} has no queue {queue!r}, so nothing was started; its queues are {known}; a worker makes "
+                "the queue of its own name"
+            ) from error
+
+
 def find_notifier(slug: str) -> Callable[[str, str], None]:
     """Gives a function that sends a subject and a body by a notification block; for '' it sends nothing.
 

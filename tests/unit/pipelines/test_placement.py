@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -12,6 +14,7 @@ from uuid import uuid4
 import prefect
 import pytest
 from prefect.client.schemas.filters import FlowRunFilter
+from prefect.exceptions import ObjectNotFound
 from prefect.logging import disable_run_logger
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled, Completed, Crashed, Failed, Running, Scheduled, State
@@ -60,6 +63,33 @@ def test_a_server_that_cannot_be_used_is_refused(
 def test_a_server_that_does_not_answer_is_named() -> None:
     with pytest.raises(PipelineError, match=r"the Prefect server at http://127\.0\.0\.1:9/api does not answer"):
         check("http://127.0.0.1:9")
+
+
+def test_a_queue_of_no_worker_is_refused_with_those_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Client:
+        def __enter__(self) -> Client:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def read_work_queue_by_name(self, name: str, work_pool_name: str) -> None:
+            if (name, work_pool_name) != ("host-gpu-0", "gpu"):
+                raise ObjectNotFound(ValueError("404"))
+
+        def read_work_queues(self, work_pool_name: str) -> list[Any]:
+            return [SimpleNamespace(name="host-gpu-0"), SimpleNamespace(name="default")]
+
+    monkeypatch.setattr(placement, "get_client", lambda **_: Client())
+    placement.check_queue("gpu", "host-gpu-0")
+    with pytest.raises(PipelineError, match=r"no queue 'host-gpu-O'.* its queues are default, host-gpu-0;"):
+        placement.check_queue("gpu", "host-gpu-O")
+
+
+def test_a_stage_that_is_stale_again_has_one_of_two_reasons(tmp_path: Path) -> None:
+    here = flows.why_stale_again("train", tmp_path, f"done in {tmp_path} on {os.uname().nodename}")
+    assert "were changed meanwhile" in here
+    assert "dvc remote" not in here
+    assert "dvc remote add" in flows.why_stale_again("train", tmp_path, "done in /far on another")
 
 
 def test_without_a_server_prefect_does_not_start_one_of_its_own() -> None:
