@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import glob
 import hashlib
 import json
@@ -75,19 +76,17 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """Gives an empty folder to fill; on success it takes the place of `path`, files synced to disk.
 
     If the body raises, what was at `path` stays as it was and nothing else is left. A link stays, and leads to the new
-    folder.
+    folder. Where two processes fill it at once, the last one wins.
     """
     target = path.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    for left_over in target.parent.iterdir():  # of a process that was killed
-        if left_over.is_dir() and re.fullmatch(rf"\.{re.escape(target.name)}\.[a-z0-9_]+\.part", left_over.name):
-            shutil.rmtree(left_over)
+    _remove_left_over_folders(target)
     temporary, old = (
         Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)) for _ in range(2)
     )
     try:
         temporary.chmod(0o755)
-        with naming(path):
+        with naming(path), _held(temporary):
             yield temporary
             for file in sorted(temporary.rglob("*")):
                 _sync(file)
@@ -98,6 +97,31 @@ def whole_folder(path: Path) -> Iterator[Path]:
     finally:
         for left_over in (temporary, old):
             shutil.rmtree(left_over, ignore_errors=True)
+
+
+def _remove_left_over_folders(target: Path) -> None:
+    """Removes the unfinished folders of killed processes; that of a running one is held."""
+    for left_over in target.parent.iterdir():
+        if left_over.is_dir() and re.fullmatch(rf"\.{re.escape(target.name)}\.[a-z0-9_]+\.part", left_over.name):
+            with contextlib.suppress(FileNotFoundError), _held(left_over) as is_ours:
+                if is_ours:
+                    shutil.rmtree(left_over)
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Holds a folder until the end of the body or of the process; gives False where another process holds it."""
+    descriptor, is_ours = os.open(folder, os.O_RDONLY), True
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            is_ours = False
+        except OSError:  # a network's file system may know no such locks
+            pass
+        yield is_ours
+    finally:
+        os.close(descriptor)
 
 
 def open_private(path: Path) -> TextIO:

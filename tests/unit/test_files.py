@@ -100,6 +100,16 @@ def test_whole_folder_removes_what_a_killed_process_left(tmp_path: Path) -> None
     assert _names(tmp_path) == [".another.abc123.part", "out"]
 
 
+def test_whole_folder_leaves_the_unfinished_one_of_another_process_alone(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "out") as first:
+        (first / "a").write_text("first")
+        with whole_folder(tmp_path / "out") as second:
+            (second / "a").write_text("second")
+        assert (tmp_path / "out/a").read_text() == "second"
+    assert (tmp_path / "out/a").read_text() == "first"
+    assert _names(tmp_path) == ["out"]
+
+
 def test_whole_folder_keeps_the_left_over_of_a_file_with_a_similar_name(tmp_path: Path) -> None:
     """`.out.json.7.part` is what a killed `whole_file(out.json)` leaves."""
     (tmp_path / ".out.json.7.part").write_text("half")
