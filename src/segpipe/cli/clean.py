@@ -5,6 +5,7 @@ They are left by killed stages, by trainings that were given up, and by training
 
 import argparse
 import json
+import os
 import re
 import shutil
 import sys
@@ -48,7 +49,7 @@ class LeftOver:
     @property
     def num_bytes(self) -> int:
         """The bytes that its deletion frees."""
-        return sum(path.stat().st_size for path in self.files)
+        return sum(found.st_size for path in self.files if (found := _look_at(path)))
 
     def describe(self) -> tuple[str, str, str, str]:
         """Gives size, day of the last change, path and reason as text."""
@@ -99,7 +100,13 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _is_confirmed(question: str) -> bool:
-    return sys.stdin.isatty() and input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
+    if not sys.stdin.isatty():
+        return False
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
+    except EOFError:  # Ctrl-D
+        print()
+        return False
 
 
 def _is_held(output: Path) -> bool:
@@ -147,7 +154,16 @@ def _find_in(folder: Path, half: str) -> Iterator[LeftOver]:
 
 
 def _last_change(path: Path) -> float:
-    return max(file.stat().st_mtime for file in (path, *path.rglob("*")))
+    """Gives a time in seconds since 1970."""
+    return max((found.st_mtime for file in (path, *path.rglob("*")) if (found := _look_at(file))), default=0.0)
+
+
+def _look_at(path: Path) -> os.stat_result | None:
+    """Gives size and time of a file; None where it is gone: a training that runs replaces its checkpoints."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 def _settings_of(folder: Path) -> dict[str, Any]:
