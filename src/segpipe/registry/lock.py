@@ -72,6 +72,7 @@ def hold_lock(client: MlflowClient, model_name: str) -> Iterator[Lease]:
     name, me = model_name + LOCK_SUFFIX, f"{describe_self()} {uuid.uuid4().hex}"
     gives_up = time.monotonic() + LOCK_WAIT_SECONDS
     watched, since = None, time.monotonic()
+    asked = since  # the others may see this holder from then on, however late the answer comes
     # Waiting makes one cheap request at a time, so that it does not load the server.
     while (holder := _holder(client, name)) or not _create(client, name, me):
         if holder != watched:
@@ -85,8 +86,9 @@ def hold_lock(client: MlflowClient, model_name: str) -> Iterator[Lease]:
         if time.monotonic() > gives_up:
             raise TrackingError(f"registered model {name!r} is held by {holder}; delete it if that process has ended")
         time.sleep(random.uniform(*LOCK_POLL_SECONDS))
+        asked = time.monotonic()
     try:
-        yield Lease(time.monotonic() + LEASE_SECONDS / 2)
+        yield Lease(asked + LEASE_SECONDS / 2)
     finally:
         _delete(client, name, me)
 

@@ -14,10 +14,12 @@ from mlflow.tracking import MlflowClient
 
 from segpipe.documents import DatasetReport, ModelDescription, SourceDescription
 from segpipe.errors import StoreError, TrackingError
+from segpipe.files import sha256_of_file
 from segpipe.metrics.parts.scores import CHIEF, list_labels
-from segpipe.places import METRICS_FILE, REPORT_FILE, SOURCE_FILE
+from segpipe.places import METRICS_FILE, REPORT_FILE, SOURCE_FILE, WEIGHTS_FILE
 from segpipe.registry.champion import find_champion, identify
 from segpipe.registry.ledger import Entry, Held, Ledger, read_ledger
+from segpipe.registry.measuring.trust import FILES
 from segpipe.registry.rebuilding.differences import Record
 from segpipe.registry.versions import describe_entry, fetch_description, find_warnings, summarize, when
 from segpipe.reports.documents.lineage import (
@@ -232,4 +234,12 @@ def open_record(version: ModelVersion) -> Iterator[Record]:
                 f"version {version.version}: its run {version.run_id} keeps no lineage (it was deleted, or is older "
                 "than lineage); restore the run, or register the model again by `dvc repro`"
             )
-        yield Record(str(version.version), version.tags, folder / LINEAGE, model)
+        yield Record(str(version.version), version.tags, folder / LINEAGE, model, _hash_weights(version))
+
+
+def _hash_weights(version: ModelVersion) -> str | None:
+    """Gives the sha256 of the weights' file that the registry holds; None where it was deleted."""
+    address = f"models:/{version.name}/{version.version}/{FILES / WEIGHTS_FILE}"
+    with tempfile.TemporaryDirectory() as folder, suppress(MlflowException, OSError):
+        return sha256_of_file(Path(mlflow.artifacts.download_artifacts(address, dst_path=folder)))
+    return None

@@ -86,6 +86,21 @@ def test_the_lock_is_there_while_it_is_held_and_nothing_afterwards(client: Mlflo
     assert client.search_registered_models() == []
 
 
+def test_the_lease_begins_when_the_others_may_see_the_holder(
+    client: MlflowClient, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = client.create_registered_model
+
+    def answer_late(*arguments: Any) -> Any:
+        made = create(*arguments)
+        clock.now += lock.LEASE_SECONDS
+        return made
+
+    monkeypatch.setattr(client, "create_registered_model", answer_late)
+    with hold_lock(client, NAME) as lease, pytest.raises(TrackingError, match="too slowly"):
+        lease.check()
+
+
 def test_an_error_releases_it(client: MlflowClient) -> None:
     with pytest.raises(ZeroDivisionError), hold_lock(client, NAME):
         raise ZeroDivisionError

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from segpipe.addresses import redact
 from segpipe.documents import ModelDescription, SourceDescription
-from segpipe.places import MODEL, MODEL_FILE, PARAMS_FILE, RAW, SOURCE_FILE
+from segpipe.places import MODEL, MODEL_FILE, PARAMS_FILE, RAW, SOURCE_FILE, WEIGHTS_FILE
 from segpipe.tracking.lineage import read_yaml
 from segpipe.tracking.run import flatten
+from segpipe.tracking.tags import WEIGHTS_SHA256
 
 # The names in model.json's environment that describe the machine; all others are versions of packages.
 MACHINE_PARTS = {
@@ -31,12 +32,14 @@ class Record:
         tags: the version's, or its run's.
         lineage_folder: the downloaded folder `lineage/` of its run; a file that is missing there is not compared.
         model: its model.json.
+        held_sha256: of the weights' file that the registry holds now; None where it holds none.
     """
 
     version: str
     tags: Mapping[str, str]
     lineage_folder: Path
     model: ModelDescription
+    held_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class Difference:
     """One difference.
 
     Attributes:
-        part: 'code', 'data', 'params', 'initial weights', 'class weights', 'memory', 'wheels', 'CPU', 'CPU capability',
-            'threads', 'device', 'platform' or 'chance'.
+        part: 'registry', 'code', 'data', 'params', 'initial weights', 'class weights', 'memory', 'wheels', 'CPU',
+            'CPU capability', 'threads', 'device', 'platform' or 'chance'.
         what: the file, parameter or package, with both values.
     """
 
@@ -60,7 +63,7 @@ class Difference:
 def compare(record: Record, project: Path) -> tuple[Difference, ...]:
     """Lists all differences, as far as the stages in `project` have run."""
     there, here = record.model, read_model(project)
-    differences = _compare_data(record, project, here)
+    differences = compare_registry(record) + _compare_data(record, project, here)
     params_there = flatten(read_yaml(record.lineage_folder / PARAMS_FILE))
     params_here = flatten(read_yaml(project / PARAMS_FILE)) if params_there else {}
     params_here = {name: redact(value) for name, value in params_here.items()}  # as the run keeps them
@@ -84,6 +87,20 @@ def compare(record: Record, project: Path) -> tuple[Difference, ...]:
     for name, what in _changes(there.environment, environment).items():
         differences.append(Difference(MACHINE_PARTS.get(name, "wheels"), what))
     return tuple(differences)
+
+
+def compare_registry(record: Record) -> list[Difference]:
+    """Lists what in the registry is about other weights than the version's model.json: one of the two was changed."""
+    found = {
+        f"the tag {WEIGHTS_SHA256} says": record.tags.get(WEIGHTS_SHA256),
+        f"{WEIGHTS_FILE} has": record.held_sha256,
+    }
+    named = record.model.weights_sha256
+    return [
+        Difference("registry", f"{what} sha256 {sha256}, {MODEL_FILE} names {named}")
+        for what, sha256 in found.items()
+        if sha256 not in {None, named}
+    ]
 
 
 def _compare_data(record: Record, project: Path, model: ModelDescription | None) -> list[Difference]:

@@ -41,7 +41,7 @@ from segpipe.places import (
 from segpipe.process import run
 from segpipe.project import SHORT_SHA
 from segpipe.registry.rebuilding.clone import bring_data, bring_recipe, find_commit, open_clone
-from segpipe.registry.rebuilding.differences import Difference, Record, compare
+from segpipe.registry.rebuilding.differences import Difference, Record, compare, compare_registry
 from segpipe.tracking.lineage import read_yaml
 from segpipe.tracking.registered import PINNED_CHOICES, PINNED_WEIGHTS, fetch_version
 from segpipe.tracking.tags import VAL_MEAN_IOU, read_number
@@ -55,7 +55,7 @@ class Rebuilt:
 
     Attributes:
         version: its number in the registry.
-        is_identical: whether the weights are the same bit for bit.
+        is_identical: whether the weights are those that the registry names and holds, bit for bit.
         weights_sha256: of the original.
         rebuilt_sha256: of the new weights.
         differences: all differences; not empty where the weights differ.
@@ -112,7 +112,7 @@ def rebuild(record: Record, root: Path, say: Callable[[str], None], keep: Path |
                 raise TrackingError(f"version {record.version} cannot be rebuilt: {error}\n{_list(found)}") from error
         rebuilt_sha256 = sha256_of_file(project / MODEL / WEIGHTS_FILE)
         metrics = json.loads((project / EVALUATION / METRICS_FILE).read_text(encoding="utf-8"))
-        is_identical = rebuilt_sha256 == record.model.weights_sha256
+        is_identical = rebuilt_sha256 == record.model.weights_sha256 and not compare_registry(record)
         differences = compare(record, project)
         if not is_identical and not differences:
             what = "nothing that is recorded differs, so this training depends on chance that is not recorded"

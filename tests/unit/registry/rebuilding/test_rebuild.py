@@ -125,6 +125,21 @@ def test_each_part_is_told_apart(record: Record, project: Path, keys: str, value
     assert compare(record, project) == (Difference(part, what),)
 
 
+def test_other_weights_in_the_registry_than_its_model_json_names_are_a_difference(
+    record: Record, project: Path
+) -> None:
+    named, other = MODEL["weights_sha256"], "1" * 64
+    whole = replace(record, tags={**record.tags, "segpipe.weights_sha256": str(named)}, held_sha256=str(named))
+    assert compare(whole, project) == ()
+    for changed in (
+        replace(whole, held_sha256=other),
+        replace(whole, tags={**record.tags, "segpipe.weights_sha256": other}),
+    ):
+        (difference,) = compare(changed, project)
+        assert difference.part == "registry"
+        assert other in difference.what and str(named) in difference.what
+
+
 def test_short_memory_in_one_of_the_two_is_a_difference(record: Record, project: Path) -> None:
     model = described({**MODEL, "halved_to": 4})
     (difference,) = compare(replace(record, model=model), project)
