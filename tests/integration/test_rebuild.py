@@ -19,9 +19,12 @@ from PIL import Image
 
 from segpipe.documents import InitialWeights, ModelDescription
 from segpipe.errors import TrackingError
+from segpipe.registry.addresses import as_before
+from segpipe.registry.provenance import open_record
 from segpipe.registry.rebuilding.clone import bring_data, open_clone
 from segpipe.registry.rebuilding.differences import Difference, Record
 from segpipe.registry.rebuilding.rebuild import Rebuilt, rebuild
+from segpipe.tracking.client import connect
 from segpipe.tracking.lineage import RunLineage
 from segpipe.tracking.run import Description, find_or_create_run
 
@@ -105,6 +108,21 @@ def state_of(project: Project) -> dict[str, bytes]:
     for name in ("mlflow.db", "dvc.lock", "params.yaml", ".git/HEAD", ".git/index"):
         files[name] = (project.root / name).read_bytes()
     return files
+
+
+def test_a_record_says_which_weights_the_registry_holds_now(finished: Project) -> None:
+    def held() -> str | None:
+        with as_before(), open_record(connect().get_model_version(MODEL_NAME, "1")) as record:
+            assert record.model.weights_sha256 == model["weights_sha256"]
+            return record.held_sha256
+
+    model = finished.json("build/model/model.json")
+    assert held() == model["weights_sha256"]
+    (file,) = (finished.root / "mlruns").rglob("models/*/artifacts/**/weights.safetensors")
+    file.write_bytes(b"others")
+    assert held() == hashlib.sha256(b"others").hexdigest()
+    file.unlink()
+    assert held() is None
 
 
 # The same again
