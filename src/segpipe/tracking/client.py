@@ -94,7 +94,7 @@ def _take_login_out(address: str) -> str:
 
 @contextlib.contextmanager
 def refusals(what: str) -> Iterator[None]:
-    """Turns an error of MLflow or its store into a message.
+    """Turns an error of MLflow, its store or a file into a message.
 
     Args:
         what: the first part of the message.
@@ -108,7 +108,8 @@ def refusals(what: str) -> Iterator[None]:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         if READ_ONLY in str(error):
             reason = "this user may not write to its store; nothing was changed"
-        raise TrackingError(f"{what}: MLflow refused: {reason}") from error
+        who = "" if getattr(error, "filename", None) else "MLflow refused: "  # an error of the system names its file
+        raise TrackingError(f"{what}: {who}{reason}") from error
 
 
 def retry_busy(call: Callable[[], T]) -> T:

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from segpipe.errors import TrackingError
-from segpipe.tracking.client import connect
+from segpipe.tracking.client import connect, refusals
 
 
 def test_a_server_that_is_down_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,6 +17,13 @@ def test_a_server_that_is_down_is_named_at_once(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         with pytest.raises(TrackingError, match=r"cannot be used: .*; start it, or unset MLFLOW_TRACKING_URI"):
             connect()
+
+
+def test_a_file_that_cannot_be_written_is_no_refusal_of_mlflow() -> None:
+    with pytest.raises(TrackingError, match=r"^a comparison: \[Errno 13\] .*/pages'$"), refusals("a comparison"):
+        raise PermissionError(13, "Permission denied", "/pages")
+    with pytest.raises(TrackingError, match=r"^a comparison: MLflow refused: reset$"), refusals("a comparison"):
+        raise ConnectionError("reset")
 
 
 def test_no_proxy_sees_what_is_said_to_a_server_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
