@@ -32,6 +32,7 @@ STATE = HOME / ".services"
 ADDRESSES = STATE / "addresses.json"
 LOG = STATE / "log"
 LOGIN = STATE / "login"
+MAX_LOG_BYTES = 10_000_000
 SERVICES_MARK = "SEGPIPE_SERVICES"
 HEALTH = {"prefect": "/api/health", "mlflow": "/health", "serve": "/healthz"}
 HEALTHY_SECONDS = 180.0
@@ -54,9 +55,15 @@ def main() -> None:
     )
     commands.add_parser("down", help="stop all of them").set_defaults(run=lambda o: down())
     options = parser.parse_args()
-    STATE.mkdir(exist_ok=True)
+    _make_private(STATE)
     with _alone():
         options.run(options)
+
+
+def _make_private(folder: Path) -> None:
+    """Makes a folder that only its owner can open: Prefect's database holds the secrets of blocks, with their key."""
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o700)
 
 
 @contextlib.contextmanager
@@ -180,10 +187,17 @@ def _start(ports: dict[str, int], num_gpus: int, addresses: dict[str, str]) -> N
     environment = {**_environment(addresses), SERVICES_MARK: str(HOME), **variables}
     numbers = f"gpu={num_gpus},serve={int('serve' in ports)}"
     command = [str(BIN / "honcho"), "--no-colour", "start", "--concurrency", numbers]
+    _put_aside(LOG)
     with LOG.open("a", encoding="utf-8") as log:
         subprocess.Popen(
             command, cwd=HOME, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
+
+
+def _put_aside(log: Path) -> None:
+    """Renames a long log, so that the services begin another one; the log before it is deleted."""
+    if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
+        log.replace(log.with_name(f"{log.name}.1"))
 
 
 def _prepare_store() -> None:
