@@ -97,13 +97,12 @@ def _retrain(
     placement.check_server()
     if gpu_queue:
         placement.check_queue("gpu", gpu_queue)
-    asked = find_revision(revision, recipe)
-    placement.rename_run(with_commit("retrain", asked))
-    if commit_to:
-        check_branch(asked, commit_to)
+    asked = _find(revision, recipe, commit_to)
     workspace = open_workspace(asked, say)
-    stages = read_stages(workspace.root)
     with workspace.alone(say):
+        if asked.is_here:  # the user may have changed this clone while another retraining ran in it
+            asked = _find(revision, recipe, commit_to)
+        stages = read_stages(workspace.root)
         for line in repair_locks(workspace.root):
             say(line)
         executed = _bring_up_to_date(workspace, asked, stages, force, gpu_queue, say)
@@ -115,6 +114,15 @@ def _retrain(
     outcome = summary.summarize(publication, asked, executed, commit)
     summary.create_artifacts(outcome)
     return outcome
+
+
+def _find(revision: str, recipe: str | None, commit_to: str | None) -> Revision:
+    """Finds the revision, names this run by it, and checks that its results can be committed."""
+    asked = find_revision(revision, recipe)
+    placement.rename_run(with_commit("retrain", asked))
+    if commit_to:
+        check_branch(asked, commit_to)
+    return asked
 
 
 def _bring_up_to_date(

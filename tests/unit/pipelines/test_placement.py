@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -83,6 +84,32 @@ def test_a_queue_of_no_worker_is_refused_with_those_that_there_are(monkeypatch: 
     placement.check_queue("gpu", "host-gpu-0")
     with pytest.raises(PipelineError, match=r"no queue 'host-gpu-O'.* its queues are default, host-gpu-0;"):
         placement.check_queue("gpu", "host-gpu-O")
+
+
+def test_a_retraining_that_has_waited_takes_the_clone_as_it_is_then(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before, now = (Revision("current", sha * 40) for sha in "ab")
+    found, checked, begun = iter([before, now]), [], []
+
+    @contextmanager
+    def alone(say: Any) -> Iterator[None]:
+        yield
+
+    def begin(workspace: Any, revision: Revision, *_: Any) -> None:
+        begun.append(revision)
+        raise SystemExit
+
+    monkeypatch.setattr(placement, "check_server", lambda: None)
+    monkeypatch.setattr(flows, "find_revision", lambda *_: next(found))
+    monkeypatch.setattr(flows, "check_branch", lambda revision, branch: checked.append(revision))
+    monkeypatch.setattr(flows, "open_workspace", lambda *_: SimpleNamespace(root=tmp_path, alone=alone))
+    monkeypatch.setattr(flows, "read_stages", lambda root: {})
+    monkeypatch.setattr(flows, "_bring_up_to_date", begin)
+    with pytest.raises(SystemExit):
+        flows._retrain("current", None, False, "results", None, print)
+    assert begun == [now]
+    assert checked == [before, now]
 
 
 def test_a_stage_that_is_stale_again_has_one_of_two_reasons(tmp_path: Path) -> None:
