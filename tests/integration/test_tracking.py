@@ -377,8 +377,11 @@ def test_a_server_that_is_down_neither_stops_a_training_nor_loses_its_metrics(fi
     assert "unset MLFLOW_TRACKING_URI" in message
     assert (finished.root / "build/registration.json").read_bytes() == registration
 
+    commit = finished.call("git", "rev-parse", "HEAD").strip()
+    finished.call("git", "commit", "--quiet", "--all", "--message", "later work")
     finished.call("segpipe", "publish")
     run = all_runs(finished.client())[-1]
+    assert (run.data.tags["segpipe.git_commit"], run.data.tags["segpipe.git_dirty"]) == (commit, "true")
     assert run.data.tags["segpipe.weights_sha256"] == finished.json("build/model/model.json")["weights_sha256"]
     for metric in EPOCH_METRICS:
         assert steps_of(finished, run, metric) == EPOCHS, metric

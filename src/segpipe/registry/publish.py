@@ -45,6 +45,7 @@ from segpipe.tracking.client import connect, refusals, retry_busy, search_all_ve
 from segpipe.tracking.datasets import find_datasets
 from segpipe.tracking.history import read_history
 from segpipe.tracking.journal import Journal
+from segpipe.tracking.kept import Lineage, read_kept
 from segpipe.tracking.lineage import environment_tags, lineage_files, lineage_tags
 from segpipe.tracking.names import FINAL_PREFIX, metric_name
 from segpipe.tracking.run import (
@@ -202,19 +203,20 @@ def _ensure_run(client: MlflowClient, results: Results, journal_folder: Path) ->
     run_id = find_run(client, model.experiment, _identity_of_run(results))
     if run_id is not None and client.get_run(run_id).info.status == "FINISHED":
         return run_id
+    journal, kept = Journal(journal_folder), None
     try:
-        journal = Journal(journal_folder)
-        attempt, entries = journal.attempt, journal.entries()
+        attempt, entries, kept = journal.attempt, journal.entries(), read_kept(journal)
     except FileNotFoundError:
         attempt, entries = f"restored-{model.weights_sha256}", read_history(results.model_folder)
+    lineage = kept or Lineage(lineage_tags(), lineage_files())
     description = Description(
         experiment=model.experiment,
         signature=model.signature,
         params=asdict(model.params),
-        tags={**lineage_tags(), **environment_tags(model.environment)},
+        tags={**lineage.tags, **environment_tags(model.environment)},
         dataset_name=model.dataset.name,
         dataset_digest=model.dataset.digest,
-        files=lineage_files(),
+        files=lineage.files,
     )
     run_id = find_or_create_run(client, description, attempt, entries[0].time_ms if entries else None)
     ship(client, run_id, entries)

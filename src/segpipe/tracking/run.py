@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from segpipe.tracking.client import connect
 from segpipe.tracking.datasets import describe_inputs
 from segpipe.tracking.default_store import artifact_location
 from segpipe.tracking.journal import Entry, Journal
+from segpipe.tracking.kept import Lineage, keep_lineage
 from segpipe.tracking.lineage import LINEAGE, LINEAGE_FILE, RunLineage, searched_tags
 from segpipe.tracking.names import metric_name, picture_name
 from segpipe.tracking.tags import ATTEMPT, CREATED_MS, DVC_LOCK_SHA256, DVC_PREFIX, GIT_COMMIT, SIGNATURE, read_number
@@ -365,7 +366,8 @@ def track(
         end_tags: tags that are set at the end; the body may add to them until then.
         classes: for the colours of the pictures.
     """
-    live_run = LiveRun(journal, description)
+    lineage = keep_lineage(journal, Lineage(description.tags, description.files))
+    live_run = LiveRun(journal, replace(description, tags=lineage.tags, files=lineage.files))
     status = "KILLED"
     try:
         yield RunSink(journal, live_run, classes)
