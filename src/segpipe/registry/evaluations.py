@@ -6,6 +6,7 @@ is kept with its run under the new digest.
 """
 
 import logging
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from segpipe.config.train import REGISTERED
 from segpipe.data.store import MANIFEST, Store
+from segpipe.documents import ModelDescription
 from segpipe.errors import IncomparableError, StoreError, TrackingError
 from segpipe.metrics import mean_iou
 from segpipe.metrics.parts.counts import CONFUSION_AXES
@@ -30,9 +33,10 @@ from segpipe.metrics.parts.scores import evaluation_digest
 from segpipe.places import CONFUSION_FILE, PER_IMAGE_FILE
 from segpipe.registry.measuring.measure import classes_of_served, confusions_of_served
 from segpipe.registry.measuring.trust import Runnable, find_code
+from segpipe.registry.versions import fetch_description
 from segpipe.tracking.lineage import LINEAGE
 from segpipe.tracking.run import evaluation_place
-from segpipe.tracking.tags import EVALUATION_DIGEST, INFERENCE
+from segpipe.tracking.tags import EVALUATION_DIGEST, INFERENCE, WEIGHTS_SHA256
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +86,7 @@ def leave_out(scores: Sequence[ImageScores], versions: Sequence[ModelVersion]) -
 
     Args:
         scores: of the same images.
-        versions: those whose own evaluation was on other images.
+        versions: those that may have been trained on other images than the scores' owners.
 
     Returns:
         The scores without these images, and how many images were removed.
@@ -95,6 +99,33 @@ def leave_out(scores: Sequence[ImageScores], versions: Sequence[ModelVersion]) -
     if not len(kept[0].rows):
         raise IncomparableError("every validation image was used in a training; choose other images for validation")
     return kept, len(scores[0].rows) - len(kept[0].rows)
+
+
+def find_elders(client: MlflowClient, model: ModelDescription | None) -> list[ModelVersion]:
+    """Gives the version with whose weights a training began, the one with whose weights that began, and so on.
+
+    Their training images may be validation images since, and what they have learnt of these is inherited.
+
+    Args:
+        client: of the registry.
+        model: the training's; None for a version that segpipe did not register.
+
+    Returns:
+        As far as the versions exist and hold the weights that were taken.
+    """
+    elders: list[ModelVersion] = []
+    while model is not None and (initial := model.initial_weights) is not None and initial.version is not None:
+        name = re.split("[@/]", initial.source.removeprefix(REGISTERED))[0]
+        try:
+            elder = client.get_model_version(name, initial.version)
+        except MlflowException:  # deleted
+            break
+        is_known = any((one.name, one.version) == (elder.name, elder.version) for one in elders)
+        if is_known or elder.tags.get(WEIGHTS_SHA256) != initial.sha256:
+            break
+        elders.append(elder)
+        model = fetch_description(elder)
+    return elders
 
 
 def _trained_on(version: ModelVersion) -> set[str]:

@@ -28,6 +28,7 @@ from segpipe.registry.champion import Change, change_champion, find_outside_chan
 from segpipe.registry.evaluations import (
     ImageScores,
     fetch_image_scores,
+    find_elders,
     leave_out,
     measure_again,
     open_validation,
@@ -37,6 +38,7 @@ from segpipe.registry.gate import Candidate, Decision, Delta, decide
 from segpipe.registry.ledger import KEPT, MAX_DESCRIPTION_CHARS, PROMOTED, Entry, Held, Ledger, read_ledger
 from segpipe.registry.results import Results
 from segpipe.registry.timing import time_models
+from segpipe.registry.versions import fetch_description
 from segpipe.reports.champion import DecidedReport, Difference, add_decision
 from segpipe.tracking.client import retry_busy
 from segpipe.tracking.run import RUN_DECISION, evaluation_place
@@ -223,17 +225,25 @@ def _on_same_images(
             "version %s, the champion, was measured on other images or labels; measuring it again", champion.version
         )
         stored = measure_again(client, champion, _validation(results, mine.digest))
-    before = read_number(champion.tags, VAL_MEAN_IOU)
-    if before is None or champion.tags.get(EVALUATION_DIGEST) == mine.digest:
-        return mine, stored.ordered_as(mine), ()
-    note = (
-        f"Version {champion.version}, the champion, was registered with other validation images, labels or classes "
-        f"(mIoU {before:.4f} there) and was measured again on these: {stored.mean_iou:.4f}."
-    )
-    (mine, stored), num_seen = leave_out([mine, stored.ordered_as(mine)], [champion])
-    if num_seen:
-        note += f" It was trained on {num_seen} of them, which are left out here."
-    return mine, stored, (note,)
+    before, notes = read_number(champion.tags, VAL_MEAN_IOU), []
+    theirs = stored.ordered_as(mine)
+    if before is not None and champion.tags.get(EVALUATION_DIGEST) != mine.digest:
+        note = (
+            f"Version {champion.version}, the champion, was registered with other validation images, labels or classes "
+            f"(mIoU {before:.4f} there) and was measured again on these: {stored.mean_iou:.4f}."
+        )
+        (mine, theirs), num_seen = leave_out([mine, theirs], [champion])
+        if num_seen:
+            note += f" It was trained on {num_seen} of them, which are left out here."
+        notes.append(note)
+    if elders := find_elders(client, results.model) + find_elders(client, fetch_description(champion)):
+        (mine, theirs), num_seen = leave_out([mine, theirs], elders)
+        if num_seen:
+            notes.append(
+                f"{num_seen} validation images are left out, because versions with whose weights one of the two began "
+                "were trained on them."
+            )
+    return mine, theirs, tuple(notes)
 
 
 def _validation(results: Results, digest: str) -> Store:

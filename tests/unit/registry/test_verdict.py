@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,14 @@ from mlflow.tracking import MlflowClient
 from segpipe.classes import ClassTable
 from segpipe.config.register import Register
 from segpipe.data.store import MANIFEST
-from segpipe.documents import BuiltModel, EvaluationDescription, ModelDescription, NamedDataset, UsedParams
+from segpipe.documents import (
+    BuiltModel,
+    EvaluationDescription,
+    InitialWeights,
+    ModelDescription,
+    NamedDataset,
+    UsedParams,
+)
 from segpipe.errors import Problem
 from segpipe.metrics.parts.counts import confusions_of
 from segpipe.metrics.parts.scores import score
@@ -338,6 +346,27 @@ def test_images_that_the_champion_was_trained_on_do_not_count(registry: Registry
     assert "other validation images, labels or classes (mIoU 0.5789 there)" in decided.reasons[1]
     left_out = "It was trained on 2 of them, which are left out here."
     assert decided.reasons[1].endswith(left_out) is (num_seen == 2)
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_images_that_the_first_weights_were_trained_on_do_not_count(registry: Registry, is_taken: bool) -> None:
+    champion, elder = registry.train(flat(60)), registry.train(flat(10))
+    challenger = registry.train((100, 100, 60, 60, 60, 60))
+    seen = pd.DataFrame({"image_sha256": ["image 0", "image 1", "image 2"], "split": ["train", "train", "val"]})
+    seen.to_parquet(registry.folder / MANIFEST)
+    registry.client.log_artifact(elder.run_id, str(registry.folder / MANIFEST), LINEAGE)
+    # A number that was given again after a deletion, to other weights, says nothing of these.
+    initial = InitialWeights(f"models:/{registry.name}@champion", "2", "weights 2" if is_taken else "others")
+    results = registry.results["3"]
+    registry.results["3"] = replace(results, model=replace(results.model, initial_weights=initial))
+    registry.decide(champion)
+
+    decided = registry.decide(challenger, better="point")
+
+    assert decided.is_promoted is not is_taken
+    assert registry.entries[-1].evidence["num_images"] == (NUM_IMAGES - 2 if is_taken else NUM_IMAGES)
+    noted = [reason for reason in decided.reasons if reason.startswith("2 validation images are left out, because")]
+    assert len(noted) == int(is_taken)
 
 
 def test_a_version_that_a_person_made_champion_in_mlflow_is_not_weighed_against_itself(registry: Registry) -> None:
