@@ -88,6 +88,10 @@ def _split(options: argparse.Namespace) -> None:
     limits = find_limits(proposal, class_names)
     if limits:
         print("\n" + "\n".join(limits))
+    if not lists["val"]:
+        num_groups = sum(proposal.num_groups)
+        fix = "label images of another group, or name finer groups by --by"
+        raise ConfigError(f"data split: {num_groups} group cannot be divided into train and val; {fix}")
     if options.write:
         write_split(options.params, options.by, lists)
         print(f"\nWritten into {options.params}; run `dvc repro`.")

@@ -39,7 +39,7 @@ def format_lines(grouping: Grouping | None, lists: Mapping[str, Sequence[str]]) 
     if grouping is not None:
         lines.append(f"  {grouping.key}: {_scalar(grouping.value)}")
     lines.append("  split:")
-    lines += [f"    {name}:\n{_list(groups, 4)}" for name, groups in lists.items()]
+    lines += ["\n".join([f"    {name}:", *_items(groups, 4)]) for name, groups in lists.items()]
     return "\n".join(lines)
 
 
@@ -53,8 +53,8 @@ def _scalar(text: str) -> str:
     return written.getvalue().removeprefix("- ").rstrip("\n")
 
 
-def _list(items: Sequence[str], column: int) -> str:
-    return "\n".join(f"{' ' * column}- {_scalar(item)}" for item in items)
+def _items(items: Sequence[str], column: int) -> list[str]:
+    return [f"{' ' * column}- {_scalar(item)}" for item in items]
 
 
 def write_split(path: Path, grouping: Grouping | None, lists: Mapping[str, Sequence[str]]) -> None:
@@ -86,13 +86,13 @@ def edit_split(text: str, grouping: Grouping | None, lists: Mapping[str, Sequenc
     Args:
         text: of a valid parameter file.
         grouping: replaces the one that is there; None leaves it.
-        lists: the groups of val and, if there is one, test.
+        lists: the groups of val and, if there is one, test; no groups at all are no test.
     """
     preprocess = _value(YAML(typ="safe", pure=True).compose(text), "preprocess")
     split = _value(preprocess, "split")
     if preprocess is None or split is None or preprocess.flow_style or split.flow_style:
         raise _TooUnusualError("preprocess and preprocess.split must have a line for each key")
-    changes: dict[str, list[str] | str | None] = {f"split.{name}": list(lists[name]) for name in lists}
+    changes: dict[str, list[str] | str | None] = {f"split.{name}": list(lists[name]) or None for name in lists}
     changes |= {f"split.{name}": None for name in KEPT_OUT if name not in lists}
     if grouping is not None:
         changes |= {"group_pattern": None, "group_column": None, grouping.key: grouping.value}
@@ -128,7 +128,7 @@ def _check_edit(before: str, after: str, grouping: Grouping | None, lists: Mappi
     """Verifies that the edited text says what was meant, and keeps each comment."""
     yaml = YAML(typ="safe", pure=True)
     wanted = yaml.load(before)
-    wanted["preprocess"]["split"] = {"val": lists["val"], "test": lists.get("test")}
+    wanted["preprocess"]["split"] = {"val": lists["val"], "test": lists.get("test") or None}
     if grouping is not None:
         wanted["preprocess"] |= {"group_pattern": None, "group_column": None, grouping.key: grouping.value}
     try:

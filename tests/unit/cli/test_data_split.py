@@ -188,6 +188,26 @@ def test_impossible_wishes_are_named(project: Path, capsys: pytest.CaptureFixtur
     assert "Split val has" in printed
 
 
+def test_two_groups_are_written_without_a_test(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = pd.read_parquet(".cache/dataset/manifest.parquet")
+    _write(project, manifest[manifest["group"].isin(["0001E5", "0002E5"])])
+    _run()
+    printed = capsys.readouterr().out
+    lines = YAML(typ="safe").load(printed[printed.index("preprocess:") :])
+    _run("--write")
+    split = load_config(project / "params.yaml").preprocess.split
+    assert split.test is None
+    assert lines["preprocess"]["split"] == {"val": split.val, "test": None}
+
+
+def test_one_group_is_no_split(project: Path) -> None:
+    before = (project / "params.yaml").read_bytes()
+    for arguments in ([], ["--write"]):
+        with pytest.raises(ConfigError, match=r"1 group cannot be divided .* --by"):
+            _run("--by", "pattern:^(0)", *arguments)
+    assert (project / "params.yaml").read_bytes() == before
+
+
 def test_groups_that_look_alike_are_kept_together(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = pd.read_parquet(".cache/dataset/manifest.parquet")
     pattern = np.kron(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8), np.ones((8, 8, 1), np.uint8))

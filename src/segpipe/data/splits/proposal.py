@@ -271,13 +271,14 @@ def find_limits(proposal: Proposal, class_names: Sequence[str]) -> list[str]:
 
 
 def _limit_of_class(proposal: Proposal, index: int, name: str) -> list[str]:
-    without = [split for split, missing in proposal.missing.items() if index in missing]
+    used = [split for split, count in zip(proposal.splits, proposal.num_samples, strict=True) if count]
+    without = [split for split in used if index in proposal.missing[split]]
     num_groups = int(proposal.num_groups_of_class[index])
     if num_groups == 0:
         return [f"Class {name} occurs nowhere: label some, or remove it from the class table."]
     if not without:
         return []
-    having = next(split for split in proposal.splits if split not in without)
+    having = next(split for split in used if split not in without)
     if num_groups == 1:
         return [f"Class {name} occurs in one group only, which is in {having}: {' and '.join(without)} cannot have it."]
     reason = "too few for all splits" if num_groups < len(proposal.splits) else "which fit better elsewhere"

@@ -167,6 +167,7 @@ def test_two_groups_for_three_splits() -> None:
     assert limits[0] == "There are 2 groups for 3 splits: label more, or group finer."
     assert "Split test is empty: no group is left for it." in limits
     assert any(limit.startswith("Split val has 33.3% of the samples, not 15.0%") for limit in limits)
+    assert not any(limit.startswith("Class") for limit in limits)  # that test lacks it is said already
 
 
 def test_a_single_group_trains() -> None:
