@@ -70,8 +70,10 @@ def name_classes(survey: Survey, classes: Sequence[str], where: str) -> MaskCodi
 
     Raises:
         SourceError: no table explains the masks.
-        ConfigError: there are more or fewer names than classes.
+        ConfigError: there are more or fewer names than classes, or one is empty.
     """
+    if not all(classes):
+        raise ConfigError("--classes: a name is empty; write NAME,NAME,... without a comma at the end")
     proposed = propose_table(survey)
     if len(classes) == 1 and Path(classes[0]).is_file():
         file = Path(classes[0])

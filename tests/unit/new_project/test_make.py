@@ -184,6 +184,7 @@ def test_in_a_terminal_it_asks(
         (["--name", "a/b"], ["params.yaml", "register.model_name"]),
         (["--classes", "one,two,three"], ["--classes", "3", "2", "0, 255"]),
         (["--classes", "one,one"], ["--classes: ", "twice", "one"]),
+        (["--classes", "one,"], ["--classes: ", "empty"]),
         (["--model", "unett"], ["--model", "'unet'"]),
         (["--by", "column:patient"], ["patient"]),
         (["--format", "cvat"], ["SegmentationClass"]),
