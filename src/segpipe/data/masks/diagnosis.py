@@ -191,7 +191,8 @@ def _next_to_the_table(values: Values) -> Diagnosis | None:
     One mask does not tell what it means: a void value that nobody stated, a further class, or a table that begins at
     another value. Changing masks would destroy labels in two of the three cases, so it is not advised.
     """
-    if len(values.of_classes) < 2 or any(b - a != 1 for a, b in pairwise(values.of_classes)):
+    is_consecutive = all(b - a == 1 for a, b in pairwise(values.of_classes))
+    if values.is_lossy or len(values.of_classes) < 2 or not is_consecutive:
         return None
     low, high = values.of_classes[0], values.of_classes[-1]
     if values.unknown == [high + 1]:

@@ -66,6 +66,13 @@ def test_a_value_next_to_the_table_is_no_reason_to_change_masks(
     assert (f"begin at {begins_at}" in fix) if begins_at is not None else ("begin at" not in fix)
 
 
+def test_a_value_next_to_the_table_comes_from_the_compression_where_there_was_one() -> None:
+    pixels = np.repeat(np.array([[0, 1, 2, 3]], np.uint8), 30, axis=1)
+    num_px = np.bincount(pixels.ravel(), minlength=256)
+    fault = diagnose_values(Values(pixels, num_px, plain_indices(3), is_lossy=True)).fault
+    assert fault.kind == "mask-blended" and "void" not in fault.fix
+
+
 @pytest.mark.parametrize(
     ("present", "words", "fixed"),
     [
