@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from segpipe.classes import ClassTable
 from segpipe.config.preprocess import Policy, Preprocess
-from segpipe.data.building.decoding import NUM_PICTURES_OF_KIND, Finding, Run, build_run
+from segpipe.data.building.decoding import NUM_PICTURES_OF_KIND, Finding, Run, build_run, name_of
 from segpipe.data.building.reuse import KEY, LastStore, find_keys, keep_store
 from segpipe.data.building.shards import split_into_runs
 from segpipe.data.building.workers import map_in_workers
@@ -83,7 +83,7 @@ def build_store(
     def find(problems: Sequence[Problem]) -> None:
         findings.extend(Finding(problem, policy.action_of(problem.kind)) for problem in problems)
 
-    samples, problems = _without_twins(source.samples)
+    samples, problems = _without_twins(source.samples, root)
     find(problems)
     find(find_unusable_names(source.classes, samples))
     groups, problems = find_groups(samples, settings.group_pattern, settings.group_column)
@@ -116,12 +116,16 @@ def build_store(
     return Built(manifest, tuple(findings), num_skipped, num_decoded)
 
 
-def _without_twins(samples: Sequence[RawSample]) -> tuple[list[RawSample], list[Problem]]:
+def _without_twins(samples: Sequence[RawSample], root: Path) -> tuple[list[RawSample], list[Problem]]:
     """Sorts samples by id; of two with the same id one is kept, the same one in any order of the samples."""
     by_id = {sample.sample_id: sample for sample in sorted(samples, key=lambda sample: str(sample.image))}
     count = Counter(sample.sample_id for sample in samples)
-    twice = sorted(name for name in by_id if count[name] > 1)
-    problems = [Problem("id-twice", name, "names two samples of the source", "Rename or remove one") for name in twice]
+    problems = []
+    for name in sorted(name for name in by_id if count[name] > 1):
+        images = sorted({name_of(sample.image, root) for sample in samples if sample.sample_id == name})
+        what = f"names {count[name]} samples of the source: {shown(images)}"
+        fix = "Rename or remove one" if len(images) > 1 else "Remove one of the entries that name it"
+        problems.append(Problem("id-twice", name, what, fix))
     return [by_id[name] for name in sorted(by_id)], problems
 
 

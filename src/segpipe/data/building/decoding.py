@@ -125,6 +125,13 @@ def _headers_of(raw: RawSample) -> dict[Path, Header]:
     return {path: header for path in paths if (header := read_header(path)) is not None}
 
 
+def _find_missing(raw: RawSample) -> list[tuple[Path, Fault]]:
+    """Finds links that lead nowhere: a reader only lists names."""
+    kinds = {raw.image: "image-missing"} | {path: "mask-missing" for path in raw.label.files if path != raw.image}
+    what, fix = "is a link to a file that does not exist", "Remove it, or bring the file back"
+    return [(path, Fault(kind, what, fix)) for path, kind in kinds.items() if path.is_symlink() and not path.exists()]
+
+
 def _find_too_large(headers: Mapping[Path, Header], limit_px: float) -> list[tuple[Path, Fault]]:
     key = "preprocess.policy.max_megapixels"
     found = []
@@ -169,8 +176,8 @@ def decode_sample(
         The sample, or None if its faults forbid its use; and all findings.
     """
     headers = _headers_of(raw)
-    if too_large := _find_too_large(headers, policy.max_megapixels * MEGA):
-        problems = [_problem_of(fault, name_of(file, root), policy) for file, fault in too_large]
+    if unread := _find_missing(raw) + _find_too_large(headers, policy.max_megapixels * MEGA):
+        problems = [_problem_of(fault, name_of(file, root), policy) for file, fault in unread]
         return None, [Finding(problem, policy.action_of(problem.kind), raw.sample_id) for problem in problems]
     header = headers.get(raw.image)
     mask = raw.label.read((0, 0) if header is None else (header.height, header.width))

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from facts import missing
 from samples import Sample, build, content_of, write_source
 
 from segpipe.classes import ClassTable
@@ -543,6 +544,8 @@ def test_of_twins_by_name_the_same_is_taken_in_any_order(bench: Bench) -> None:
     assert content_of(first) == content_of(second)
     assert one.findings == two.findings
     assert ("fail", "id-twice", "t_00") in _found(one)
+    (problem,) = [finding.problem for finding in one.findings if finding.problem.kind == "id-twice"]
+    assert not missing(problem.what, "images/t_00.png", "images/t_03.png")
 
 
 def test_a_class_absent_from_train_is_a_problem(bench: Bench) -> None:

@@ -191,6 +191,22 @@ def test_a_sample_with_a_place_is_copied_and_its_files_are_not_read(
     assert written == b"".join(part.tobytes() for s in (samples[1], new) for part in (s.image, s.mask))
 
 
+def test_links_that_lead_nowhere_are_named_with_all_the_rest(make_sample: MakeSample, make_run: MakeRun) -> None:
+    run = make_run([make_sample("a_0"), make_sample("a_1"), make_sample("a_2")])
+    files = [run.samples[0].image, *run.samples[1].label.files]
+    for file in files:
+        file.unlink()
+        file.symlink_to("nowhere.png")
+    rows, findings = build_run(run)
+    assert [row["sample_id"] for row in rows] == ["a_2"]
+    problems = [finding.problem for finding in findings]
+    assert [(problem.kind, problem.where) for problem in problems] == [
+        ("image-missing", "images/a_0.png"),
+        ("mask-missing", "masks/a_1.png"),
+    ]
+    assert all("link" in problem.what for problem in problems)
+
+
 def test_an_image_above_the_policys_limit_is_not_read(make_sample: MakeSample, make_run: MakeRun) -> None:
     run = make_run([make_sample("a_0")], {"max_megapixels": 0.0001})
     file = run.samples[0].image
