@@ -8,7 +8,7 @@ from typing import Any
 
 from segpipe.choices import READERS
 from segpipe.data.masks.mask_coding import MaskCoding, read_class_file
-from segpipe.data.readers.folder import DOCUMENT
+from segpipe.data.readers.folder import DOCUMENT, find_base
 from segpipe.data.sources.proposed_table import propose_table
 from segpipe.data.sources.source import Source, find_folder, list_files
 from segpipe.data.sources.survey import Survey, survey_masks
@@ -38,8 +38,8 @@ def find_formats(folder: Path) -> list[str]:
 
 def _lacks_table(folder: Path) -> bool:
     """Whether a folder is of our own format but for the class table."""
-    base = find_folder(folder, "masks")
-    return base is not None and (base / "images").is_dir() and not (base / DOCUMENT).is_file()
+    base = find_base(folder)
+    return (base / "masks").is_dir() and (base / "images").is_dir() and not (base / DOCUMENT).is_file()
 
 
 def survey_folder(folder: Path, format_name: str, options: Mapping[str, Any]) -> Survey | None:
@@ -49,9 +49,8 @@ def survey_folder(folder: Path, format_name: str, options: Mapping[str, Any]) ->
         SegpipeError: the options are wrong.
     """
     if format_name == OWN_FOLDER and _lacks_table(folder):
-        base = find_folder(folder, "masks")
-        assert base is not None
-        return survey_masks([base / "masks" / name for name in list_files(base / "masks")])
+        masks = find_base(folder) / "masks"
+        return survey_masks([masks / name for name in list_files(masks)])
     if format_name == BY_PATTERNS and not {"classes", "class_file"} & options.keys():
         # Any table will do to find the masks.
         classes = [{"name": name, "color": [0, 0, 0]} for name in "ab"]

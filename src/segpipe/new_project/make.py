@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.choices import READERS
-from segpipe.data.readers.folder import DOCUMENT
+from segpipe.data.readers.folder import DOCUMENT, find_base
 from segpipe.data.readers.patterns import OPTIONS
 from segpipe.data.sources.proposed_table import describe_changes, format_coding
-from segpipe.data.sources.source import Source, find_folder, list_files
+from segpipe.data.sources.source import Source, list_files
 from segpipe.data.splits.split import find_groups
 from segpipe.errors import ConfigError, DataError, SourceError
 from segpipe.faults import shown
@@ -105,8 +105,8 @@ def prepare(plan: Plan, scratch: Path) -> Prepared:
     """
     data = scratch / "data"
     _copy(plan.folder, data)
-    options, advice = _state_table(plan, data)
     try:
+        options, advice = _state_table(plan, data)
         source: Source = READERS.call(plan.format, options, root=data)
     except SourceError as error:
         raise SourceError(str(error).replace(str(data), str(plan.folder))) from error
@@ -152,9 +152,7 @@ def _state_table(plan: Plan, data: Path) -> tuple[dict[str, Any], str]:
     if plan.format != OWN_FOLDER:
         coding = replace(coding, written_in=OPTIONS, masks_key="masks_are")
         return {**plan.options, **as_options(coding)}, describe_changes(survey, coding)
-    base = find_folder(data, "masks")
-    assert base is not None, "the survey has found it"
-    (base / DOCUMENT).write_text(format_coding(coding) + "\n", encoding="utf-8")
+    (find_base(data) / DOCUMENT).write_text(format_coding(coding) + "\n", encoding="utf-8")
     return dict(plan.options), describe_changes(survey, coding)
 
 

@@ -19,13 +19,14 @@ from segpipe.data.sources.source import (
     RawSample,
     Source,
     files_by_stem,
-    find_folder,
+    find_folders,
     is_hidden,
     pair_files,
     read_lines,
     sorted_by_id,
 )
 from segpipe.errors import ConfigError, Problem, SourceError
+from segpipe.faults import shown
 
 LABEL_MAP = "labelmap.txt"
 MASKS = "SegmentationClass"
@@ -119,13 +120,17 @@ def read_source(*, root: Path, images: str | None = None, void: list[str] | None
         void: the labels whose pixels are not labelled; `background` may be one of them.
 
     Raises:
-        SourceError: there is no such layout, or the label map is wrong.
+        SourceError: there is no such layout or several, or the label map is wrong.
         ConfigError: `void` names an unknown label, or `images` leaves the root.
     """
     check_below_root("images", [images] if images else [])
-    base = find_folder(root, MASKS)
-    if base is None:
+    found = find_folders(root, MASKS)
+    if not found:
         raise SourceError(f"{root}: no {MASKS} in it or up to two folders below; export as Segmentation mask 1.1")
+    if len(found) > 1:
+        names = shown([folder.relative_to(root).as_posix() for folder in found])
+        raise SourceError(f"{root}: holds several exports: {names}; name one, and add the others by download.join")
+    (base,) = found
     colors = _read_label_map(base / LABEL_MAP)
     void = void or []
     if unknown := [name for name in void if name not in colors]:

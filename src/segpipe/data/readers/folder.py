@@ -40,12 +40,13 @@ from segpipe.data.sources.source import (
     RawSample,
     Source,
     files_by_stem,
-    find_folder,
+    find_folders,
     holds_no_image,
     pair_files,
 )
 from segpipe.data.sources.survey import survey_masks
 from segpipe.errors import Problem, SourceError
+from segpipe.faults import shown
 
 DOCUMENT, TABLE = "dataset.yaml", "samples.csv"
 
@@ -179,6 +180,34 @@ def _find_unknown(rows: dict[str, _Row], names: Set[str]) -> list[Problem]:
     return problems
 
 
+def find_base(root: Path) -> Path:
+    """Finds the folder that holds `images/` and `masks/`.
+
+    Args:
+        root: of the source.
+
+    Returns:
+        The root or the nearest such folder below it; the root if there is none.
+
+    Raises:
+        SourceError: there are several, of which the others would be left out without a message.
+    """
+    with_table, with_masks = find_folders(root, DOCUMENT), find_folders(root, "masks")
+    found = with_table or with_masks or [root]
+    equally_near = {*found, *(folder for folder in with_masks if len(folder.parts) == len(found[0].parts))}
+    complete = sorted(folder for folder in equally_near if (folder / "images").is_dir())
+    if len(complete) < 2:
+        return (complete or found)[0]
+    names = [folder.relative_to(root).as_posix() for folder in complete]
+    are_splits = {folder.name.lower() for folder in complete} <= SPLIT_WORDS.keys()
+    lead = "*/" * names[0].count("/") + ("{split}/" if are_splits else "{group}/")
+    raise SourceError(
+        f"{root}: holds several sets: {shown(names)}; put their files together into one images/ and one masks/, or "
+        f"read all of them by `format: patterns` with the options `images: '{lead}images/{{id}}.*'` and "
+        f"`masks: '{lead}masks/{{id}}.png'` (`segpipe data formats patterns`)"
+    )
+
+
 def read_source(*, root: Path) -> Source:
     """Reads the layout above.
 
@@ -186,9 +215,10 @@ def read_source(*, root: Path) -> Source:
         root: the folder in which, or up to two folders below which, `dataset.yaml` lies.
 
     Raises:
-        SourceError: the class table is missing or wrong, or `samples.csv` is not a table of samples.
+        SourceError: the class table is missing or wrong, there are several such folders, or `samples.csv` is not a
+            table of samples.
     """
-    folder = find_folder(root, DOCUMENT) or find_folder(root, "masks") or root
+    folder = find_base(root)
     coding, licence = _read_document(folder / DOCUMENT)
     images, problems = files_by_stem(folder / "images", root)
     masks, mask_problems = files_by_stem(folder / "masks", root)

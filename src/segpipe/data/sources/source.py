@@ -88,14 +88,18 @@ def find_folder(root: Path, *inside: str) -> Path | None:
     Returns:
         The root or the nearest such folder, at most two levels below it.
     """
+    return next(iter(find_folders(root, *inside)), None)
+
+
+def find_folders(root: Path, *inside: str) -> list[Path]:
+    """Finds all folders that `find_folder` may mean: those that are equally near to the root, sorted by name."""
     level = [root]
     for depth in range(MAX_WRAPPING_FOLDERS + 1):
-        for folder in level:
-            if any((folder / path).exists() for path in inside):
-                return folder
+        if found := [folder for folder in level if any((folder / path).exists() for path in inside)]:
+            return found
         if depth < MAX_WRAPPING_FOLDERS:
             level = [below for folder in level for below in _folders_in(folder)]
-    return None
+    return []
 
 
 def _folders_in(folder: Path) -> list[Path]:

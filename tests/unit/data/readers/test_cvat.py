@@ -49,6 +49,14 @@ def test_the_exports_layout(tmp_path: Path, wrapping: str) -> None:
     assert pixels is not None and pixels.tolist() == [[0, 1, 2]]
 
 
+def test_one_of_several_exports_is_never_left_out_in_silence(tmp_path: Path) -> None:
+    for task in ("task_7", "task_8"):
+        _write(tmp_path / task, {})
+    with pytest.raises(SourceError) as caught:
+        read_source(root=tmp_path)
+    assert not missing(str(caught.value), "task_7", "task_8", "download.join")
+
+
 def test_masks_with_a_palette(tmp_path: Path) -> None:
     _write(tmp_path, {})
     mask = Image.fromarray(np.array([[0, 1, 2]], np.uint8)).convert("P")

@@ -59,6 +59,27 @@ def test_the_folder_may_be_wrapped_in_others(make_folder_source: Callable[..., P
     assert source.samples[0].image == tmp_path / "source/ours-main/data/images/a.png"
 
 
+@pytest.mark.parametrize(("names", "lead"), [(("train", "valid"), "{split}"), (("day_1", "day_2"), "{group}")])
+@pytest.mark.parametrize("with_table", [0, 1, 2])
+def test_one_of_several_sets_is_never_left_out_in_silence(
+    tmp_path: Path, names: tuple[str, ...], lead: str, with_table: int
+) -> None:
+    for number, name in enumerate(names):
+        for folder in ("images", "masks"):
+            (tmp_path / "set" / name / folder).mkdir(parents=True)
+        if number < with_table:
+            (tmp_path / "set" / name / "dataset.yaml").write_text(TABLE, encoding="utf-8")
+    with pytest.raises(SourceError) as caught:
+        read_source(root=tmp_path)
+    assert not missing(str(caught.value), *names, f"images: '*/{lead}/images/{{id}}.*'")
+
+
+def test_a_folder_of_masks_alone_is_no_other_set(make_folder_source: Callable[..., Path], tmp_path: Path) -> None:
+    make_folder_source({"a": (PIXELS, PIXELS)}, name="ours")
+    (tmp_path / "old/masks").mkdir(parents=True)
+    assert len(read_source(root=tmp_path).samples) == 1
+
+
 def test_masks_may_hold_colours(make_folder_source: Callable[..., Path]) -> None:
     colors = np.array([[[1, 2, 3], [4, 5, 6], [0, 0, 0]]], np.uint8)
     root = make_folder_source({"a": (PIXELS, colors)}, TABLE + "masks: colors\nvoid_colors: [[0, 0, 0]]\n")
