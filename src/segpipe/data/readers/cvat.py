@@ -20,6 +20,7 @@ from segpipe.data.sources.source import (
     Source,
     files_by_stem,
     find_folders,
+    in_one_form,
     is_hidden,
     pair_files,
     read_lines,
@@ -76,7 +77,7 @@ def _read_lists(base: Path, root: Path) -> tuple[dict[str, str | None], dict[str
     for path in sorted(path for path in (base / LISTS).glob("*.txt") if not is_hidden(path.name)):
         split = split_of(path.stem)
         for where, line in read_lines(path, root):
-            name = line.strip('"')  # a name with a space is written in quotes
+            name = in_one_form(line.strip('"'))  # a name with a space is written in quotes
             if splits.get(name) not in (None, split) and split is not None:
                 what = f"{name} is in {places[name]} too, of another split"
                 problems.append(Problem("name-twice", where, what, "Remove one line"))

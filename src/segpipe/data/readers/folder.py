@@ -42,6 +42,7 @@ from segpipe.data.sources.source import (
     files_by_stem,
     find_folders,
     holds_no_image,
+    in_one_form,
     pair_files,
 )
 from segpipe.data.sources.survey import survey_masks
@@ -155,7 +156,7 @@ def _read_table(path: Path, root: Path, names: Set[str]) -> tuple[dict[str, _Row
 def _read_row(where: str, cells: dict[str, str], num_lacking: int) -> tuple[str, _Row | Problem]:
     """Gives the sample's name and what the line says, or what is wrong with the line."""
     word = cells.get("split", "").lower()
-    name = cells.get("sample_id", "")
+    name = in_one_form(cells.get("sample_id", ""))
     what = None
     if num_lacking:
         what = f"has {abs(num_lacking)} columns too {'few' if num_lacking > 0 else 'many'}"

@@ -27,6 +27,7 @@ from segpipe.data.sources.source import (
     RawSample,
     Source,
     find_folder,
+    in_one_form,
     list_files,
     pair_files,
     sorted_by_id,
@@ -115,7 +116,7 @@ def _by_key(matches: list[_Match], shared: tuple[str, ...], root: Path) -> tuple
     found: dict[str, _Match] = {}
     problems = []
     for match in matches:
-        key = "/".join(match.texts[name] for name in shared)
+        key = in_one_form("/".join(match.texts[name] for name in shared))
         if key in found:
             what = f"has the same name, {key}, as {found[key].path.relative_to(root).as_posix()}"
             fix = "Remove one, or add a placeholder to both patterns"

@@ -38,6 +38,7 @@ from segpipe.data.sources.source import (
     files_by_stem,
     find_folder,
     find_listed,
+    in_one_form,
     is_plain_name,
     pair_files,
     read_lines,
@@ -150,7 +151,7 @@ def _read_voc(layout: _Layout, root: Path) -> tuple[list[RawSample], dict[str, d
         listed[split], wrong = _read_names(list_file, root)
         problems += wrong
         for name, where in listed[split].items():
-            image = images.get(name, layout.base / layout.images / f"{name}.jpg")
+            image = images.get(in_one_form(name), layout.base / layout.images / f"{name}.jpg")
             mask = layout.base / layout.masks / f"{name}.png"
             missing = find_listed(where, (image, mask), root)
             problems += missing

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from segpipe.data.images import is_named_as_picture
-from segpipe.data.sources.source import SPLIT_WORDS, list_files
+from segpipe.data.sources.source import SPLIT_WORDS, in_one_form, list_files
 from segpipe.errors import ConfigError, SourceError
 from segpipe.faults import shown
 
@@ -112,7 +112,7 @@ class ImageTree:
     Args:
         root: the folder.
         paths: of the images within it.
-        paths_of_name: the same by their last part.
+        paths_of_name: the same by their last part, its letters in one form.
     """
 
     root: Path
@@ -125,7 +125,7 @@ class ImageTree:
         paths = [path for path in list_files(root) if is_named_as_picture(path)]
         paths_of_name: dict[str, list[str]] = {}
         for path in paths:
-            paths_of_name.setdefault(path.rpartition("/")[2], []).append(path)
+            paths_of_name.setdefault(in_one_form(path.rpartition("/")[2]), []).append(path)
         return ImageTree(root, frozenset(paths), {name: tuple(found) for name, found in paths_of_name.items()})
 
     def find(self, listed: str, folders: Iterable[str] = ("",), within: str = "") -> Path | str:
@@ -146,7 +146,8 @@ class ImageTree:
             path = "/".join((*folder.split("/"), *parts)) if folder else "/".join(parts)
             if path in self.paths:
                 return self.root / path
-        for name in dict.fromkeys((parts[-1], UPLOAD_PREFIX.sub("", parts[-1], count=1))):
+        last = in_one_form(parts[-1])
+        for name in dict.fromkeys((last, UPLOAD_PREFIX.sub("", last, count=1))):
             found = [path for path in self.paths_of_name.get(name, ()) if not within or path.startswith(f"{within}/")]
             best = _most_alike(found, parts)
             if len(best) == 1:
@@ -160,7 +161,7 @@ def _most_alike(paths: list[str], parts: tuple[str, ...]) -> list[str]:
     """Keeps the paths that share most of their last parts with a listed name."""
 
     def num_shared(path: str) -> int:
-        pairs = zip(reversed(path.split("/")), reversed(parts), strict=False)
+        pairs = zip(reversed(in_one_form(path).split("/")), reversed(list(map(in_one_form, parts))), strict=False)
         return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     most = max(map(num_shared, paths), default=0)

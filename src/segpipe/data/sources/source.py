@@ -6,6 +6,7 @@ for folders that an archive wraps in others, files by their names, pairs, list f
 """
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,6 +79,11 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
+def in_one_form(name: str) -> str:
+    """Gives a name in Unicode's form NFC: an archive made on a Mac may hold `ä` as `a` and two dots (NFD)."""
+    return unicodedata.normalize("NFC", name)
+
+
 def find_folder(root: Path, *inside: str) -> Path | None:
     """Finds the folder that an archive may have wrapped in others.
 
@@ -133,7 +139,7 @@ def _refuse(error: OSError) -> NoReturn:
 
 
 def files_by_stem(folder: Path, root: Path) -> tuple[dict[str, Path], list[Problem]]:
-    """Lists the image files below a folder by their path within it, suffix removed.
+    """Lists the image files below a folder by their path within it, suffix removed, letters in one form.
 
     A picture of a format that is not read is listed too, so that its sample names the reason; but not next to one of
     the same name that is read.
@@ -147,11 +153,11 @@ def files_by_stem(folder: Path, root: Path) -> tuple[dict[str, Path], list[Probl
     problems = []
     names = [name for name in list_files(folder) if is_named_as_picture(name)]
     for name in sorted(names, key=lambda name: not is_picture_name(name)):
-        path, stem = folder / name, stem_of(name)
+        path, stem = folder / name, in_one_form(stem_of(name))
         if stem in files and not is_picture_name(name):
             continue
         if stem in files:
-            what = f"has the same name as {files[stem].name}, except for the suffix"
+            what = f"has the same name as {files[stem].name}, except for the suffix or the form of its letters"
             problems.append(Problem("name-twice", path.relative_to(root).as_posix(), what, "Remove one of them"))
         files[stem] = path
     return files, problems
@@ -191,11 +197,15 @@ def pair_files(
         The complete names, sorted, and a problem for each that is not.
     """
     problems = []
+    masks_alone = masks.keys() - images.keys()
+    mask_in_small = {name.lower(): name for name in sorted(masks_alone)}
     for name in sorted(images.keys() - masks.keys()):
-        what = f"no {expected_mask(name)}"
-        where = images[name].relative_to(root).as_posix()
-        problems.append(Problem("mask-missing", where, what, "Add the mask or remove the image"))
-    for name in sorted(masks.keys() - images.keys()):
+        what, fix = f"no {expected_mask(name)}", "Add the mask or remove the image"
+        if alike := mask_in_small.pop(name.lower(), None):
+            masks_alone.remove(alike)
+            what, fix = f"{what}, only one whose name differs in capitals", "Rename one of the two"
+        problems.append(Problem("mask-missing", images[name].relative_to(root).as_posix(), what, fix))
+    for name in sorted(masks_alone):
         what = f"no image {expected_image(name)}"
         where = masks[name].relative_to(root).as_posix()
         problems.append(Problem("image-missing", where, what, "Add it or remove the mask"))

@@ -109,6 +109,15 @@ def test_the_table_of_samples_says_split_group_and_more(make_folder_source: Call
     ]
 
 
+def test_files_from_a_mac_and_a_table_from_elsewhere_belong_together(make_folder_source: Callable[..., Path]) -> None:
+    root = make_folder_source({"Fla\u0308che": (PIXELS, PIXELS)})
+    (root / "masks/Fla\u0308che.png").rename(root / "masks/Fl\u00e4che.png")
+    (root / "samples.csv").write_text("sample_id,group\nFl\u00e4che,A\n", encoding="utf-8")
+    source = read_source(root=root)
+    assert source.problems == ()
+    assert [(sample.sample_id, sample.group) for sample in source.samples] == [("Fl\u00e4che", "A")]
+
+
 def test_all_wrong_lines_of_the_table_are_named(make_folder_source: Callable[..., Path]) -> None:
     root = make_folder_source({"a": (PIXELS, PIXELS)})
     lines = ["sample_id,split", "a,trian", "a", "a,train,x", ",val", "a,train", "a,val", "b,val"]

@@ -116,6 +116,11 @@ def test_a_missing_image_is_named(tmp_path: Path, listed: str, within: str, mess
     assert tree.find(listed, [""], within) == message
 
 
+def test_an_image_from_a_mac_is_found_by_the_name_in_a_file(tmp_path: Path) -> None:
+    tree = _tree(tmp_path, "day_1/a\u0308.jpg", "day_2/a\u0308.jpg")
+    assert tree.find("day_2/\u00e4.jpg") == tmp_path / "day_2/a\u0308.jpg"
+
+
 def test_hidden_files_and_other_files_are_no_images(tmp_path: Path) -> None:
     tree = _tree(tmp_path, "a.JPG", "._a.jpg", ".cache/b.jpg", "__MACOSX/c.jpg", "notes.txt")
     assert tree.paths == {"a.JPG"}

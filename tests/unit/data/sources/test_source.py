@@ -94,6 +94,20 @@ def test_pairs_have_an_image_and_a_mask(tmp_path: Path) -> None:
     ]
 
 
+def test_names_that_differ_in_capitals_are_one_problem(tmp_path: Path) -> None:
+    images, masks = {"IMG_1": tmp_path / "i/IMG_1.JPG"}, {"img_1": tmp_path / "m/img_1.png"}
+    names, (problem,) = pair_files(images, masks, tmp_path, "i/{}.jpg".format, "m/{}.png".format)
+    assert names == []
+    assert (problem.kind, problem.where) == ("mask-missing", "i/IMG_1.JPG")
+    assert "capitals" in problem.what
+
+
+def test_letters_with_marks_have_one_form(tmp_path: Path) -> None:
+    _touch(tmp_path, "images/Fla\u0308che.jpg", "masks/Fl\u00e4che.png")
+    names = [files_by_stem(tmp_path / folder, tmp_path)[0].keys() for folder in ("images", "masks")]
+    assert names == [{"Fl\u00e4che"}, {"Fl\u00e4che"}]
+
+
 def test_lines_know_their_place(tmp_path: Path) -> None:
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists/a.txt").write_bytes("\ufeffone\r\n\r\n  zw\u00f6lf \r\n".encode())
