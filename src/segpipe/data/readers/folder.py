@@ -50,6 +50,8 @@ from segpipe.errors import Problem, SourceError
 from segpipe.faults import shown
 
 DOCUMENT, TABLE = "dataset.yaml", "samples.csv"
+KNOWN_COLUMNS = ("sample_id", "split", "group")
+SAVE_AS_UTF_8 = "is not UTF-8 text; save it as UTF-8"
 
 
 class _Document(BaseModel):
@@ -64,11 +66,17 @@ class _Document(BaseModel):
 def _read_document(path: Path) -> tuple[MaskCoding, str]:
     """Gives the meaning of the masks, and the licence."""
     try:
-        document = _Document.model_validate(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8-sig")))
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8-sig"))
+        if content is None:
+            raise SourceError(_describe_missing(path, "is empty"))
+        document = _Document.model_validate(content)
     except FileNotFoundError as error:
-        raise SourceError(_describe_missing(path)) from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path}: is not YAML: {error}") from error
+        raise SourceError(_describe_missing(path, "no such file")) from error
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path}: {SAVE_AS_UTF_8}") from error
+    except YAMLError as error:
+        fix = "a name with one of : , # [ ] { } must be in quotes"
+        raise SourceError(f"{path}: is not YAML: {error}\n{fix}") from error
     except ValidationError as error:
         lines = describe_validation_error(error, _keys_at)
         raise SourceError("\n".join(f"{path}: {line}" for line in lines)) from error
@@ -81,9 +89,9 @@ def _read_document(path: Path) -> tuple[MaskCoding, str]:
     return coding, document.licence
 
 
-def _describe_missing(path: Path) -> str:
-    """Says what to write into the file that is missing, from what the masks hold."""
-    what = f"{path}: no such file; it must hold the class table (`segpipe data formats folder`)"
+def _describe_missing(path: Path, why: str) -> str:
+    """Says what to write into the file that is missing or empty, from what the masks hold."""
+    what = f"{path}: {why}; it must hold the class table (`segpipe data formats folder`)"
     masks, _ = files_by_stem(path.parent / "masks", path.parent)
     survey = survey_masks([masks[name] for name in sorted(masks)])
     proposed = propose_table(survey)
@@ -114,18 +122,24 @@ def _describe_header(where: str, header: list[str], lines: list[tuple[str, list[
     """Says what is wrong with the first line of the table, and how it must read."""
     what = f"{where}: the first line must name each column once, sample_id among them (got {header})"
     if len(header) == 1 and (mark := next((mark for mark in ";\t" if mark in header[0]), None)):
-        return f"{what}; put commas between the columns in place of {mark!r}"
+        what = f"{what}; put commas between the columns in place of {mark!r}"
+        header = header[0].split(mark)
+        lines = [(place, cells[0].split(mark)) for place, cells in lines]
     columns = zip(*(cells for _, cells in lines if len(cells) == len(header)), strict=False)
-    fitting = [number for number, cells in enumerate(columns) if {_stem(cell.strip()) for cell in cells} <= names]
+    fitting = [n for n, cells in enumerate(columns) if all(_find_meant(cell.strip(), names) for cell in cells)]
     if "sample_id" in header or len(fitting) != 1:
         return what
-    header = [*header[: fitting[0]], "sample_id", *header[fitting[0] + 1 :]]
+    header = [name.lower() if name.lower() in KNOWN_COLUMNS else name for name in header]
+    header[fitting[0]] = "sample_id"
     return f"{what}; write as the first line:\n{','.join(header)}"
 
 
-def _stem(name: str) -> str:
-    """A file's name as sample_id has it: without its suffix, if that is a picture's."""
-    return stem_of(name) if is_named_as_picture(name) else name
+def _find_meant(listed: str, names: Set[str]) -> str | None:
+    """Finds the sample that is meant by a file's name or path, of this machine or another; None if there is none."""
+    parts = in_one_form(listed).replace("\\", "/").split("/")
+    paths = ["/".join(parts[start:]) for start in range(len(parts))]
+    stems = [stem_of(path) if is_named_as_picture(path) else path for path in paths]
+    return next((name for name in (*paths, *stems) if name in names), None)
 
 
 def _read_table(path: Path, root: Path, names: Set[str]) -> tuple[dict[str, _Row], list[Problem]]:
@@ -135,8 +149,10 @@ def _read_table(path: Path, root: Path, names: Set[str]) -> tuple[dict[str, _Row
     try:
         reader = csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig")), skipinitialspace=True)
         lines = [(f"{where}:{reader.line_num}", cells) for cells in reader if any(cells)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SourceError(f"{where}: is not a table in UTF-8: {error}") from error
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{where}: {SAVE_AS_UTF_8} (in a spreadsheet: CSV UTF-8)") from error
+    except csv.Error as error:
+        raise SourceError(f"{where}: is not a table with commas: {error}") from error
     header = [name.strip() for name in lines[0][1]] if lines else []
     if "sample_id" not in header or len(set(header)) < len(header):
         raise SourceError(_describe_header(where, header, lines[1:], names))
@@ -166,8 +182,7 @@ def _read_row(where: str, cells: dict[str, str], num_lacking: int) -> tuple[str,
         what = f"unknown split {word!r}; {nearest(word, list(SPLIT_WORDS))}"
     if what:
         return name, Problem("list-line", where, what, "Fix the line")
-    known = {"sample_id", "split", "group"}
-    attributes = tuple((column, value) for column, value in cells.items() if column not in known and value)
+    attributes = tuple((column, value) for column, value in cells.items() if column not in KNOWN_COLUMNS and value)
     return name, _Row(where, SPLIT_WORDS.get(word), cells.get("group") or None, attributes)
 
 
@@ -176,7 +191,8 @@ def _find_unknown(rows: dict[str, _Row], names: Set[str]) -> list[Problem]:
     problems = []
     for name, row in rows.items():
         if name not in names:
-            fix = f"Write {_stem(name)}: without the suffix" if _stem(name) in names else "Fix or remove the line"
+            meant = _find_meant(name, names)
+            fix = f"Write {meant}: its path below images/ without the suffix" if meant else "Fix or remove the line"
             problems.append(Problem("listed-missing", row.where, f"names {name}, which has no image", fix))
     return problems
 

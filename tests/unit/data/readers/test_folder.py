@@ -153,7 +153,10 @@ def test_a_table_without_the_column_of_samples_is_refused(make_folder_source: Ca
 def test_a_table_in_another_encoding_is_refused(make_folder_source: Callable[..., Path]) -> None:
     root = make_folder_source({"a": (PIXELS, PIXELS)})
     (root / "samples.csv").write_bytes(b"sample_id\n\xff\n")
-    with pytest.raises(SourceError, match=r"samples\.csv.*table.*UTF-8"):
+    with pytest.raises(SourceError, match=r"samples\.csv: .*save it as UTF-8"):
+        read_source(root=root)
+    (root / "dataset.yaml").write_bytes(TABLE.replace("name: a", "name: Fl\u00e4che").encode("latin-1"))
+    with pytest.raises(SourceError, match=r"dataset\.yaml: .*save it as UTF-8"):
         read_source(root=root)
 
 
@@ -192,6 +195,7 @@ def test_no_class_table(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("classes: [", "dataset.yaml: is not YAML: "),
+        (TABLE.replace("name: b", "name: b: c"), "dataset.yaml: is not YAML: in quotes"),
         (TABLE + "licence: 2024-13-45", "dataset.yaml: holds a value that cannot be read: month must be in 1..12"),
         ("", "dataset.yaml: "),
         ("void: [1]", "dataset.yaml: classes: is missing"),
@@ -233,6 +237,9 @@ def test_without_a_class_table_the_message_has_its_lines(make_folder_source: Cal
     (root / "dataset.yaml").unlink()
     with pytest.raises(SourceError) as caught:
         read_source(root=root)
+    (root / "dataset.yaml").touch()
+    with pytest.raises(SourceError, match=r"(?s)is empty.*value: 255"):
+        read_source(root=root)
     assert not missing(str(caught.value), "dataset.yaml", "2 masks", "value: 0}", "value: 255}", "segpipe init")
     for mask in (root / "masks").iterdir():
         mask.unlink()
@@ -246,6 +253,8 @@ def test_without_a_class_table_the_message_has_its_lines(make_folder_source: Cal
         ("file,patient\na.png,7\nb.png,8\n", "\nsample_id,patient"),
         ("file,patient\na,a\nb,b\n", "sample_id"),  # either column may be meant
         ("sample_id;patient\na;7\n", "';'"),
+        ("file;patient\na.png;7\nb.png;8\n", "\nsample_id,patient"),
+        ("Sample_ID,Group\na,7\nb,8\n", "\nsample_id,group"),
     ],
 )
 def test_a_table_with_another_first_line_is_told_how_it_must_read(
@@ -258,8 +267,11 @@ def test_a_table_with_another_first_line_is_told_how_it_must_read(
     assert not missing(str(caught.value), "samples.csv", "sample_id", line)
 
 
-def test_a_table_that_names_files_is_told_to_leave_out_the_suffix(make_folder_source: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("listed", ["a.png", "images/a.png", r"C:\photos\images\a.png", "/home/me/a"])
+def test_a_table_that_names_files_is_told_the_name_to_write(
+    make_folder_source: Callable[..., Path], listed: str
+) -> None:
     root = make_folder_source({"a": (PIXELS, PIXELS)})
-    (root / "samples.csv").write_text("sample_id\na.png\nz.png\n", encoding="utf-8")
-    with_suffix, unknown = read_source(root=root).problems
-    assert "a: without" in with_suffix.fix and "suffix" not in unknown.fix
+    (root / "samples.csv").write_text(f"sample_id\n{listed}\nz.png\n", encoding="utf-8")
+    of_file, unknown = read_source(root=root).problems
+    assert of_file.fix.startswith("Write a: ") and not unknown.fix.startswith("Write")
