@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.choices import READERS
+from segpipe.data.images import is_named_as_picture
 from segpipe.data.masks.mask_coding import MaskCoding, read_class_file
 from segpipe.data.readers.folder import DOCUMENT, find_base
 from segpipe.data.sources.proposed_table import propose_table
@@ -50,7 +51,7 @@ def survey_folder(folder: Path, format_name: str, options: Mapping[str, Any]) ->
     """
     if format_name == OWN_FOLDER and _lacks_table(folder):
         masks = find_base(folder) / "masks"
-        return survey_masks([masks / name for name in list_files(masks)])
+        return survey_masks([masks / name for name in list_files(masks) if is_named_as_picture(name)])
     if format_name == BY_PATTERNS and not {"classes", "class_file"} & options.keys():
         # Any table will do to find the masks.
         classes = [{"name": name, "color": [0, 0, 0]} for name in "ab"]
@@ -85,6 +86,10 @@ def name_classes(survey: Survey, classes: Sequence[str], where: str) -> MaskCodi
         if not has_values and greys <= of_map and all(len({*color}) == 1 for color in of_map):
             entries = [entry.model_copy(update={"value": entry.color[0]}) for entry in entries]
         return MaskCoding(entries, "indices", written_in=DOCUMENT)
+    if proposed is None and not survey.num_masks:
+        raise SourceError(f"{where}: no mask can be read: {survey.unread or 'there is none'}")
+    if proposed is None and len(survey.values) + len(survey.colors) == 1:
+        raise SourceError(f"{where}: {survey.extent} hold one value or colour alone; a class table has two or more")
     if proposed is None:
         held = f"{len(survey.values)} values and {len(survey.colors)} colours"
         fix = "export PNG masks with one value or colour for each class: JPEG and resizing add others"

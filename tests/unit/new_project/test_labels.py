@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from facts import missing
 from PIL import Image
 
 from segpipe.data.masks.mask_coding import MaskCoding
@@ -79,6 +80,24 @@ def test_grey_masks_that_were_compressed_with_loss_have_no_class_table(tmp_path:
     mask = Image.fromarray(np.kron([[0, 255], [255, 0]], np.ones((9, 9))).astype(np.uint8))
     with pytest.raises(SourceError, match="JPEG"):
         _coding(_folder(tmp_path / "set", [mask], "jpg"))
+
+
+@pytest.mark.parametrize(
+    ("masks", "facts"),
+    [
+        ([Image.fromarray(np.zeros((2, 2, 4), np.uint8))] * 2, ["0.png", "4 px", "opaque"]),
+        ([Image.new("L", (2, 2), 7)] * 2, ["2 masks", "one value"]),
+        ([], ["no mask"]),
+    ],
+)
+def test_masks_that_say_nothing_are_refused_with_the_reason(
+    tmp_path: Path, masks: list[Image.Image], facts: list[str]
+) -> None:
+    folder = _folder(tmp_path, masks)
+    (folder / "masks/notes.txt").touch()
+    with pytest.raises(SourceError) as caught:
+        _coding(folder)
+    assert not missing(str(caught.value), *facts)
 
 
 def test_many_values_get_no_invented_names(tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ class ColorMask:
             image, bits = decode(self.path)
         except ImageFileError as error:
             return Reading(None, (error.fault,))
-        if fault := fault_of_container(image) or _fault_of_mode(image, bits):
+        if fault := fault_of_container(image) or fault_of_colors(image, bits):
             return Reading(None, (fault,))
         image.info.pop("transparency", None)  # Pillow would carry it along, with a warning
         rgb = np.asarray(image.convert("RGB"))
@@ -264,7 +264,7 @@ class ColorMask:
         return Reading(mapped, (LOSSY,) if lossy else ())
 
 
-def _fault_of_mode(image: Image.Image, bits: int) -> Fault | None:
+def fault_of_colors(image: Image.Image, bits: int) -> Fault | None:
     """Says why a picture is no mask of colours, before its colours are looked at."""
     if image.mode not in COLOR_MODES or bits > BITS_OF_CHANNEL:
         what = f"holds pixels of mode {image.mode}, {bits} bits a channel, not colours"

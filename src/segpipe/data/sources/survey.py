@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from segpipe.classes import Color
-from segpipe.data.images.decoding import BITS_OF_CHANNEL, ImageFileError, decode, is_lossy
-from segpipe.data.masks.labels import SEVERAL_CHANNELS, fault_of_container, find_transparent, values_of
+from segpipe.data.images.decoding import ImageFileError, decode, is_lossy
+from segpipe.data.masks.labels import COLOR_MODES, fault_of_colors, fault_of_container, values_of
+from segpipe.faults import Fault
 
 MAX_MASKS = 200
 # A class table has at most 255 classes. More values or colours are a photograph, or a mask compressed with loss.
@@ -28,6 +29,7 @@ class Survey:
         colors: the number of masks that hold each RGB colour, of masks of colours; ascending.
         palette: the colour of each value, where all masks of one channel have the same palette.
         is_lossy: whether a mask was saved with loss, as JPEG is, which adds values and colours.
+        unread: what is wrong with the first mask that was not read, and how to fix it; '' if all were.
     """
 
     num_masks: int
@@ -36,6 +38,7 @@ class Survey:
     colors: Mapping[Color, int]
     palette: Mapping[int, Color]
     is_lossy: bool = False
+    unread: str = ""
 
     @property
     def is_of_values(self) -> bool:
@@ -64,7 +67,9 @@ def survey_masks(paths: Sequence[Path]) -> Survey:
     values: Counter[int] = Counter()
     colors: Counter[Color] = Counter()
     palettes: set[tuple[int, ...] | None] = set()
-    read = [held for held in map(_read, chosen) if held is not None]
+    found = [(path, _read(path)) for path in chosen]
+    read = [held for _, held in found if isinstance(held, _Held)]
+    unread = [f"{path.name}: {fault.what}. {fault.fix}" for path, fault in found if isinstance(fault, Fault)]
     num_masks = len(read)
     # A grey RGB picture among coloured ones, such as an image of nothing, is a mask of colours too.
     is_of_colors = any(not held.values for held in read)
@@ -82,6 +87,7 @@ def survey_masks(paths: Sequence[Path]) -> Survey:
         dict(sorted(colors.items())),
         {value: _color_in(palette, value) for value in values if 3 * value + 2 < len(palette)} if palette else {},
         is_lossy=any(held.is_lossy for held in read),
+        unread=next(iter(unread), ""),
     )
 
 
@@ -93,24 +99,25 @@ class _Held:
     is_lossy: bool = False
 
 
-def _read(path: Path) -> _Held | None:
-    """Gives what a mask holds, the first `MAX_DIFFERENT` of it; None if it is no mask."""
+def _read(path: Path) -> _Held | Fault | None:
+    """Gives what a mask holds, the first `MAX_DIFFERENT` of it, or why it is no mask; None if there is no file."""
     try:
         image, bits = decode(path)
-    except (ImageFileError, OSError):
+    except ImageFileError as error:
+        return error.fault
+    except OSError:
         return None
-    if fault_of_container(image):
-        return None
+    if fault := fault_of_container(image):
+        return fault
     has_loss = is_lossy(image, path)
-    values, _ = values_of(image, bits)
+    values, faults = values_of(image, bits)
     if values is not None:
         palette = image.getpalette("RGB") if image.mode == "P" else None
         held = tuple(np.unique(values)[:MAX_DIFFERENT].tolist())
         colors = _colors_of(image) if image.mode in {"RGB", "RGBA"} else ()
         return _Held(held, colors, None if palette is None else tuple(palette), has_loss)
-    is_opaque = bits <= BITS_OF_CHANNEL and not find_transparent(image, bits).any()
-    is_mask = image.mode in SEVERAL_CHANNELS and is_opaque
-    return _Held(colors=_colors_of(image), is_lossy=has_loss) if is_mask else None
+    fault = fault_of_colors(image, bits) if image.mode in COLOR_MODES else faults[0]
+    return _Held(colors=_colors_of(image), is_lossy=has_loss) if fault is None else fault
 
 
 def _colors_of(image: Image.Image) -> tuple[Color, ...]:

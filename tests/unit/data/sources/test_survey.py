@@ -51,6 +51,7 @@ def test_what_is_no_mask_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no picture")
     found = survey_masks([tmp_path / "a.png", tmp_path / "absent.png", _save(tmp_path / "b.png", [[1, 2]])])
     assert (found.num_masks, found.values) == (1, {1: 1, 2: 1})
+    assert found.unread.startswith("a.png: is not an image")
 
 
 def test_a_photograph_is_neither(tmp_path: Path) -> None:
