@@ -128,7 +128,7 @@ def _tell(prepared: "Prepared", plan: "Plan") -> None:
     print(f"\n{plan.name}: {len(source.samples)} samples of format {plan.format}{groups} in data/")
     print(f"classes: {', '.join(source.classes.names)}")
     if source.problems:
-        print(f"{len(source.problems)} problems were found; `segpipe data check` lists them.")
+        print(f"Problems that were found: {len(source.problems)}; `segpipe data check` lists them.")
     if prepared.advice:
         print(f"\n{prepared.advice}")
     place = "Git" if prepared.is_in_git else "DVC's cache (docs/operations.md: add a remote, so that others get them)"

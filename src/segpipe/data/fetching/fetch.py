@@ -78,7 +78,7 @@ def _fetch_local(path: Path, sha256: str | None, output: Path) -> None:
             raise SourceError(other_content(str(path), found, sha256))
         unpack(path, output)
     else:
-        raise SourceError(f"{path}: no such folder or archive; see download.source in params.yaml")
+        raise SourceError(f"{path}: no such folder or archive; see download.source and download.join in params.yaml")
 
 
 def _copy_folder(path: Path, output: Path) -> None:

@@ -223,6 +223,8 @@ def _for_unknown_colors(survey: Survey, coding: MaskCoding) -> list[Proposal]:
     unknown = [color for color in survey.colors if color not in coding.colors and color not in void]
     if not _is_meant(unknown, [survey.colors[color] for color in unknown], survey):
         return []
+    if all(color[::-1] in (*coding.colors, *void) for color in survey.colors):
+        return []  # red and blue are exchanged: the masks are wrong, not the table
     text = shown([list(color) for color in unknown])
     names = [f"class_{place}" for place in range(len(coding.entries), len(coding.entries) + len(unknown))]
     added = [*coding.entries, *_entries(names, unknown, [None] * len(unknown))]

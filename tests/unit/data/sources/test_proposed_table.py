@@ -166,6 +166,12 @@ def test_a_colour_more_may_be_void_or_a_class() -> None:
     assert one.coding.colors == [BLACK, RED, WHITE]
 
 
+def test_masks_with_red_and_blue_exchanged_are_no_reason_to_change_the_table() -> None:
+    before, blue = coding(masks_are="colors"), RED[::-1]
+    assert propose_changes(of_colors(BLACK, blue), before) == []
+    assert len(propose_changes(of_colors(BLACK, RED, blue), before)) == 2
+
+
 def test_masks_of_indices_where_colours_are_expected() -> None:
     before = coding(masks_are="colors", void_colors=[WHITE])
     assert not missing(describe_changes(of_values(0, 1, 255), before), "masks: indices", "without", "void_colors")
