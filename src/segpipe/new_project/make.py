@@ -19,7 +19,7 @@ from segpipe.data.readers.patterns import OPTIONS
 from segpipe.data.sources.proposed_table import describe_changes, format_coding
 from segpipe.data.sources.source import Source, list_files
 from segpipe.data.splits.split import find_groups
-from segpipe.errors import ConfigError, DataError, SourceError
+from segpipe.errors import ConfigError, DataError, Problem, SourceError
 from segpipe.faults import shown
 from segpipe.files import whole_file
 from segpipe.new_project.labels import OWN_FOLDER, as_options, name_classes, survey_folder
@@ -111,7 +111,9 @@ def prepare(plan: Plan, scratch: Path) -> Prepared:
     except SourceError as error:
         raise SourceError(str(error).replace(str(data), str(plan.folder))) from error
     if not source.samples:
-        raise DataError(source.problems)
+        fix = f"`segpipe data formats {plan.format}` shows what is read"
+        nothing = Problem("empty", str(plan.folder), f"holds no labelled image of format {plan.format}", fix)
+        raise DataError(source.problems or [nothing])
     if plan.grouping is not None:
         by = {plan.grouping.key: plan.grouping.value}
         _, problems = find_groups(source.samples, by.get("group_pattern"), by.get("group_column"))

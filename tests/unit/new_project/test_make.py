@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -271,6 +272,15 @@ def test_a_link_that_leads_nowhere_is_named(clone: Path, own: Path, capsys: pyte
     (folder / "images/more.jpg").symlink_to("nowhere")
     assert main(["init", "--name", "x", "--data", str(folder)]) == 1
     assert not missing(capsys.readouterr().err, "more.jpg", "copied")
+
+
+def test_an_export_of_no_image_is_refused_with_the_reason(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "disk"}]}
+    folder = clone.parent / "export"
+    folder.mkdir()
+    (folder / "result.json").write_text(json.dumps(document), encoding="utf-8")
+    assert main(["init", "--name", "x", "--data", str(folder), "--format", "coco"]) == 1
+    assert not missing(capsys.readouterr().err, "1 problem", "export", "no labelled image", "coco")
 
 
 def test_a_failure_half_way_puts_everything_back(clone: Path, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
