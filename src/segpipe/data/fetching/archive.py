@@ -276,7 +276,8 @@ def _list_zip(zipped: zipfile.ZipFile) -> Iterator[_Entry]:
         elif info.compress_type not in _ZIP_METHODS:
             fault = f"is packed by method {info.compress_type}, which cannot be read here (deflate can)"
         # orig_filename: ZipInfo cuts the name at a NUL and rewrites separators.
-        yield _Entry(info.orig_filename, info.is_dir(), info.file_size, fault, _zip_opener(zipped, info))
+        name = info.orig_filename
+        yield _Entry(name, name.endswith(("/", "\\")), info.file_size, fault, _zip_opener(zipped, info))
 
 
 def _zip_opener(zipped: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:

@@ -132,7 +132,8 @@ def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path: Path) -> None:
 
 
 def test_backslashes_separate_folders_as_slashes_do(tmp_path: Path) -> None:
-    unpack(write_zip(tmp_path / "a.zip", {"images\\a.txt": b"a", "./b.txt": b"b"}), tmp_path / "out")
+    entries = {"images\\": b"", "images\\a.txt": b"a", "./b.txt": b"b"}
+    unpack(write_zip(tmp_path / "a.zip", entries), tmp_path / "out")
     assert contents(tmp_path / "out") == {"images/a.txt": b"a", "b.txt": b"b"}
 
 
