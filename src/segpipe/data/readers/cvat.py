@@ -129,8 +129,8 @@ def read_source(*, root: Path, images: str | None = None, void: list[str] | None
     if not found:
         raise SourceError(f"{root}: no {MASKS} in it or up to two folders below; export as Segmentation mask 1.1")
     if len(found) > 1:
-        names = shown([folder.relative_to(root).as_posix() for folder in found])
-        raise SourceError(f"{root}: holds several exports: {names}; name one, and add the others by download.join")
+        exports = shown([folder.relative_to(root).as_posix() for folder in found])
+        raise SourceError(f"{root}: holds several exports: {exports}; name one, and add the others by download.join")
     (base,) = found
     colors = _read_label_map(base / LABEL_MAP)
     void = void or []
