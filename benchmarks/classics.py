@@ -5,9 +5,9 @@
     OMP_NUM_THREADS=1 python benchmarks/classics.py train unet halved.zip
 
 Images are averaged over 2x2 pixels, masks take the most frequent label. The recipe is recipes/camvid-cpu.yaml with
-another network, its rate, half the epochs at half resolution and crops of a whole frame: a whole sequence chooses the
-epoch, the official test is measured once. `train` replaces params.yaml, runs the stages up to `evaluate` and prints
-their CPU time and scores; build/evaluation has the report.
+another network, its rate, batches of 8, half the epochs at half resolution and crops of a whole frame: a whole sequence
+chooses the epoch, the official test is measured once, by the network alone. `train` replaces params.yaml, runs the
+stages up to `evaluate` and prints their CPU time and scores; build/evaluation has the report.
 """
 
 import argparse
@@ -76,9 +76,11 @@ def train(name: str, archive: Path) -> dict[str, Any]:
     params["download"]["source"] = str(archive.resolve())
     params["train"].update(experiment=f"classics-{name}", epochs=classic.epochs, num_threads=1)
     params["train"].update(learning_rate=classic.learning_rate, half_resolution_share=0.5)
+    params["train"].update(batch_size=8, ema_decay=0.99)
     params["train"]["model"].update(name=name, options=classic.options)
     params["train"]["augment"]["crop"] = CROP_PX
     params["evaluate"]["num_threads"] = 1
+    params["evaluate"]["inference"].update(flip=False, scales=[1.0], crf=None)
     yaml.dump(params, Path("params.yaml"))
     seconds = {}
     subprocess.run(["dvc", "repro", "--quiet", "class_weights"], check=True)
