@@ -261,12 +261,15 @@ def _wait_until_healthy(pages: dict[str, str]) -> None:
     deadline = time.monotonic() + HEALTHY_SECONDS
     web = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     for name, page in pages.items():
+        is_missing = False
         while True:
             try:
                 web.open(page, timeout=5).close()
                 break
             except (urllib.error.URLError, OSError) as error:
-                if not any(map(_is_honcho, _processes())) or time.monotonic() > deadline:
+                # Once is not enough: of a process that has just begun Linux shows neither arguments nor environment.
+                was_missing, is_missing = is_missing, not any(map(_is_honcho, _processes()))
+                if (was_missing and is_missing) or time.monotonic() > deadline:
                     tail = LOG.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
                     message = f"{name} does not answer at {page}: {error}; run `make down`; the last lines of {LOG}:"
                     raise PipelineError("\n".join([message, *tail])) from error

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 from daemons import Daemon, answers, find_free_ports, running
 from PIL import Image
 
@@ -36,9 +37,10 @@ class Server:
     def port(self) -> int:
         return int(self.address.rpartition(":")[2])
 
-    def num_files(self) -> int:
-        """The files and connections that it holds open."""
-        return len(list(Path(f"/proc/{self.daemon.process.pid}/fd").iterdir()))
+    def ports_of_clients(self) -> set[int]:
+        """The ports of those whose connections it has taken."""
+        connections = psutil.Process(self.daemon.process.pid).net_connections("tcp")
+        return {connection.raddr.port for connection in connections if connection.raddr}
 
     def peak_mb(self) -> float:
         """The most memory that it has held."""

@@ -54,9 +54,11 @@ def choose(browser: Browser, file: Path) -> None:
 
 def log_in(browser: Browser, server: Server, width_px: int, is_dark: bool = False) -> None:
     """Opens the page with the token of the service."""
+    # Before the page's own script: a refusal of an earlier opening might come late.
+    script = {"source": f"sessionStorage.setItem('token', '{TOKEN}')"}
+    added = browser.send("Page.addScriptToEvaluateOnNewDocument", **script)
     browser.open(f"{server.address}/", width_px, is_dark)
-    browser.evaluate(f"sessionStorage.setItem('token', '{TOKEN}')")
-    browser.open(f"{server.address}/", width_px, is_dark)
+    browser.send("Page.removeScriptToEvaluateOnNewDocument", **added)
     wait_for(browser, "document.getElementById('model').textContent.includes('classes')")
 
 
