@@ -86,6 +86,17 @@ def test_a_queue_of_no_worker_is_refused_with_those_that_there_are(monkeypatch: 
         placement.check_queue("gpu", "host-gpu-O")
 
 
+def test_a_retraining_with_a_wrong_queue_is_refused_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pool: str, queue: str) -> None:
+        raise PipelineError(f"{pool} {queue}")
+
+    monkeypatch.setattr(placement, "check_server", lambda: None)
+    monkeypatch.setattr(placement, "check_queue", refuse)
+    monkeypatch.setattr(flows, "find_revision", lambda *_: pytest.fail("the revision was looked for"))
+    with pytest.raises(PipelineError, match="gpu host-gpu-O"):
+        flows._retrain("current", None, False, None, "host-gpu-O", print)
+
+
 def test_a_retraining_that_has_waited_takes_the_clone_as_it_is_then(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
