@@ -252,27 +252,24 @@ class BroughtSource:
     Attributes:
         format: its reader.
         options: of the reader.
-        reader: digest of the reader's file; empty in files of earlier releases.
         licence: as the source says.
         classes: of its labels.
     """
 
     format: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    reader: str = ""
     licence: str
     classes: ClassTable
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceDescription(Document):
-    """`source.json`: the sources that `download` brought. The first six keys are of the main source.
+    """`source.json`: the sources that `download` brought. The first keys are of the main source.
 
     Attributes:
         name: of the main source, and of its folder.
         format: its reader.
-        options: of the reader; `options`, `reader` and `sources` are empty in files of the first releases.
-        reader: digest of the reader's file.
+        options: of the reader; `options` and `sources` are empty in files of the first releases.
         licence: as the source says.
         classes: of its labels.
         sources: all, the main one too, by their names.
@@ -283,7 +280,6 @@ class SourceDescription(Document):
     name: str
     format: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    reader: str = ""
     licence: str
     classes: ClassTable
     sources: Mapping[str, BroughtSource] = field(default_factory=dict)

@@ -25,6 +25,7 @@ REGISTRATION = BUILD / "registration.json"
 
 # The files in them
 SOURCE_FILE = "source.json"  # in RAW and DATASET: what `download` brought
+READERS_FILE = "readers.json"  # in RAW: digests of the code that reads the sources
 REPORT_FILE = "report.json"  # in DATASET: what was found in the samples
 MODEL_FILE = "model.json"  # in MODEL: all that decided the weights, and their sha256
 WEIGHTS_FILE = "weights.safetensors"  # in MODEL

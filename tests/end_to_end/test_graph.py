@@ -177,7 +177,7 @@ def test_a_source_runs_the_stages_whose_result_it_can_decide(
         assert tuple(json.loads(asked.call("dvc", "status", "--json"))) == stages
 
 
-def test_a_new_reader_ends_at_download_and_another_text_of_the_chosen_one_does_not(finished: Project) -> None:
+def test_a_new_reader_ends_at_download_and_another_text_of_the_chosen_one_at_preprocess(finished: Project) -> None:
     touch_source(finished, "data/readers/new.py")
     assert stages_to_run(finished)[0] == "download"
     finished.call("dvc", "repro", "download")
@@ -186,6 +186,9 @@ def test_a_new_reader_ends_at_download_and_another_text_of_the_chosen_one_does_n
     reader.write_text(reader.read_text(encoding="utf-8") + "\nSAID = 'something new'\n", encoding="utf-8")
     finished.call("dvc", "repro", "download")
     assert stages_to_run(finished)[0] == "preprocess"
+    # It reads the same labels, so nothing is trained again.
+    finished.call("dvc", "repro", "preprocess")
+    assert stages_to_run(finished) == NOTHING
 
 
 def test_stages_run_again_give_the_same_bytes_in_another_folder(finished: Project, tmp_path: Path) -> None:

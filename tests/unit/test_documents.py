@@ -34,7 +34,7 @@ MODEL: dict[str, Any] = {
     "weights_sha256": "0" * 64,
     "halved_to": 4,
 }
-MAIN = {"format": "folder", "options": {"masks": "m"}, "reader": "r" * 64, "licence": "none", "classes": CLASSES}
+MAIN = {"format": "folder", "options": {"masks": "m"}, "licence": "none", "classes": CLASSES}
 SOURCE = {
     "name": "data",
     **MAIN,
@@ -77,13 +77,10 @@ def test_files_of_the_first_release_and_of_later_ones_are_read() -> None:
     model = ModelDescription.parse(json.dumps({**first, "later": {"key": 1}}), "", "")
     assert (model.initial_weights, model.code, model.model.in_channels, model.halved_to) == (None, None, 3, None)
     assert model.image_mapping == ImageMapping(None, None, None, None)
-    newer = {"options", "reader", "sources", "image_mapping"}
+    newer = {"options", "sources", "image_mapping"}
     source = SourceDescription.parse(json.dumps({k: v for k, v in SOURCE.items() if k not in newer}), "", "")
-    assert (source.options, source.reader, source.sources) == ({}, "", {})
+    assert (source.options, source.sources) == ({}, {})
     assert source.image_mapping == ImageMapping()
-    older = {"data": {key: value for key, value in MAIN.items() if key != "reader"}}
-    source = SourceDescription.parse(json.dumps({**SOURCE, "sources": older}), "", "")
-    assert source.sources["data"].reader == ""
 
 
 @pytest.mark.parametrize(

@@ -21,20 +21,25 @@ def set_values(
 
     Args:
         text: of a parameter file with a line for each key, as `params.yaml` and the recipes are.
-        values: the new ones by dotted key (`train.model.name`); the keys are there.
+        values: the new ones by dotted key (`train.model.name`); the keys are there, and none lies below another.
         comments: by dotted key, what takes the place of the comment behind it.
         where: the file that holds the text, for messages.
 
     Raises:
         ConfigError: a key is not there.
     """
-    for key, value in values.items():
-        text = _set_value(text, key, value, (comments or {}).get(key), where)
+    document = YAML(typ="safe", pure=True).compose(text)
+    edits = [
+        _edit(text, *_find(document, dotted, where), value, (comments or {}).get(dotted))
+        for dotted, value in values.items()
+    ]
+    for start, end, written in sorted(edits, reverse=True):  # from the end, so that the places before stay
+        text = text[:start] + written + text[end:]
     return text
 
 
-def _set_value(text: str, dotted: str, value: object, comment: str | None, where: Path) -> str:
-    key, node = _find(YAML(typ="safe", pure=True).compose(text), dotted, where)
+def _edit(text: str, key: Node, node: Node, value: object, comment: str | None) -> tuple[int, int, str]:
+    """Gives where an entry begins and ends, and what takes its place."""
     start = text.rfind("\n", 0, key.start_mark.index) + 1
     end = _end(text, key, node)
     old, column = _find_comment(text, key, node)
@@ -44,7 +49,7 @@ def _set_value(text: str, dotted: str, value: object, comment: str | None, where
     head, *rest = [f"{indent}{written}" for written in format_value(key.value, value)]
     said = old if comment is None else f"# {comment}"
     head = f"{head.ljust(max(column - 1, 0))} {said}" if said else head
-    return text[:start] + "\n".join([head, *rest]) + text[end:]
+    return start, end, "\n".join([head, *rest])
 
 
 def _find(document: Node | None, dotted: str, where: Path) -> tuple[Node, Node]:

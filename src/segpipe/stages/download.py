@@ -13,12 +13,12 @@ from segpipe.data.sources.source import Source
 from segpipe.documents import BroughtSource, SourceDescription
 from segpipe.errors import SourceError
 from segpipe.files import sha256_of_file, whole_folder, write_json
-from segpipe.places import DOWNLOADS, RAW, SOURCE_FILE
+from segpipe.places import DOWNLOADS, RAW, READERS_FILE, SOURCE_FILE
 from segpipe.stages.stage import run_stage
 
 
 def main(settings: Download) -> None:
-    """Writes `raw/<source>/` for each source, and `raw/source.json`."""
+    """Writes `raw/<source>/` for each source, `raw/source.json` and `raw/readers.json`."""
     name = source_name(settings.source)
     if name in settings.join:
         raise SourceError(
@@ -37,6 +37,10 @@ def main(settings: Download) -> None:
             sha256=sha256,
         )
         write_json(output / SOURCE_FILE, description.to_json())
+        # `preprocess` reads too: it is stale where the code of a chosen reader changes, and depends on no other reader.
+        # Not in `source.json`, which is part of the data set: equal data sets train nothing again.
+        readers = {key: digest_of_code([READERS.file_of(brought.format)]) for key, brought in sources.items()}
+        write_json(output / READERS_FILE, readers)
 
 
 def _bring(choice: SourceChoice, output: Path) -> BroughtSource:
@@ -50,8 +54,6 @@ def _bring(choice: SourceChoice, output: Path) -> BroughtSource:
     return BroughtSource(
         format=choice.format,
         options=choice.options,
-        # `preprocess` uses the reader too; by this digest it need not depend on all readers.
-        reader=digest_of_code([READERS.file_of(choice.format)]),
         licence=source.licence,
         classes=source.classes,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -23,10 +25,15 @@ ROOT = Path(__file__).parents[3]
 DELETE = object()
 
 
+@functools.cache
+def _read() -> dict[str, Any]:
+    document: dict[str, Any] = YAML(typ="safe", pure=True).load(make_params())
+    return document
+
+
 def _edited(tmp_path: Path, changes: dict[str, Any]) -> Path:
     """Writes a params.yaml with dotted keys set or deleted."""
-    yaml = YAML(typ="safe", pure=True)
-    document = yaml.load(make_params())
+    document = copy.deepcopy(_read())
     for key, value in changes.items():
         *sections, last = key.split(".")
         section = document
@@ -37,7 +44,7 @@ def _edited(tmp_path: Path, changes: dict[str, Any]) -> Path:
         else:
             section[last] = value
     text = io.StringIO()
-    yaml.dump(document, text)
+    YAML(typ="safe", pure=True).dump(document, text)
     path = tmp_path / "params.yaml"
     path.write_text(text.getvalue(), encoding="utf-8")
     return path

@@ -129,9 +129,13 @@ def _describe_header(where: str, header: list[str], lines: list[tuple[str, list[
     fitting = [n for n, cells in enumerate(columns) if all(_find_meant(cell.strip(), names) for cell in cells)]
     if "sample_id" in header or len(fitting) != 1:
         return what
-    header = [name.lower() if name.lower() in KNOWN_COLUMNS else name for name in header]
+    header = _in_small_letters(header)
     header[fitting[0]] = "sample_id"
     return f"{what}; write as the first line:\n{','.join(header)}"
+
+
+def _in_small_letters(header: list[str]) -> list[str]:
+    return [name.lower() if name.lower() in KNOWN_COLUMNS else name for name in header]
 
 
 def _find_meant(listed: str, names: Set[str]) -> str | None:
@@ -156,6 +160,10 @@ def _read_table(path: Path, root: Path, names: Set[str]) -> tuple[dict[str, _Row
     header = [name.strip() for name in lines[0][1]] if lines else []
     if "sample_id" not in header or len(set(header)) < len(header):
         raise SourceError(_describe_header(where, header, lines[1:], names))
+    meant = _in_small_letters(header)
+    if meant != header and len(set(meant)) == len(meant):
+        what = f"{where}: the columns {', '.join(KNOWN_COLUMNS)} are written in small letters (got {header})"
+        raise SourceError(f"{what}; write as the first line:\n{','.join(meant)}")
     rows: dict[str, _Row] = {}
     problems = []
     for place, cells in lines[1:]:

@@ -255,6 +255,7 @@ def test_without_a_class_table_the_message_has_its_lines(make_folder_source: Cal
         ("sample_id;patient\na;7\n", "';'"),
         ("file;patient\na.png;7\nb.png;8\n", "\nsample_id,patient"),
         ("Sample_ID,Group\na,7\nb,8\n", "\nsample_id,group"),
+        ("sample_id,SPLIT,Group,Site\na,val,7,A\n", "\nsample_id,split,group,Site"),
     ],
 )
 def test_a_table_with_another_first_line_is_told_how_it_must_read(
