@@ -39,7 +39,7 @@ from segpipe.inference.predictor import Predictor
 from segpipe.metrics import mean_iou
 from segpipe.metrics.parts.counts import confusions_of
 from segpipe.models import list_models
-from segpipe.reports.overlay import side_by_side
+from segpipe.reports.drawing.overlay import side_by_side
 from segpipe.training.meter import confusion_matrix
 from segpipe.training.objective import make_objective
 

@@ -28,7 +28,7 @@ from segpipe.data.store import Store
 from segpipe.inference.device import choose_device, device_of, keep_freed_memory, make_repeatable
 from segpipe.inference.network import build_network
 from segpipe.places import CLASS_WEIGHTS, DATASET, MEASURED
-from segpipe.training.measuring import choose_precision
+from segpipe.training.beginning.measuring import choose_precision
 from segpipe.training.meter import Meter
 from segpipe.training.objective import Objective, make_objective
 from segpipe.training.parameters import freeze, start_training

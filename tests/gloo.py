@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from daemons import find_free_ports
 
-from segpipe.training.ranks import Ranks
+from segpipe.training.processes.ranks import Ranks
 
 T = TypeVar("T")
 # Loads the libraries once and forks each rank, which is a process of its own all the same.

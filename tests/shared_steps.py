@@ -11,10 +11,10 @@ from segpipe.data.store import Store
 from segpipe.losses.cross_entropy import build_loss
 from segpipe.training.objective import Objective
 from segpipe.training.prefetch import DeviceBatch
-from segpipe.training.ranks import Ranks
+from segpipe.training.processes.ranks import Ranks
+from segpipe.training.processes.synchronised import synchronise
 from segpipe.training.state import TrainState
 from segpipe.training.step import add_gradients, take_step
-from segpipe.training.synchronised import synchronise
 from segpipe.training.validation import validate
 
 NUM_CLASSES = 3

@@ -65,6 +65,6 @@ MLFLOW_ARTIFACTS = Path("mlruns")
 STAGE_MODULES = "segpipe.stages."  # what the name of a stage's module begins with
 RANK = "rank"  # a process of a training that several share; the train stage starts it
 
-# Environment variables: where a training runs (segpipe.training.launching).
+# Environment variables: where a training runs (segpipe.training.processes.launching).
 PROCESSES, MACHINES = "SEGPIPE_PROCESSES", "SEGPIPE_MACHINES"
 MACHINE, MEETING = "SEGPIPE_MACHINE", "SEGPIPE_MEETING"

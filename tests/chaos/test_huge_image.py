@@ -76,7 +76,7 @@ from segpipe.inference.device import keep_freed_memory, make_repeatable
 from segpipe.training.loop import Fit, fit
 from segpipe.inference.network import build_network
 from segpipe.losses.cross_entropy import build_loss
-from segpipe.reports.overlay import side_by_side
+from segpipe.reports.drawing.overlay import side_by_side
 from segpipe.training.objective import Objective
 
 

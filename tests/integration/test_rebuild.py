@@ -20,7 +20,7 @@ from PIL import Image
 from segpipe.documents import InitialWeights, ModelDescription
 from segpipe.errors import TrackingError
 from segpipe.registry.addresses import as_before
-from segpipe.registry.provenance import open_record
+from segpipe.registry.describing.provenance import open_record
 from segpipe.registry.rebuilding.clone import bring_data, open_clone
 from segpipe.registry.rebuilding.differences import Difference, Record
 from segpipe.registry.rebuilding.rebuild import Rebuilt, rebuild

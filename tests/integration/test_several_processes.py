@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from segpipe.config.train import Train
 from segpipe.errors import ConfigError
 from segpipe.stages import train
-from segpipe.training.ranks import Ranks
+from segpipe.training.processes.ranks import Ranks
 
 WEIGHTS = "build/model/weights.safetensors"
 PATIENCE_SECONDS = 180
@@ -81,7 +81,7 @@ def wait_until_gone(project: Project) -> None:
 
 @pytest.mark.parametrize("number", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_several_processes_train_as_one(finished: Project, number: int) -> None:
-    # Parts of different sizes, as four processes have them: tests/unit/training/test_ranks.py.
+    # Parts of different sizes, as four processes have them: tests/unit/training/processes/test_ranks.py.
     prepare(finished, epochs=3)
     histories, sizes = [], []
     for one in (1, number):

@@ -15,7 +15,7 @@ from segpipe.errors import ConfigError, StoreError
 from segpipe.files import sha256_of_file
 from segpipe.places import MODEL_FILE, WEIGHTS_FILE
 from segpipe.registry.addresses import FoundModel, as_before, find_model
-from segpipe.training.weights import Given, make_network
+from segpipe.training.beginning.weights import Given, make_network
 
 
 def build_model(

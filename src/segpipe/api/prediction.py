@@ -7,7 +7,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from segpipe.classes import ClassTable
-from segpipe.reports.overlay import colorize
+from segpipe.reports.drawing.overlay import colorize
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,7 +74,7 @@ def summarize(network: Network, files: FoundModel) -> ModelSummary:
 def _read_scores(network: Network, files: FoundModel) -> dict[str, Any]:
     """Gives the scores of the registry's tags, or those of the evaluation next to a model's folder, if it is of it."""
     if files.name is not None and files.version is not None:
-        from segpipe.registry.scores import read_scores
+        from segpipe.registry.describing.scores import read_scores
 
         return read_scores(files.name, files.version)
     folder = files.folder.resolve().parent / EVALUATION.name

@@ -138,7 +138,7 @@ def _print_schema(options: argparse.Namespace) -> None:
 
 
 def _join(options: argparse.Namespace) -> None:
-    from segpipe.training.launching import Placement, launch
+    from segpipe.training.processes.launching import Placement, launch
 
     settings = load_section(Train)
     placement = Placement.of(os.environ, settings.device)

@@ -41,7 +41,7 @@ def _run(options: argparse.Namespace) -> None:
     training = digest_of_training(settings)
     # A file of weights may have changed since.
     if settings.model.is_from_file or not _is_rehearsed(training):
-        from segpipe.training.rehearsal import rehearse  # loads torch
+        from segpipe.training.beginning.rehearsal import rehearse  # loads torch
 
         try:
             rehearse(settings)

@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
     from segpipe.data.loading.loader import TrainLoader
     from segpipe.data.store import Store, evenly_spread
     from segpipe.files import whole_file
-    from segpipe.reports.pictures import GridRow, draw_grid
+    from segpipe.reports.drawing.pictures import GridRow, draw_grid
 
     settings = load_config(options.params).train
     store = Store.open(DATASET).of_split("train")

@@ -214,7 +214,7 @@ def _tell(entry: "LedgerEntry") -> list[str]:
 
 def _compare(options: argparse.Namespace) -> None:
     from segpipe.files import whole_folder, write_json
-    from segpipe.registry.comparison import compare_versions
+    from segpipe.registry.describing.comparison import compare_versions
     from segpipe.registry.versions import find_version
     from segpipe.reports.comparison import write_comparison_page
 
@@ -271,8 +271,8 @@ def _number(value: float | None, form: str) -> str:
 
 def _change(options: argparse.Namespace) -> None:
     """Promotes, rolls back, pins or unpins."""
-    from segpipe.registry.card import write_card
     from segpipe.registry.champion import pin, promote, roll_back, unpin
+    from segpipe.registry.describing.card import write_card
     from segpipe.registry.versions import describe_entry, find_version
 
     with _registry() as (client, settings):
@@ -320,7 +320,7 @@ def _history(options: argparse.Namespace) -> None:
 def _rebuild(options: argparse.Namespace) -> None:
     from dataclasses import asdict
 
-    from segpipe.registry.provenance import open_record
+    from segpipe.registry.describing.provenance import open_record
     from segpipe.registry.rebuilding.rebuild import rebuild
     from segpipe.registry.versions import find_version
 
@@ -349,7 +349,7 @@ def _rebuild(options: argparse.Namespace) -> None:
 
 def _lineage(options: argparse.Namespace) -> None:
     from segpipe.files import whole_folder, write_json
-    from segpipe.registry.provenance import trace_version
+    from segpipe.registry.describing.provenance import trace_version
     from segpipe.registry.versions import find_version
     from segpipe.reports.lineage import write_lineage_page
 

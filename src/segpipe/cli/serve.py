@@ -21,9 +21,9 @@ from segpipe.serving.roles import CHALLENGER, CHAMPION, Role
 from segpipe.stages.stage import exit_on_signal
 
 if TYPE_CHECKING:
-    from segpipe.serving.access import Access
     from segpipe.serving.following import Follower, Watch
     from segpipe.serving.metrics import Metrics
+    from segpipe.serving.web.access import Access
 
 PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "onnxruntime")
 LOOPBACK, PORT = "127.0.0.1", 8000
@@ -101,8 +101,8 @@ def _serve(options: argparse.Namespace) -> None:
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise ServingError(f"{', '.join(missing)} not installed; run `pip install 'segpipe[serve]'`")
-    from segpipe.serving.access import Access
-    from segpipe.serving.server import bind_socket
+    from segpipe.serving.web.access import Access
+    from segpipe.serving.web.server import bind_socket
 
     limits = Limits(
         max_bytes=options.max_bytes,
@@ -136,11 +136,11 @@ def _run(
     options: argparse.Namespace, access: "Access", limits: Limits, bound: socket.socket, workspace: Path
 ) -> "Watch":
     """Serves until the end; gives what followed the aliases meanwhile, which may still be loading a version."""
-    from segpipe.serving.app import make_app
     from segpipe.serving.following import Watch
     from segpipe.serving.metrics import Metrics
-    from segpipe.serving.server import run_server
-    from segpipe.serving.service import Service
+    from segpipe.serving.web.app import make_app
+    from segpipe.serving.web.server import run_server
+    from segpipe.serving.web.service import Service
 
     metrics = Metrics()
     second = _name_challenger(options)

@@ -16,7 +16,7 @@ from segpipe.data.images import GEO_TYPES, Georeference
 from segpipe.files import naming
 from segpipe.prediction.predicting import CERTAIN, Predicted, Wanted
 from segpipe.prediction.record import COLORS, CONFIDENCE, MASKS, OVERLAYS, PROBABILITIES, Row
-from segpipe.reports.overlay import colorize, encode_png, overlay
+from segpipe.reports.drawing.overlay import colorize, encode_png, overlay
 
 ARRAY_SUFFIX, PNG_SUFFIX, GEOTIFF_SUFFIX = ".npy", ".png", ".tif"
 

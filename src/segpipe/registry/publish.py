@@ -35,7 +35,7 @@ from segpipe.errors import ExportError, TrackingError
 from segpipe.files import sha256_of_file
 from segpipe.metrics.parts.scores import list_labels
 from segpipe.places import CLASS_WEIGHTS
-from segpipe.registry.card import write_card
+from segpipe.registry.describing.card import write_card
 from segpipe.registry.exports import find_logged_model, list_exports, log_exports, make_exports
 from segpipe.registry.ledger import KEPT, PROMOTED
 from segpipe.registry.lock import hold_lock

@@ -8,10 +8,10 @@ import numpy as np
 
 from segpipe.metrics.parts.bootstrap import FEW_UNITS
 from segpipe.reports.documents.comparison import ComparedImages, ComparedPicture, ScoreDifference, VersionComparison
+from segpipe.reports.drawing.thumbnails import embed, shrink_mask, shrink_photo
 from segpipe.reports.figures import give_percent, give_points
 from segpipe.reports.page import write_page
 from segpipe.reports.samples import Layer, ShownSample
-from segpipe.reports.thumbnails import embed, shrink_mask, shrink_photo
 
 AXES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 NUM_DRAWINGS = 3  # of a picture next to the page, after the image: truth and two predictions

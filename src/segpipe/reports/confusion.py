@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.classes import ClassTable
+from segpipe.reports.drawing.thumbnails import embed, shrink_photo
 from segpipe.reports.samples import Pixels, highlight
-from segpipe.reports.thumbnails import embed, shrink_photo
 
 matplotlib.use("agg")
 

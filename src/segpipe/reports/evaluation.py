@@ -13,7 +13,7 @@ from segpipe.documents import EvaluationDescription, ModelDescription
 from segpipe.metrics.parts.scores import CHIEF, list_labels, list_metrics, read_about
 from segpipe.places import REPORT_PAGE
 from segpipe.reports.confusion import Counts, ShownPair, make_tables
-from segpipe.reports.curves import Chart, Reliability, draw_reliability
+from segpipe.reports.drawing.curves import Chart, Reliability, draw_reliability
 from segpipe.reports.page import write_page
 from segpipe.reports.parameters import list_parameters
 from segpipe.reports.samples import ShownSample

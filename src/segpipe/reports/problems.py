@@ -9,8 +9,8 @@ from segpipe.data.building.decoding import Finding
 from segpipe.errors import Problem
 from segpipe.faults import KINDS, Action, Kind
 from segpipe.files import write_json
+from segpipe.reports.drawing.thumbnails import embed_bytes
 from segpipe.reports.page import write_page
-from segpipe.reports.thumbnails import embed_bytes
 
 PICTURES = "pictures"
 ACTIONS: tuple[Action, ...] = ("fail", "skip", "warn")

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.classes import IGNORE_INDEX, ClassTable, Color
-from segpipe.reports.overlay import colorize
-from segpipe.reports.thumbnails import MAX_THUMBNAIL_PX, embed, shrink_mask, shrink_photo
+from segpipe.reports.drawing.overlay import colorize
+from segpipe.reports.drawing.thumbnails import MAX_THUMBNAIL_PX, embed, shrink_mask, shrink_photo
 
 WRONG: Color = (255, 0, 200)
 Pixels = npt.NDArray[np.uint8]

@@ -61,7 +61,7 @@ class SegmentationModel(mlflow.pyfunc.PythonModel):
 
     def _predict_encoded(self, image: object, place: int) -> Encoded:
         from segpipe.errors import SegpipeError
-        from segpipe.reports.overlay import encode_png
+        from segpipe.reports.drawing.overlay import encode_png
         from segpipe.serving.encoded import decode_image
 
         if not isinstance(image, bytes | bytearray | str):

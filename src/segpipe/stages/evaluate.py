@@ -54,11 +54,11 @@ from segpipe.places import (
     TABLES_FOLDER,
 )
 from segpipe.reports.confusion import ConfusedPair, ShownPair, draw_confusion_matrix, show_pair
-from segpipe.reports.curves import draw_curves
+from segpipe.reports.drawing.curves import draw_curves
+from segpipe.reports.drawing.overlay import side_by_side
 from segpipe.reports.evaluation import DatasetSummary, Drawings, SplitScores, write_evaluation_report
 from segpipe.reports.figures import give_percent
 from segpipe.reports.headline import write_headline
-from segpipe.reports.overlay import side_by_side
 from segpipe.reports.samples import ShownSample, choose_by_score, show_prediction
 from segpipe.stages.stage import run_stage
 

@@ -1,4 +1,4 @@
-"""One of the processes that share a training; the train stage starts them (`segpipe.training.launching`)."""
+"""One of the processes that share a training; the train stage starts them (`segpipe.training.processes.launching`)."""
 
 import logging
 import os
@@ -13,8 +13,8 @@ from segpipe.inference.device import choose_device
 from segpipe.places import CHECKPOINTS
 from segpipe.stages.stage import prepare_process, report_errors, writing_alone
 from segpipe.stages.train import train
-from segpipe.training.launching import EXIT_BAD_INPUT, EXIT_LOST, STOP_SECONDS
-from segpipe.training.ranks import Ranks, is_lost
+from segpipe.training.processes.launching import EXIT_BAD_INPUT, EXIT_LOST, STOP_SECONDS
+from segpipe.training.processes.ranks import Ranks, is_lost
 
 # What one process refuses, all mostly refuse. The first has so long to end all with its message alone.
 REFUSAL_SECONDS = 5

@@ -63,15 +63,15 @@ from segpipe.tracking.recorded import dvc_digest, forget, forget_recorded, is_re
 from segpipe.tracking.registered import PINNED_CHOICES, PINNED_WEIGHTS, fetch_address
 from segpipe.tracking.run import Description, track
 from segpipe.tracking.tags import WEIGHTS_SHA256
-from segpipe.training.launching import Placement, launch
+from segpipe.training.beginning.measuring import choose_micro_batch, choose_precision
+from segpipe.training.beginning.rehearsal import rehearse, rehearse_batch
+from segpipe.training.beginning.weights import Given, make_network
 from segpipe.training.loop import BEST_WEIGHTS, Fit, Interrupted, fit
-from segpipe.training.measuring import choose_micro_batch, choose_precision
 from segpipe.training.objective import make_objective
 from segpipe.training.precision import Precision
-from segpipe.training.ranks import ALONE, Ranks
-from segpipe.training.rehearsal import rehearse, rehearse_batch
+from segpipe.training.processes.launching import Placement, launch
+from segpipe.training.processes.ranks import ALONE, Ranks
 from segpipe.training.state import Progress
-from segpipe.training.weights import Given, make_network
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def train(settings: Train, device: torch.device, ranks: Ranks) -> None:
     module, model, initial = _make_network(settings, store, device, ranks)
     settings = _settle(module, settings, ranks)
     if ranks.number > 1:
-        from segpipe.training.synchronised import synchronise  # imports timm, which takes a second
+        from segpipe.training.processes.synchronised import synchronise  # imports timm, which takes a second
 
         module = synchronise(module, device)
     objective = make_objective(settings.loss, settings.auxiliary_weight, weights.to(device))

@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from segpipe.classes import ClassTable
 from segpipe.errors import TrackingError
-from segpipe.reports.overlay import side_by_side
+from segpipe.reports.drawing.overlay import side_by_side
 from segpipe.tracking.client import connect
 from segpipe.tracking.datasets import describe_inputs
 from segpipe.tracking.default_store import artifact_location

@@ -30,7 +30,7 @@ from segpipe.training.objective import Objective
 from segpipe.training.pace import Pace
 from segpipe.training.parameters import freeze, recompute, start_training
 from segpipe.training.prefetch import DeviceBatch, Maps, send_ahead
-from segpipe.training.ranks import ALONE, Ranks
+from segpipe.training.processes.ranks import ALONE, Ranks
 from segpipe.training.state import Progress, TrainState
 from segpipe.training.step import add_gradients, halve_masks, take_step
 from segpipe.training.validation import validate

@@ -9,7 +9,7 @@ from segpipe.errors import TrainingError
 from segpipe.inference.logits import most_likely
 from segpipe.metrics import mean_iou
 from segpipe.metrics.parts.counts import confusions_of
-from segpipe.training.ranks import ALONE, Ranks
+from segpipe.training.processes.ranks import ALONE, Ranks
 from segpipe.training.state import Progress
 
 

@@ -10,7 +10,7 @@ from segpipe.config.train import LossTerm
 from segpipe.losses.parts.terms import build_terms
 from segpipe.losses.parts.weighted_sum import Loss, WeightedSum
 from segpipe.training.prefetch import Maps
-from segpipe.training.ranks import ALONE, Ranks
+from segpipe.training.processes.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from segpipe.inference.device import device_of
 from segpipe.training.averaging import make_average
 from segpipe.training.optim import make_optimizer, make_plateau, make_schedule
 from segpipe.training.precision import Precision
-from segpipe.training.ranks import ALONE, Ranks
+from segpipe.training.processes.ranks import ALONE, Ranks
 
 
 class Stateful(Protocol):

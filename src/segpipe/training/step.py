@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from segpipe.inference.logits import normalize
 from segpipe.training.objective import Objective
 from segpipe.training.prefetch import DeviceBatch
-from segpipe.training.ranks import adding_later
+from segpipe.training.processes.ranks import adding_later
 from segpipe.training.state import TrainState
 
 Observe = Callable[[torch.Tensor, torch.Tensor], None]

@@ -10,7 +10,7 @@ from segpipe.inference.evaluate import Terms, evaluate
 from segpipe.inference.predictor import Predictor
 from segpipe.metrics import mean_iou
 from segpipe.metrics.parts.counts import confusions_of
-from segpipe.training.ranks import Ranks
+from segpipe.training.processes.ranks import Ranks
 
 
 def validate(module: nn.Module, store: Store, terms: Terms, ranks: Ranks) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from segpipe.cli.check import NUM_REMEMBERED, digest_of_training
 from segpipe.config.params import load_config
 from segpipe.export import packages
 from segpipe.places import REHEARSED
-from segpipe.training import rehearsal
+from segpipe.training.beginning import rehearsal
 
 ROOT = Path(__file__).parents[3]
 

@@ -19,7 +19,7 @@ from segpipe.data.loading.loader import TrainLoader
 from segpipe.data.store import Store
 from segpipe.errors import ConfigError, StoreError
 from segpipe.places import AUGMENTATIONS_PICTURE, DATASET
-from segpipe.reports.pictures import GAP_PX, LINE_PX
+from segpipe.reports.drawing.pictures import GAP_PX, LINE_PX
 
 AUGMENT = {
     "crop": [24, 40],

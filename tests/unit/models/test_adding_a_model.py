@@ -16,7 +16,7 @@ from segpipe.choices import MODELS
 from segpipe.config.train import Train
 from segpipe.errors import ConfigError
 from segpipe.models import list_models
-from segpipe.training.rehearsal import rehearse
+from segpipe.training.beginning.rehearsal import rehearse
 
 NAME, SIZE = "two_convs", "fc_densenet78"
 DOCUMENT = Path(__file__).parents[3] / "docs/adding-a-model.md"

@@ -22,7 +22,7 @@ from segpipe.documents import ImageMapping
 from segpipe.inference.network import Network
 from segpipe.prediction.job import Options, predict_inputs
 from segpipe.prediction.predicting import Wanted
-from segpipe.reports.overlay import colorize, overlay
+from segpipe.reports.drawing.overlay import colorize, overlay
 
 HEIGHT, WIDTH = 5, 7
 STRONGEST = np.random.default_rng(0).integers(0, 3, (HEIGHT, WIDTH))

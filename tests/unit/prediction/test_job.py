@@ -22,7 +22,7 @@ from segpipe.inference.network import Network
 from segpipe.prediction.job import Done, Options, predict_inputs
 from segpipe.prediction.predicting import Wanted
 from segpipe.prediction.record import open_record
-from segpipe.reports.overlay import colorize, overlay
+from segpipe.reports.drawing.overlay import colorize, overlay
 
 WritePicture = Callable[..., np.ndarray]
 

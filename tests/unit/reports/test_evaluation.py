@@ -19,7 +19,7 @@ from segpipe.classes import ClassTable
 from segpipe.documents import BuiltModel, EvaluationDescription, ModelDescription, NamedDataset, UsedParams
 from segpipe.reports.champion import BEGIN, END, DecidedReport, Difference, add_decision
 from segpipe.reports.confusion import ConfusedPair, show_pair
-from segpipe.reports.curves import Reliability, draw_curves
+from segpipe.reports.drawing.curves import Reliability, draw_curves
 from segpipe.reports.evaluation import (
     DatasetSummary,
     Drawings,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from segpipe.classes import ClassTable
+from segpipe.reports.drawing.thumbnails import embed, shrink_mask, shrink_photo
 from segpipe.reports.samples import WRONG, choose_by_score, highlight, show_class, show_labels, show_prediction
-from segpipe.reports.thumbnails import embed, shrink_mask, shrink_photo
 
 NAN = float("nan")
 

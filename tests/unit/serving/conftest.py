@@ -19,13 +19,13 @@ from PIL import Image
 from segpipe.classes import ClassTable
 from segpipe.documents import DECIDES_NOTHING, ImageMapping
 from segpipe.export.exported import Prediction
-from segpipe.serving.access import Access
-from segpipe.serving.app import make_app
 from segpipe.serving.backends import Served
 from segpipe.serving.following import Follower, Watch
 from segpipe.serving.limits import Limits
 from segpipe.serving.metrics import Metrics
-from segpipe.serving.service import Service
+from segpipe.serving.web.access import Access
+from segpipe.serving.web.app import make_app
+from segpipe.serving.web.service import Service
 
 T = TypeVar("T")
 ADDRESS = "http://127.0.0.1:8000"

@@ -137,7 +137,8 @@ def test_a_model_is_tried_before_it_serves(classes: ClassTable, tmp_path: Path) 
 
 def test_onnx_needs_no_torch(export_folder: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; import segpipe.cli.serve, segpipe.serving.app, segpipe.serving.server\n"
+        "import sys; from pathlib import Path\n"
+        "import segpipe.cli.serve, segpipe.serving.web.app, segpipe.serving.web.server\n"
         "from segpipe.serving.backends import load_served\n"
         f"load_served(Path({str(export_folder)!r}), 'onnx', Path({str(tmp_path)!r}), 'x')\n"
         "print({'torch', 'mlflow', 'pandas'} & set(sys.modules))"

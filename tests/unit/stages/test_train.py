@@ -19,7 +19,7 @@ from segpipe.errors import ConfigError
 from segpipe.files import sha256_of_file
 from segpipe.inference.network import build_network
 from segpipe.stages.train import _check_batch, _make_network
-from segpipe.training.ranks import ALONE, Ranks
+from segpipe.training.processes.ranks import ALONE, Ranks
 
 OPTIONS = {"encoder": "test_efficientnet", "decoder_channels": 16}
 

@@ -12,8 +12,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from segpipe.registry.champion import CHAMPION, find_champion, identify
+from segpipe.registry.describing.provenance import trace_version
 from segpipe.registry.ledger import LEDGER_SUFFIX, MAX_DESCRIPTION_CHARS, about_ledger
-from segpipe.registry.provenance import trace_version
 from segpipe.reports.documents.lineage import TracedEvaluation, VersionLineage
 from segpipe.tracking.client import retry_busy
 

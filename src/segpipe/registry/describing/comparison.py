@@ -43,7 +43,7 @@ from segpipe.reports.documents.comparison import (
     TextDifference,
     VersionComparison,
 )
-from segpipe.reports.overlay import side_by_side
+from segpipe.reports.drawing.overlay import side_by_side
 from segpipe.tracking.lineage import RunLineage
 from segpipe.tracking.registered import fetch_lineage
 from segpipe.tracking.tags import (

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from segpipe.classes import ClassTable
 from segpipe.data.loading.transform import Pair
-from segpipe.reports.overlay import overlay
+from segpipe.reports.drawing.overlay import overlay
 
 MAX_CELL_PX = 320
 GAP_PX = 6

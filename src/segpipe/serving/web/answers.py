@@ -14,11 +14,11 @@ from pycocotools import mask as coco
 
 from segpipe.classes import ClassTable
 from segpipe.data.images import Picture
-from segpipe.reports.overlay import colorize, encode_png, overlay
+from segpipe.reports.drawing.overlay import colorize, encode_png, overlay
 from segpipe.serving.batching import Answer
-from segpipe.serving.documents import AboutClass, AboutModel, ClassInPicture, PredictedPicture, RunLengths
 from segpipe.serving.limits import RefusedError
-from segpipe.serving.polygons import TooManyCornersError, outline
+from segpipe.serving.web.documents import AboutClass, AboutModel, ClassInPicture, PredictedPicture, RunLengths
+from segpipe.serving.web.polygons import TooManyCornersError, outline
 
 PNG, JSON, PARQUET = "image/png", "application/json", "application/vnd.apache.parquet"
 FORMS = (PNG, JSON, PARQUET)  # the first is the answer to a client that wants nothing special

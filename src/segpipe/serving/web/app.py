@@ -20,9 +20,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from segpipe.reports.page import fill_page
 from segpipe.serving.events import log_event
 from segpipe.serving.limits import RefusedError
-from segpipe.serving.openapi import MODEL, PREDICT
 from segpipe.serving.roles import CHAMPION, Role
-from segpipe.serving.service import Service
+from segpipe.serving.web.openapi import MODEL, PREDICT
+from segpipe.serving.web.service import Service
 
 REQUEST_ID, ROLE = "X-Request-ID", "X-Segpipe-Model"
 VERSION, CONFIDENCE = "X-Segpipe-Version", "X-Segpipe-Confidence"

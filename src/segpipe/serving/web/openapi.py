@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from segpipe.serving.answers import JSON, PARQUET, PNG
+from segpipe.serving.web.answers import JSON, PARQUET, PNG
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _REFUSED = {

@@ -12,22 +12,22 @@ from typing import Literal, TypeVar
 
 from starlette.requests import Request
 
-from segpipe.serving.access import Access
-from segpipe.serving.answers import (
+from segpipe.serving.backends import Served
+from segpipe.serving.batching import Batcher
+from segpipe.serving.following import Follower, Watch
+from segpipe.serving.limits import MAX_RETRY_SECONDS, Limits, RefusedError
+from segpipe.serving.metrics import Metrics
+from segpipe.serving.roles import CHAMPION, Role
+from segpipe.serving.web.access import Access
+from segpipe.serving.web.answers import (
     Result,
     Wish,
     choose_form,
     mean_confidence,
     write_answer,
 )
-from segpipe.serving.backends import Served
-from segpipe.serving.batching import Batcher
-from segpipe.serving.documents import AboutService, Allowed, FollowedModel, Readiness, ServedModel
-from segpipe.serving.following import Follower, Watch
-from segpipe.serving.limits import MAX_RETRY_SECONDS, Limits, RefusedError
-from segpipe.serving.metrics import Metrics
-from segpipe.serving.roles import CHAMPION, Role
-from segpipe.serving.uploads import Intake, Upload, read_picture
+from segpipe.serving.web.documents import AboutService, Allowed, FollowedModel, Readiness, ServedModel
+from segpipe.serving.web.uploads import Intake, Upload, read_picture
 
 T = TypeVar("T")
 

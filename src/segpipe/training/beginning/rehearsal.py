@@ -8,9 +8,9 @@ from segpipe.config.train import Train
 from segpipe.errors import ConfigError
 from segpipe.inference.cost import without_content
 from segpipe.inference.network import build_network, check_pretrained
+from segpipe.training.beginning.weights import check_file
 from segpipe.training.objective import make_objective
 from segpipe.training.parameters import freeze, start_training
-from segpipe.training.weights import check_file
 
 # The maximum: an option may name any class, and the number of classes is known only with the data.
 NUM_CLASSES = IGNORE_INDEX

@@ -28,7 +28,7 @@ from segpipe.files import sha256_of_file
 from segpipe.inference.cost import without_content
 from segpipe.inference.network import State, build_network, list_differences
 from segpipe.models import read_card
-from segpipe.training.foreign_weights import is_of_smp, read_weights, rename
+from segpipe.training.beginning.foreign_weights import is_of_smp, read_weights, rename
 
 log = logging.getLogger(__name__)
 

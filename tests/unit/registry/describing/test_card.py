@@ -8,11 +8,11 @@ import pytest
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
-from segpipe.registry import card
-from segpipe.registry.card import HEADING, write_card
 from segpipe.registry.champion import promote
+from segpipe.registry.describing import card
+from segpipe.registry.describing.card import HEADING, write_card
+from segpipe.registry.describing.provenance import trace_version
 from segpipe.registry.ledger import MAX_DESCRIPTION_CHARS
-from segpipe.registry.provenance import trace_version
 
 NAME = "boxes"
 AddVersion = Callable[..., ModelVersion]

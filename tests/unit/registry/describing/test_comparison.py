@@ -7,7 +7,7 @@ from collections.abc import Callable
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
-from segpipe.registry.comparison import _differences, _params
+from segpipe.registry.describing.comparison import _differences, _params
 from segpipe.tracking.tags import INFERENCE
 
 

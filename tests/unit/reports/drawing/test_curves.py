@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from segpipe.reports.curves import STAND_INS, Chart, Reliability, draw_curves, draw_reliability
+from segpipe.reports.drawing.curves import STAND_INS, Chart, Reliability, draw_curves, draw_reliability
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from segpipe.classes import ClassTable
-from segpipe.reports import overlay as overlay_module
-from segpipe.reports.overlay import OPACITY, colorize, overlay, side_by_side
+from segpipe.reports.drawing import overlay as overlay_module
+from segpipe.reports.drawing.overlay import OPACITY, colorize, overlay, side_by_side
 
 MASK = np.array([[0, 1, 255]], np.uint8)
 IMAGE = np.array([[[100, 100, 100], [0, 50, 255], [7, 8, 9]]], np.uint8)

@@ -7,8 +7,8 @@ import pytest
 
 from segpipe.classes import ClassTable
 from segpipe.data.loading.transform import Pair
-from segpipe.reports.overlay import overlay
-from segpipe.reports.pictures import GAP_PX, LINE_PX, GridRow, draw_grid
+from segpipe.reports.drawing.overlay import overlay
+from segpipe.reports.drawing.pictures import GAP_PX, LINE_PX, GridRow, draw_grid
 
 
 def _plain(value: int, height: int, width: int) -> Pair:

@@ -10,8 +10,8 @@ import pytest
 from facts import missing
 
 from segpipe.errors import ServingError
-from segpipe.serving.access import TOKEN, WEBHOOK_SECRET, Access
 from segpipe.serving.limits import RefusedError
+from segpipe.serving.web.access import TOKEN, WEBHOOK_SECRET, Access
 
 LONG = "a token of some length"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from facts import missing
 
-from segpipe.serving.answers import JSON, PARQUET, PNG, choose_form
 from segpipe.serving.limits import RefusedError
+from segpipe.serving.web.answers import JSON, PARQUET, PNG, choose_form
 
 
 @pytest.mark.parametrize(

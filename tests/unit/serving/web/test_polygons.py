@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import arrays
 from matplotlib.path import Path
 
 from segpipe.classes import IGNORE_INDEX, ClassTable
-from segpipe.serving import polygons
-from segpipe.serving.polygons import TooManyCornersError, outline
+from segpipe.serving.web import polygons
+from segpipe.serving.web.polygons import TooManyCornersError, outline
 
 CLASSES = ClassTable(("a", "b", "c"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
 MASKS = arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.sampled_from([0, 1, 2, 255]))

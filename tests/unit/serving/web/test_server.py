@@ -9,7 +9,7 @@ from starlette.responses import Response
 from uvicorn.server import ServerState
 
 from segpipe.serving.limits import Limits
-from segpipe.serving.server import _protocol_with, bind_socket
+from segpipe.serving.web.server import _protocol_with, bind_socket
 
 
 def test_answers_do_not_wait_for_the_clients_acknowledgement() -> None:

@@ -22,13 +22,13 @@ from unit.serving.conftest import Reddest, colors_of, png
 
 from segpipe.classes import ClassTable
 from segpipe.export.exported import Prediction
-from segpipe.reports.overlay import colorize, overlay
-from segpipe.serving.access import WEBHOOK_SECRET, Access
+from segpipe.reports.drawing.overlay import colorize, overlay
 from segpipe.serving.backends import Served
 from segpipe.serving.batching import Batcher
 from segpipe.serving.following import Follower, Source
 from segpipe.serving.limits import Limits
 from segpipe.serving.roles import CHALLENGER
+from segpipe.serving.web.access import WEBHOOK_SECRET, Access
 
 Ask = Callable[..., Any]
 IMAGE = {"Content-Type": "image/png"}

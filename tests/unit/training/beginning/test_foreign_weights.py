@@ -21,7 +21,7 @@ from segpipe.errors import ConfigError
 from segpipe.files import sha256_of_file
 from segpipe.inference.network import build_network
 from segpipe.models.parts import vgg16
-from segpipe.training.weights import Given, InitialWeights, make_network
+from segpipe.training.beginning.weights import Given, InitialWeights, make_network
 
 CLASSES = ("road", "car", "sky")
 ENCODER = "test_efficientnet"

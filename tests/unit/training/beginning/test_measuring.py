@@ -12,8 +12,8 @@ import torch
 from segpipe.config.train import Train
 from segpipe.errors import TrainingError
 from segpipe.inference.network import build_network
-from segpipe.training import measuring
-from segpipe.training.measuring import choose_micro_batch, choose_precision
+from segpipe.training.beginning import measuring
+from segpipe.training.beginning.measuring import choose_micro_batch, choose_precision
 
 
 def _network() -> torch.nn.Module:

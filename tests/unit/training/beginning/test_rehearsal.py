@@ -10,7 +10,7 @@ from facts import missing
 
 from segpipe.config.train import Train
 from segpipe.errors import ConfigError
-from segpipe.training.rehearsal import rehearse, rehearse_batch
+from segpipe.training.beginning.rehearsal import rehearse, rehearse_batch
 
 SHA256 = "0" * 64
 

@@ -22,9 +22,9 @@ from segpipe.config.train import ModelChoice
 from segpipe.errors import ConfigError
 from segpipe.files import sha256_of_file
 from segpipe.inference.network import build_network
-from segpipe.training import weights as weights_module
-from segpipe.training.foreign_weights import WRAPPERS, read_weights
-from segpipe.training.weights import Given, InitialWeights, fit_weights, make_network
+from segpipe.training.beginning import weights as weights_module
+from segpipe.training.beginning.foreign_weights import WRAPPERS, read_weights
+from segpipe.training.beginning.weights import Given, InitialWeights, fit_weights, make_network
 
 CLASSES = ("road", "car", "sky")
 OPTIONS = {"width": 2, "depth": 1}

@@ -15,8 +15,8 @@ from segpipe.data.store import Store
 from segpipe.errors import ConfigError
 from segpipe.inference import evaluate
 from segpipe.inference.predictor import Predictor
-from segpipe.training.launching import Placement
-from segpipe.training.ranks import ALONE
+from segpipe.training.processes.launching import Placement
+from segpipe.training.processes.ranks import ALONE
 
 
 def test_three_processes_take_the_steps_of_one() -> None:

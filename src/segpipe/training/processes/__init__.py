@@ -1,0 +1,1 @@
+"""The processes that share a training: how they start, meet and add up."""
