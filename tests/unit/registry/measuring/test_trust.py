@@ -33,7 +33,7 @@ WITHOUT_EFFECT = {
     "serving/__init__.py",
 }
 # What decodes and encodes the files of a request: a model is measured on pixels.
-CODING = ("data/__init__.py", "data/images/", "reports/__init__.py", "reports/drawing/overlay.py", "serving/encoded.py")
+CODING = ("data/__init__.py", "data/images/", "reports/__init__.py", "reports/drawing/", "serving/encoded.py")
 
 
 def git(root: Path, *arguments: str) -> str:
