@@ -138,14 +138,13 @@ class Services:
         body = {"active": active, **changes}
         self.request("PATCH", f"/deployments/{found['id']}/schedules/{schedule['id']}", body)
 
-    def wait_for_new_retraining(self, before: set[str], deployment: str = "on-demand") -> str:
-        """Waits until a retraining begins that no test has started; gives its id."""
+    def wait_for_new_retrainings(self, before: set[str], deployment: str = "on-demand") -> list[str]:
+        """Waits until a retraining begins that no test has started; gives the ids of all that have begun."""
         deadline = time.monotonic() + UNASKED_SECONDS
         while not (begun := self.retrainings(deployment) - before):
             assert time.monotonic() < deadline, f"no retraining has begun within {UNASKED_SECONDS:g} s"
             time.sleep(0.5)
-        (run_id,) = begun
-        return run_id
+        return sorted(begun)
 
     def find_run(self, run_id: str) -> "Run":
         """A flow run as it is now."""

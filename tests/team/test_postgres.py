@@ -393,7 +393,8 @@ def test_schedules_fire_and_a_pushed_label_starts_a_retraining_by_itself(service
     before = services.retrainings()
     services.switch("watch/every-5-minutes", True, **every(30))
     push_label(services.project, tmp_path / "labeller", "a_099")
-    run = services.wait_for(services.wait_for_new_retraining(before))
+    (run_id,) = services.wait_for_new_retrainings(before)
+    run = services.wait_for(run_id)
     services.switch("watch/every-5-minutes", False)
     assert run.state == "COMPLETED", run.message
     assert [child["name"].split()[0] for child in run.children()] == list(STAGES)
