@@ -62,8 +62,8 @@ document = {
 (model / MODEL_FILE).write_text(json.dumps(document))
 """
 
-# As the stage trains: the starter's settings, four steps of which each sees the huge image, a validation on it, and
-# its picture for the report.
+# As the stage trains: the starter's settings, all eight samples in a batch, so that each of four steps sees the huge
+# image; a validation on it, and its picture for the report.
 TRAIN = """
 import json, pathlib
 
@@ -93,7 +93,7 @@ class Sink:
 keep_freed_memory()
 make_repeatable(0, 2)
 settings = load_config(pathlib.Path(PARAMS)).train.model_copy(
-    update={"epochs": 4, "num_overlays": 1, "precision": "float32"}
+    update={"epochs": 4, "batch_size": 8, "num_overlays": 1, "precision": "float32"}
 )
 store = Store.open(pathlib.Path("dataset"))
 network = build_network("compact_fpn", {}, store.classes.num_classes)
