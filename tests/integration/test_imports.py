@@ -50,10 +50,11 @@ def test_a_look_at_the_registry_imports_neither_torch_nor_opencv(original: Proje
     assert original.python(f"{look}; print({{'torch', 'cv2'}} & set(sys.modules))").splitlines()[-1] == "set()"
 
 
-def test_no_stage_imports_prefect(original: Project) -> None:
+def test_no_stage_imports_prefect_or_the_interface_in_python(original: Project) -> None:
     imports = ", ".join(f"segpipe.stages.{stage}" for stage in STAGES)
-    code = f"import sys, {imports}; print('prefect' in sys.modules, 'torch' in sys.modules)"
-    assert original.python(code).split() == ["False", "True"]
+    modules = set(original.python(f"import sys, {imports}; print(*sys.modules)").split())
+    assert {"torch", "segpipe.stages.train"} <= modules
+    assert not [name for name in modules if name.startswith(("prefect", "segpipe.api"))]
 
 
 TRAP = """
@@ -90,6 +91,22 @@ def test_what_a_user_runs_without_prefect_never_imports_it(
     # The trap works: what ought to be caught is.
     user.run("python", "-c", "import pipelines.flows")
     assert list((tmp_path / "traps").rglob("was_imported"))
+
+
+COLLECTED = """
+import gc, sys
+sys.orig_argv = ["python", "-m", "segpipe.stages.class_weights"]
+import segpipe.stages
+print(gc.isenabled())
+from segpipe.config.class_weights import ClassWeights
+from segpipe.places import CLASS_WEIGHTS
+from segpipe.stages.stage import run_stage
+run_stage(lambda settings: print(gc.isenabled(), gc.get_freeze_count() > 0), ClassWeights, CLASS_WEIGHTS)
+"""
+
+
+def test_garbage_is_collected_as_soon_as_a_stage_has_loaded_what_it_needs(sources: Project) -> None:
+    assert sources.python(COLLECTED).split() == ["False", "True", "True"]
 
 
 def test_the_engine_and_the_models_need_neither_albumentations_nor_the_three_tools(original: Project) -> None:

@@ -3,6 +3,7 @@
 `rank` is none of them: the train stage starts it where several processes share a training.
 """
 
+import gc
 import importlib
 import os
 
@@ -11,6 +12,8 @@ from segpipe.stages.parent import begin_stage, started_stage
 
 begin_stage()
 refuse_foreign_code()  # before the slow imports
+if started_stage():
+    gc.disable()  # until `keep_loaded`: what libraries load stays, and to look through it again and again takes time
 if started_stage() in {"train", "rank", "evaluate"}:
     # By its name: the results of the other stages do not depend on it.
     importlib.import_module("segpipe.inference.instructions").limit_instructions()

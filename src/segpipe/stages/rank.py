@@ -11,7 +11,7 @@ from segpipe.config.reading import load_section
 from segpipe.config.train import Train
 from segpipe.inference.device import choose_device
 from segpipe.places import CHECKPOINTS
-from segpipe.stages.stage import prepare_process, report_errors, writing_alone
+from segpipe.stages.stage import keep_loaded, prepare_process, report_errors, writing_alone
 from segpipe.stages.train import train
 from segpipe.training.processes.launching import EXIT_BAD_INPUT, EXIT_LOST, STOP_SECONDS
 from segpipe.training.processes.ranks import Ranks, is_lost
@@ -52,6 +52,7 @@ def _end_after(parent: int) -> None:
 
 
 if __name__ == "__main__":
+    keep_loaded()
     prepare_process()
     exit_code = report_errors(main)
     if exit_code == EXIT_BAD_INPUT and os.environ["RANK"] != "0":

@@ -48,6 +48,12 @@ def prepare_process() -> None:
         logging.getLogger(ours).setLevel(logging.INFO)
 
 
+def keep_loaded() -> None:
+    """Lets the garbage collector begin; it never looks at what was loaded before, which stays until the end."""
+    gc.freeze()
+    gc.enable()
+
+
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return printable(redact(super().format(record)))
@@ -113,6 +119,7 @@ def run_stage(work: Callable[[S], None], section: type[S], output: Path) -> None
         section: the section's class.
         output: the file or folder that it writes; if another process writes it, this one ends with a message.
     """
+    keep_loaded()
     prepare_process()
     signal.signal(signal.SIGTERM, exit_on_signal)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as `begin_stage` has left it
