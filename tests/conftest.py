@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 sys.path.insert(0, str(Path(__file__).parent))
 # Four workers share two cores: threads that spin while they wait would take them from the others. Read with torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's threads spin too; each process of a test has them
 
 # Begun first, so that no worker of xdist is busy with one of them when the others have nothing left. The second to the
 # fourth need no finished project, which the first makes meanwhile.
@@ -83,11 +84,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project in which the whole pipeline has run: to look at, never to change. One for all workers of xdist."""
-    from integration.project import make_finished_project  # brings MLflow, which the unit tests do not need
+    """A project in which the whole pipeline has run: to look at, never to change."""
+    from integration.project import Project, run_pipeline  # brings MLflow, which the unit tests do not need
+    from once import make_once
 
-    folder = tmp_path_factory.getbasetemp()
-    return make_finished_project(folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder)
+    return Project(make_once(tmp_path_factory, "finished", run_pipeline))
 
 
 @pytest.fixture

@@ -90,7 +90,9 @@ def assert_one_whole_run(project: Project) -> None:
         assert sorted(entry.step for entry in history) == EPOCHS, metric
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_training_that_is_asked_to_stop_writes_a_checkpoint_and_goes_on(
     finished: Project, training: "subprocess.Popen[str]", uninterrupted_weights: bytes, signum: int, code: int
 ) -> None:
@@ -127,6 +129,7 @@ def test_ctrl_c_reaches_dvc_and_the_training_and_costs_no_step(finished: Project
     assert_one_whole_run(finished)
 
 
+@pytest.mark.slow
 def test_a_training_that_dvc_has_not_recorded_ends_at_once_with_the_same_weights(
     finished: Project, uninterrupted_weights: bytes
 ) -> None:
@@ -207,7 +210,7 @@ def test_a_second_training_does_not_start_beside_the_first(
     assert message.startswith("build/model is being written by another process")
 
 
-@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
+@pytest.mark.parametrize("shell", ["/bin/sh", pytest.param("/bin/bash", marks=pytest.mark.slow)])
 def test_a_stage_dies_with_dvc(finished: Project, shell: str) -> None:
     # DVC runs a stage by the user's shell; some shells replace themselves by the program, others stay as its parent.
     if not Path(shell).exists():

@@ -1,7 +1,7 @@
 """A small project of a user's own in a temporary folder, and its stages run as its user runs them.
 
-The project has its own copy of `src/`, a hand-painted data set of three classes, git and DVC. `make_finished_project`
-runs the whole pipeline once in a test session; tests copy the result, MLflow's store included. `add_pipelines` gives a
+The project has its own copy of `src/`, a hand-painted data set of three classes, git and DVC. `run_pipeline` runs the
+whole pipeline, once in a test session; tests copy the result, MLflow's store included. `add_pipelines` gives a
 project what Prefect needs.
 """
 
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from integration import ready_python
 from mlflow.tracking import MlflowClient
 from PIL import Image
@@ -256,22 +255,8 @@ def _copy(names: tuple[str, ...], root: Path) -> None:
             shutil.copyfile(REPOSITORY / name, root / name)
 
 
-def make_finished_project(folder: Path) -> Project:
-    """The project after `git commit`, `dvc repro` and `git commit` of dvc.lock; made once, only ever copied.
-
-    Args:
-        folder: of the test session, for all its processes; the project lies below it.
-    """
-    root, done = folder / "finished", folder / "finished.done"
-    with FileLock(folder / "finished.lock"):
-        if not done.exists():
-            shutil.rmtree(root, ignore_errors=True)
-            _run_pipeline(root)
-            done.touch()
-    return Project(root)
-
-
-def _run_pipeline(root: Path) -> None:
+def run_pipeline(root: Path) -> None:
+    """Makes a project after `git commit`, `dvc repro` and `git commit` of dvc.lock."""
     # With processes, as its user has them.
     project = Project(make_sources(root).root, {"SEGPIPE_WORKERS": "2"})
     (project.root / "data.dvc").write_text("outs:\n- path: data\n  cache: false\n", encoding="utf-8")

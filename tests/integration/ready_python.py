@@ -47,7 +47,12 @@ LIBRARIES = (
     "mlflow.tracking",
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.store.model_registry.sqlalchemy_store",
-    "dvc.cli",
+    "mlflow.system_metrics.system_metrics_monitor",
+    "sqlalchemy.dialects.sqlite",
+    "alembic.script",
+    "pillow_heif",
+    "networkx",
+    "dvc.cli.parser",
     "dvc.repo",
 )
 # The programs that are forked, by the modules that hold their `main`.

@@ -7,6 +7,7 @@ from integration.project import Project, add_sample, with_environment
 from integration.services import Run, Services
 
 BRANCH = "main"
+SECONDS = 20  # between two fires; on a busy machine a run takes ten
 
 
 def every(seconds: int) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def push_label(project: Project, clone: Path, sample_id: str) -> str:
 def let_nightly_fire(services: Services) -> Run:
     """Switches the nightly retraining on, to fire soon; gives the run that the schedule has started, at its end."""
     before = services.retrainings("nightly")
-    services.switch("retrain/nightly", True, **every(10))
+    services.switch("retrain/nightly", True, **every(SECONDS))
     try:
         run_id, *_ = services.wait_for_new_retrainings(before, "nightly")  # on a busy machine two begin at once
     finally:
@@ -47,7 +48,7 @@ def let_nightly_fire(services: Services) -> Run:
 
 def let_watch_start(services: Services, before: set[str]) -> str:
     """Switches the watch on, to look soon, until it has started a retraining; gives the retraining's id."""
-    services.switch("watch/every-5-minutes", True, **every(10))
+    services.switch("watch/every-5-minutes", True, **every(SECONDS))
     try:
         (run_id,) = services.wait_for_new_retrainings(before)
         return run_id

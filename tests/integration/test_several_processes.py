@@ -116,7 +116,9 @@ def test_a_killed_process_ends_all_and_the_next_start_goes_on_to_the_same_weight
         assert (finished.root / WEIGHTS).read_bytes() == undisturbed
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow)]
+)
 def test_a_signal_to_the_stage_reaches_all_processes(finished: Project, signum: int, code: int) -> None:
     shared = on(prepare(finished, epochs=200), 2)
     with shared.start("python", "-m", "segpipe.stages.train") as stage:
@@ -175,7 +177,7 @@ def test_another_machine_does_not_run_the_stages(finished: Project) -> None:
     assert "segpipe join" in other.refused("train")
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_waiting_for_another_machine_can_be_ended(finished: Project, signum: int) -> None:
     (port,) = find_free_ports(1)
     alone = on(finished, 1, SEGPIPE_MACHINES=2, SEGPIPE_MEETING=f"127.0.0.1:{port}")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from once import make_once
 from safetensors.torch import save_file
 from samples import Sample, write_store
 
@@ -22,6 +23,7 @@ from segpipe.inference.network import build_network
 from segpipe.places import INFERENCE_FILE, MODEL_FILE, WEIGHTS_FILE
 
 TABLE = ClassTable(("road", "car", "sky"), ((128, 64, 128), (0, 0, 142), (70, 130, 180)))
+RETURNED = "returned.json"  # what the call said
 OPTIONS = {"width": 8, "pyramid_width": 8}
 
 
@@ -64,8 +66,13 @@ class Exported:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """An ONNX export of a small network, compared on validation images of two sizes."""
-    root = tmp_path_factory.mktemp("exported")
+    """An ONNX export of a small network, compared on validation images of two sizes: to look at, never to change."""
+    root = make_once(tmp_path_factory, "exported", _export)
+    description = ExportDescription.read(root / RETURNED, "")
+    return Exported(root / "network", root / "dataset", root / "output", description)
+
+
+def _export(root: Path) -> None:
     generator = np.random.default_rng(0)
     samples = [
         Sample(
@@ -78,12 +85,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
         for split, height in (("train", 32), ("val", 32), ("val", 40), ("test", 32))
         for index in (height, height + 1)
     ]
-    (root / "dataset").mkdir()
+    (root / "dataset").mkdir(parents=True)
     write_store(root / "dataset", TABLE, samples)
     network = _write_network(root / "network")
-    output = root / "output"
-    description = export_model(network, output, dataset=root / "dataset", version="streets/3", commit="c" * 40)
-    return Exported(network, root / "dataset", output, description)
+    returned = export_model(network, root / "output", dataset=root / "dataset", version="streets/3", commit="c" * 40)
+    (root / RETURNED).write_text(json.dumps(returned.to_json()), encoding="utf-8")
 
 
 def random_images(*shape: int) -> np.ndarray:

@@ -28,7 +28,8 @@ def gate_calibration() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("num_groups", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (8, 16, 32))])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_groups", [4, 8, 16, 32])
 def test_equal_models_are_rarely_called_better(gate_calibration: ModuleType, num_groups: int) -> None:
     setting = replace(gate_calibration.EVEN, num_groups=num_groups)
     rate = gate_calibration.rate_of_better(setting, gate_calibration.low_of_segpipe, NUM_PAIRS)
