@@ -12,7 +12,7 @@ from filelock import FileLock
 
 
 def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """Gives a folder of the session, which the first process that asks for it makes.
+    """Gives a folder of the session, which the first process that asks for it makes, and which no test may change.
 
     Args:
         factory: of the process.

@@ -1,8 +1,8 @@
 """A small project of a user's own in a temporary folder, and its stages run as its user runs them.
 
 The project has its own copy of `src/`, a hand-painted data set of three classes, git and DVC. `run_pipeline` runs the
-whole pipeline, once in a test session; tests copy the result, MLflow's store included. `add_pipelines` gives a
-project what Prefect needs.
+whole pipeline, once in a test session; tests copy the result, MLflow's store included. `add_pipelines` gives a project
+what Prefect needs.
 """
 
 import json

@@ -22,9 +22,9 @@ sys.orig_argv = ["python", "-m", sys.argv[1]]
 sys.path.insert(0, sys.argv[2])
 import segpipe.stages
 """
-VARIABLES = BEGINNING + "print('torch' in sys.modules, *os.environ)"
+NAME_VARIABLES = BEGINNING + "print('torch' in sys.modules, *os.environ)"
 # What it does when it has loaded it.
-CODE = f"""{BEGINNING}
+COMPUTE = f"""{BEGINNING}
 import torch
 from segpipe.inference.device import check_instructions, computes_bf16, describe_environment
 cpu = torch.device("cpu")
@@ -44,7 +44,7 @@ def run_in(folder: Path, code: str, params: str, stage: str = "train") -> subpro
 
 @pytest.mark.skipif(not HAS_AVX2, reason="needs AVX2")
 def test_a_stage_that_is_asked_to_computes_as_any_x86_64_machine(tmp_path: Path) -> None:
-    done = run_in(tmp_path, CODE, "train: {deterministic: anywhere}")
+    done = run_in(tmp_path, COMPUTE, "train: {deterministic: anywhere}")
     assert done.returncode == 0, done.stderr
     environment, capability, is_bf16 = json.loads(done.stdout)
     assert capability == environment["cpu_capability"] == "AVX2"
@@ -65,7 +65,7 @@ def test_a_stage_that_is_asked_to_computes_as_any_x86_64_machine(tmp_path: Path)
     ],
 )
 def test_nothing_else_is_limited(tmp_path: Path, params: str, stage: str) -> None:
-    done = run_in(tmp_path, VARIABLES, params, stage)
+    done = run_in(tmp_path, NAME_VARIABLES, params, stage)
     assert done.returncode == 0, done.stderr
     has_torch, *names = done.stdout.split()
     assert has_torch == "False"
